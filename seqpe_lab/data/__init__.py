@@ -1,0 +1,1 @@
+"""Data sets as tensors of token numbers. This folder knows nothing of models."""

@@ -1,0 +1,134 @@
+"""Positions as digit sequences (SeqPE, Sec. 3.2 and App. A.1).
+
+A position of n integers is written as n groups of k digits in base b, most significant digit
+first, padded with zeros on the left. Digits of the same place value therefore always stand at
+the same place of the sequence:
+
+    (2, 3), k=2, b=10   ->   0 2 0 3          (the paper's Fig. 1)
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_positions(positions: Tensor, dims: int | None = None) -> Tensor:
+    """Return ``positions`` as int64, or say what is wrong with them.
+
+    Args:
+        positions: integer tensor (..., n), 0-based; for images rows before columns.
+        dims: the n that is expected; None accepts any.
+
+    Raises:
+        TypeError: not a tensor of integers.
+        ValueError: no dimension axis, another n than ``dims``, or a negative position.
+    """
+    if not isinstance(positions, Tensor):
+        raise TypeError(f"positions must be an integer tensor (..., n), got {type(positions).__name__}: use torch.tensor([[7]])")
+    if positions.dtype.is_floating_point or positions.dtype.is_complex or positions.dtype == torch.bool:
+        raise TypeError(f"positions are whole numbers, got dtype {positions.dtype}: round them yourself and call .long()")
+    if positions.dim() == 0:
+        raise ValueError("positions need a last axis of n coordinates: shape (..., n), for text (..., 1); call .unsqueeze(-1)")
+    if dims is not None and positions.shape[-1] != dims:
+        raise ValueError(f"positions of shape {tuple(positions.shape)} have n={positions.shape[-1]} coordinates, expected n={dims}: "
+                         "the last axis holds the coordinates (text: 1, images: 2)")
+    if positions.numel() and (lowest := int(positions.min())) < 0:
+        raise ValueError(f"position {lowest} is negative: positions start at 0")
+    return positions.long()
+
+
+def check_number_system(digits: int, base: int) -> None:
+    """Raise ValueError unless ``digits`` >= 1 and ``base`` >= 2 are usable whole numbers."""
+    if not isinstance(base, int) or base < 2:
+        raise ValueError(f"base must be a whole number of at least 2, got {base!r}")
+    if not isinstance(digits, int) or digits < 1:
+        raise ValueError(f"digits (k) must be a whole number of at least 1, got {digits!r}")
+    if base**digits > 2**62:
+        raise ValueError(f"base {base} with {digits} digits exceeds 62 bits a dimension: lower `digits` or `base`")
+
+
+def digits_needed(position: int, base: int = 10) -> int:
+    """How many digits it takes to write ``position`` in ``base``.
+
+    >>> digits_needed(9999), digits_needed(10000), digits_needed(255, base=2)
+    (4, 5, 8)
+    """
+    count = 1
+    while position >= base:
+        position //= base
+        count += 1
+    return count
+
+
+def to_digits(positions: Tensor, digits: int, base: int = 10) -> Tensor:
+    """Write positions as left-padded digit sequences.
+
+    Args:
+        positions: integers (..., n), each in [0, base**digits).
+        digits: k, digits per dimension.
+        base: b, the number system.
+
+    Returns:
+        int64 (..., n*k), values in [0, base), most significant digit first, dimension by dimension.
+
+    Raises:
+        ValueError: a position does not fit into k digits; a base under 2.
+
+    >>> to_digits(torch.tensor([[2, 3]]), digits=2)          # the patch (2, 3) of Fig. 1
+    tensor([[0, 2, 0, 3]])
+    >>> to_digits(torch.tensor([[100], [1000], [123]]), digits=4)
+    tensor([[0, 1, 0, 0],
+            [1, 0, 0, 0],
+            [0, 1, 2, 3]])
+    """
+    check_number_system(digits, base)
+    positions = check_positions(positions)
+    if positions.numel() and (highest := int(positions.max())) >= base**digits:
+        need = digits_needed(highest, base)
+        raise ValueError(f"position {highest} needs {need} digits in base {base} but k={digits}: raise `digits` to {need} or shorten eval_len")
+    places = torch.tensor([base**j for j in range(digits - 1, -1, -1)], device=positions.device)
+    return (positions.unsqueeze(-1) // places % base).flatten(-2)  # (..., n, k) -> (..., n*k)
+
+
+def from_digits(sequence: Tensor, dims: int, base: int = 10) -> Tensor:
+    """Read digit sequences back: the inverse of :func:`to_digits`.
+
+    Args:
+        sequence: int64 (..., n*k), values in [0, base).
+        dims: n.
+
+    Returns:
+        int64 positions (..., n).
+
+    >>> from_digits(torch.tensor([0, 2, 0, 3]), dims=2)
+    tensor([2, 3])
+    """
+    if dims < 1 or sequence.shape[-1] % dims:
+        raise ValueError(f"a sequence of {sequence.shape[-1]} digits does not split into n={dims} dimensions of equal length")
+    if sequence.numel() and not 0 <= int(sequence.min()) <= int(sequence.max()) < base:
+        raise ValueError(f"digits must lie in [0, {base}), got {int(sequence.min())}..{int(sequence.max())}")
+    grouped = sequence.unflatten(-1, (dims, -1))  # (..., n, k)
+    places = torch.tensor([base**j for j in range(grouped.shape[-1] - 1, -1, -1)], device=sequence.device)
+    return (grouped * places).sum(-1)
+
+
+def grid(*sizes: int) -> Tensor:
+    """All positions of an n-dimensional grid, the last dimension running fastest.
+
+    Returns:
+        int64 (size_0 * ... * size_{n-1}, n).
+
+    >>> grid(3)
+    tensor([[0],
+            [1],
+            [2]])
+    >>> grid(2, 2)
+    tensor([[0, 0],
+            [0, 1],
+            [1, 0],
+            [1, 1]])
+    """
+    if not sizes or any(int(s) != s or s < 1 for s in sizes):
+        raise ValueError(f"a grid needs whole sizes of at least 1, got {sizes}")
+    axes = [torch.arange(s) for s in sizes]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)

@@ -1,0 +1,267 @@
+"""The sequential position encoder: digits in, one vector a position out (SeqPE, Sec. 3.2, Eq. 8).
+
+Every digit becomes U = T[digit] + O[place] + D[dimension], a [CLS] token closes the sequence, and
+what a small causal Transformer (or a GRU) has read by then is the position's vector.
+
+Reading is causal, so what the encoder knows after "1 2" is the same for 123 and for 129. All
+positions are therefore encoded as one tree of shared digit prefixes, in which each distinct prefix
+is computed once: 0..4095 at five digits takes 4,553 prefix tokens and 4,096 [CLS] tokens instead
+of 4,096 x 6 = 24,576.
+"""
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .digits import check_number_system, check_positions, grid, to_digits
+
+ARCHITECTURES = ("transformer", "gru")
+MAX_TABLE = 2**20  # positions a lookup table may hold
+
+
+class PrefixTree(NamedTuple):
+    """The distinct prefixes of S-token sequences, all levels behind one another: M nodes.
+
+    token, place: int64 (M,), what stands at each node and at which place of the sequence.
+    paths: for every level j, int64 (P_j, j+1): the nodes from the root down to each of its nodes.
+    """
+    token: Tensor
+    place: Tensor
+    paths: list[Tensor]
+
+
+def prefix_tree(sequences: Tensor) -> PrefixTree:
+    """Collect the distinct prefixes of lexicographically sorted, distinct sequences.
+
+    Args:
+        sequences: int64 (U, S), sorted rows, no row twice.
+
+    >>> tree = prefix_tree(torch.tensor([[1, 2], [1, 3], [4, 2]]))
+    >>> tree.token                      # level 0: 1 4      level 1: 2 3 2
+    tensor([1, 4, 2, 3, 2])
+    >>> tree.paths[1]                   # both "1 2" and "1 3" hang below node 0
+    tensor([[0, 2],
+            [0, 3],
+            [1, 4]])
+    """
+    rows, length = sequences.shape
+    # a row starts a new prefix at level j if it differs from the row above anywhere up to j
+    differs = torch.ones(rows, length, dtype=torch.bool)
+    differs[1:] = (sequences[1:] != sequences[:-1]).cumsum(1) > 0
+    node = differs.long().cumsum(0) - 1  # (U, S): the number of each row's prefix within its level
+    node += F.pad(node[-1, :-1] + 1, (1, 0)).cumsum(0)  # ... and within the whole tree
+    first = [differs[:, j].nonzero().squeeze(1) for j in range(length)]  # a row that carries each prefix
+    return PrefixTree(
+        token=torch.cat([sequences[rows_j, j] for j, rows_j in enumerate(first)]),
+        place=torch.cat([torch.full_like(rows_j, j) for j, rows_j in enumerate(first)]),
+        paths=[node[rows_j, : j + 1] for j, rows_j in enumerate(first)],
+    )
+
+
+class Block(nn.Module):
+    """One pre-norm Transformer layer, as in GPT-2, over whole sequences or over a prefix tree."""
+
+    def __init__(self, d_model: int, heads: int, causal: bool):
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.ln_1 = nn.LayerNorm(d_model)
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.proj = nn.Linear(d_model, d_model)
+        self.ln_2 = nn.LayerNorm(d_model)
+        self.mlp = nn.Sequential(nn.Linear(d_model, 4 * d_model), nn.GELU(approximate="tanh"), nn.Linear(4 * d_model, d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every sequence whole: (U, S, d) -> (U, S, d)."""
+        q, k, v = self.qkv(self.ln_1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (U, H, S, d_head)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self._finish(x, attended.transpose(1, 2).flatten(-2))
+
+    def forward_tree(self, x: Tensor, tree: PrefixTree, last: bool) -> Tensor:
+        """Every prefix once: (M, d) -> (M, d); in the last layer only the [CLS] level, (U, d), is finished."""
+        normed = self.ln_1(x)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        d = x.shape[-1]
+        levels = tree.paths[-1:] if last else tree.paths
+        reading = normed[-len(levels[-1]):] if last else normed  # only these nodes ask; all nodes answer
+        q = F.linear(reading, weight[:d], bias[:d])
+        kv = F.linear(normed, weight[d:], bias[d:])
+        attended = [self._attend(q_j, F.embedding(path, kv)) for q_j, path in zip(q.split([len(p) for p in levels]), levels)]
+        return self._finish(x[-len(q):], torch.cat(attended))
+
+    def _attend(self, q: Tensor, kv: Tensor) -> Tensor:
+        """One query (P, d) over the keys and values of its own path (P, j+1, 2d) -> (P, d)."""
+        k, v = kv.unflatten(-1, (2, self.heads, -1)).unbind(2)  # (P, j+1, H, d_head)
+        q = q.unflatten(-1, (self.heads, -1)).unsqueeze(1)  # (P, 1, H, d_head)
+        weights = ((q * k).sum(-1) / k.shape[-1] ** 0.5).softmax(1)  # (P, j+1, H)
+        return (weights.unsqueeze(-1) * v).sum(1).flatten(-2)
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.proj(attended)
+        return x + self.mlp(self.ln_2(x))
+
+
+class PositionEncoder(nn.Module):
+    """f: positions -> vectors (SeqPE, Eq. 8), with b + 1 + k + n embeddings for (b^k)^n positions.
+
+    Args:
+        d_model: size of the position vectors.
+        digits, base, dims: k, b and n of the digit sequences; positions lie in [0, b^k) a dimension.
+        layers, heads: of the Transformer (the paper uses 2 layers); a GRU takes no heads.
+        architecture: "transformer" or "gru": any sequential model will do.
+        causal: False lets every digit see the whole sequence, which rules out sharing prefixes.
+        share_prefixes: False encodes every sequence whole (the slow path, for comparison).
+
+    >>> _ = torch.manual_seed(0)
+    >>> encoder = PositionEncoder(d_model=8, digits=3, heads=2)
+    >>> encoder(torch.tensor([[7], [123], [7]])).shape
+    torch.Size([3, 8])
+    """
+
+    def __init__(self, d_model: int, *, digits: int = 5, base: int = 10, dims: int = 1, layers: int = 2, heads: int = 4,
+                 architecture: str = "transformer", causal: bool = True, share_prefixes: bool = True):
+        super().__init__()
+        check_number_system(digits, base)
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"unknown encoder architecture {architecture!r}: choose from {', '.join(ARCHITECTURES)}")
+        if d_model % heads:
+            raise ValueError(f"{heads} heads do not divide d_model={d_model}: choose a divisor, for instance {_divisor(d_model, heads)}")
+        if layers < 1 or dims < 1:
+            raise ValueError(f"layers and dims must be at least 1, got layers={layers}, dims={dims}")
+        if architecture == "gru" and not causal:
+            raise ValueError("a GRU reads from left to right: causal=False needs architecture='transformer'")
+        self.d_model, self.digits, self.base, self.dims = d_model, digits, base, dims
+        self.share_prefixes = share_prefixes and causal
+        self.token = nn.Embedding(base + 1, d_model)  # T; its last row is [CLS]
+        self.place = nn.Embedding(digits, d_model)  # O
+        self.dimension = nn.Embedding(dims, d_model) if dims > 1 else None  # D, fixed at 0 for n = 1 (App. A.1)
+        if architecture == "gru":
+            self.gru = nn.GRU(d_model, d_model, num_layers=layers, batch_first=True)
+        else:
+            self.gru = None
+            self.blocks = nn.ModuleList(Block(d_model, heads, causal) for _ in range(layers))
+        self.ln_f = nn.LayerNorm(d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self._cached_table: tuple[tuple, Tensor] | None = None
+        self.apply(_init_weights)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Encode positions, each distinct one once.
+
+        Args:
+            positions: integers (..., n) in [0, b^k). Best kept on the CPU: the tree is built there,
+                so that a GPU never waits for it.
+
+        Returns:
+            (..., d_model), dtype and device of the parameters.
+
+        Raises:
+            ValueError, TypeError: positions that are negative, too large, not whole or of another n.
+        """
+        positions = check_positions(positions, self.dims).cpu()
+        sequences, inverse = torch.unique(to_digits(positions, self.digits, self.base).flatten(0, -2), dim=0, return_inverse=True)
+        if len(sequences) == 0:
+            raise ValueError("no positions to encode: the tensor is empty")
+        sequences = F.pad(sequences, (0, 1), value=self.base)  # close with [CLS]
+        encode = self.encode_tree if self.share_prefixes else self.encode_whole
+        vectors = self.out(self.ln_f(encode(sequences)))  # (U, d)
+        return F.embedding(inverse.to(vectors.device), vectors).unflatten(0, positions.shape[:-1])
+
+    def embed(self, token: Tensor, place: Tensor) -> Tensor:
+        """U = T + O + D; [CLS], at place n*k, has neither place nor dimension."""
+        device = self.token.weight.device
+        token, place = token.to(device), place.to(device)
+        place_vectors = F.pad(self.place.weight.repeat(self.dims, 1), (0, 0, 0, 1))  # (n*k + 1, d)
+        if self.dimension is not None:
+            place_vectors = place_vectors + F.pad(self.dimension.weight.repeat_interleave(self.digits, 0), (0, 0, 0, 1))
+        return F.embedding(token, self.token.weight) + F.embedding(place, place_vectors)
+
+    def encode_whole(self, sequences: Tensor) -> Tensor:
+        """Each sequence whole, as written in the paper: (U, n*k + 1) -> hidden state at [CLS] (U, d)."""
+        x = self.embed(sequences, torch.arange(sequences.shape[1]).expand_as(sequences))  # (U, n*k + 1, d)
+        if self.gru is not None:
+            return self.gru(x)[0][:, -1]
+        for block in self.blocks:
+            x = block(x)
+        return x[:, -1]
+
+    def encode_tree(self, sequences: Tensor) -> Tensor:
+        """Each distinct prefix once; equal to :meth:`encode_whole` up to rounding."""
+        tree = prefix_tree(sequences)
+        x = self.embed(tree.token, tree.place)  # (M, d)
+        device = x.device
+        tree = tree._replace(paths=[path.to(device, non_blocking=True) for path in tree.paths])
+        if self.gru is not None:
+            return self._gru_tree(x, tree)
+        for i, block in enumerate(self.blocks):
+            x = block.forward_tree(x, tree, last=i == len(self.blocks) - 1)
+        return x
+
+    def _gru_tree(self, x: Tensor, tree: PrefixTree) -> Tensor:
+        """A GRU needs only the state of the parent: level by level, layer by layer."""
+        for layer in range(self.gru.num_layers):
+            weights = [getattr(self.gru, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            states, offset = [], 0
+            for level, path in enumerate(tree.paths):
+                inputs = x[offset: offset + len(path)]
+                if level == 0:
+                    state = torch.zeros_like(inputs)
+                else:  # the parent's number within its own level
+                    state = F.embedding(path[:, -2] - (offset - len(tree.paths[level - 1])), states[-1])
+                states.append(torch.gru_cell(inputs, state, *weights))
+                offset += len(path)
+            x = torch.cat(states)
+        return states[-1]
+
+    @torch.no_grad()
+    def table(self, *sizes: int, chunk: int = 16_384) -> Tensor:
+        """The vectors of a whole grid of positions, computed once and kept (Sec. 3.5, "Inference").
+
+        Any change of the weights (an optimizer step, loading, moving) makes the next call compute afresh.
+
+        Args:
+            sizes: n sizes; ``table(4096)`` is the lookup table of positions 0..4095.
+
+        Returns:
+            (size_0 * ... * size_{n-1}, d_model), no gradient.
+        """
+        if len(sizes) != self.dims:
+            raise ValueError(f"table{sizes} names {len(sizes)} sizes but the encoder has n={self.dims} dimensions")
+        key = (sizes, *((p.data_ptr(), p._version, p.dtype) for p in self.parameters()))
+        if self._cached_table is None or self._cached_table[0] != key:
+            vectors = torch.cat([self(part) for part in grid(*sizes).split(chunk)])
+            self._cached_table = (key, vectors)
+        return self._cached_table[1]
+
+    @torch.no_grad()
+    def lookup(self, positions: Tensor) -> Tensor:
+        """What ``forward`` gives, without gradient, from a table that doubles when it is outgrown.
+
+        Args and errors as in :meth:`forward`.
+        """
+        positions = check_positions(positions, self.dims).cpu()
+        needed = [int(m) + 1 for m in positions.flatten(0, -2).amax(0)]
+        if max(needed) > self.base**self.digits or math.prod(needed) > MAX_TABLE:
+            return self(positions)  # raises if too large; a far corner of an n-dimensional grid wants no table
+        have = self._cached_table[0][0] if self._cached_table else [0] * self.dims
+        if any(n > h for n, h in zip(needed, have)):
+            have = [max(n, min(2 * h, self.base**self.digits)) for n, h in zip(needed, have)]
+        row = positions[..., 0]
+        for i in range(1, self.dims):
+            row = row * have[i] + positions[..., i]
+        return F.embedding(row.to(self.token.weight.device), self.table(*have))
+
+
+def _divisor(d_model: int, heads: int) -> int:
+    return max(h for h in range(1, heads + 1) if d_model % h == 0)
+
+
+def _init_weights(module: nn.Module) -> None:
+    """GPT-2's initialisation: normal(0, 0.02), biases zero."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

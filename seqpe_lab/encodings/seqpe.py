@@ -1,0 +1,57 @@
+"""SeqPE: learned vectors of digit sequences meet queries and keys (SeqPE, Sec. 3.5).
+
+E^q, E^k = E W_PE (Eq. 11) give each query and key a position vector of its own, which is added
+(Eq. 12), multiplied (Eq. 13), or set beside it: [q; e^q] . [k; e^k] = q.k + e^q.e^k, which is the
+bias of Eq. 14 without its matrix.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..encoder import PositionEncoder
+from .none import PositionEncoding
+
+INTEGRATIONS = ("sum", "mul", "bias")
+
+
+class SeqPE(PositionEncoding):
+    """The position encoder and its projection(s) W_PE.
+
+    Args:
+        encoder: gives E, (..., d_model).
+        heads: H of the main model; E^q and E^k are split like queries and keys.
+        layers: of the main model.
+        integration: "sum", "mul" or "bias" (the paper's best: bias for text, mul for images).
+        shared_projection: one W_PE for all layers (text) or one each (images).
+        projection_bias: what W_PE's bias starts from. 0 in the paper; with "mul" that makes
+            attention start blind, because it multiplies by vectors near zero; 1 starts from q.k.
+    """
+
+    def __init__(self, encoder: PositionEncoder, heads: int, layers: int, integration: str = "bias",
+                 shared_projection: bool = True, projection_bias: float = 0.0):
+        super().__init__()
+        if integration not in INTEGRATIONS:
+            raise ValueError(f"unknown integration {integration!r}: choose from {', '.join(INTEGRATIONS)}")
+        if encoder.d_model % heads:
+            raise ValueError(f"{heads} heads do not divide the encoder's d_model={encoder.d_model}")
+        self.encoder, self.heads, self.integration = encoder, heads, integration
+        self.projections = nn.ModuleList(nn.Linear(encoder.d_model, 2 * encoder.d_model) for _ in range(1 if shared_projection else layers))
+        for projection in self.projections:
+            nn.init.normal_(projection.weight, std=0.02)
+            nn.init.constant_(projection.bias, projection_bias)
+
+    def prepare(self, positions: Tensor, vectors: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+        """(E^q, E^k) for each W_PE, both (H, L, d_head) or (B, H, L, d_head)."""
+        if vectors is None:
+            vectors = self.encoder(positions) if torch.is_grad_enabled() else self.encoder.lookup(positions)
+        return [tuple(part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projection(vectors).chunk(2, dim=-1))
+                for projection in self.projections]
+
+    def transform(self, q, k, prepared, layer):
+        e_q, e_k = prepared[layer % len(prepared)]
+        if self.integration == "sum":
+            return q + e_q, k + e_k
+        if self.integration == "mul":
+            return q * e_q, k * e_k
+        return torch.cat([q, e_q.to(q).expand_as(q)], -1), torch.cat([k, e_k.to(k).expand_as(k)], -1)

@@ -1,0 +1,79 @@
+"""The two regularisers of the position space (SeqPE, Sec. 3.3 and 3.4). They know positions only as vectors."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DISTILLATION_FORMS = ("paper", "published")
+
+
+def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor) -> Tensor:
+    """L_delta: the nearest candidate should be the most similar one (SeqPE, Eq. 9).
+
+        L_delta = -log( exp(e_p . e_{p+}) / sum_{p' in C} exp(e_p . e_{p'}) )
+
+    Args:
+        pivots: e_p, float (B, d).
+        candidates: the vectors of C, float (B, m, d).
+        label: int64 (B,), which candidate is p+ = argmin delta(p, p').
+
+    Returns:
+        Scalar, nats, the mean over the B pivots. With vectors that know nothing it is log m.
+
+    >>> e = torch.tensor([[1., 0.]])
+    >>> others = torch.tensor([[[2., 0.], [0., 3.]]])                 # dot products 2 and 0
+    >>> round(contrastive_loss(e, others, torch.tensor([0])).item(), 4)   # log(1 + exp(-2))
+    0.1269
+    """
+    if candidates.dim() != 3 or pivots.shape != candidates[:, 0].shape:
+        raise ValueError(f"pivots (B, d) and candidates (B, m, d) do not fit: {tuple(pivots.shape)} and {tuple(candidates.shape)}")
+    if candidates.shape[1] < 2:
+        raise ValueError(f"the contrastive loss needs at least 2 candidates, got m={candidates.shape[1]}")
+    similarity = torch.einsum("bd,bmd->bm", pivots, candidates)
+    return F.cross_entropy(similarity.float(), label)
+
+
+def distillation_loss(teachers: Tensor, students: Tensor, heads: int = 1, form: str = "paper") -> Tensor:
+    """L_OOD: shifted positions should resemble one another as the trained ones do (SeqPE, Eq. 10).
+
+        P_ij = softmax_j(e_{p_i} . e_{p_j}),   S_ij = softmax_j(e_{p_i + z} . e_{p_j + z}),   L_OOD = KL(SG(P) || S)
+
+    computed for each head of the split vectors and averaged over them (App. A.3).
+
+    Args:
+        teachers: e_{p_i} of positions within the training context, float (B, m, d); no gradient flows into them.
+        students: e_{p_i + z}, float (B, m, d).
+        heads: how many heads to split d into.
+        form: "paper" sums KL over the columns and averages over the m rows, heads and B;
+            "published" is the authors' code: KL both ways, averaged over all elements, which
+            makes it smaller by a factor of m (and larger by the second direction).
+
+    Returns:
+        Scalar, nats (a row).
+
+    >>> t = torch.tensor([[[1., 0.], [0., 1.]]])
+    >>> distillation_loss(t, t).item()                                 # students that agree
+    0.0
+    >>> collapsed = torch.zeros(1, 2, 2)                               # P = (.731, .269), S = (.5, .5)
+    >>> round(distillation_loss(t, collapsed).item(), 4)
+    0.1109
+    """
+    if form not in DISTILLATION_FORMS:
+        raise ValueError(f"unknown distillation form {form!r}: choose from {', '.join(DISTILLATION_FORMS)}")
+    if teachers.shape != students.shape or teachers.dim() != 3:
+        raise ValueError(f"teachers and students must both be (B, m, d), got {tuple(teachers.shape)} and {tuple(students.shape)}")
+    if teachers.shape[-1] % heads:
+        raise ValueError(f"{heads} heads do not divide vectors of size {teachers.shape[-1]}")
+    teacher_log, student_log = _log_similarity(teachers.detach(), heads), _log_similarity(students, heads)
+    forward = F.kl_div(student_log, teacher_log, reduction="none", log_target=True)  # (B, H, m, m)
+    if form == "paper":
+        return forward.sum(-1).mean()
+    backward = F.kl_div(teacher_log, student_log, reduction="none", log_target=True)
+    return forward.mean() + backward.mean()
+
+
+def _log_similarity(vectors: Tensor, heads: int) -> Tensor:
+    """(B, m, d) -> the logarithm of P or S, (B, H, m, m)."""
+    split = vectors.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, H, m, d / H)
+    return (split @ split.transpose(-1, -2)).float().log_softmax(-1)

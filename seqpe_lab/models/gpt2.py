@@ -1,0 +1,211 @@
+"""GPT-2 with any position encoding: its own shapes and parameter names, so that its weights load.
+
+Attention is always plain scaled-dot-product attention on whatever queries and keys the encoding
+hands back, in torch's fused kernels: memory grows linearly with the context, for every encoding.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..encodings import make_encoding
+
+
+@dataclass
+class GPT2Config:
+    """Shape of the model; the defaults are GPT-2 small with SeqPE as in the paper (Sec. 4.1)."""
+    vocab_size: int = 50_257
+    d_model: int = 768
+    layers: int = 12
+    heads: int = 12
+    train_len: int = 512
+    max_position: int = 20_000  # exclusive; longer contexts are refused
+    dropout: float = 0.1
+    encoding: str = "seqpe"
+    encoding_options: dict = field(default_factory=dict)
+
+
+class Conv1D(nn.Module):
+    """GPT-2's linear layer: y = x W + b with W stored (in, out), the transpose of nn.Linear's."""
+
+    def __init__(self, d_in: int, d_out: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(d_in, d_out).normal_(std=0.02))
+        self.bias = nn.Parameter(torch.zeros(d_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.T, self.bias)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """Causal attention where q and k may be wider than v.
+
+    torch's fused kernels want one width, so v is padded with zeros and the padding cut off again:
+    cheaper by far than the L x L matrix that torch would build otherwise.
+
+    Args:
+        q: (B, H, L_q, width); its tokens are the last L_q of the context.
+        k: (B, H, L, width).
+        v: (B, H, L, d_head), width >= d_head.
+
+    Returns:
+        (B, H, L_q, d_head), scores scaled by 1/sqrt(d_head).
+    """
+    width, d_head = q.shape[-1], v.shape[-1]
+    length, context = q.shape[-2], k.shape[-2]
+    mask = None
+    if 1 < length < context:  # several new tokens after a cache
+        mask = torch.ones(length, context, dtype=torch.bool, device=q.device).tril(context - length)
+    out = F.scaled_dot_product_attention(q, k, F.pad(v, (0, width - d_head)), attn_mask=mask, dropout_p=dropout,
+                                         is_causal=length == context > 1, scale=d_head**-0.5)
+    return out[..., :d_head]
+
+
+class Attention(nn.Module):
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.dropout
+        self.c_attn = Conv1D(config.d_model, 3 * config.d_model)
+        self.c_proj = Conv1D(config.d_model, config.d_model)
+
+    def forward(self, x: Tensor, encoding, prepared, layer: int, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
+        q, k = encoding.transform(q, k, prepared, layer)
+        if past is not None:  # keys are cached with their positions in them
+            k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
+        out = attend(q, k, v, self.dropout if self.training else 0.0)
+        out = self.c_proj(out.transpose(1, 2).flatten(-2))
+        return F.dropout(out, self.dropout, self.training), (k, v)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.dropout = config.dropout
+        self.c_fc = Conv1D(config.d_model, 4 * config.d_model)
+        self.c_proj = Conv1D(4 * config.d_model, config.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return F.dropout(x, self.dropout, self.training)
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.d_model)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.d_model)
+        self.mlp = MLP(config)
+
+    def forward(self, x, encoding, prepared, layer, past):
+        attended, present = self.attn(self.ln_1(x), encoding, prepared, layer, past)
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), present
+
+
+class GPT2(nn.Module):
+    """GPT-2 (Radford et al. 2019) whose only source of position is ``config.encoding``.
+
+    >>> model = GPT2(GPT2Config(vocab_size=10, d_model=8, layers=1, heads=2, train_len=16, encoding="rope"))
+    >>> model(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 10])
+    """
+
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.config = config
+        self.encoding = make_encoding(config.encoding, d_model=config.d_model, heads=config.heads, layers=config.layers,
+                                      train_len=config.train_len, **config.encoding_options)
+        self.transformer = nn.ModuleDict({
+            "wte": nn.Embedding(config.vocab_size, config.d_model),
+            "h": nn.ModuleList(Block(config) for _ in range(config.layers)),
+            "ln_f": nn.LayerNorm(config.d_model),
+        })
+        nn.init.normal_(self.transformer.wte.weight, std=0.02)
+        for block in self.transformer.h:  # GPT-2: residual projections shrink with depth
+            for conv in (block.attn.c_proj, block.mlp.c_proj):
+                nn.init.normal_(conv.weight, std=0.02 / (2 * config.layers) ** 0.5)
+
+    def forward(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None, vectors: Tensor | None = None,
+                cache: list | None = None, context_len: int | None = None) -> Tensor:
+        """Logits of the next token after every token.
+
+        Args:
+            tokens: int64 (B, L), values in [0, vocab_size).
+            start: position of the first token (of the cache, if there is one).
+            positions: int64 (L, 1) or (B, L, 1) in place of start, start+1, ...
+            vectors: position vectors that match ``positions``, if already encoded.
+            cache: a list that is filled with the keys and values of each layer; pass it again
+                with the tokens that follow.
+            context_len: length of the context that will be, for a learned table that stretches
+                to it; by default what is seen so far.
+
+        Returns:
+            float (B, L, vocab_size).
+
+        Raises:
+            ValueError: a context that reaches beyond ``max_position``, tokens outside the vocabulary's shape.
+        """
+        if tokens.dim() != 2 or tokens.dtype.is_floating_point:
+            raise ValueError(f"tokens must be whole numbers (B, L), got shape {tuple(tokens.shape)}, {tokens.dtype}")
+        past = cache[0][0].shape[-2] if cache else 0
+        if positions is None:
+            positions = torch.arange(start + past, start + past + tokens.shape[1]).unsqueeze(-1)
+        self._check(positions)
+        end = int(positions.max()) + 1
+        x = self.transformer.wte(tokens)
+        x = self.encoding.embed(x, positions.to(x.device), max(end, context_len or 0))
+        x = F.dropout(x, self.config.dropout, self.training)
+        prepared = self.encoding.prepare(positions, vectors)
+        presents = []
+        for layer, block in enumerate(self.transformer.h):
+            x, present = block(x, self.encoding, prepared, layer, cache[layer] if cache else None)
+            presents.append(present)
+        if cache is not None:
+            cache[:] = presents
+        return F.linear(self.transformer.ln_f(x), self.transformer.wte.weight)
+
+    @torch.no_grad()
+    def generate(self, tokens: Tensor, new_tokens: int, *, temperature: float = 0.0, top_k: int | None = None,
+                 generator: torch.Generator | None = None, start: int = 0, use_cache: bool = True) -> Tensor:
+        """Continue each sequence by ``new_tokens`` tokens.
+
+        Args:
+            tokens: int64 (B, L), L >= 1.
+            temperature: 0 takes the likeliest token (greedy); above 0 samples.
+            top_k: sample among the k likeliest only.
+            use_cache: False reads the whole context again for every token (for comparison).
+
+        Returns:
+            int64 (B, L + new_tokens).
+        """
+        if tokens.shape[1] < 1 or new_tokens < 1:
+            raise ValueError(f"generation needs a prompt and at least one new token, got {tokens.shape[1]} and {new_tokens}")
+        if temperature < 0:
+            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        self.eval()
+        total = start + tokens.shape[1] + new_tokens
+        if total > self.config.max_position:
+            raise ValueError(f"prompt and new tokens reach position {total - 1} but max_position={self.config.max_position} (exclusive)")
+        cache: list | None = [] if use_cache else None
+        fresh = tokens
+        for _ in range(new_tokens):
+            logits = self(fresh if use_cache else tokens, start=start, cache=cache, context_len=total)[:, -1]
+            if temperature == 0:
+                fresh = logits.argmax(-1, keepdim=True)
+            else:
+                logits = logits / temperature
+                if top_k is not None:
+                    logits[logits < logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]] = -torch.inf
+                fresh = torch.multinomial(logits.softmax(-1), 1, generator=generator)
+            tokens = torch.cat([tokens, fresh], dim=1)
+        return tokens
+
+    def _check(self, positions: Tensor) -> None:
+        highest, limit = int(positions.max()), self.config.max_position
+        if highest >= limit:
+            raise ValueError(f"the context reaches position {highest} but max_position={limit} (exclusive): raise `max_position` or shorten eval_len")

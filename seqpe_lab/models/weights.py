@@ -1,0 +1,103 @@
+"""Load weights that others published: GPT-2's own, and the SeqPE authors', in their parameter names."""
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+# the authors' position encoder -> ours
+ENCODER_NAMES = [
+    (r"pos_of_seqpe_embed\.weight", "place.weight"),
+    (r"dim_of_seqpe_embed\.weight", "dimension.weight"),
+    (r"layernorm\.(\w+)", r"ln_f.\1"),
+    (r"out_proj\.(\w+)", r"out.\1"),
+    (r"transformers\.(\d+)\.layernorm_([12])\.(\w+)", r"blocks.\1.ln_\2.\3"),
+    (r"transformers\.(\d+)\.attn\.c_attn\.(\w+)", r"blocks.\1.qkv.\2"),
+    (r"transformers\.(\d+)\.attn\.c_proj\.(\w+)", r"blocks.\1.proj.\2"),
+    (r"transformers\.(\d+)\.mlp\.c_fc\.(\w+)", r"blocks.\1.mlp.0.\2"),
+    (r"transformers\.(\d+)\.mlp\.c_proj\.(\w+)", r"blocks.\1.mlp.2.\2"),
+]
+
+
+def load_exactly(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Copy ``weights`` into ``module``; every name and shape must match.
+
+    Raises:
+        ValueError: listing all names that are unknown, missing or of another shape.
+    """
+    own = module.state_dict()
+    problems = [f"unknown: {name}" for name in weights if name not in own]
+    problems += [f"missing: {name}" for name in own if name not in weights]
+    problems += [f"shape of {name}: {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+                 for name in own if name in weights and weights[name].shape != own[name].shape]
+    if problems:
+        raise ValueError(f"{source} does not fit this {type(module).__name__}:\n  " + "\n  ".join(sorted(problems)))
+    module.load_state_dict(weights)
+
+
+def load_published(model: nn.Module, model_weights: dict[str, Tensor], encoder_weights: dict[str, Tensor] | None = None) -> None:
+    """Load a GPT-2 in the names of the SeqPE authors' released checkpoints.
+
+    Args:
+        model: a :class:`~seqpe_lab.models.gpt2.GPT2` of the same shape and encoding.
+        model_weights: "transformer.h.0.attn.c_attn.weight", "transformer.pe_qk.weight", ...
+        encoder_weights: "token_of_seqpe_embed.weight", "transformers.0.attn.c_attn.weight", ...;
+            only SeqPE has them.
+
+    Raises:
+        ValueError: unknown, missing or misshapen parameters, all listed.
+    """
+    ours = {}
+    for name, value in model_weights.items():
+        if name == "lm_head.weight":  # GPT-2 ties it to wte
+            if not torch.equal(value, model_weights.get("transformer.wte.weight", value)):
+                raise ValueError("lm_head.weight differs from transformer.wte.weight, but GPT-2 ties the two")
+            continue
+        name = re.sub(r"^transformer\.pe_qk\.", "encoding.projections.0.", name)
+        name = re.sub(r"^transformer\.h\.(\d+)\.attn\.pe_qk\.", r"encoding.projections.\1.", name)
+        name = re.sub(r"^transformer\.wpe\.weight$", "encoding.table.weight", name)
+        ours[name] = value
+    for name, value in published_encoder(encoder_weights or {}).items():
+        ours["encoding.encoder." + name] = value
+    load_exactly(model, ours, "the published checkpoint")
+
+
+def published_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' position encoder in our names; a name that no rule knows keeps its own."""
+    ours = {}
+    for name, value in weights.items():
+        if name in ("token_of_seqpe_embed.weight", "cls_token_embed"):
+            continue
+        for pattern, replacement in ENCODER_NAMES:
+            if re.fullmatch(pattern, name):
+                renamed = re.sub(pattern, replacement, name)
+                is_conv = re.search(r"c_(attn|proj|fc)\.weight$", name)  # stored (in, out)
+                ours[renamed] = value.T.contiguous() if is_conv else value
+                break
+        else:
+            ours[name] = value
+    if {"token_of_seqpe_embed.weight", "cls_token_embed"} <= weights.keys():
+        ours["token.weight"] = torch.cat([weights["token_of_seqpe_embed.weight"], weights["cls_token_embed"].view(1, -1)])
+    return ours
+
+
+def load_gpt2(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load GPT-2's own weights ("wte.weight", "h.0.attn.c_attn.weight", ..., with or without "transformer.").
+
+    With ``encoding="learned"`` and train_len=1024 the result is GPT-2 itself; with any other
+    encoding the position table "wpe.weight" is left out and the encoding keeps its own weights.
+    """
+    ours = {}
+    for name, value in weights.items():
+        name = name.removeprefix("transformer.")
+        if name == "lm_head.weight" or re.fullmatch(r"h\.\d+\.attn\.(bias|masked_bias)", name):
+            continue  # tied; buffers of the causal mask
+        if name == "wpe.weight":
+            if model.config.encoding == "learned":
+                ours["encoding.table.weight"] = value
+            continue
+        ours["transformer." + name] = value
+    if model.config.encoding != "learned":
+        ours |= {name: value for name, value in model.state_dict().items() if name.startswith("encoding.")}
+    load_exactly(model, ours, "the GPT-2 checkpoint")

@@ -1,0 +1,187 @@
+"""Which positions the two losses see (SeqPE, App. A.2, A.4, A.5). Everything here is integers.
+
+All functions draw from a ``torch.Generator`` that the caller seeds, so a training step is a
+function of (seed, step) and a resumed run sees the same positions as an unbroken one.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .digits import digits_needed
+
+LOCAL_WINDOW = 256  # App. A.2: local candidates lie in (p_left, p_left + max(256, m)); in n dimensions, as many cells
+
+
+class ContrastiveSample(NamedTuple):
+    pivots: Tensor  # int64 (B, n)
+    candidates: Tensor  # int64 (B, m, n)
+    label: Tensor  # int64 (B,): which candidate is nearest to the pivot
+
+
+class DistillationSample(NamedTuple):
+    teachers: Tensor  # int64 (B, m, n), within the training context, no position twice in a row
+    students: Tensor  # int64 (B, m, n), the teachers shifted by one z for each row
+
+
+def euclidean(p: Tensor, q: Tensor) -> Tensor:
+    """delta(p, p'), in positions: (..., n), (..., n) -> (...). The paper's choice; in one dimension |p - p'|."""
+    return (p - q).float().norm(dim=-1)
+
+
+def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[int, ...], *, generator: torch.Generator,
+                       dims: int = 1, base: int = 10, hard: int = 8, local: float = 0.5,
+                       distance: Callable[[Tensor, Tensor], Tensor] = euclidean) -> ContrastiveSample:
+    """Pivots and candidate sets for L_delta (App. A.2).
+
+    Each pivot gets one of two kinds of candidates, chosen at random:
+
+    * global: drawn from all positions, ``hard`` of them replaced by lexical look-alikes of the
+      pivot (two digits swapped, one removed or one added), which are never the nearest;
+    * local: drawn without replacement from a window of max(256, m) positions, anywhere.
+
+    Args:
+        batch: B, number of pivots.
+        candidates: m.
+        max_position: L_max, exclusive; one for all dimensions or one each.
+        dims: n.
+        base: b, the number system in which look-alikes look alike.
+        hard: look-alikes among the m candidates of a global set, 0..m-1.
+        local: share of the pivots with local candidates, in [0, 1].
+        distance: delta, any function of two position tensors (..., n).
+
+    Raises:
+        ValueError: fewer than two candidates, or more than the positions can supply.
+
+    >>> sample = contrastive_sample(4, 3, 100, generator=torch.Generator().manual_seed(0))
+    >>> sample.pivots.shape, sample.candidates.shape, sample.label.shape
+    (torch.Size([4, 1]), torch.Size([4, 3, 1]), torch.Size([4]))
+    """
+    limit = _limits(max_position, dims)
+    if batch < 1 or candidates < 2:
+        raise ValueError(f"the contrastive loss needs at least 1 pivot and 2 candidates, got batch={batch}, candidates={candidates}")
+    side = math.ceil(max(LOCAL_WINDOW, candidates) ** (1 / dims))
+    window = limit.clamp(max=side)
+    if candidates >= int(window.prod()):
+        raise ValueError(f"{candidates} candidates do not fit into a window of {int(window.prod())} positions besides the pivot: lower `candidates` or raise `max_position`")
+    if not 0 <= hard < candidates or not 0 <= local <= 1:
+        raise ValueError(f"need 0 <= hard < candidates and 0 <= local <= 1, got hard={hard}, candidates={candidates}, local={local}")
+
+    pivots = _uniform((batch, dims), limit, generator)
+    far = _distinct_from(pivots, _uniform((batch, candidates, dims), limit, generator), limit)
+    if hard:
+        far = _with_lookalikes(pivots, far, limit, hard, base, distance, generator)
+
+    left = _uniform((batch, dims), limit - window + 1, generator)
+    cell = torch.rand(batch, int(window.prod()), generator=generator).topk(candidates).indices  # without replacement
+    near = torch.stack(torch.unravel_index(cell, tuple(window.tolist())), -1) + left.unsqueeze(1)
+    near = _distinct_from(pivots, near, limit)
+
+    is_local = torch.rand(batch, generator=generator) < local
+    chosen = torch.where(is_local.view(-1, 1, 1), near, far)
+    return ContrastiveSample(pivots, chosen, distance(pivots.unsqueeze(1), chosen).argmin(1))
+
+
+def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int, ...], max_position: int | tuple[int, ...], *,
+                        generator: torch.Generator, dims: int = 1) -> DistillationSample:
+    """Teacher positions of the training context and the same, shifted by a random z (Sec. 3.4).
+
+    Args:
+        batch: B; each row has teachers and a shift z of its own.
+        teachers: m, drawn without replacement.
+        train_shape: L_i of each dimension: the training context.
+        max_position: L_max, exclusive: students stay below it.
+
+    Raises:
+        ValueError: more teachers than the training context has positions.
+
+    >>> sample = distillation_sample(2, 3, 64, 1000, generator=torch.Generator().manual_seed(0))
+    >>> (sample.students - sample.teachers).squeeze(-1)       # one z a row
+    tensor([[899, 899, 899],
+            [850, 850, 850]])
+    """
+    shape, limit = _limits(train_shape, dims), _limits(max_position, dims)
+    inside = int(shape.prod())
+    if not 1 <= teachers <= inside:
+        raise ValueError(f"{teachers} teachers cannot be drawn without replacement from the {inside} positions of the training context: lower `teachers` or raise train_len")
+    if batch < 1 or bool((limit < shape).any()):
+        raise ValueError(f"need batch >= 1 and max_position {tuple(limit.tolist())} >= the training context {tuple(shape.tolist())}")
+    cell = torch.rand(batch, inside, generator=generator).topk(teachers).indices
+    positions = torch.stack(torch.unravel_index(cell, tuple(shape.tolist())), -1)  # (B, m, n)
+    shift = _uniform((batch, 1, dims), limit - shape + 1, generator)
+    return DistillationSample(positions, positions + shift)
+
+
+def random_shift(train_shape: int | tuple[int, ...], max_position: int | tuple[int, ...], *, generator: torch.Generator, dims: int = 1) -> Tensor:
+    """A start position z, int64 (n,), such that z + train_shape stays within max_position (App. A.5)."""
+    return _uniform((dims,), _limits(max_position, dims) - _limits(train_shape, dims) + 1, generator)
+
+
+def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], *, base: int = 10, generator: torch.Generator) -> Tensor:
+    """Positions whose digits resemble the pivot's: two swapped, one removed or one added (App. A.2).
+
+    Each works on the digits of one random dimension as one writes them, without padding, and
+    wraps around at ``max_position``.
+
+    Args:
+        pivots: int64 (B, n).
+
+    Returns:
+        int64 (B, count, n).
+
+    >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=torch.Generator().manual_seed(3)).squeeze()
+    tensor([12634,  1324,   234,  1324, 91234,  2134])
+    """
+    dims = pivots.shape[-1]
+    limit = _limits(max_position, dims)
+    axis = torch.randint(dims, (len(pivots), count), generator=generator)
+    value = pivots.gather(1, axis)  # (B, count): the coordinate that is edited
+    powers = base ** torch.arange(digits_needed(int(limit.max()), base))
+    length = (value.unsqueeze(-1) >= powers).sum(-1).clamp(min=1)  # digits of each value as one writes it
+    low = (torch.rand(value.shape, generator=generator) * length).long()  # a place, counted from the right
+    high = (torch.rand(value.shape, generator=generator) * length).long()
+    digit = torch.randint(base, value.shape, generator=generator)
+    unit, other = base**low, base**high
+    swapped = value + (value // other % base - value // unit % base) * (unit - other)
+    removed = value // (base * unit) * unit + value % unit
+    added = (value // unit * base + digit) * unit + value % unit
+    kind = torch.randint(3, value.shape, generator=generator)
+    edited = torch.where(kind == 0, swapped, torch.where(kind == 1, removed, added))
+    result = pivots.unsqueeze(1).repeat(1, count, 1)
+    return result.scatter_(2, axis.unsqueeze(-1), (edited % limit[axis]).unsqueeze(-1))
+
+
+def _with_lookalikes(pivots, far, limit, hard, base, distance, generator):
+    """Replace the last ``hard`` candidates; p+ must remain one of the others (App. A.2)."""
+    rows = torch.arange(len(pivots))
+    random = far[:, :-hard]
+    gap = distance(pivots.unsqueeze(1), random)  # (B, m - hard)
+    edits = lookalikes(pivots, hard, tuple(limit.tolist()), base=base, generator=generator)
+    # an edit that happens to lie as near as p+ would be a false negative: the farthest candidate takes its place
+    too_near = distance(pivots.unsqueeze(1), edits) <= gap.min(1, keepdim=True).values
+    farthest = random[rows, gap.argmax(1)].unsqueeze(1)
+    return torch.cat([random, torch.where(too_near.unsqueeze(-1), farthest, edits)], dim=1)
+
+
+def _distinct_from(pivots: Tensor, candidates: Tensor, limit: Tensor) -> Tensor:
+    """Move a candidate that equals its pivot by one along the last dimension: p is no candidate for itself."""
+    same = (candidates == pivots.unsqueeze(1)).all(-1)
+    moved = candidates.clone()
+    moved[..., -1] = torch.where(candidates[..., -1] + 1 < limit[-1], candidates[..., -1] + 1, candidates[..., -1] - 1)
+    return torch.where(same.unsqueeze(-1), moved, candidates)
+
+
+def _limits(size: int | tuple[int, ...], dims: int) -> Tensor:
+    limit = torch.as_tensor(size).expand(dims) if isinstance(size, int) else torch.as_tensor(size)
+    if limit.shape != (dims,) or int(limit.min()) < 2:
+        raise ValueError(f"need a size of at least 2 for each of the n={dims} dimensions, got {size}")
+    return limit
+
+
+def _uniform(shape: tuple[int, ...], limit: Tensor, generator: torch.Generator) -> Tensor:
+    """Integers in [0, limit) for each coordinate of the last axis."""
+    return (torch.rand(shape, generator=generator, dtype=torch.float64) * limit).long()
