@@ -34,7 +34,7 @@ def euclidean(p: Tensor, q: Tensor) -> Tensor:
 
 
 def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[int, ...], *, generator: torch.Generator,
-                       dims: int = 1, base: int = 10, hard: int = 8, local: float = 0.5,
+                       dims: int = 1, base: int = 10, hard: int = 8, hard_share: float = 1.0, local: float = 0.5,
                        distance: Callable[[Tensor, Tensor], Tensor] = euclidean) -> ContrastiveSample:
     """Pivots and candidate sets for L_delta (App. A.2).
 
@@ -51,13 +51,14 @@ def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[in
         dims: n.
         base: b, the number system in which look-alikes look alike.
         hard: look-alikes among the m candidates of a global set, 0..m-1.
+        hard_share: share of the global sets that hold look-alikes, in [0, 1].
         local: share of the pivots with local candidates, in [0, 1].
         distance: delta, any function of two position tensors (..., n).
 
     Raises:
         ValueError: fewer than two candidates, or more than the positions can supply.
 
-    >>> sample = contrastive_sample(4, 3, 100, generator=torch.Generator().manual_seed(0))
+    >>> sample = contrastive_sample(4, 3, 100, hard=1, generator=torch.Generator().manual_seed(0))
     >>> sample.pivots.shape, sample.candidates.shape, sample.label.shape
     (torch.Size([4, 1]), torch.Size([4, 3, 1]), torch.Size([4]))
     """
@@ -68,13 +69,16 @@ def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[in
     window = limit.clamp(max=side)
     if candidates >= int(window.prod()):
         raise ValueError(f"{candidates} candidates do not fit into a window of {int(window.prod())} positions besides the pivot: lower `candidates` or raise `max_position`")
-    if not 0 <= hard < candidates or not 0 <= local <= 1:
-        raise ValueError(f"need 0 <= hard < candidates and 0 <= local <= 1, got hard={hard}, candidates={candidates}, local={local}")
+    if not 0 <= hard < candidates:
+        raise ValueError(f"hard={hard} look-alikes must leave room for p+ among {candidates} candidates: choose 0..{candidates - 1}")
+    if not (0 <= local <= 1 and 0 <= hard_share <= 1):
+        raise ValueError(f"local and hard_share are shares in [0, 1], got {local} and {hard_share}")
 
     pivots = _uniform((batch, dims), limit, generator)
     far = _distinct_from(pivots, _uniform((batch, candidates, dims), limit, generator), limit)
     if hard:
-        far = _with_lookalikes(pivots, far, limit, hard, base, distance, generator)
+        harder = _with_lookalikes(pivots, far, limit, hard, base, distance, generator)
+        far = torch.where(torch.rand(batch, 1, 1, generator=generator) < hard_share, harder, far)
 
     left = _uniform((batch, dims), limit - window + 1, generator)
     cell = torch.rand(batch, int(window.prod()), generator=generator).topk(candidates).indices  # without replacement
@@ -101,8 +105,8 @@ def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int,
 
     >>> sample = distillation_sample(2, 3, 64, 1000, generator=torch.Generator().manual_seed(0))
     >>> (sample.students - sample.teachers).squeeze(-1)       # one z a row
-    tensor([[899, 899, 899],
-            [850, 850, 850]])
+    tensor([[562, 562, 562],
+            [139, 139, 139]])
     """
     shape, limit = _limits(train_shape, dims), _limits(max_position, dims)
     inside = int(shape.prod())
@@ -134,7 +138,7 @@ def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], 
         int64 (B, count, n).
 
     >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=torch.Generator().manual_seed(3)).squeeze()
-    tensor([12634,  1324,   234,  1324, 91234,  2134])
+    tensor([ 4231, 12434, 12634,  3214,   124, 16234])
     """
     dims = pivots.shape[-1]
     limit = _limits(max_position, dims)

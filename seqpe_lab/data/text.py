@@ -88,7 +88,7 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
     encode, decode, vocab_size = make_tokenizer(tokenizer, splits["train"])
     digest = hashlib.sha256()
     for split in SPLITS:
-        for name, text in splits[split].items():
+        for text in splits[split].values():
             digest.update(text.encode() + b"\0")
     tokens = {split: encode(splits[split]) for split in SPLITS}
     characters = {split: sum(map(len, splits[split].values())) for split in SPLITS}

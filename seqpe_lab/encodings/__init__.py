@@ -22,7 +22,7 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int, train_len
         d_model, heads, layers: of the model.
         train_len: tokens a training sequence; the size of the learned table.
         options: of the method. rope: base, pairing. alibi: scaled. seqpe: integration,
-            shared_projection, projection_bias, and the encoder's digits, base, dims,
+            shared_projection, projection_bias, scaled, and the encoder's digits, base, dims,
             encoder_layers, encoder_heads, architecture, causal, share_prefixes.
 
     Raises:
@@ -40,7 +40,7 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int, train_len
     d_head = d_model // heads
     allowed = {
         "none": set(), "sinusoidal": set(), "learned": set(), "rope": {"base", "pairing"}, "alibi": {"scaled"},
-        "seqpe": {"integration", "shared_projection", "projection_bias", "digits", "base", "dims",
+        "seqpe": {"integration", "shared_projection", "projection_bias", "scaled", "digits", "base", "dims",
                   "encoder_layers", "encoder_heads", "architecture", "causal", "share_prefixes"},
     }
     if name not in allowed:
@@ -57,6 +57,6 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int, train_len
         return Rotary(d_head, **options)
     if name == "alibi":
         return ALiBi(heads, d_head, **options)
-    of_wrapper = {key: options.pop(key) for key in ("integration", "shared_projection", "projection_bias") if key in options}
+    of_wrapper = {key: options.pop(key) for key in ("integration", "shared_projection", "projection_bias", "scaled") if key in options}
     encoder = PositionEncoder(d_model, layers=options.pop("encoder_layers", 2), heads=options.pop("encoder_heads", heads), **options)
     return SeqPE(encoder, heads, layers, **of_wrapper)

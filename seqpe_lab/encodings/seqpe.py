@@ -26,16 +26,19 @@ class SeqPE(PositionEncoding):
         shared_projection: one W_PE for all layers (text) or one each (images).
         projection_bias: what W_PE's bias starts from. 0 in the paper; with "mul" that makes
             attention start blind, because it multiplies by vectors near zero; 1 starts from q.k.
+        scaled: True divides the bias by sqrt(d_head) together with q.k, as Eq. 3 and 14 say; False
+            adds it after the division, which makes it stronger by sqrt(d_head).
     """
 
     def __init__(self, encoder: PositionEncoder, heads: int, layers: int, integration: str = "bias",
-                 shared_projection: bool = True, projection_bias: float = 0.0):
+                 shared_projection: bool = True, projection_bias: float = 0.0, scaled: bool = True):
         super().__init__()
         if integration not in INTEGRATIONS:
             raise ValueError(f"unknown integration {integration!r}: choose from {', '.join(INTEGRATIONS)}")
         if encoder.d_model % heads:
             raise ValueError(f"{heads} heads do not divide the encoder's d_model={encoder.d_model}")
         self.encoder, self.heads, self.integration = encoder, heads, integration
+        self.bias_gain = 1.0 if scaled else (encoder.d_model / heads) ** 0.25  # e^q and e^k take half each
         self.projections = nn.ModuleList(nn.Linear(encoder.d_model, 2 * encoder.d_model) for _ in range(1 if shared_projection else layers))
         for projection in self.projections:
             nn.init.normal_(projection.weight, std=0.02)
@@ -54,4 +57,5 @@ class SeqPE(PositionEncoding):
             return q + e_q, k + e_k
         if self.integration == "mul":
             return q * e_q, k * e_k
-        return torch.cat([q, e_q.to(q).expand_as(q)], -1), torch.cat([k, e_k.to(k).expand_as(k)], -1)
+        e_q, e_k = (self.bias_gain * e.to(q).expand_as(q) for e in (e_q, e_k))
+        return torch.cat([q, e_q], -1), torch.cat([k, e_k], -1)

@@ -1,0 +1,141 @@
+"""python -m seqpe_lab train | evaluate | figures | runs | doctor"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from .recipes import ABLATIONS, ABOUT, METHODS, SCALES, Recipe, language_model
+from .runs import CheckpointError, Run, list_runs, runs_folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; expected errors become one line and exit status 2."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        args.do(args)
+    except (ValueError, TypeError, FileNotFoundError, ConnectionError, CheckpointError, OSError, RuntimeError) as error:
+        print(f"seqpe_lab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("seqpe_lab: interrupted; start the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m seqpe_lab", description="A lab for position encoding in Transformers.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown")
+    train.add_argument("task", choices=["lm"], help="lm: a GPT-2 language model")
+    train.add_argument("--encoding", "--method", dest="method", default="seqpe", help=f"one of {', '.join(METHODS | ABLATIONS)}")
+    train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")
+    train.add_argument("--folder", help="the run's folder; one that holds a recipe.json needs no other option")
+    train.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    train.set_defaults(do=_train)
+
+    evaluate = commands.add_parser("evaluate", help="perplexity of a trained run at any lengths")
+    evaluate.add_argument("folder")
+    evaluate.add_argument("--lengths", type=int, nargs="+", help="contexts in tokens; default: the recipe's")
+    evaluate.add_argument("--protocol", default="non-overlapping", help="non-overlapping or sliding")
+    evaluate.add_argument("--stride", type=int, help="for the sliding window")
+    evaluate.add_argument("--split", choices=["validation", "test"], default="test")
+    evaluate.set_defaults(do=_evaluate)
+
+    figures = commands.add_parser("figures", help="train the lessons' runs, execute the lessons, write figures and their page")
+    figures.add_argument("--folder", default="figures")
+    figures.add_argument("--scale", choices=SCALES)
+    figures.add_argument("--seed", type=int, default=0)
+    figures.add_argument("--workers", type=int)
+    figures.set_defaults(do=_figures)
+
+    runs = commands.add_parser("runs", help="list runs with their state and results")
+    runs.add_argument("--folder", default=None)
+    runs.set_defaults(do=_runs)
+
+    doctor = commands.add_parser("doctor", help="say what this machine has and what each scale needs")
+    doctor.set_defaults(do=_doctor)
+    return parser
+
+
+def _train(args) -> None:
+    from .training import train
+    if args.folder and (Path(args.folder) / "recipe.json").exists():
+        recipe = Run.open(args.folder).recipe
+    else:
+        recipe = language_model(args.method, args.scale, args.seed, **_overrides(args.set))
+    run = train(recipe, args.folder, cpu=args.cpu)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"{run.folder}: {json.dumps(run.results()['perplexity'])} ({run.results()['protocol']} chunks of the {run.results()['split']} split)")
+
+
+def _overrides(pairs: list[str]) -> dict:
+    tuples = {f.name for f in dataclasses.fields(Recipe) if str(f.type).startswith("tuple")}
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD=VALUE, got {pair!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        values[name] = tuple(value) if name in tuples else value
+    return values
+
+
+def _evaluate(args) -> None:
+    from .data.text import load_text
+    from .evaluation import perplexity_by_length
+    from .training import trained_model
+    run = Run.open(args.folder)
+    data = load_text(run.recipe.source, run.recipe.tokenizer)
+    tokens = getattr(data, args.split)
+    if run.recipe.eval_tokens:
+        tokens = tokens[: run.recipe.eval_tokens + 1]
+    for measured in perplexity_by_length(trained_model(run, data), tokens, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
+        print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.4f} ({measured.protocol}, {measured.tokens:,} tokens of the {args.split} split)")
+
+
+def _figures(args) -> None:
+    from .publish import make_figures
+    make_figures(Path(args.folder), args.scale, args.seed, args.workers)
+
+
+def _runs(args) -> None:
+    found = list_runs(args.folder)
+    if not found:
+        print(f"no runs in {args.folder or runs_folder()}")
+    for run in found:
+        metrics, results = run.metrics(), run.results()
+        step = metrics[-1]["step"] if metrics else 0
+        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in results["perplexity"].items()) if results else ""
+        print(f"{run.state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
+
+
+def _doctor(args) -> None:
+    import torch
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, GPUs: {', '.join(gpus) or 'none'}, free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
+    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido"):
+        try:
+            print(f"  {package:<12} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"  {package:<12} missing")
+    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+    print(f"  browser for static images: {browser or 'none found: figures are written as web pages only'}")
+    for name, about in ABOUT.items():
+        print(f"scale {name:<7} {about.hardware}; {about.time}; {about.memory}; {about.expect}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Pure functions: numbers in, plotly figure out. One claim a figure, said in its title.
+
+One colour a method everywhere (Okabe and Ito's palette, made for colour-blind readers); methods
+that share a family differ by dash and marker as well.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+# method: (name in legends, colour, dash, marker)
+STYLE = {
+    "none": ("NoPE", "#777777", "solid", "x"),
+    "sinusoidal": ("APE sinusoidal", "#56B4E9", "solid", "diamond"),
+    "learned": ("APE learned", "#CC79A7", "solid", "square"),
+    "rope-1e4": ("RoPE 10⁴", "#009E73", "solid", "triangle-up"),
+    "rope-1e6": ("RoPE 10⁶", "#009E73", "dash", "triangle-right"),
+    "rope-1e8": ("RoPE 10⁸", "#009E73", "dot", "triangle-down"),
+    "alibi": ("ALiBi", "#0072B2", "solid", "pentagon"),
+    "seqpe": ("SeqPE", "#D55E00", "solid", "circle"),
+    "seqpe-no-losses": ("SeqPE, no losses", "#E69F00", "dash", "circle-open"),
+    "seqpe-delta-only": ("SeqPE, L_δ only", "#D55E00", "dash", "square-open"),
+    "seqpe-ood-only": ("SeqPE, L_OOD only", "#E69F00", "dot", "diamond-open"),
+    "seqpe-paper-weights": ("SeqPE, α = β = 0.1", "#D55E00", "dot", "star"),
+}
+
+
+def label(method: str) -> str:
+    """The method's name in legends and tables."""
+    return STYLE[method][0] if method in STYLE else method
+
+
+def extrapolation(results: Sequence[Mapping], *, train_len: int, title: str = "Trained short, tested long", relative: bool = False) -> go.Figure:
+    """Perplexity against context length, a line a method, a band over its seeds.
+
+    Args:
+        results: as ``results.json`` holds them: "method", "seed", "perplexity" {length: value}, ...
+        train_len: marked by a vertical line, tokens.
+        relative: show perplexity over perplexity at the shortest length.
+    """
+    if not results:
+        raise ValueError("no results to draw")
+    figure = go.Figure()
+    by_method: dict[str, list[Mapping]] = {}
+    for result in results:
+        by_method.setdefault(result["method"], []).append(result)
+    order = [m for m in STYLE if m in by_method] + [m for m in by_method if m not in STYLE]
+    for method in order:
+        lengths = sorted(int(n) for n in by_method[method][0]["perplexity"])
+        values = np.array([[r["perplexity"][str(n)] for n in lengths] for r in by_method[method]])
+        if relative:
+            values = values / values[:, :1]
+        name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
+        if len(values) > 1:
+            figure.add_scatter(x=lengths + lengths[::-1], y=[*values.max(0), *values.min(0)[::-1]], fill="toself", fillcolor=colour,
+                               opacity=0.18, line_width=0, hoverinfo="skip", showlegend=False, legendgroup=method)
+        figure.add_scatter(x=lengths, y=values.mean(0), name=name, legendgroup=method, mode="lines+markers",
+                           line=dict(color=colour, dash=dash, width=3 if method == "seqpe" else 2), marker=dict(symbol=marker, size=9),
+                           hovertemplate="%{y:.3f} at %{x} tokens")
+    ticks = sorted({int(n) for r in results for n in r["perplexity"]})
+    figure.add_vline(x=train_len, line_dash="dash", line_color="#444444", annotation_text=f"trained at {train_len}", annotation_position="top right")
+    figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
+    figure.update_yaxes(type="log", title="perplexity ÷ perplexity at the trained length" if relative else "perplexity on the test split",
+                        tickformat="~g", nticks=8)
+    return _finish(figure, title, caption(results))
+
+
+def heatmap(matrix, *, title: str, axis: str = "position", value: str = "similarity", diverging: bool = False, caption: str = "") -> go.Figure:
+    """A square table of similarities; brighter is more similar, as in the paper's Fig. 2."""
+    matrix = np.asarray(matrix, dtype=np.float32)
+    figure = go.Figure(go.Heatmap(z=matrix, colorscale="RdBu_r" if diverging else "Viridis", zmid=0 if diverging else None,
+                                  colorbar_title=value, hovertemplate=f"{axis} %{{x}}, %{{y}}: %{{z:.3f}}<extra></extra>"))
+    figure.update_xaxes(title=axis, constrain="domain")
+    figure.update_yaxes(title=axis, autorange="reversed", scaleanchor="x", constrain="domain")
+    return _finish(figure, title, caption, height=560)
+
+
+def heatmaps(matrices: Mapping[str, object], *, title: str, axis: str = "position", value: str = "similarity", caption: str = "") -> go.Figure:
+    """Several square tables side by side, each with its own colour scale (their ranges differ)."""
+    figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.06)
+    for column, matrix in enumerate(matrices.values(), start=1):
+        figure.add_heatmap(z=np.asarray(matrix, dtype=np.float32), colorscale="Viridis", showscale=False, row=1, col=column,
+                           hovertemplate=f"{axis} %{{x}}, %{{y}}: {value} %{{z:.3f}}<extra></extra>")
+        figure.update_xaxes(title=axis, constrain="domain", row=1, col=column)
+        anchor = "x" if column == 1 else f"x{column}"
+        figure.update_yaxes(autorange="reversed", scaleanchor=anchor, constrain="domain", row=1, col=column)
+    figure.update_yaxes(title=axis, row=1, col=1)
+    return _finish(figure, title, caption, height=460)
+
+
+def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: str, y_title: str, log_x: bool = False, log_y: bool = False,
+           mark: float | None = None, mark_text: str = "", caption: str = "") -> go.Figure:
+    """Lines over one axis. A series named like a method takes that method's colour."""
+    figure = go.Figure()
+    plain = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777", "#000000")
+    for i, (name, y) in enumerate(series.items()):
+        shown, colour, dash, _ = STYLE.get(name, (name, plain[i % len(plain)], "solid", "circle"))
+        figure.add_scatter(x=list(x), y=list(y), name=shown, mode="lines+markers" if len(x) <= 20 else "lines", line=dict(color=colour, dash=dash, width=2))
+    if mark is not None:
+        figure.add_vline(x=mark, line_dash="dash", line_color="#444444", annotation_text=mark_text)
+    figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
+    figure.update_yaxes(title=y_title, type="log" if log_y else "linear")
+    return _finish(figure, title, caption)
+
+
+def panels(x: Sequence, measures: Mapping[str, Mapping[str, Sequence]], *, title: str, x_title: str, caption: str = "") -> go.Figure:
+    """One small panel a measure, the same lines in each: {measure: {line: values}}."""
+    figure = make_subplots(1, len(measures), subplot_titles=list(measures), horizontal_spacing=0.08)
+    plain = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+    for column, lines in enumerate(measures.values(), start=1):
+        for i, (name, y) in enumerate(lines.items()):
+            shown, colour, dash, _ = STYLE.get(name, (name, plain[i % len(plain)], "solid", "circle"))
+            figure.add_scatter(x=list(x), y=list(y), name=shown, legendgroup=name, showlegend=column == 1, mode="lines",
+                               line=dict(color=colour, dash=dash, width=2), row=1, col=column)
+        figure.update_xaxes(title=x_title, row=1, col=column)
+    return _finish(figure, title, caption, height=400)
+
+
+def table(columns: Mapping[str, Sequence], *, title: str, caption: str = "") -> go.Figure:
+    """A table as a figure, so that it is published like one. Floats are shown to 4 significant digits."""
+    def show(value):
+        if isinstance(value, float):
+            return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.1e}"
+        return str(value)
+
+    rows = max(len(values) for values in columns.values())
+    figure = go.Figure(go.Table(
+        header=dict(values=[f"<b>{name}</b>" for name in columns], align="left", fill_color="#e6e6e6", font_color="#111111"),
+        cells=dict(values=[[show(v) for v in values] for values in columns.values()], align="left", height=26, fill_color="#fafafa", font_color="#111111")))
+    return _finish(figure, title, caption, height=150 + 27 * rows)
+
+
+def caption(results: Sequence[Mapping]) -> str:
+    """Scale, data, protocol and seeds of results, for the line below a figure; differing values are all named."""
+    def all_of(values):
+        return " / ".join(sorted({str(v) for v in values}))
+
+    seeds = sorted({r["seed"] for r in results})
+    data = all_of(r["data"]["description"] + ", " + r["data"]["tokenizer"] for r in results)
+    tokens = all_of(format(r["tokens"], ",") for r in results)
+    return (f"scale {all_of(r['scale'] for r in results)} · {data} (hash {all_of(r['data']['hash'] for r in results)}) · "
+            f"{all_of(r['split'] for r in results)} split, {all_of(r['protocol'] for r in results)} chunks, {tokens} tokens · "
+            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
+
+
+def _finish(figure: go.Figure, title: str, caption: str, height: int = 480) -> go.Figure:
+    figure.update_layout(template="plotly_white", title=dict(text=title, x=0.01, xanchor="left"), height=height, width=960,
+                         margin=dict(l=70, r=30, t=70, b=90 if caption else 60), legend=dict(font_size=12), font=dict(family="Arial, DejaVu Sans, sans-serif", size=14))
+    if caption:
+        figure.add_annotation(text=caption, xref="paper", yref="paper", x=0, y=0, yshift=-72, xanchor="left", yanchor="top",
+                              showarrow=False, font=dict(size=10, color="#777777"), align="left")
+    return figure

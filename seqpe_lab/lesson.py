@@ -1,0 +1,174 @@
+"""What a notebook's first cell calls, and the few things that every lesson does: predict, check, train, show.
+
+    from seqpe_lab import lesson
+    lab = lesson.start("05 The contrastive loss")
+"""
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .data.text import TextData, load_text
+from .models.gpt2 import GPT2
+from .recipes import ABOUT, SCALES, Recipe, default_scale, language_model
+from .runs import Run
+from .training import train, trained_model
+
+
+class Lesson:
+    """A lesson's settings: ``scale``, ``seed``, ``device``, and what it has trained and shown."""
+
+    def __init__(self, title: str, scale: str, seed: int):
+        self.title, self.scale, self.seed = title, scale, seed
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def at_scale(self, **values):
+        """Pick a value by scale: ``lab.at_scale(smoke=5, small=300)``; a larger scale takes the largest given."""
+        given = [values[s] for s in SCALES[: SCALES.index(self.scale) + 1] if s in values]
+        if not given:
+            raise ValueError(f"no value for scale {self.scale!r} or below: give smoke=...")
+        return given[-1]
+
+    def recipe(self, method: str, **overrides) -> Recipe:
+        """The recipe of a method at this lesson's scale and seed."""
+        return language_model(method, self.scale, self.seed, **overrides)
+
+    def train(self, method: str, **overrides) -> Run:
+        """Train with a progress bar, or take a finished run from the runs folder."""
+        recipe = self.recipe(method, **overrides)
+        run = Run(recipe)
+        if run.state == "finished":
+            print(f"{method}: finished run {run.folder.name}")
+            return run
+        print(f"{method}: training {recipe.steps} steps of {recipe.batch} x {recipe.train_len} tokens ({ABOUT[self.scale].time} on {ABOUT[self.scale].hardware})")
+        return train(recipe, data=self.text(recipe.source, recipe.tokenizer))
+
+    def text(self, source: str | None = None, tokenizer: str | None = None) -> TextData:
+        """The text of this scale (loaded once)."""
+        recipe = self.recipe("none")
+        return _text(source or recipe.source, tokenizer or recipe.tokenizer)
+
+    def model(self, run: Run) -> GPT2:
+        """A run's model with its trained weights, in evaluation mode on the CPU."""
+        return trained_model(run, self.text(run.recipe.source, run.recipe.tokenizer))
+
+    def show(self, figure, name: str):
+        """Show a figure, and publish it when the lessons are executed for the figures page.
+
+        Args:
+            figure: a plotly figure.
+            name: file name without ending, "extrapolation" say; the lesson's number is put before it.
+        """
+        if folder := os.environ.get("SEQPE_FIGURES"):
+            from .publish import write_figure
+            number = re.match(r"\d+", self.title)
+            write_figure(figure, Path(folder), f"{number[0] + '-' if number else ''}{name}")
+        return figure
+
+
+@functools.lru_cache(maxsize=4)
+def _text(source: str, tokenizer: str) -> TextData:
+    return load_text(source, tokenizer)
+
+
+def start(title: str, seed: int = 0) -> Lesson:
+    """Begin a lesson: fix the seed and say at which scale, with which seed and where it runs.
+
+    The scale comes from $SEQPE_SCALE: "smoke", "small" (the default), "medium" or "full".
+    """
+    scale = default_scale()
+    if scale not in SCALES:
+        raise ValueError(f"SEQPE_SCALE={scale!r} is no scale: choose from {', '.join(SCALES)}")
+    torch.manual_seed(seed)
+    lesson = Lesson(title, scale, seed)
+    print(f"{title} · scale {scale} · seed {seed} · {lesson.device.type}, {torch.get_num_threads()} threads · torch {torch.__version__}")
+    if scale == "smoke":
+        print("At smoke scale nothing is learnt: the numbers below only prove that the lesson runs. Set SEQPE_SCALE=small for the real ones.")
+    return lesson
+
+
+def predict(question: str, choices: Sequence[str]) -> Callable[[str, str], None]:
+    """Ask before showing: displays the question with its choices, and returns ``reveal(answer, why)``.
+
+    Nothing waits for the reader; ``reveal`` says how the committed prediction compares.
+
+    >>> reveal = predict("Which is nearer to 100?", ["123", "1000"])       # doctest: +SKIP
+    >>> reveal("1000", "they share more digits")                           # doctest: +SKIP
+    """
+    if len(choices) < 2:
+        raise ValueError(f"a prediction needs at least two choices, got {list(choices)}")
+    import ipywidgets
+    from IPython.display import display
+
+    buttons = ipywidgets.RadioButtons(options=list(choices), value=None, layout=ipywidgets.Layout(width="auto"))
+    buttons.add_class("seqpe-prediction")
+    display(ipywidgets.VBox([ipywidgets.HTML(f"<b>Your prediction.</b> {question}"), buttons]))
+
+    def reveal(answer: str, why: str = "") -> None:
+        if answer not in choices:
+            raise ValueError(f"{answer!r} is none of the choices {list(choices)}")
+        verdict = "no prediction made" if buttons.value is None else "as you predicted" if buttons.value == answer else f"you predicted: {buttons.value}"
+        print(f"{question}\n→ {answer} ({verdict}). {why}".rstrip())
+
+    reveal.buttons = buttons
+    return reveal
+
+
+def check(mine, reference, what: str = "mine equals the library's", tolerance: float = 1e-5) -> None:
+    """Assert that two tensors (or numbers) agree and print by how much.
+
+    Raises:
+        AssertionError: another shape, or a difference above ``tolerance``.
+
+    >>> check(torch.tensor([1., 2.]), torch.tensor([1., 2.]), "a copy")
+    ✓ a copy: (2,), largest difference 0.0e+00
+    """
+    if mine is None:
+        raise AssertionError(f"✗ {what}: nothing to check yet, the exercise still returns None")
+    mine, reference = (torch.as_tensor(t).detach().double() for t in (mine, reference))
+    if mine.shape != reference.shape:
+        raise AssertionError(f"✗ {what}: shape {tuple(mine.shape)}, expected {tuple(reference.shape)}")
+    both_infinite = mine.isinf() & (mine == reference)
+    worst = float(torch.where(both_infinite, 0.0, (mine - reference).abs()).max()) if mine.numel() else 0.0
+    if not worst <= tolerance:
+        raise AssertionError(f"✗ {what}: largest difference {worst:.1e}, allowed {tolerance:.0e}")
+    print(f"✓ {what}: {tuple(mine.shape)}, largest difference {worst:.1e}")
+
+
+def exercise(attempt: Callable[[], None]) -> None:
+    """Run a checker on the reader's answer: says what is still missing instead of stopping the notebook.
+
+    Only for stubs that wait to be filled in; the lesson's own claims use ``assert`` and :func:`check`.
+    """
+    try:
+        attempt()
+    except (AssertionError, NotImplementedError) as message:
+        print(f"Not yet: {message}")
+    else:
+        print("Solved.")
+
+
+def tensor_table(tensor: Tensor, rows: Sequence | None = None, columns: Sequence | None = None, digits: int = 3) -> str:
+    """A small matrix as aligned text, with names for rows and columns, to be checked by hand.
+
+    >>> print(tensor_table(torch.tensor([[1., 2.], [3., 4.]]), rows="ab", columns="xy", digits=1))
+         x   y
+    a  1.0 2.0
+    b  3.0 4.0
+    """
+    if tensor.dim() != 2:
+        raise ValueError(f"a table needs a matrix, got shape {tuple(tensor.shape)}")
+    rows = [str(r) for r in (rows if rows is not None else range(len(tensor)))]
+    columns = [str(c) for c in (columns if columns is not None else range(tensor.shape[1]))]
+    cells = [[f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row] for row in tensor.tolist()]
+    width = max(len(c) for row in [columns, *cells] for c in row)
+    first = max(map(len, rows))
+    lines = [" " * (first + 2) + " ".join(c.rjust(width) for c in columns)]
+    lines += [f"{name.ljust(first)}  " + " ".join(c.rjust(width) for c in row) for name, row in zip(rows, cells)]
+    return "\n".join(lines)

@@ -1,0 +1,224 @@
+"""The main job: train the runs of the extrapolation lesson, execute all lessons, write figures/ and its index page.
+
+Every stage says what it does and how long it will take. Finished runs and lessons are reused, so
+an interrupted job goes on where it was and a second one takes a minute.
+"""
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .data.text import load_text
+from .recipes import ABLATIONS, HEADLINE, METHODS, Recipe, default_scale, language_model
+from .runs import Run, write_atomically
+
+PROJECT = Path(__file__).parents[1]
+
+
+def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers: int | None = None) -> None:
+    """Do the whole job and leave ``folder/index.html``.
+
+    Args:
+        workers: runs or lessons at a time, each on its share of the cores; by default two for each
+            GPU-less machine with two cores or more, else one.
+
+    Raises:
+        RuntimeError: a run or a lesson failed; names it and where its output is.
+    """
+    folder, scale = Path(folder).resolve(), scale or default_scale()
+    workers = workers or default_workers()
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        print(f"[{minutes:2d}:{seconds:02d}] {text}", flush=True)
+
+    first = language_model("seqpe", scale, seed)
+    say(f"Stage 1 of 4: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
+    data = load_text(first.source, first.tokenizer)
+    say(f"  {data.description}: {sum(data.characters.values()):,} characters, {len(data.train):,} training tokens ({data.tokenizer}), hash {data.hash}")
+
+    headline = [language_model(method, scale, seed) for method in HEADLINE]
+    others = [language_model(method, scale, seed) for method in [*METHODS, *ABLATIONS] if method not in HEADLINE]
+    say(f"Stage 2 of 4: {len(headline)} runs for the headline figure{' (about 6 min on 2 cores)' if scale == 'small' else ''}")
+    _train_all(headline, workers, say)
+    _write_headline(headline, folder)
+    _write_index(folder)
+    say(f"  The headline figure stands: {folder / 'headline.html'}")
+
+    say(f"Stage 3 of 4: the other {len(others)} runs of the extrapolation lesson{' (about 10 min on 2 cores)' if scale == 'small' else ''}")
+    _train_all(others, workers, say)
+
+    say(f"Stage 4 of 4: executing the lessons{' (about 4 min on 2 cores)' if scale == 'small' else ''}")
+    lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+    _in_parallel([_lesson_task(path, folder, scale, workers) for path in lessons], workers, say)
+    _write_index(folder)
+    say(f"Done: open {folder / 'index.html'}")
+
+
+def default_workers() -> int:
+    """Two on a CPU with two cores or more; a GPU takes one run at a time."""
+    import torch
+    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+
+
+def write_figure(figure, folder: Path, name: str) -> None:
+    """Write name.html (interactive; shares one plotly.min.js), name.json (its title) and, where a browser is at hand, name.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.write_html(folder / f"{name}.html", include_plotlyjs="directory", full_html=True)
+    title = re.sub(r"<[^>]+>", "", figure.layout.title.text or name)
+    write_atomically(folder / f"{name}.json", json.dumps({"name": name, "title": title}))
+    try:
+        figure.write_image(folder / f"{name}.png", scale=1.5)
+    except Exception as error:  # kaleido raises many kinds: no browser, no fonts, no display
+        (folder / f"{name}.png").unlink(missing_ok=True)
+        print(f"{name}: no static image ({type(error).__name__}); the interactive page is written", file=sys.stderr)
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+Task = tuple[str, "Callable[[], str | None]"]  # (name, what to do; returns a line to report, or None)
+
+
+def _train_all(recipes: Sequence[Recipe], workers: int, say) -> None:
+    _in_parallel([(recipe.method, lambda recipe=recipe: _train_one(recipe, workers)) for recipe in recipes], workers, say)
+
+
+def _train_one(recipe: Recipe, workers: int) -> str:
+    """One run in a process of its own, so that an interruption or a crash touches no other."""
+    run = Run(recipe)
+    if run.state != "finished":
+        run.create()
+        resumed = run.checkpoints()[-1].name if run.checkpoints() else None
+        _execute([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder)], run.folder / "log.txt", workers)
+    else:
+        resumed = "finished before"
+    perplexity = run.results()["perplexity"]
+    note = f" (from {resumed})" if resumed else ""
+    return "perplexity " + ", ".join(f"{value:.2f} at {length}" for length, value in perplexity.items()) + note
+
+
+def _lesson_task(path: Path, folder: Path, scale: str, workers: int) -> Task:
+    return path.stem, lambda: _execute_lesson(path, folder, scale, workers)
+
+
+def _execute_lesson(path: Path, folder: Path, scale: str, workers: int) -> str:
+    """Execute a notebook into folder/lessons/ unless that was done with this very notebook and library."""
+    out = folder / "lessons" / f"{path.stem}.html"
+    stamp = out.with_suffix(".stamp")
+    sources = [path, *sorted((PROJECT / "seqpe_lab").rglob("*.py"))]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + scale.encode()).hexdigest()
+    if out.exists() and stamp.exists() and stamp.read_text() == digest:
+        return "executed before"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--execute", "--ExecutePreprocessor.store_widget_state=False",
+               "--ExecutePreprocessor.timeout=1800", "--output-dir", str(out.parent), "--output", path.stem, str(path)]
+    environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale, "SEQPE_RUNS": str(Run(language_model("none", scale)).folder.parents[1].resolve()),
+                   "PLOTLY_RENDERER": "notebook_connected"}
+    began = time.monotonic()
+    _execute(command, out.with_suffix(".log"), workers, environment)
+    stamp.write_text(digest)
+    return f"executed in {time.monotonic() - began:.0f} s"
+
+
+def _execute(command: list[str], log: Path, workers: int, environment: dict[str, str] | None = None) -> None:
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    with open(log, "w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=PROJECT,
+                                   env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | (environment or {}))
+        _running.add(process)
+        try:
+            code = process.wait()
+        finally:
+            _running.discard(process)
+    if code:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"{' '.join(command)} failed with exit status {code}; the whole output is in {log}. Its end:\n{tail}")
+
+
+_running: set[subprocess.Popen] = set()
+
+
+def _in_parallel(tasks: Sequence[Task], workers: int, say) -> None:
+    """Run tasks, ``workers`` at a time, in order; report each; stop all at the first failure or interrupt."""
+    waiting: queue.SimpleQueue = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        while not failures:
+            try:
+                name, do = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                say(f"  {name}: {do()}")
+            except BaseException as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        while any(thread.is_alive() for thread in threads) and not failures:
+            time.sleep(0.1)
+    finally:  # also on Ctrl-C
+        for process in list(_running):
+            process.terminate()
+        for thread in threads:
+            thread.join(timeout=10)
+    if failures:
+        raise RuntimeError(str(failures[0])) from failures[0]
+
+
+# --- pages -------------------------------------------------------------------------------------
+
+def _write_headline(recipes: Sequence[Recipe], folder: Path) -> None:
+    from . import figures
+    results = [Run(recipe).results() for recipe in recipes]
+    figure = figures.extrapolation(results, train_len=recipes[0].train_len,
+                                   title=f"Trained on {recipes[0].train_len} tokens, tested on up to {max(recipes[0].eval_lens):,}")
+    write_figure(figure, folder, "headline")
+
+
+def _write_index(folder: Path) -> None:
+    """One page with every figure and a link to every executed lesson; works from the disk, without a network."""
+    entries = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    entries.sort(key=lambda entry: (entry["name"] != "headline", entry["name"]))
+    parts = []
+    for entry in entries:
+        name, title = html.escape(entry["name"]), html.escape(entry["title"])
+        image = folder / f"{entry['name']}.png"
+        shown = f'<a href="{name}.html"><img src="{name}.png" alt="{title}" loading="lazy"></a>' if image.exists() else f'<iframe src="{name}.html" title="{title}" loading="lazy"></iframe>'
+        parts.append(f'<figure id="{name}">{shown}<figcaption><a href="{name}.html">{title}</a></figcaption></figure>')
+    lessons = sorted((folder / "lessons").glob("*.html")) if (folder / "lessons").exists() else []
+    links = "".join(f'<li><a href="lessons/{path.name}">{html.escape(path.stem.replace("_", " "))}</a></li>' for path in lessons)
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>seqpe_lab: figures</title>
+<style>
+ :root {{ color-scheme: light dark; }}
+ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; }}
+ figure {{ margin: 2rem 0; }} img {{ width: 100%; height: auto; background: white; border-radius: 6px; }}
+ iframe {{ width: 100%; height: 520px; border: 0; background: white; }} figcaption {{ margin-top: .3rem; }}
+</style></head><body>
+<h1>seqpe_lab</h1>
+<p>Every figure below was made by executing the lessons on this machine. Click one for its interactive version.</p>
+<h2>Lessons, executed</h2><ol start="0">{links or '<li>not yet executed</li>'}</ol>
+<h2>Figures</h2>
+{''.join(parts)}
+</body></html>
+"""
+    write_atomically(folder / "index.html", page)
