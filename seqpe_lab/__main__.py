@@ -124,6 +124,8 @@ def _runs(args) -> None:
 
 def _doctor(args) -> None:
     import torch
+
+    from .publish import find_browser
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, GPUs: {', '.join(gpus) or 'none'}, free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
     for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido"):
@@ -131,8 +133,7 @@ def _doctor(args) -> None:
             print(f"  {package:<12} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             print(f"  {package:<12} missing")
-    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
-    print(f"  browser for static images: {browser or 'none found: figures are written as web pages only'}")
+    print(f"  browser for static images: {find_browser() or 'none found: figures are written as web pages only'}")
     for name, about in ABOUT.items():
         print(f"scale {name:<7} {about.hardware}; {about.time}; {about.memory}; {about.expect}")
 

@@ -59,17 +59,26 @@ class Lesson:
         return trained_model(run, self.text(run.recipe.source, run.recipe.tokenizer))
 
     def show(self, figure, name: str):
-        """Show a figure, and publish it when the lessons are executed for the figures page.
+        """Show a figure; make it the last expression of a cell.
+
+        When the lessons are executed for the figures page, the figure is written there and its
+        static image is shown in place of the live one, which keeps executed lessons small.
 
         Args:
             figure: a plotly figure.
             name: file name without ending, "extrapolation" say; the lesson's number is put before it.
         """
-        if folder := os.environ.get("SEQPE_FIGURES"):
-            from .publish import write_figure
-            number = re.match(r"\d+", self.title)
-            write_figure(figure, Path(folder), f"{number[0] + '-' if number else ''}{name}")
-        return figure
+        folder = os.environ.get("SEQPE_FIGURES")
+        if not folder:
+            return figure
+        from IPython.display import HTML
+
+        from .publish import write_figure
+        number = re.match(r"\d+", self.title)
+        name = f"{number[0] + '-' if number else ''}{name}"
+        has_image = write_figure(figure, Path(folder), name)
+        shown = f'<img src="../{name}.png" style="max-width:100%">' if has_image else f'<iframe src="../{name}.html" width="100%" height="540"></iframe>'
+        return HTML(f'<a href="../{name}.html">{shown}</a>')
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,24 +5,26 @@ an interrupted job goes on where it was and a second one takes a minute.
 """
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import html
 import json
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .data.text import load_text
 from .recipes import ABLATIONS, HEADLINE, METHODS, Recipe, default_scale, language_model
-from .runs import Run, write_atomically
-
-PROJECT = Path(__file__).parents[1]
+from .runs import PROJECT, Run, runs_folder, write_atomically
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers: int | None = None) -> None:
@@ -73,17 +75,43 @@ def default_workers() -> int:
     return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
 
 
-def write_figure(figure, folder: Path, name: str) -> None:
-    """Write name.html (interactive; shares one plotly.min.js), name.json (its title) and, where a browser is at hand, name.png."""
+def write_figure(figure, folder: Path, name: str) -> bool:
+    """Write name.html (interactive; shares one plotly.min.js), name.json (its title) and, where a browser is at hand, name.png.
+
+    Returns:
+        Whether there is a static image.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     figure.write_html(folder / f"{name}.html", include_plotlyjs="directory", full_html=True)
     title = re.sub(r"<[^>]+>", "", figure.layout.title.text or name)
     write_atomically(folder / f"{name}.json", json.dumps({"name": name, "title": title}))
+    image = folder / f"{name}.png"
+    image.unlink(missing_ok=True)
+    if find_browser() is None:
+        return False
     try:
-        figure.write_image(folder / f"{name}.png", scale=1.5)
-    except Exception as error:  # kaleido raises many kinds: no browser, no fonts, no display
-        (folder / f"{name}.png").unlink(missing_ok=True)
+        _start_browser()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # plotly passes options that a running server does not take
+            figure.write_image(image, scale=1.5)
+        return True
+    except Exception as error:  # kaleido raises many kinds: a browser that does not start, no fonts, no display
         print(f"{name}: no static image ({type(error).__name__}); the interactive page is written", file=sys.stderr)
+        return False
+
+
+def find_browser() -> str | None:
+    """The path of the browser that draws static images, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return os.environ.get("BROWSER_PATH") or next((path for name in names if (path := shutil.which(name))), None)
+
+
+@functools.cache
+def _start_browser() -> None:
+    """One browser for all images of this process: starting it takes seconds, an image then half a second."""
+    import kaleido
+    kaleido.start_sync_server(silence_warnings=True)
+    atexit.register(kaleido.stop_sync_server, silence_warnings=True)
 
 
 # --- tasks -------------------------------------------------------------------------------------
@@ -124,8 +152,7 @@ def _execute_lesson(path: Path, folder: Path, scale: str, workers: int) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--execute", "--ExecutePreprocessor.store_widget_state=False",
                "--ExecutePreprocessor.timeout=1800", "--output-dir", str(out.parent), "--output", path.stem, str(path)]
-    environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale, "SEQPE_RUNS": str(Run(language_model("none", scale)).folder.parents[1].resolve()),
-                   "PLOTLY_RENDERER": "notebook_connected"}
+    environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale, "SEQPE_RUNS": str(runs_folder().resolve())}
     began = time.monotonic()
     _execute(command, out.with_suffix(".log"), workers, environment)
     stamp.write_text(digest)

@@ -55,8 +55,9 @@ class Recipe:
     distillation_batch: int = 32  # batch size of L_OOD
     teachers: int = 32  # m of L_OOD
     distillation_form: str = "paper"
-    shifted: float = 0.1  # share of the training steps whose positions start at a random z
-    distill_shifted: bool = True  # False: no L_OOD on those steps
+    shifted: float = 0.1  # share of the training data whose positions start at a random z
+    shift_unit: str = "sequence"  # "sequence": that share of each batch; "batch": whole batches
+    distill_shifted: bool = True  # False: no L_OOD on the steps of a shifted batch
     clip_separately: bool = False  # True: model and position encoder are clipped each on its own
     # bookkeeping
     log_every: int = 10  # steps
@@ -91,6 +92,8 @@ class Recipe:
         for name in ("shifted", "local", "hard_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share in [0, 1], got {getattr(self, name)}")
+        if self.shift_unit not in ("sequence", "batch"):
+            raise ValueError(f"unknown shift_unit {self.shift_unit!r}: choose from sequence, batch")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if not self.learning_rate > 0:
@@ -155,7 +158,7 @@ class Scale:
 
 ABOUT: dict[str, Scale] = {
     "smoke": Scale("any CPU", "seconds", "under 1 GB", "nothing is learnt: it proves that the program runs"),
-    "small": Scale("2 CPU cores", "1 to 3 minutes a run", "under 2 GB", "SeqPE flat from 64 to 1,024 tokens, RoPE and SeqPE without losses not"),
+    "small": Scale("2 CPU cores", "2 to 4 minutes a run", "under 2 GB", "SeqPE flat from 64 to 1,024 tokens, RoPE and SeqPE without losses not"),
     "medium": Scale("one GPU with 24 GB", "under an hour", "under 20 GB", "not run yet: no number is shown"),
     "full": Scale("4 GPUs with 48 GB", "about 1 to 2 days", "about 30 GB a GPU", "the paper's Table 1: SeqPE 19.65 at 512 and 19.37 at 16,384 tokens"),
 }
@@ -185,7 +188,7 @@ ABLATIONS: dict[str, dict] = {
 HEADLINE = ("seqpe", "seqpe-no-losses", "rope-1e4", "alibi")  # trained first: the paper's central picture
 
 # what the authors' published code does differently from the paper's text
-AS_PUBLISHED = dict(distillation_form="published", hard_share=0.3, local=0.2, clip_separately=True, distill_shifted=False)
+AS_PUBLISHED = dict(distillation_form="published", hard_share=0.3, local=0.2, clip_separately=True, shift_unit="batch", distill_shifted=False)  # and encoding_options={"scaled": True} for ALiBi
 
 
 def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 0, **overrides) -> Recipe:

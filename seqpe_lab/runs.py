@@ -30,9 +30,24 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is broken or belongs to another run; the message names it and offers the previous one."""
 
 
+PROJECT = Path(__file__).parents[1]
+
+
 def runs_folder() -> Path:
-    """$SEQPE_RUNS or ./runs."""
-    return Path(os.environ.get("SEQPE_RUNS") or "runs")
+    """$SEQPE_RUNS, else ``runs`` in the project's root, wherever a notebook or a shell stands."""
+    return Path(os.environ.get("SEQPE_RUNS") or PROJECT / "runs")
+
+
+def committed_results(name: str) -> list[dict]:
+    """Results that come with the project, with their provenance: data/results/<name>.json.
+
+    Raises:
+        ValueError: no such file; names those there are.
+    """
+    path = PROJECT / "data" / "results" / f"{name}.json"
+    if not path.exists():
+        raise ValueError(f"no committed results {name!r}: there are {', '.join(sorted(p.stem for p in path.parent.glob('*.json'))) or 'none'}")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 class Run:

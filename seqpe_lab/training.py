@@ -71,13 +71,14 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.recipe = model, recipe
 
-    def forward(self, tokens: Tensor, step: int, regularise: bool = True) -> dict[str, Tensor]:
-        """Losses of one batch.
+    def forward(self, tokens: Tensor, step: int, part: int = 0, regularise: bool = True) -> dict[str, Tensor]:
+        """Losses of one micro-batch.
 
         Args:
             tokens: int64 (B, train_len + 1).
-            step: decides, with the recipe's seed, on the shift and the sampled positions.
-            regularise: False leaves the position losses out (all but the first micro-batch of a step).
+            step: decides, with the recipe's seed, on the shifts and the sampled positions.
+            part: which micro-batch of the step this is, over all processes.
+            regularise: False leaves the position losses out (all but a process's first micro-batch).
 
         Returns:
             "main", and where the recipe has them "contrastive" and "distillation", scalars in nats;
@@ -85,9 +86,7 @@ class Objective(nn.Module):
         """
         recipe, generator = self.recipe, _generator(self.recipe.seed, step, stream=2)
         length = tokens.shape[1] - 1
-        is_shifted = bool(torch.rand((), generator=generator) < recipe.shifted)
-        start = int(random_shift(length, recipe.max_position, generator=generator)) if is_shifted else 0
-        positions = torch.arange(start, start + length).unsqueeze(-1)  # (L, 1)
+        positions = main_positions(recipe, length, generator)[part * recipe.micro_batch:][: len(tokens)]  # (B, L, 1)
         if recipe.encoding != "seqpe":
             main = _cross_entropy(self.model(tokens[:, :-1], positions=positions), tokens[:, 1:])
             return {"main": main, "loss": main}
@@ -98,11 +97,12 @@ class Objective(nn.Module):
             contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, base=self.model.encoding.encoder.base,
                                           hard=recipe.hard, hard_share=recipe.hard_share, local=recipe.local, generator=generator)
             parts += [contrast.pivots, contrast.candidates]
+        is_shifted = recipe.shift_unit == "batch" and int(positions[0, 0]) > 0
         if recipe.beta > 0 and regularise and (recipe.distill_shifted or not is_shifted):
             distil = distillation_sample(recipe.distillation_batch, recipe.teachers, recipe.train_len, recipe.max_position, generator=generator)
             parts += [distil.teachers, distil.students]
-        encoded = self.model.encoding.encoder(torch.cat([part.flatten(0, -2) for part in parts]))
-        vectors = [v.unflatten(0, part.shape[:-1]) for v, part in zip(encoded.split([part[..., 0].numel() for part in parts]), parts)]
+        encoded = self.model.encoding.encoder(torch.cat([p.flatten(0, -2) for p in parts]))
+        vectors = [v.unflatten(0, p.shape[:-1]) for v, p in zip(encoded.split([p[..., 0].numel() for p in parts]), parts)]
 
         losses = {"main": _cross_entropy(self.model(tokens[:, :-1], positions=positions, vectors=vectors.pop(0)), tokens[:, 1:])}
         total = losses["main"]
@@ -113,6 +113,18 @@ class Objective(nn.Module):
             losses["distillation"] = distillation_loss(vectors.pop(0), vectors.pop(0), recipe.heads, recipe.distillation_form)
             total = total + recipe.beta * losses["distillation"]
         return losses | {"loss": total}
+
+
+def main_positions(recipe: Recipe, length: int, generator: torch.Generator) -> Tensor:
+    """Where the sequences of a step stand: most at 0, a share at a start z drawn for this step (App. A.5).
+
+    Returns:
+        int64 (batch, length, 1); with ``shift_unit="batch"`` either all sequences are shifted or none.
+    """
+    shift = random_shift(length, recipe.max_position, generator=generator)  # (1,)
+    draws = torch.rand(1 if recipe.shift_unit == "batch" else recipe.batch, 1, 1, generator=generator)
+    starts = (draws < recipe.shifted) * shift
+    return (starts + torch.arange(length).unsqueeze(-1)).expand(recipe.batch, -1, -1)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -191,7 +203,7 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, data: TextData | 
         for micro in range(accumulation):
             last = micro == accumulation - 1
             with nullcontext() if last else accelerator.no_sync(objective):
-                losses = objective(next(batches), step, regularise=micro == 0)
+                losses = objective(next(batches), step, micro * world + accelerator.process_index, regularise=micro == 0)
                 weight = losses["main"] / accumulation + (losses["loss"] - losses["main"])
                 accelerator.backward(weight)
             for name, value in losses.items():

@@ -33,12 +33,12 @@ class ALiBi(PositionEncoding):
     Args:
         heads: H.
         d_head: features a head.
-        scaled: True puts the bias inside Eq. 3, where q.k + M is divided by sqrt(d_head) as a
-            whole, as the paper's equations and the authors' code do; False adds it after the
-            division, as Press et al. do, which makes it stronger by sqrt(d_head).
+        scaled: False (the method as Press et al. publish it, and the stronger baseline) adds the
+            bias after the division by sqrt(d_head); True, as the SeqPE authors' code and a literal
+            reading of Eq. 3 and 5, divides it together with q.k: weaker by sqrt(d_head).
     """
 
-    def __init__(self, heads: int, d_head: int, scaled: bool = True):
+    def __init__(self, heads: int, d_head: int, scaled: bool = False):
         super().__init__()
         slopes = alibi_slopes(heads)
         self.register_buffer("slopes", slopes if scaled else slopes * d_head**0.5, persistent=False)

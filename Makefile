@@ -1,0 +1,44 @@
+# make figures | test | lab      (the first of them also installs everything, into .venv)
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: figures test lab setup browser lint benchmarks clean
+
+figures: setup
+	@$(BIN)/python -m seqpe_lab figures
+
+test: setup
+	@echo "Testing: the library, then every lesson at smoke scale (about 10 minutes on 2 cores)"
+	@SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
+
+lab: setup
+	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+setup: .venv/installed browser
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"seqpe_lab needs Python 3.11 or newer, this is {sys.version}: make PYTHON=python3.12"'
+	@echo "Installing into .venv: torch, JupyterLab and what they need (2 to 6 minutes, about 6 GB)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+# Static images need a browser. Where none is found it is installed if that takes no password;
+# without one the figures are web pages only.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || command -v chromium-browser >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing a browser for static images (about 1 minute)" && \
+	  apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+	echo "No browser found: figures will be interactive pages without static images (install chromium for those)"
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/nbstripout --verify notebooks/*.ipynb
+
+benchmarks: setup
+	@for name in encoder training_step long_context; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+clean:
+	rm -rf .venv figures runs
