@@ -1,4 +1,4 @@
-"""python -m seqpe_lab train | evaluate | figures | runs | doctor"""
+"""python -m seqpe_lab train | evaluate | figures | collect | runs | doctor"""
 from __future__ import annotations
 
 import argparse
@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--workers", type=int)
     figures.set_defaults(do=_figures)
 
+    collect = commands.add_parser("collect", help="gather finished runs into data/results, with the README's picture and table")
+    collect.add_argument("--scale", choices=SCALES, default="small")
+    collect.set_defaults(do=_collect)
+
     runs = commands.add_parser("runs", help="list runs with their state and results")
     runs.add_argument("--folder", default=None)
     runs.set_defaults(do=_runs)
@@ -109,6 +113,11 @@ def _evaluate(args) -> None:
 def _figures(args) -> None:
     from .publish import make_figures
     make_figures(Path(args.folder), args.scale, args.seed, args.workers)
+
+
+def _collect(args) -> None:
+    from .publish import collect
+    print(collect(args.scale))
 
 
 def _runs(args) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from .data.text import load_text
 from .recipes import ABLATIONS, HEADLINE, METHODS, Recipe, default_scale, language_model
-from .runs import PROJECT, Run, runs_folder, write_atomically
+from .runs import PROJECT, Run, list_runs, runs_folder, write_atomically
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers: int | None = None) -> None:
@@ -208,6 +208,53 @@ def _in_parallel(tasks: Sequence[Task], workers: int, say) -> None:
             thread.join(timeout=10)
     if failures:
         raise RuntimeError(str(failures[0])) from failures[0]
+
+
+# --- committed results -------------------------------------------------------------------------
+
+RESULTS, BEGIN, END = "length-extrapolation", "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def collect(scale: str) -> Path:
+    """Gather the finished runs of a scale into data/results/, with the README's picture and table (small scale).
+
+    Returns:
+        The file of results: one entry a method and seed, as ``results.json`` has them, sorted.
+
+    Raises:
+        ValueError: no finished run at this scale.
+    """
+    from . import figures
+    methods = [*METHODS, *ABLATIONS]
+    found = [results for run in list_runs() if run.recipe.scale == scale and run.recipe == language_model(run.recipe.method, scale, run.recipe.seed) and (results := run.results())]
+    if not found:
+        raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: train some first")
+    found.sort(key=lambda r: (methods.index(r["method"]), r["seed"]))
+    path = PROJECT / "data" / "results" / f"{RESULTS}-{scale}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(found, indent=1))
+    if scale == "small":
+        chosen = [r for r in found if r["method"] in HEADLINE]
+        picture = figures.extrapolation(chosen, train_len=language_model("seqpe", scale).train_len, title="Trained on 64 tokens, tested on up to 1,024")
+        write_figure(picture, path.parent, "extrapolation")
+        for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
+            (path.parent / extra).unlink(missing_ok=True)
+        readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+        before, _, rest = readme.partition(BEGIN)
+        write_atomically(PROJECT / "README.md", before + BEGIN + "\n" + readme_table(found) + END + rest.partition(END)[2])
+    return path
+
+
+def readme_table(results: Sequence[dict]) -> str:
+    """The README's table, from committed results: perplexity by length, mean over the seeds."""
+    from .figures import label
+    lengths = list(results[0]["perplexity"])
+    lines = ["| perplexity at | " + " | ".join(f"{int(n):,}" for n in lengths) + " | mean | seeds |", "|---" * (len(lengths) + 3) + "|"]
+    for method in dict.fromkeys(r["method"] for r in results):
+        seeds = [r["perplexity"] for r in results if r["method"] == method]
+        means = [sum(s[n] for s in seeds) / len(seeds) for n in lengths]
+        lines.append(f"| {label(method)} | " + " | ".join(f"{m:.2f}" for m in [*means, sum(means) / len(means)]) + f" | {len(seeds)} |")
+    return "\n".join(lines) + "\n"
 
 
 # --- pages -------------------------------------------------------------------------------------

@@ -1,0 +1,105 @@
+"""Two sides of a comparison, measured fairly on a machine that also does other things.
+
+Times are taken alternating, A B A B, and compared pair by pair: what disturbs the machine for a
+minute disturbs both. The medians of the ratios count, their spread is shown. CPU seconds stand
+beside wall seconds, because waiting for a busy core is not work.
+
+Memory is the peak resident memory of a process of its own, since it never falls again in one.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+from seqpe_lab.runs import provenance, write_atomically
+
+MB = 1e6
+
+
+def clock(work: Callable[[], object]) -> tuple[float, float]:
+    """Run once: (wall seconds, CPU seconds of all threads)."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def alternate(plain: Callable[[], object], ours: Callable[[], object], repeats: int) -> dict:
+    """Time two functions in turn, after one unmeasured call each."""
+    plain(), ours()
+    pairs = [(clock(plain), clock(ours)) for _ in range(repeats)]
+    return compare([p for p, _ in pairs], [o for _, o in pairs])
+
+
+def compare(plain: list[tuple[float, float]], ours: list[tuple[float, float]]) -> dict:
+    """Times (wall, CPU) of each round -> medians, and by how much the second is faster."""
+    summary = {}
+    for i, kind in enumerate(("wall", "cpu")):
+        p, o = [t[i] for t in plain], [t[i] for t in ours]
+        summary[kind] = {"plain_s": statistics.median(p), "ours_s": statistics.median(o), "faster": spread([a / b for a, b in zip(p, o)])}
+    return summary | {"rounds": len(plain)}
+
+
+def spread(values: list[float]) -> dict:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def resident() -> int:
+    """Bytes of memory this process holds now."""
+    return psutil.Process().memory_info().rss
+
+
+def peak() -> int:
+    """The most bytes of memory this process has ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def in_fresh_process(module: str, *arguments: object) -> dict:
+    """Run ``python -m module --child ...`` and read the JSON of its last line."""
+    command = [sys.executable, "-m", module, *(str(a) for a in arguments), "--threads", str(torch.get_num_threads())]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def parser(description: str, repeats: int) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--repeats", type=int, default=repeats, help="rounds of A B (default %(default)s)")
+    result.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default %(default)s)")
+    result.add_argument("--json", type=Path, metavar="FILE", help="write the numbers with their provenance")
+    return result
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns aligned, the first to the left."""
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))) for line in [header, *rows])
+
+
+def times(ratio: dict) -> str:
+    """A ratio with its spread: "2.61 (2.4-2.8)"."""
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})"
+
+
+def verdict(claim: str, holds: bool) -> bool:
+    print(f"{'met   ' if holds else 'MISSED'}  {claim}")
+    return holds
+
+
+def finish(numbers: dict, file: Path | None, bars: list[bool]) -> None:
+    """Write the numbers and leave with 1 if a bar was missed."""
+    if file:
+        write_atomically(file, json.dumps(numbers | {"bars_met": bars, **provenance("cpu")}, indent=1))
+    sys.exit(0 if all(bars) else 1)

@@ -1,0 +1,111 @@
+"""What all tests share: the environment, a tiny text, a tiny recipe, a tiny model, and where real data lies.
+
+The environment is set before anything is imported, so that it also reaches the kernels that nbval
+starts and the programs that tests start.
+"""
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("SEQPE_SCALE", "smoke")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+_runs = tempfile.TemporaryDirectory(prefix="seqpe-test-runs-")  # each pytest session, and each xdist worker, has its own
+os.environ["SEQPE_RUNS"] = _runs.name
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from seqpe_lab.data.text import TextData, make_tokenizer  # noqa: E402
+from seqpe_lab.models.gpt2 import GPT2, GPT2Config  # noqa: E402
+from seqpe_lab.recipes import Recipe, language_model  # noqa: E402
+
+PROJECT = Path(__file__).parents[1]
+collect_ignore_glob = ["broken/*"]  # test_notebooks.py runs what lies there, and expects it to fail
+
+torch.set_num_threads(1)
+settings.register_profile("seqpe", deadline=None, max_examples=20, derandomize=True, database=None)
+settings.load_profile("seqpe")
+
+# every encoding with every way to integrate it: name -> (encoding, options)
+VARIANTS = {
+    "none": ("none", {}),
+    "sinusoidal": ("sinusoidal", {}),
+    "learned": ("learned", {}),
+    "rope": ("rope", {}),
+    "rope-half": ("rope", {"pairing": "half", "base": 1e6}),
+    "alibi": ("alibi", {}),
+    "alibi-unscaled": ("alibi", {"scaled": False}),
+    "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 3}),
+    "seqpe-mul": ("seqpe", {"integration": "mul", "digits": 3, "shared_projection": False, "projection_bias": 1.0}),
+    "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 3}),
+    "seqpe-unscaled": ("seqpe", {"integration": "bias", "digits": 3, "scaled": False}),
+    "seqpe-gru": ("seqpe", {"digits": 3, "architecture": "gru"}),
+}
+
+
+def pytest_unconfigure(config):
+    _runs.cleanup()
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request) -> tuple[str, dict]:
+    """(encoding, options): a test that takes it runs once for every encoding and integration."""
+    encoding, options = VARIANTS[request.param]
+    return encoding, dict(options)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder beside the project with the paper, reference vectors and real data."""
+    folder = PROJECT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: the paper, the authors' reference vectors and the real data sets are not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> TextData:
+    """A text of a few thousand bytes: train 6,000, validation 400, test 500 tokens."""
+    sentence = "A position is a short sequence of digits; {} comes after {}. "
+    text = "".join(sentence.format(i * 37 % 1000, i) for i in range(130))
+    parts = {"train": text[:6_000], "validation": text[6_000:6_400], "test": text[6_400:6_900]}
+    encode, decode, vocab_size = make_tokenizer("bytes", {})
+    return TextData("tiny", "bytes", "a tiny text", vocab_size, **{split: encode({split: part})[:-1] for split, part in parts.items()},
+                    characters={split: len(part) for split, part in parts.items()}, hash="tiny", decode=decode)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    """tiny_recipe("alibi", steps=3, ...): a recipe that runs in a fraction of a second."""
+    def make(method: str = "seqpe", seed: int = 0, **overrides) -> Recipe:
+        values = dict(d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=6, batch=8, micro_batch=8, pivots=4, candidates=4,
+                      hard=1, distillation_batch=2, teachers=4, log_every=1, checkpoint_every=3, eval_lens=(16, 32), eval_tokens=64)
+        return language_model(method, "smoke", seed, **values | overrides)
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """tiny_model("rope", {...}, layers=1, ...): a small GPT-2 in evaluation mode, its weights large enough to matter."""
+    def make(encoding: str = "none", options: dict | None = None, gain: float = 8.0, **config) -> GPT2:
+        torch.manual_seed(0)
+        values = dict(vocab_size=23, d_model=16, layers=2, heads=2, train_len=12, max_position=200, dropout=0.0)
+        model = GPT2(GPT2Config(**values | config, encoding=encoding, encoding_options=dict(options or {})))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.mul_(gain)
+        return model.eval()
+    return make
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    """Two sequences of 9 tokens of the tiny model's vocabulary."""
+    return torch.randint(23, (2, 9), generator=torch.Generator().manual_seed(1))
