@@ -16,8 +16,20 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .digits import check_number_system, check_positions, grid, to_digits
+
+# A fused optimizer changes weights without a trace in them: count all optimizers' steps instead.
+_optimizer_steps = 0
+
+
+def _count_step(*_) -> None:
+    global _optimizer_steps
+    _optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 ARCHITECTURES = ("transformer", "gru")
 MAX_TABLE = 2**20  # positions a lookup table may hold
@@ -221,7 +233,7 @@ class PositionEncoder(nn.Module):
     def table(self, *sizes: int, chunk: int = 16_384) -> Tensor:
         """The vectors of a whole grid of positions, computed once and kept (Sec. 3.5, "Inference").
 
-        Any change of the weights (an optimizer step, loading, moving) makes the next call compute afresh.
+        Any change of the weights (an optimizer's step, loading, moving) makes the next call compute afresh.
 
         Args:
             sizes: n sizes; ``table(4096)`` is the lookup table of positions 0..4095.
@@ -231,7 +243,7 @@ class PositionEncoder(nn.Module):
         """
         if len(sizes) != self.dims:
             raise ValueError(f"table{sizes} names {len(sizes)} sizes but the encoder has n={self.dims} dimensions")
-        key = (sizes, *((p.data_ptr(), p._version, p.dtype) for p in self.parameters()))
+        key = (sizes, _optimizer_steps, *((p.data_ptr(), p._version, p.dtype) for p in self.parameters()))
         if self._cached_table is None or self._cached_table[0] != key:
             vectors = torch.cat([self(part) for part in grid(*sizes).split(chunk)])
             self._cached_table = (key, vectors)

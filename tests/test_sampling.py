@@ -1,0 +1,168 @@
+"""Which positions the losses see (SeqPE, Sec. 3.4, App. A.2, A.4, A.5)."""
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqpe_lab.geometry import is_digit_edit
+from seqpe_lab.sampling import contrastive_sample, distillation_sample, euclidean, lookalikes, random_shift
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def manhattan(p, q):
+    return (p - q).abs().sum(-1)
+
+
+SEEDS = st.integers(0, 2**32)
+
+
+@given(SEEDS, st.sampled_from([1, 2, 3]), st.sampled_from([euclidean, manhattan]), st.sampled_from([0, 1, 5]))
+def test_the_label_is_the_argmin_of_delta(seed, dims, distance, hard):
+    sample = contrastive_sample(16, 8, 60, generator=seeded(seed), dims=dims, hard=hard, distance=distance, local=0.5) if dims > 1 else \
+        contrastive_sample(16, 8, 5_000, generator=seeded(seed), hard=hard, distance=distance)
+    gap = distance(sample.pivots.unsqueeze(1), sample.candidates)
+    assert torch.equal(gap.gather(1, sample.label.unsqueeze(1)).squeeze(1), gap.min(1).values)
+
+
+def test_a_distance_of_one_s_own_decides_which_candidate_is_nearest():
+    """Rows count a hundred times as much as columns: the nearest is another one than Euclid's."""
+    def rows_first(p, q):
+        return (100 * (p - q)[..., 0].abs() + (p - q)[..., 1].abs()).float()
+    own, plain = (contrastive_sample(64, 8, 50, generator=seeded(0), dims=2, hard=0, distance=d) for d in (rows_first, euclidean))
+    assert torch.equal(own.candidates, plain.candidates) and not torch.equal(own.label, plain.label)
+    assert torch.equal(own.label, rows_first(own.pivots.unsqueeze(1), own.candidates).argmin(1))
+
+
+def test_euclidean_distance_is_delta_in_one_and_two_dimensions():
+    assert euclidean(torch.tensor([3]), torch.tensor([10])).item() == 7
+    assert euclidean(torch.tensor([0, 0]), torch.tensor([3, 4])).item() == 5
+
+
+@given(SEEDS, st.sampled_from([1, 2]), st.integers(1, 7))
+def test_the_nearest_candidate_is_never_a_lookalike(seed, dims, hard):
+    sample = contrastive_sample(32, 8, 400, generator=seeded(seed), dims=dims, hard=hard, local=0.0)
+    gap = euclidean(sample.pivots.unsqueeze(1), sample.candidates)
+    assert (sample.label < 8 - hard).all()
+    nearest_random = gap[:, :-hard].min(1).values
+    if hard < 7:  # one random candidate may have to stand in for a look-alike that lies too near
+        assert (gap[:, -hard:].min(1).values > nearest_random).float().mean() > 0.9
+    assert (gap[:, -hard:].min(1).values >= nearest_random).all()
+
+
+@given(SEEDS, st.sampled_from([2, 10, 16]))
+def test_lookalikes_are_digit_edits(seed, base):
+    """Pivots low enough that an added digit stays below max_position, so that nothing wraps around."""
+    pivots = torch.randint(base**4, (8, 1), generator=seeded(seed))
+    edits = lookalikes(pivots, 6, base**5, base=base, generator=seeded(seed + 1))
+    assert edits.shape == (8, 6, 1)
+    for p, row in zip(pivots[:, 0].tolist(), edits[..., 0].tolist()):
+        assert all(q == p or is_digit_edit(p, q, digits=6, base=base) for q in row)  # swapping equal digits gives p
+
+
+@given(SEEDS)
+def test_lookalikes_change_one_coordinate_and_stay_below_max_position(seed):
+    pivots = torch.randint(100, (8, 3), generator=seeded(seed))
+    edits = lookalikes(pivots, 6, (100, 150, 120), generator=seeded(seed + 1))
+    assert ((edits != pivots.unsqueeze(1)).sum(-1) <= 1).all()
+    assert (edits >= 0).all() and (edits < torch.tensor([100, 150, 120])).all()
+
+
+def test_all_three_edits_occur():
+    edits = lookalikes(torch.tensor([[12345]]), 200, 10**7, generator=seeded(0)).flatten().tolist()
+    lengths = {len(str(q)) for q in edits}
+    assert lengths == {4, 5, 6}
+    assert all(sorted(str(q)) == list("12345") for q in edits if len(str(q)) == 5)
+
+
+@given(SEEDS)
+def test_hard_candidates_of_a_global_set_are_lookalikes_of_the_pivot(seed):
+    sample = contrastive_sample(16, 8, 10**5, generator=seeded(seed), hard=3, local=0.0)
+    for (p,), row in zip(sample.pivots.tolist(), sample.candidates[..., 0].tolist()):
+        if p < 10**4:  # nothing wraps around
+            assert all(is_digit_edit(p, q, digits=6) or q in row[:5] for q in row[5:])
+
+
+@pytest.mark.parametrize("share, expected", [(0.0, 0.0), (0.3, 0.3), (1.0, 1.0)])
+def test_hard_share_is_the_share_of_global_sets_with_lookalikes(share, expected):
+    sample = contrastive_sample(600, 8, 10**8, generator=seeded(0), hard=7, hard_share=share, local=0.0)
+    # among 10^8 positions, two random ones share their leading digits rarely, an edit of a low digit always
+    alike = [any(is_digit_edit(p, q, digits=9) for q in row) for (p,), row in zip(sample.pivots.tolist(), sample.candidates[..., 0].tolist())]
+    assert sum(alike) / len(alike) == pytest.approx(expected, abs=0.06)
+
+
+@given(SEEDS, st.sampled_from([(1, 300, 256), (1, 5_000, 256), (2, 60, 16), (3, 30, 7)]), st.sampled_from([2, 32, 255]))
+def test_local_candidates_are_distinct_and_lie_in_a_window_of_256(seed, space, candidates):
+    dims, limit, side = space
+    sample = contrastive_sample(16, candidates, limit, generator=seeded(seed), dims=dims, hard=0, local=1.0)
+    extent = sample.candidates.amax(1) - sample.candidates.amin(1) + 1
+    assert (extent <= side).all()
+    for pivot, row in zip(sample.pivots.tolist(), sample.candidates.tolist()):
+        assert len({tuple(c) for c in row}) == candidates
+        assert pivot not in row
+
+
+def test_a_local_window_grows_to_hold_all_candidates():
+    sample = contrastive_sample(8, 300, 5_000, generator=seeded(0), hard=0, local=1.0)
+    assert 300 <= int((sample.candidates.amax(1) - sample.candidates.amin(1)).max()) + 1 <= 301
+
+
+@given(SEEDS, st.sampled_from([1, 2, 3]), st.floats(0, 1))
+def test_positions_stay_below_max_position_and_no_pivot_is_its_own_candidate(seed, dims, local):
+    limits = torch.tensor([300, 40, 50][:dims])
+    sample = contrastive_sample(32, 8, tuple(limits.tolist()), generator=seeded(seed), dims=dims, hard=2, local=local)
+    for positions in (sample.pivots, sample.candidates):
+        assert (positions >= 0).all() and (positions < limits).all()
+    assert not (sample.candidates == sample.pivots.unsqueeze(1)).all(-1).any()
+
+
+def test_pivots_reach_every_position_alike():
+    """App. A.4: what matters is how often each position is trained."""
+    counts = contrastive_sample(20_000, 2, 400, generator=seeded(0), hard=0).pivots.flatten().bincount(minlength=400)
+    assert counts.min() > 20 and counts.max() < 90  # 50 expected
+
+
+@given(SEEDS, st.sampled_from([(1, 64, 1_000), (2, (8, 5), (40, 30)), (3, 4, 4)]), st.integers(1, 20))
+def test_teachers_are_distinct_and_inside_the_training_context(seed, space, teachers):
+    dims, shape, limit = space
+    sample = distillation_sample(6, teachers, shape, limit, generator=seeded(seed), dims=dims)
+    assert (sample.teachers >= 0).all() and (sample.teachers < torch.as_tensor(shape)).all()
+    assert all(len({tuple(p) for p in row}) == teachers for row in sample.teachers.tolist())
+
+
+@given(SEEDS, st.sampled_from([(1, 64, 1_000), (2, (8, 5), (40, 30)), (3, 4, 4)]))
+def test_students_are_the_teachers_shifted_by_one_z_below_max_position(seed, space):
+    dims, shape, limit = space
+    sample = distillation_sample(6, 4, shape, limit, generator=seeded(seed), dims=dims)
+    z = sample.students - sample.teachers
+    assert (z == z[:, :1]).all() and (z >= 0).all()
+    assert (sample.students < torch.as_tensor(limit)).all()
+
+
+def test_the_shift_reaches_both_ends_of_its_range():
+    shifts = {int(random_shift(6, 10, generator=seeded(i))) for i in range(100)}
+    assert shifts == {0, 1, 2, 3, 4}  # z + 6 <= 10
+    z = (s := distillation_sample(500, 2, 6, 10, generator=seeded(0))).students - s.teachers
+    assert set(z.flatten().tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_a_shift_has_one_coordinate_a_dimension():
+    assert random_shift((4, 5, 6), (10, 20, 30), generator=seeded(0), dims=3).shape == (3,)
+
+
+def test_the_same_seed_gives_the_same_sample_and_another_seed_another():
+    def draw(seed):
+        generator = seeded(seed)
+        return [*contrastive_sample(8, 8, 400, generator=generator, hard=2), *distillation_sample(4, 4, 32, 400, generator=generator),
+                random_shift(32, 400, generator=generator)]
+    assert all(torch.equal(a, b) for a, b in zip(draw(0), draw(0)))
+    assert not all(torch.equal(a, b) for a, b in zip(draw(0), draw(1)))
+
+
+def test_sampling_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    contrastive_sample(8, 8, 400, generator=seeded(0), hard=2)
+    distillation_sample(4, 4, 32, 400, generator=seeded(0))
+    assert torch.equal(torch.get_rng_state(), before)
