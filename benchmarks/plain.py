@@ -15,7 +15,8 @@ from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.recipes import Recipe
-from seqpe_lab.sampling import contrastive_sample, distillation_sample, random_shift
+from seqpe_lab.sampling import contrastive_sample, distillation_sample
+from seqpe_lab.training import main_positions
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -49,7 +50,15 @@ def encode(encoder: PositionEncoder, positions: Tensor) -> Tensor:
 
 
 def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
-    """GPT-2 with SeqPE's bias: tokens (B, L) and their position vectors (L, d_model) -> (B, L, vocab_size)."""
+    """GPT-2 with SeqPE's bias.
+
+    Args:
+        tokens: int64 (B, L).
+        vectors: of their positions, (L, d_model), the same for all sequences.
+
+    Returns:
+        (B, L, vocab_size).
+    """
     heads = model.config.heads
     e_q, e_k = split_heads(model.encoding.projections[0](vectors), 2, heads)  # (H, L, d_head)
     scale = e_q.shape[-1] ** -0.5
@@ -63,25 +72,22 @@ def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
 
 
 def training_losses(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """The three losses of a step and their sum (Eq. 15), each with an encoder call of its own.
+    """The three losses of a step and their sum (Eq. 15), each with encoder calls of its own.
 
-    ``generator`` is asked in the library's order, so that both sides see the same positions.
+    ``generator`` is asked in the library's order, so that both sides see the same positions. All
+    sequences of a step stand at the same positions (``shift_unit="batch"``).
     """
-    encoder, length = model.encoding.encoder, tokens.shape[1] - 1
-    shifted = torch.rand((), generator=generator) < recipe.shifted
-    start = int(random_shift(length, recipe.max_position, generator=generator)) if shifted else 0
+    encoder = model.encoding.encoder
+    positions = main_positions(recipe, tokens.shape[1] - 1, generator)[0]  # (L, 1)
     contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, base=encoder.base, hard=recipe.hard,
                                   hard_share=recipe.hard_share, local=recipe.local, generator=generator)
     distil = distillation_sample(recipe.distillation_batch, recipe.teachers, recipe.train_len, recipe.max_position, generator=generator)
 
-    predicted = logits(model, tokens[:, :-1], encode(encoder, torch.arange(start, start + length)))
-    losses = {"main": F.cross_entropy(predicted.flatten(0, 1), tokens[:, 1:].flatten())}
-    del predicted
-
-    def vectors(positions: Tensor) -> Tensor:
+    def vectors(positions: Tensor) -> Tensor:  # (..., 1) -> (..., d_model)
         return encode(encoder, positions.flatten()).unflatten(0, positions.shape[:-1])
 
-    both = vectors(torch.cat([contrast.pivots.unsqueeze(1), contrast.candidates], dim=1))  # (B, 1 + m, d)
+    losses = {"main": F.cross_entropy(logits(model, tokens[:, :-1], vectors(positions)).flatten(0, 1), tokens[:, 1:].flatten())}
+    both = vectors(torch.cat([contrast.pivots.unsqueeze(1), contrast.candidates], dim=1))  # (B, 1 + m, d_model)
     losses["contrastive"] = contrastive_loss(both[:, 0], both[:, 1:], contrast.label)
     with torch.no_grad():  # no gradient flows into the teachers
         teachers = vectors(distil.teachers)

@@ -4,7 +4,8 @@ Both sides: 12 layers of 768, 12 heads, vocabulary 50,257, 4 sequences of 512 to
 position losses at the paper's sizes (32 pivots with 32 candidates, 32 x 32 teachers and students,
 positions below 20,000); forward, backward and AdamW. They start from the same weights and see the
 same tokens and positions; their losses and gradients must agree. Dropout is 0 on both sides, so
-that there is something to compare; no side then draws masks.
+that there is something to compare. A shift moves the whole batch (``shift_unit="batch"``), so that
+the plain side, too, encodes the positions of the text once and not once a sequence.
 
 The plain side (plain.py) encodes every occurrence of a position as a whole sequence, in one call
 for the text, one for pivots and candidates, one for the teachers (without gradient) and one for
@@ -18,18 +19,13 @@ import json
 import torch
 
 from seqpe_lab.recipes import Recipe
-from seqpe_lab.training import Objective, build_model, make_optimizer
+from seqpe_lab.training import Objective, _generator, build_model, make_optimizer
 
 from . import measure, plain
 
 VOCABULARY = 50_257
-SHAPE = dict(dropout=0.0, batch=4, micro_batch=4)
+SHAPE = dict(dropout=0.0, batch=4, micro_batch=4, shift_unit="batch")
 FASTER, MEMORY = 1.5, 0.6
-
-
-def sampling_generator(recipe: Recipe, step: int) -> torch.Generator:
-    """The stream of random numbers from which :class:`Objective` draws a step's positions."""
-    return torch.Generator().manual_seed(((recipe.seed * 4 + 2) << 32) + step)
 
 
 def child(side: str, steps: int) -> dict:
@@ -51,7 +47,7 @@ def child(side: str, steps: int) -> dict:
         if side == "ours":
             losses = objective(tokens, number)
         else:
-            losses = plain.training_losses(model, recipe, tokens, sampling_generator(recipe, number))
+            losses = plain.training_losses(model, recipe, tokens, _generator(recipe.seed, number, stream=2))
         losses["loss"].backward()
         if number == 0:
             first.update({name: value.item() for name, value in losses.items()})

@@ -86,7 +86,9 @@ class Objective(nn.Module):
         """
         recipe, generator = self.recipe, _generator(self.recipe.seed, step, stream=2)
         length = tokens.shape[1] - 1
-        positions = main_positions(recipe, length, generator)[part * recipe.micro_batch:][: len(tokens)]  # (B, L, 1)
+        positions = main_positions(recipe, length, generator)
+        if positions.dim() == 3:
+            positions = positions[part * recipe.micro_batch:][: len(tokens)]  # (B, L, 1)
         if recipe.encoding != "seqpe":
             main = _cross_entropy(self.model(tokens[:, :-1], positions=positions), tokens[:, 1:])
             return {"main": main, "loss": main}
@@ -97,7 +99,7 @@ class Objective(nn.Module):
             contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, base=self.model.encoding.encoder.base,
                                           hard=recipe.hard, hard_share=recipe.hard_share, local=recipe.local, generator=generator)
             parts += [contrast.pivots, contrast.candidates]
-        is_shifted = recipe.shift_unit == "batch" and int(positions[0, 0]) > 0
+        is_shifted = recipe.shift_unit == "batch" and int(positions.min()) > 0
         if recipe.beta > 0 and regularise and (recipe.distill_shifted or not is_shifted):
             distil = distillation_sample(recipe.distillation_batch, recipe.teachers, recipe.train_len, recipe.max_position, generator=generator)
             parts += [distil.teachers, distil.students]
@@ -119,12 +121,13 @@ def main_positions(recipe: Recipe, length: int, generator: torch.Generator) -> T
     """Where the sequences of a step stand: most at 0, a share at a start z drawn for this step (App. A.5).
 
     Returns:
-        int64 (batch, length, 1); with ``shift_unit="batch"`` either all sequences are shifted or none.
+        int64 (batch, length, 1), or (length, 1) where all start alike, as with ``shift_unit="batch"``.
     """
     shift = random_shift(length, recipe.max_position, generator=generator)  # (1,)
     draws = torch.rand(1 if recipe.shift_unit == "batch" else recipe.batch, 1, 1, generator=generator)
-    starts = (draws < recipe.shifted) * shift
-    return (starts + torch.arange(length).unsqueeze(-1)).expand(recipe.batch, -1, -1)
+    starts = (draws < recipe.shifted) * shift  # (batch, 1, 1)
+    positions = starts + torch.arange(length).unsqueeze(-1)
+    return positions[0] if bool((starts == starts[0]).all()) else positions
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -35,7 +35,7 @@ VARIANTS = {
     "rope": ("rope", {}),
     "rope-half": ("rope", {"pairing": "half", "base": 1e6}),
     "alibi": ("alibi", {}),
-    "alibi-unscaled": ("alibi", {"scaled": False}),
+    "alibi-scaled": ("alibi", {"scaled": True}),
     "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 3}),
     "seqpe-mul": ("seqpe", {"integration": "mul", "digits": 3, "shared_projection": False, "projection_bias": 1.0}),
     "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 3}),
@@ -105,7 +105,7 @@ def tiny_model():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tokens() -> torch.Tensor:
     """Two sequences of 9 tokens of the tiny model's vocabulary."""
     return torch.randint(23, (2, 9), generator=torch.Generator().manual_seed(1))

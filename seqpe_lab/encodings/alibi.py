@@ -43,10 +43,10 @@ class ALiBi(PositionEncoding):
         slopes = alibi_slopes(heads)
         self.register_buffer("slopes", slopes if scaled else slopes * d_head**0.5, persistent=False)
 
-    def prepare(self, positions, vectors=None):
+    def prepare(self, positions, vectors=None, device=None):
         position = positions.squeeze(-1)  # (L,) or (B, L)
         parts = torch.stack([position // 256 * 256, position % 256], dim=-1)
-        return parts.unsqueeze(-3)  # (1, L, 2) or (B, 1, L, 2)
+        return parts.unsqueeze(-3).to(device)  # (1, L, 2) or (B, 1, L, 2)
 
     def transform(self, q, k, prepared, layer):
         key_features = prepared.to(k).expand(*k.shape[:3], 2)

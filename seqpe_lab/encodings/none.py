@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,13 +28,14 @@ class PositionEncoding(nn.Module):
         """
         return x
 
-    def prepare(self, positions: Tensor, vectors: Tensor | None = None) -> Any:
+    def prepare(self, positions: Tensor, vectors: Tensor | None = None, device: torch.device | None = None) -> Any:
         """Compute what all layers share.
 
         Args:
             positions: int64 (L, n) or (B, L, n).
             vectors: position vectors (..., d_model) where the caller has encoded them already
                 (training encodes those of the losses in the same call).
+            device: where queries and keys are; positions themselves may stay on the CPU.
         """
         return None
 

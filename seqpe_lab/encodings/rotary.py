@@ -65,11 +65,11 @@ class Rotary(PositionEncoding):
             raise ValueError(f"the RoPE base must be above 1, got {base}")
         self.d_head, self.base, self.pairing = d_head, base, pairing
 
-    def prepare(self, positions, vectors=None):
+    def prepare(self, positions, vectors=None, device=None):
         angles = rotary_angles(positions, self.d_head, self.base)
         if angles.dim() == 3:
             angles = angles.unsqueeze(1)  # (B, 1, L, d_head/2): the same for every head
-        return angles.cos().float(), angles.sin().float()
+        return angles.cos().float().to(device), angles.sin().float().to(device)
 
     def transform(self, q, k, prepared, layer):
         cos, sin = (t.to(q) for t in prepared)

@@ -44,7 +44,7 @@ class SeqPE(PositionEncoding):
             nn.init.normal_(projection.weight, std=0.02)
             nn.init.constant_(projection.bias, projection_bias)
 
-    def prepare(self, positions: Tensor, vectors: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+    def prepare(self, positions: Tensor, vectors: Tensor | None = None, device: torch.device | None = None) -> list[tuple[Tensor, Tensor]]:
         """(E^q, E^k) for each W_PE, both (H, L, d_head) or (B, H, L, d_head)."""
         if vectors is None:
             vectors = self.encoder(positions) if torch.is_grad_enabled() else self.encoder.lookup(positions)

@@ -160,7 +160,7 @@ class GPT2(nn.Module):
         x = self.transformer.wte(tokens)
         x = self.encoding.embed(x, positions.to(x.device), max(end, context_len or 0))
         x = F.dropout(x, self.config.dropout, self.training)
-        prepared = self.encoding.prepare(positions, vectors)
+        prepared = self.encoding.prepare(positions, vectors, x.device)
         presents = []
         for layer, block in enumerate(self.transformer.h):
             x, present = block(x, self.encoding, prepared, layer, cache[layer] if cache else None)

@@ -1,0 +1,149 @@
+"""Figures: numbers in, plotly figure out; and the page that shows them."""
+import json
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from seqpe_lab import figures, publish
+from seqpe_lab.recipes import ABLATIONS, METHODS
+
+
+def result(method, seed=0, values=(4.0, 5.0, 6.0), lengths=(64, 128, 256), **changes):
+    return {"method": method, "seed": seed, "scale": "small", "protocol": "non-overlapping", "split": "test", "tokens": 1234, "perplexity": dict(zip(map(str, lengths), values)),
+            "data": {"description": "a text", "tokenizer": "bytes", "hash": "abc"}} | changes
+
+
+def lines(figure):
+    return [trace for trace in figure.data if trace.mode and "lines" in trace.mode]
+
+
+def test_one_style_a_method_and_no_two_alike():
+    assert set(figures.STYLE) == {*METHODS, *ABLATIONS}
+    assert len({style[0] for style in figures.STYLE.values()}) == len(figures.STYLE)
+    assert len({style[1:] for style in figures.STYLE.values()}) == len(figures.STYLE)
+
+
+def test_extrapolation_draws_a_line_a_method_over_its_lengths():
+    figure = figures.extrapolation([result("alibi"), result("seqpe", values=(3.0, 3.5, 4.0))], train_len=64)
+    assert [line.name for line in lines(figure)] == ["ALiBi", "SeqPE"]
+    assert list(lines(figure)[1].x) == [64, 128, 256] and list(lines(figure)[1].y) == [3.0, 3.5, 4.0]
+    assert lines(figure)[1].line.color == figures.STYLE["seqpe"][1]
+    assert figure.layout.shapes[0].x0 == 64  # the trained length
+    assert "tokens" in figure.layout.xaxis.title.text and "perplexity" in figure.layout.yaxis.title.text
+
+
+def test_lengths_are_sorted_as_numbers():
+    figure = figures.extrapolation([result("none", lengths=(1024, 64, 128))], train_len=64)
+    assert list(lines(figure)[0].x) == [64, 128, 1024] and list(lines(figure)[0].y) == [5.0, 6.0, 4.0]
+
+
+def test_several_seeds_give_their_mean_and_a_band():
+    figure = figures.extrapolation([result("seqpe", 0, (2.0, 4.0, 6.0)), result("seqpe", 1, (4.0, 4.0, 8.0))], train_len=64)
+    band, line = figure.data
+    assert list(line.y) == [3.0, 4.0, 7.0]
+    assert list(band.y) == [4.0, 4.0, 8.0, 6.0, 4.0, 2.0] and list(band.x) == [64, 128, 256, 256, 128, 64]
+
+
+def test_relative_perplexity_starts_at_one():
+    figure = figures.extrapolation([result("seqpe", values=(4.0, 6.0, 8.0))], train_len=64, relative=True)
+    assert list(lines(figure)[0].y) == [1.0, 1.5, 2.0]
+
+
+def test_the_caption_names_scale_data_protocol_and_seeds_and_every_difference():
+    caption = figures.caption([result("seqpe", 0), result("seqpe", 1, split="validation", data={"description": "another", "tokenizer": "gpt2", "hash": "def"})])
+    for part in ("scale small", "a text, bytes", "another, gpt2", "abc", "def", "non-overlapping", "test / validation", "1,234 tokens", "seeds 0, 1"):
+        assert part in caption
+
+
+def test_no_results_are_refused():
+    with pytest.raises(ValueError, match="no results"):
+        figures.extrapolation([], train_len=64)
+
+
+def test_a_method_unknown_to_the_palette_is_drawn_all_the_same():
+    assert lines(figures.extrapolation([result("my-own")], train_len=64))[0].name == "my-own"
+    assert figures.label("my-own") == "my-own" and figures.label("rope-1e4") == "RoPE 10⁴"
+
+
+def test_heatmaps_show_their_matrices():
+    matrix = np.arange(9.0).reshape(3, 3)
+    assert np.array_equal(figures.heatmap(matrix, title="t").data[0].z, matrix)
+    both = figures.heatmaps({"a": matrix, "b": matrix + 1}, title="t")
+    assert [np.asarray(trace.z)[0, 0] for trace in both.data] == [0, 1]
+    assert [annotation.text for annotation in both.layout.annotations][:2] == ["a", "b"]
+
+
+def test_curves_take_the_colour_of_the_method_they_are_named_after():
+    figure = figures.curves([1, 2], {"alibi": [3, 4], "mine": [5, 6]}, title="t", x_title="steps", y_title="nats", mark=1.5, mark_text="here")
+    assert [trace.name for trace in figure.data] == ["ALiBi", "mine"] and figure.data[0].line.color == figures.STYLE["alibi"][1]
+    assert figure.layout.xaxis.title.text == "steps" and figure.layout.annotations[0].text == "here"
+
+
+def test_panels_share_their_lines():
+    figure = figures.panels([1, 2], {"loss": {"seqpe": [1, 2], "none": [3, 4]}, "rank": {"seqpe": [5, 6], "none": [7, 8]}}, title="t", x_title="step")
+    assert len(figure.data) == 4 and [trace.showlegend for trace in figure.data] == [True, True, False, False]
+
+
+def test_a_table_shows_four_digits_and_large_numbers_short():
+    table = figures.table({"method": ["SeqPE"], "perplexity": [19.3742], "worst": [15_000.0], "steps": [7]}, title="t").data[0]
+    assert [column[0] for column in table.cells.values] == ["SeqPE", "19.37", "1.5e+04", "7"]
+
+
+def test_every_figure_has_its_title_and_caption():
+    matrix = np.eye(2)
+    for figure in (figures.heatmap(matrix, title="a claim", caption="small"), figures.heatmaps({"a": matrix}, title="a claim", caption="small"),
+                   figures.curves([1], {"a": [1]}, title="a claim", x_title="", y_title="", caption="small"),
+                   figures.panels([1], {"m": {"a": [1]}}, title="a claim", x_title="", caption="small"), figures.table({"a": [1]}, title="a claim", caption="small")):
+        assert figure.layout.title.text == "a claim"
+        assert "small" in [annotation.text for annotation in figure.layout.annotations]
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+@pytest.fixture
+def no_browser(monkeypatch):
+    def fail(self, *arguments, **options):
+        raise RuntimeError("no browser")
+    monkeypatch.setattr(go.Figure, "write_image", fail)
+
+
+def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(tmp_path, no_browser, capsys):
+    (tmp_path / "one.png").write_bytes(b"of an earlier version")
+    publish.write_figure(figures.heatmap(np.eye(2), title="a <b>bold</b> claim & more"), tmp_path, "one")
+    assert "no static image (RuntimeError)" in capsys.readouterr().err
+    assert json.loads((tmp_path / "one.json").read_text()) == {"name": "one", "title": "a bold claim & more"}
+    assert "plotly.min.js" in (tmp_path / "one.html").read_text() and not (tmp_path / "one.png").exists()
+    publish._write_index(tmp_path)
+    index = (tmp_path / "index.html").read_text()
+    assert '<iframe src="one.html"' in index and "a bold claim &amp; more" in index
+
+
+def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_some(tmp_path):
+    for name in ("a", "headline", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "title": name.upper()}))
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "lessons" / "01_digits.html").write_text("")
+    publish._write_index(tmp_path)
+    index = (tmp_path / "index.html").read_text()
+    assert index.index("HEADLINE") < index.index('id="a"') < index.index('id="b"')
+    assert '<img src="a.png"' in index and '<iframe src="b.html"' in index
+    assert '<a href="lessons/01_digits.html">01 digits</a>' in index
+
+
+def test_a_failing_task_stops_the_job_and_is_named():
+    done = []
+
+    def fail():
+        raise RuntimeError("run alibi failed")
+    tasks = [("one", lambda: done.append(1)), ("two", fail), ("three", lambda: done.append(3))]
+    with pytest.raises(RuntimeError, match="run alibi failed"):
+        publish._in_parallel(tasks, 1, lambda text: None)
+    assert done == [1]
+
+
+def test_a_failing_program_shows_the_end_of_its_output(tmp_path):
+    import sys
+    with pytest.raises(RuntimeError, match="exit status 3(.|\n)*the reason"):
+        publish._execute([sys.executable, "-c", "print('the reason'); raise SystemExit(3)"], tmp_path / "log.txt", 1)

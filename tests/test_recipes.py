@@ -1,0 +1,138 @@
+"""Recipes: the paper's numbers, the four scales, and how a recipe is stored and named."""
+import dataclasses
+import json
+
+import pytest
+
+from seqpe_lab.digits import digits_needed
+from seqpe_lab.figures import STYLE
+from seqpe_lab.recipes import ABLATIONS, ABOUT, AS_PUBLISHED, HEADLINE, METHODS, PRESETS, SCALES, Recipe, default_scale, language_model
+from seqpe_lab.training import build_model
+
+EVERY = [*METHODS, *ABLATIONS]
+
+
+def test_the_full_scale_is_the_paper_s():
+    """Sec. 4, 4.1, App. A and B.1."""
+    recipe = language_model("seqpe", "full")
+    assert recipe == Recipe()
+    assert (recipe.steps, recipe.batch, recipe.train_len) == (100_000, 4 * 32, 512)
+    assert (recipe.learning_rate, recipe.warmup_steps, recipe.dropout, recipe.precision, recipe.clip) == (5e-5, 4_000, 0.1, "bf16", 5.0)
+    assert (recipe.d_model, recipe.layers, recipe.heads, recipe.max_position) == (768, 12, 12, 20_000)
+    assert (recipe.alpha, recipe.beta, recipe.candidates, recipe.teachers, recipe.pivots, recipe.distillation_batch) == (0.1, 0.1, 32, 32, 32, 32)
+    assert (recipe.shifted, recipe.distillation_form, recipe.encoding_options) == (0.1, "paper", {})
+    assert recipe.eval_lens == (512, 1_024, 2_048, 4_096, 8_192, 16_384)
+    assert recipe.source == "hub:Salesforce/wikitext:wikitext-103-raw-v1" and recipe.tokenizer == "gpt2"
+
+
+def test_appendix_a4_the_paper_trains_each_position_160_times_and_meets_its_own_bound():
+    recipe = language_model("seqpe", "full")
+    assert recipe.pivots_per_position == 160
+    assert recipe.pivots >= 16 * recipe.max_position / 10_000 and recipe.distillation_batch >= 16 * recipe.max_position / 10_000
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("method", EVERY)
+def test_every_method_has_a_recipe_at_every_scale(method, scale):
+    recipe = language_model(method, scale, seed=3)
+    assert (recipe.method, recipe.scale, recipe.seed) == (method, scale, 3)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_every_method_has_a_model(method):
+    build_model(language_model(method, "smoke"), vocab_size=11)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_five_digits_reach_every_position(scale):
+    assert digits_needed(language_model("seqpe", scale).max_position - 1) <= 5
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_all_methods_of_a_scale_see_the_same_tokens_in_the_same_shape(scale):
+    """A fair comparison: only the encoding and its losses differ."""
+    ours = {"method", "encoding", "encoding_options", "alpha", "beta", "shifted"}
+    shapes = [{k: v for k, v in dataclasses.asdict(language_model(m, scale)).items() if k not in ours} for m in EVERY]
+    assert all(shape == shapes[0] for shape in shapes)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_micro_batches_change_nothing_but_memory(scale):
+    recipe = language_model("seqpe", scale)
+    assert recipe.batch % recipe.micro_batch == 0
+
+
+def test_the_methods_are_the_rows_of_table_1_and_the_ablations_those_of_table_4():
+    assert len(METHODS) == 8
+    weights = {m: (language_model(m, "full").alpha > 0, language_model(m, "full").beta > 0) for m in ("seqpe", "seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only")}
+    assert sorted(weights.values()) == [(False, False), (False, True), (True, False), (True, True)]
+    assert [METHODS[f"rope-1e{n}"]["encoding_options"]["base"] for n in (4, 6, 8)] == [1e4, 1e6, 1e8]
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "seqpe"])
+def test_the_position_losses_and_the_shift_belong_to_seqpe(method):
+    recipe = language_model(method, "small", alpha=0.5, shifted=0.5)
+    assert (recipe.alpha, recipe.beta, recipe.shifted) == (0.0, 0.0, 0.0)
+
+
+def test_the_ablations_differ_from_seqpe_in_their_loss_weights_only():
+    full = dataclasses.asdict(language_model("seqpe", "small"))
+    for method in ABLATIONS:
+        other = dataclasses.asdict(language_model(method, "small"))
+        assert {k for k in full if full[k] != other[k]} <= {"method", "alpha", "beta"}
+
+
+def test_as_published_names_only_what_differs_from_the_paper_s_form():
+    recipe, paper = language_model("seqpe", "full", **AS_PUBLISHED), Recipe()
+    assert all(getattr(recipe, field) == value != getattr(paper, field) for field, value in AS_PUBLISHED.items())
+    assert {"distillation_form", "hard_share", "local", "clip_separately", "distill_shifted"} <= AS_PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_every_method_has_a_style_of_its_own(method):
+    assert method in STYLE
+
+
+def test_the_headline_runs_are_methods():
+    assert set(HEADLINE) <= set(EVERY) and HEADLINE[0] == "seqpe"
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Recipe)])
+def test_the_digest_depends_on_every_field(field):
+    recipe = language_model("seqpe", "smoke")
+    value = getattr(recipe, field)
+    other = {bool: lambda v: not v, int: lambda v: v * 2 + 1, float: lambda v: v / 2 + 0.01, str: lambda v: {"smoke": "small", "paper": "published", "bf16": "fp32", "seqpe": "none", "sequence": "batch"}.get(v, v + "x"),
+             tuple: lambda v: (*v[:-1], v[-1] // 2), dict: lambda v: {"digits": 4}}[type(value)](value)
+    extra = {"batch": dict(batch=16), "micro_batch": dict(micro_batch=4), "d_model": dict(d_model=64), "heads": dict(heads=4), "train_len": dict(train_len=64)}
+    changed = dataclasses.replace(recipe, **extra.get(field, {field: other}))
+    assert changed.digest() != recipe.digest()
+    assert len(recipe.digest()) == 8 and int(recipe.digest(), 16) >= 0
+
+
+def test_a_recipe_is_plain_json():
+    stored = json.loads(language_model("rope-1e6", "small").to_json())
+    assert stored["encoding_options"] == {"base": 1e6} and stored["eval_lens"] == [64, 128, 256, 512, 1024]
+
+
+def test_recipes_cannot_be_changed_by_accident():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        language_model("seqpe", "smoke").steps = 5
+
+
+def test_changing_one_recipe_s_options_changes_no_other(monkeypatch):
+    monkeypatch.setitem(METHODS, "rope-1e4", {"encoding": "rope", "encoding_options": {"base": 1e4}})
+    language_model("rope-1e4", "smoke").encoding_options["base"] = 7
+    assert language_model("rope-1e4", "smoke").encoding_options == {"base": 1e4}
+
+
+def test_the_scale_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SEQPE_SCALE", "medium")
+    assert default_scale() == "medium" and language_model("none").scale == "medium"
+    monkeypatch.delenv("SEQPE_SCALE")
+    assert default_scale() == "small"
+
+
+def test_each_scale_states_hardware_time_memory_and_result():
+    assert list(PRESETS) == list(ABOUT) == list(SCALES)
+    assert all(all(dataclasses.astuple(about)) for about in ABOUT.values())

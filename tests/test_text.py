@@ -1,0 +1,291 @@
+"""Text: the documentation of this Python, local files, the hub that may be out of reach, and the tokenizers."""
+import json
+import socket
+import time
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from seqpe_lab.data import text
+from seqpe_lab.data.text import SPLITS, load_text, make_tokenizer, python_documentation
+
+WAYS_OUT = ["Three ways out", "(1) connect to the network", "(2) download the files elsewhere and pass their path", "(3) use source='python'"]
+LINES = [f"Line {i} of a small text: {i * i} is a square, é and ∑ are more than a byte.\n" for i in range(200)]
+
+
+@pytest.fixture(scope="module")
+def documentation():
+    return load_text("python")
+
+
+@pytest.fixture
+def parquet(tmp_path, monkeypatch):
+    """parquet(rows, name): writes a file; what datasets prepares from it goes to a temporary cache."""
+    import pyarrow
+    from pyarrow.parquet import write_table
+    monkeypatch.setenv("SEQPE_CACHE", str(tmp_path / "cache"))
+
+    def write(rows, name="rows.parquet", column="text"):
+        write_table(pyarrow.table({column: rows}), tmp_path / name)
+        return tmp_path / name
+    return write
+
+
+# --- the documentation of this Python -----------------------------------------------------------
+
+def test_the_default_text_is_some_two_million_characters_of_this_python(documentation):
+    assert documentation.source == "python" and documentation.description.startswith("documentation of Python 3.")
+    assert 1_500_000 < sum(documentation.characters.values()) < 5_000_000
+    assert "comprehension" in documentation.decode(documentation.train)
+
+
+def test_the_splits_are_disjoint_and_together_everything():
+    documents = python_documentation()
+    splits = text._split_by_hash(documents)
+    assert sum(len(splits[s]) for s in SPLITS) == len(documents) == len({name for s in SPLITS for name in splits[s]})
+    assert all(documents[name] == value for s in SPLITS for name, value in splits[s].items())
+
+
+def test_the_splits_are_nine_tenths_and_twice_a_twentieth(documentation):
+    whole = sum(documentation.characters.values())
+    shares = {split: documentation.characters[split] / whole for split in SPLITS}
+    assert shares["train"] == pytest.approx(0.9, abs=0.05) and shares["test"] == pytest.approx(0.05, abs=0.04)
+
+
+def test_a_document_s_split_depends_on_its_name_alone():
+    """Adding and removing others moves none."""
+    names = [f"module/{i}.py" for i in range(300)]
+    everything, some = text._split_by_hash({n: n for n in names}), text._split_by_hash({n: n for n in names[::3]})
+    assert all(name in everything[split] for split in SPLITS for name in some[split])
+    assert "module/0.py" in everything["train"] and "module/9.py" in everything["train"]  # pinned: fixed for ever
+    assert sorted(everything["test"])[:2] == PINNED_TEST
+
+
+PINNED_TEST = ["module/120.py", "module/133.py"]
+
+
+def test_two_loads_give_the_same_tokens_and_hash(documentation):
+    again = load_text("python")
+    assert again.hash == documentation.hash and len(again.hash) == 16
+    assert all(torch.equal(getattr(again, split), getattr(documentation, split)) for split in SPLITS)
+
+
+def test_the_cache_is_read_back_and_a_broken_one_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQPE_CACHE", str(tmp_path))
+    monkeypatch.setattr(text.sysconfig, "get_path", lambda name: str(tmp_path / "stdlib"))
+    (tmp_path / "stdlib").mkdir()
+    (tmp_path / "stdlib" / "tiny.py").write_text('"""A module."""\ndef f():\n    """A function."""\n')
+    (tmp_path / "stdlib" / "template.py").write_text("def {{ not python")
+    first = python_documentation()
+    assert first["module/tiny.py"] == "A module.\n\nA function." and "module/template.py" not in first
+    cache, = tmp_path.glob("python-*.json")
+    assert python_documentation() == first == json.loads(cache.read_text())
+    cache.write_text(cache.read_text()[:100])
+    assert python_documentation() == first
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_provenance_says_what_a_result_was_made_from(documentation):
+    stored = documentation.provenance()
+    assert stored["hash"] == documentation.hash and stored["tokens"]["test"] == len(documentation.test)
+    json.dumps(stored)
+
+
+# --- tokenizers ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["bytes", "bpe:257", "bpe:400"])
+def test_tokens_decode_to_the_text_they_were_made_from(name):
+    documents = {"a": "".join(LINES), "b": "Tabs\tand\r\nline ends,  double spaces, 数字 and 🙂."}
+    encode, decode, vocab_size = make_tokenizer(name, documents)
+    tokens = encode(documents)
+    assert tokens.dtype == torch.int64 and 0 <= int(tokens.min()) and int(tokens.max()) < vocab_size
+    assert decode(tokens) == documents["a"] + documents["b"]
+
+
+def test_bytes_are_utf8_and_documents_end_in_byte_0():
+    encode, decode, vocab_size = make_tokenizer("bytes", {})
+    assert encode({"a": "é!", "b": "x"}).tolist() == [0xC3, 0xA9, ord("!"), 0, ord("x"), 0] and vocab_size == 256
+
+
+def test_bpe_documents_end_in_a_token_of_their_own():
+    encode, decode, _ = make_tokenizer("bpe:300", {"a": "".join(LINES)})
+    tokens = encode({"a": "Line 1", "b": "Line 2"}).tolist()
+    assert tokens.count(tokens[-1]) == 2 and decode(tokens[:-1]).startswith("Line 1")
+
+
+def test_bpe_is_trained_on_the_training_split_alone_and_shortens_it(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(LINES), encoding="utf-8")
+    data, plain = load_text(str(path), "bpe:400"), load_text(str(path))
+    assert data.vocab_size <= 400 and len(data.train) < 0.7 * len(plain.train)
+    assert data.hash == plain.hash and data.decode(data.test) == plain.decode(plain.test)
+    encode, _, _ = make_tokenizer("bpe:400", {"train": plain.decode(plain.train)})
+    assert torch.equal(encode({"test": plain.decode(plain.test)}), data.test)
+
+
+def test_bpe_is_the_same_in_every_run():
+    documents = {str(i): line for i, line in enumerate(LINES)}
+    first, second = (make_tokenizer("bpe:350", documents)[0](documents) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_tokenizer_json_is_taken_by_its_path(shared):
+    path = shared / "data" / "gpt2_bpe" / "tokenizer.json"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    encode, decode, vocab_size = make_tokenizer(str(path), {})
+    assert vocab_size == 50_257
+    tokens = encode({"a": "Hello world"})
+    assert tokens.tolist() == [15496, 995, 50256] and decode(tokens[:-1]) == "Hello world"
+
+
+def test_wikitext_s_raw_test_split_has_286221_gpt2_tokens(shared, tmp_path):
+    """As counted everywhere: the whole file, line ends included, no separator. One more ends the document here."""
+    wikitext, tokenizer = shared / "data" / "wikitext", shared / "data" / "gpt2_bpe" / "tokenizer.json"
+    if not (wikitext.is_dir() and tokenizer.exists()):
+        pytest.skip(f"no {wikitext} or {tokenizer}")
+    for name in ("wiki.test.raw", "wiki.valid.raw"):
+        (tmp_path / name).symlink_to(wikitext / name)
+    (tmp_path / "wiki.train.raw").write_text("".join(LINES), encoding="utf-8")
+    data = load_text(str(tmp_path), str(tokenizer))
+    assert (len(data.test), len(data.validation)) == (286_221 + 1, 249_887 + 1)
+    assert data.decode(data.test[:40]).startswith(" \n = Robert Boulter = \n")
+
+
+# --- local files --------------------------------------------------------------------------------
+
+def test_a_single_file_is_cut_into_nine_tenths_and_twice_a_twentieth(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text("".join(LINES), encoding="utf-8")
+    data = load_text(str(path))
+    assert data.description == "book.txt"
+    assert "".join(data.decode(getattr(data, split)) for split in SPLITS) == "".join(LINES)
+    assert data.characters["test"] == pytest.approx(0.05 * len("".join(LINES)), abs=2)
+
+
+def test_named_files_keep_their_roles(tmp_path):
+    for name, content in {"wiki.train.raw": "training", "wiki-valid.txt": "validating", "TEST_1.txt": "testing", "test_2.txt": "more testing"}.items():
+        (tmp_path / name).write_text(content)
+    data = load_text(str(tmp_path))
+    assert [data.decode(getattr(data, split)) for split in SPLITS] == ["training", "validating", "testingmore testing"]
+
+
+def test_a_file_whose_name_only_contains_test_is_no_test_file(tmp_path):
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.txt").write_text(name * 20)
+    (tmp_path / "greatest.txt").write_text("great")
+    assert load_text(str(tmp_path)).decode(load_text(str(tmp_path)).test) == "test" * 20
+
+
+def test_test_files_never_become_training_text(tmp_path):
+    """A folder with train and test but no validation: kept apart or refused, never mixed in silence."""
+    (tmp_path / "train.txt").write_text("to learn " * 50)
+    (tmp_path / "test.txt").write_text("to be kept secret " * 50)
+    try:
+        data = load_text(str(tmp_path))
+    except ValueError as error:
+        assert "validation" in str(error)
+    else:
+        assert "secret" not in data.decode(data.train)
+
+
+def test_files_of_one_name_in_two_folders_are_two_documents(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "text.txt").write_text(f"from folder {folder} " * 40)
+    data = load_text(str(tmp_path))
+    assert sum(data.characters.values()) == 2 * len("from folder a " * 40)
+
+
+def test_many_documents_are_split_by_the_hash_of_their_names(parquet):
+    data = load_text(str(parquet([f"document {i} has its own words\n" for i in range(400)])))
+    texts = [set(data.decode(getattr(data, split)).splitlines()) for split in SPLITS]
+    assert sum(map(len, texts)) == 400 and not texts[0] & texts[1] and not texts[0] & texts[2]
+    assert len(texts[0]) == pytest.approx(360, abs=20)
+
+
+def test_parquet_files_with_named_roles(parquet, tmp_path):
+    for name in ("train", "validation", "test"):
+        parquet([f"one {name} ", f"two {name} "], f"{name}.parquet")
+    data = load_text(str(tmp_path))
+    assert [data.decode(getattr(data, split)) for split in SPLITS] == [f"one {s} two {s} " for s in SPLITS]
+
+
+def test_the_hash_tells_texts_and_their_splits_apart(tmp_path):
+    def load(folder, **files):
+        (tmp_path / folder).mkdir()
+        for name, content in files.items():
+            (tmp_path / folder / f"{name}.txt").write_text(content)
+        return load_text(str(tmp_path / folder)).hash
+    first = load("1", train_1="a", train_2="b", valid_1="c", test_1="d")
+    assert load("2", train_1="a", train_2="b", valid_1="c", test_1="d") == first
+    assert load("3", train_1="a", train_2="b", valid_1="c", test_1="e") != first
+    assert load("4", train_1="a", valid_1="b", valid_2="c", test_1="d") != first  # the same documents, split elsewhere
+
+
+# --- the hub ------------------------------------------------------------------------------------
+
+@pytest.fixture
+def nobody_there(monkeypatch):
+    """A port that refuses at once, whatever network the machine has."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+def refused(*arguments) -> str:
+    began = time.monotonic()
+    with pytest.raises(ConnectionError) as error:
+        load_text(*arguments)
+    assert time.monotonic() - began < 5
+    return str(error.value)
+
+
+def test_an_unreachable_hub_is_named_within_seconds_with_three_ways_out(nobody_there):
+    message = refused("hub:Salesforce/wikitext:wikitext-103-raw-v1")
+    assert "Salesforce/wikitext" in message and all(part in message for part in WAYS_OUT)
+
+
+def test_a_network_that_swallows_everything_is_asked_for_two_seconds_at_most(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    asked = []
+
+    def black_hole(address, timeout=None, *arguments):
+        asked.append(timeout)
+        raise TimeoutError("timed out")
+    monkeypatch.setattr(socket, "create_connection", black_hole)
+    message = refused("hub:Salesforce/wikitext")
+    assert "timed out" in message and all(part in message for part in WAYS_OUT)
+    assert asked == [2.0]
+
+
+def test_gpt2_s_vocabulary_out_of_reach_has_ways_out_that_help(nobody_there, tmp_path):
+    (tmp_path / "text.txt").write_text("".join(LINES))
+    message = refused(str(tmp_path / "text.txt"), "gpt2")
+    assert "GPT-2" in message and "tokenizer.json" in message and "`tokenizer`" in message
+
+
+@pytest.mark.parametrize("source, tokenizer", [("hub:Salesforce/wikitext:wikitext-103-raw-v1", "bytes"), (None, "gpt2")])
+def test_offline_mode_ends_in_the_same_error(source, tokenizer, monkeypatch, tmp_path):
+    import datasets
+    import tokenizers
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def not_cached(*arguments, **options):
+        raise FileNotFoundError("not in the local cache")
+    monkeypatch.setattr(datasets, "load_dataset", not_cached)
+    monkeypatch.setattr(tokenizers.Tokenizer, "from_pretrained", not_cached, raising=False)
+    (tmp_path / "text.txt").write_text("".join(LINES))
+    assert "Three ways out" in refused(source or str(tmp_path / "text.txt"), tokenizer)
+
+
+def test_rows_of_a_hub_data_set_become_one_document_a_split(monkeypatch):
+    import datasets
+    rows = {"train": {"text": ["= Title =\n", "", "No line end"]}, "validation": {"text": ["v\n"]}, "test": {"text": ["t\n"]}}
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
+    monkeypatch.setattr(text, "require_hub", lambda what: None)
+    data = load_text("hub:someone/something")
+    assert data.decode(data.train) == "= Title =\n\nNo line end\n" and data.description == "someone/something"
+    del rows["test"]
+    with pytest.raises(ValueError, match="has no split test, only train, validation"):
+        load_text("hub:someone/something")

@@ -1,0 +1,361 @@
+"""The training loop: its objective (Eq. 15), exact resume after a kill, micro-batches, processes, checkpoints."""
+import dataclasses
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from seqpe_lab import runs, training
+from seqpe_lab.data.text import load_text
+from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.recipes import AS_PUBLISHED
+from seqpe_lab.runs import CheckpointError, Run
+from seqpe_lab.sampling import contrastive_sample, distillation_sample
+from seqpe_lab.training import Chunks, Objective, build_model, learning_rate, main_positions, make_optimizer, train, trained_model
+
+
+def close(ours: list[dict], theirs: list[dict], tolerance: float = 1e-5) -> bool:
+    """Whether all logged numbers agree, step by step."""
+    assert [r.keys() for r in ours] == [r.keys() for r in theirs]
+    return all(a[key] == pytest.approx(b[key], abs=tolerance, rel=tolerance) for a, b in zip(ours, theirs) for key in a)
+
+
+def interrupt(run: Run, at: int) -> None:
+    """Make a finished run look as if it had been killed right after the checkpoint of step ``at``."""
+    (run.folder / "results.json").unlink(missing_ok=True)
+    for path in run.checkpoints():
+        if int(path.name.removeprefix("step-")) > at:
+            shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_recipe, tiny_data, tmp_path_factory) -> Run:
+    """A finished run of 6 steps with checkpoints at 3 and 6; tests work on copies."""
+    return train(tiny_recipe(dropout=0.1, shifted=0.5), tmp_path_factory.mktemp("finished") / "run", data=tiny_data, cpu=True)
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Run:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    return Run.open(tmp_path / "run")
+
+
+# --- the objective ------------------------------------------------------------------------------
+
+def objective_of(recipe, gain=8.0):
+    model = build_model(recipe, vocab_size=50)
+    with torch.no_grad():
+        for parameter in model.encoding.parameters():
+            parameter.mul_(gain)
+    return Objective(model, recipe)
+
+
+def batch_of(recipe, seed=0):
+    return torch.randint(50, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(seed))
+
+
+def test_eq_15_is_the_main_loss_plus_alpha_l_delta_plus_beta_l_ood(tiny_recipe):
+    """Every part computed once more from its own module, with the positions that belong to (seed, step)."""
+    recipe = tiny_recipe(alpha=0.3, beta=0.7, shifted=0.5, seed=2)
+    objective, tokens = objective_of(recipe), batch_of(recipe)
+    encoder, heads = objective.model.encoding.encoder, recipe.heads
+    for step in range(4):
+        losses, generator = objective(tokens, step), training._generator(recipe.seed, step, stream=2)
+        positions = main_positions(recipe, recipe.train_len, generator)
+        logits = objective.model(tokens[:, :-1], positions=positions)
+        main = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, hard=recipe.hard, generator=generator)
+        distil = distillation_sample(recipe.distillation_batch, recipe.teachers, recipe.train_len, recipe.max_position, generator=generator)
+        l_delta = contrastive_loss(encoder(contrast.pivots), encoder(contrast.candidates), contrast.label)
+        l_ood = distillation_loss(encoder(distil.teachers), encoder(distil.students), heads)
+        for name, value in {"main": main, "contrastive": l_delta, "distillation": l_ood, "loss": main + 0.3 * l_delta + 0.7 * l_ood}.items():
+            torch.testing.assert_close(losses[name], value, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("alpha, beta, expected", [(0, 0, set()), (0.1, 0, {"contrastive"}), (0, 0.1, {"distillation"}), (0.1, 0.1, {"contrastive", "distillation"})])
+def test_a_loss_with_weight_0_is_not_computed(alpha, beta, expected, tiny_recipe):
+    recipe = tiny_recipe(alpha=alpha, beta=beta)
+    assert objective_of(recipe)(batch_of(recipe), 0).keys() == {"main", "loss"} | expected
+
+
+def test_all_positions_of_a_step_are_encoded_in_one_call(tiny_recipe, monkeypatch):
+    recipe = tiny_recipe(shifted=0.5)
+    objective, calls = objective_of(recipe), []
+    encoder = objective.model.encoding.encoder
+    original = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda positions: calls.append(positions.shape) or original(positions))
+    objective(batch_of(recipe), 0)
+    assert len(calls) == 1
+
+
+def test_a_step_is_a_function_of_seed_and_step(tiny_recipe):
+    recipe = tiny_recipe(shifted=0.5)
+    objective, tokens = objective_of(recipe), batch_of(recipe)
+    again = [objective(tokens, 5)["loss"].item() for _ in range(2)]
+    assert again[0] == again[1] != objective(tokens, 6)["loss"].item()
+
+
+@pytest.mark.parametrize("unit", ["sequence", "batch"])
+def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, tiny_recipe):
+    recipe = tiny_recipe(shifted=0.25, shift_unit=unit)
+    starts = []
+    for step in range(300):
+        positions = main_positions(recipe, 16, training._generator(0, step, stream=2))
+        assert positions.shape == (8, 16, 1) and (positions[:, 1:] - positions[:, :-1] == 1).all()  # the context keeps its length
+        assert int(positions.max()) < recipe.max_position
+        starts.append(positions[:, 0, 0])
+    starts = torch.stack(starts)
+    assert (starts > 0).float().mean() == pytest.approx(0.25, abs=0.06)
+    whole = ((starts > 0).all(1) | (starts == 0).all(1)).all()
+    assert whole == (unit == "batch")
+
+
+def test_without_a_share_nothing_is_shifted(tiny_recipe):
+    positions = main_positions(tiny_recipe(shifted=0.0), 16, training._generator(0, 0, stream=2))
+    assert torch.equal(positions, torch.arange(16).view(1, 16, 1).expand(8, 16, 1))
+
+
+# --- data, schedule, optimizer ------------------------------------------------------------------
+
+def test_each_epoch_shows_every_chunk_once_in_an_order_of_its_own():
+    chunks = Chunks(torch.arange(100), length=7, seed=0)
+    epochs = [[chunks[e * chunks.per_epoch + i] for i in range(chunks.per_epoch)] for e in range(3)]
+    begins = [[int(chunk[0]) for chunk in epoch] for epoch in epochs]
+    for epoch in begins:
+        assert len({b % 7 for b in epoch}) == 1 and sorted(epoch) == list(range(min(epoch), max(epoch) + 1, 7))
+    assert begins[0] != begins[1] != begins[2]
+    assert all(torch.equal(chunk, torch.arange(int(chunk[0]), int(chunk[0]) + 8)) for epoch in epochs for chunk in epoch)
+
+
+def test_chunks_do_not_depend_on_what_was_read_before():
+    there, back = Chunks(torch.arange(100), 7, seed=0), Chunks(torch.arange(100), 7, seed=0)
+    ahead = [there[i] for i in range(30)]
+    assert all(torch.equal(back[i], ahead[i]) for i in reversed(range(30)))
+    assert not all(torch.equal(Chunks(torch.arange(100), 7, seed=1)[i], ahead[i]) for i in range(30))
+
+
+def test_the_learning_rate_warms_up_and_decays_linearly(tiny_recipe):
+    recipe = tiny_recipe(steps=10, warmup_steps=4, learning_rate=1.0)
+    assert [learning_rate(recipe, s) for s in range(10)] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+
+
+def test_the_position_encoder_has_no_weight_decay(tiny_recipe):
+    model = build_model(tiny_recipe(weight_decay=0.3), 50)
+    decay = {id(p): group["weight_decay"] for group in make_optimizer(model, tiny_recipe(weight_decay=0.3)).param_groups for p in group["params"]}
+    assert all(decay[id(p)] == 0 for p in model.encoding.encoder.parameters())
+    assert decay[id(model.transformer.wte.weight)] == decay[id(model.encoding.projections[0].weight)] == 0.3
+    assert decay[id(model.transformer.ln_f.weight)] == 0 and len(decay) == len(list(model.parameters()))
+
+
+def test_the_seed_decides_on_the_initial_weights(tiny_recipe):
+    weights = [build_model(tiny_recipe(seed=s), 50).transformer.wte.weight for s in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+# --- a whole run --------------------------------------------------------------------------------
+
+def test_a_run_logs_every_step_and_writes_results_with_their_provenance(finished, tiny_data):
+    assert [r["step"] for r in finished.metrics()] == [1, 2, 3, 4, 5, 6]
+    assert all(r.keys() >= {"loss", "main", "contrastive", "distillation", "learning_rate", "gradient_norm"} for r in finished.metrics())
+    assert finished.metrics()[0]["main"] == pytest.approx(math.log(256), abs=0.1)
+    results = finished.results()
+    assert results["data"] == tiny_data.provenance() and results["recipe"] == finished.recipe.digest()
+    assert (results["protocol"], results["split"], list(results["perplexity"])) == ("non-overlapping", "test", ["16", "32"])
+    assert {"versions", "device", "commit", "time", "tokens", "parameters"} <= results.keys()
+
+
+def test_the_stored_perplexities_are_those_of_the_stored_weights(finished, tiny_data):
+    """Also at the trained length, whose position table was cached before the last steps."""
+    again = training.evaluate(finished, trained_model(finished, tiny_data), tiny_data)["perplexity"]
+    assert again == pytest.approx(finished.results()["perplexity"], rel=1e-5)
+
+
+def test_the_stored_validation_losses_are_those_of_the_stored_weights(finished, tiny_data):
+    model = build_model(finished.recipe, tiny_data.vocab_size)
+    for path in finished.checkpoints():
+        weights, _, state = finished.load_checkpoint(path)
+        model.load_state_dict(weights)
+        assert training.perplexity(model, tiny_data.validation, 16).nats == pytest.approx(state["validation"], abs=1e-5)
+
+
+def test_a_finished_run_is_returned_as_it_is(copy, tiny_data):
+    before = {path: path.stat().st_mtime_ns for path in copy.folder.rglob("*")}
+    assert train(copy.recipe, copy.folder, data=tiny_data, cpu=True).state == "finished"
+    assert {path: path.stat().st_mtime_ns for path in copy.folder.rglob("*")} == before
+
+
+def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_unbroken_one(copy, finished, tiny_data):
+    interrupt(copy, at=3)
+    train(copy.recipe, copy.folder, data=tiny_data, cpu=True)
+    assert copy.metrics() == finished.metrics()  # to the last bit
+    assert all(torch.equal(v, finished.model_weights()[k]) for k, v in copy.model_weights().items())
+    assert copy.results()["perplexity"] == finished.results()["perplexity"]
+
+
+@pytest.mark.parametrize("overrides", [AS_PUBLISHED, {"distillation_form": "published"}, {"encoding_options": {"integration": "mul", "shared_projection": False}},
+                                       {"encoding_options": {"architecture": "gru"}}, {"encoding_options": {"causal": False}}, {"distill_shifted": False, "shift_unit": "batch", "shifted": 1.0},
+                                       {"clip_separately": True, "clip": 0.01}], ids=lambda o: "-".join(o)[:40])
+def test_every_option_of_seqpe_trains(overrides, tiny_recipe, tiny_data, tmp_path):
+    run = train(tiny_recipe(**{"shifted": 0.5} | overrides, steps=3), tmp_path / "run", data=tiny_data, cpu=True)
+    assert run.state == "finished" and all(math.isfinite(r["loss"]) for r in run.metrics())
+    if overrides.get("shifted") == 1.0:  # no L_OOD on shifted steps, and nearly all of them are
+        assert any("distillation" not in r for r in run.metrics())
+
+
+@pytest.mark.parametrize("method", ["none", "sinusoidal", "learned", "rope-1e6", "alibi", "seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only"])
+def test_every_method_trains_and_learns_the_text(method, tiny_recipe, tiny_data, tmp_path):
+    run = train(tiny_recipe(method, steps=12, learning_rate=1e-2), tmp_path / "run", data=tiny_data, cpu=True)
+    assert run.metrics()[-1]["main"] < run.metrics()[0]["main"] - 0.3
+
+
+@pytest.mark.parametrize("method", ["seqpe", "rope-1e4"])
+def test_accumulation_changes_no_loss(method, tiny_recipe, tiny_data, tmp_path):
+    whole, split = (train(tiny_recipe(method, **({"shifted": 0.5} if method == "seqpe" else {}), micro_batch=m), tmp_path / str(m), data=tiny_data, cpu=True) for m in (8, 4))
+    assert close(split.metrics(), whole.metrics())
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+def test_the_last_checkpoint_is_refused_by_name_if_it_is_broken_and_the_run_goes_on_without_it(copy, finished, tiny_data):
+    (copy.folder / "results.json").unlink()
+    last = copy.checkpoints()[-1]
+    (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="step-0000006 is refused(.|\n)*the previous one is step-0000003"):
+        train(copy.recipe, copy.folder, data=tiny_data, cpu=True)
+    shutil.rmtree(last)  # what the message says
+    train(copy.recipe, copy.folder, data=tiny_data, cpu=True)
+    assert copy.metrics() == finished.metrics()
+
+
+def test_a_full_disk_stops_the_run_with_its_last_checkpoint_intact_and_it_resumes(tiny_recipe, tiny_data, finished, tmp_path, monkeypatch):
+    real = runs.save_file
+
+    def full_at_step_6(tensors, path):
+        if "0000006" in str(path):
+            raise OSError(28, "No space left on device")
+        real(tensors, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "save_file", full_at_step_6)
+        with pytest.raises(OSError, match="the last good one is step-0000003"):
+            train(finished.recipe, tmp_path / "run", data=tiny_data, cpu=True)
+    run = Run.open(tmp_path / "run")
+    assert [path.name for path in run.checkpoints()] == ["step-0000003"] and run.state == "interrupted"
+    train(run.recipe, run.folder, data=tiny_data, cpu=True)
+    assert run.metrics() == finished.metrics()
+
+
+@pytest.mark.parametrize("state", ["finished", "interrupted", "new"])
+def test_a_folder_with_a_run_of_another_recipe_is_refused(state, copy, tiny_recipe, tiny_data):
+    if state != "finished":
+        interrupt(copy, at=3 if state == "interrupted" else 0)
+    with pytest.raises(ValueError, match="holds a run of another recipe: choose another folder or delete it"):
+        train(tiny_recipe("alibi"), copy.folder, data=tiny_data, cpu=True)
+
+
+def test_a_run_does_not_go_on_with_other_data(copy, tiny_data):
+    interrupt(copy, at=3)
+    with pytest.raises(ValueError, match="was trained on other data(.|\n)*tiny(.|\n)*other"):
+        train(copy.recipe, copy.folder, data=dataclasses.replace(tiny_data, hash="other"), cpu=True)
+
+
+@pytest.mark.parametrize("split, keep, expected", [("train", 20, "too few"), ("test", 20, "32"), ("validation", 1, "validation")])
+def test_a_text_too_short_is_refused_before_the_first_step(split, keep, expected, tiny_recipe, tiny_data, tmp_path):
+    """Not after it: a run of hours must not end in an error that was there from the start."""
+    data = dataclasses.replace(tiny_data, **{split: getattr(tiny_data, split)[:keep]})
+    with pytest.raises(ValueError, match=expected):
+        train(tiny_recipe(), tmp_path / "run", data=data, cpu=True)
+    assert Run(tiny_recipe(), tmp_path / "run").metrics() == []
+
+
+# --- other processes ----------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(400)))
+    return path
+
+
+def environment(**more) -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | more
+
+
+def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(tiny_recipe, text_file, tmp_path, project):
+    """SIGKILL, which nothing can catch: to the last bit, and every moment leaves a readable run."""
+    recipe = tiny_recipe(source=str(text_file), steps=150, checkpoint_every=4, dropout=0.1, shifted=0.5, micro_batch=4, warmup_steps=10)
+    unbroken = train(recipe, tmp_path / "unbroken", data=load_text(str(text_file)), cpu=True)
+    run = Run(recipe, tmp_path / "killed")
+    run.create()
+    metrics, chance, kills = run.folder / "metrics.jsonl", random.Random(0), 0
+    while run.state != "finished":
+        log = open(tmp_path / "log.txt", "w")
+        process = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"],
+                                   cwd=project, env=environment(), stdout=log, stderr=log)
+        if kills < 5:
+            before = int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
+            goal = before + chance.randint(1, 20)
+            while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= goal and Run(recipe, run.folder).metrics()[-1]["step"] > before):
+                time.sleep(0.001)
+            time.sleep(chance.random() * 0.03)
+            killed = process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += killed
+            assert killed, (tmp_path / "log.txt").read_text()
+            opened = Run.open(run.folder)
+            assert opened.recipe == recipe and [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
+            for path in opened.checkpoints():
+                assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
+        else:
+            assert process.wait(timeout=300) == 0, (tmp_path / "log.txt").read_text()
+        log.close()
+    assert kills == 5
+    assert metrics.read_bytes() == (unbroken.folder / "metrics.jsonl").read_bytes()
+    assert all(torch.equal(v, unbroken.model_weights()[k]) for k, v in run.model_weights().items())
+    assert run.results()["perplexity"] == unbroken.results()["perplexity"]
+
+
+def test_two_processes_have_the_losses_of_one(tiny_recipe, text_file, tmp_path, project):
+    """Each takes its share of every batch; the tokens per step stay those of the recipe."""
+    recipe = tiny_recipe(source=str(text_file), steps=4, checkpoint_every=4, shifted=0.5, micro_batch=2)
+    alone = train(recipe, tmp_path / "alone", data=load_text(str(text_file)), cpu=True)
+    run = Run(recipe, tmp_path / "together")
+    run.create()
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import pathlib, sys
+from accelerate import PartialState
+from seqpe_lab.__main__ import main
+status = main(["train", "lm", "--folder", {str(run.folder)!r}, "--cpu"])
+state = PartialState()
+pathlib.Path({str(tmp_path)!r}, f"world-{{state.process_index}}").write_text(str(state.num_processes))
+sys.exit(status)
+""")
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(program)],
+                          cwd=project, env=environment(PYTHONPATH=str(project)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f"world-{i}").read_text() for i in range(2)] == ["2", "2"]
+    assert close(run.metrics(), alone.metrics())
+    assert run.results()["perplexity"] == pytest.approx(alone.results()["perplexity"], rel=1e-4)
+    assert done.stdout.count("perplexity") <= 1 and json.dumps(run.results()["perplexity"]) in done.stdout
+
+
+def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datasets(text_file, project):
+    program = """
+import sys
+for name in ("plotly", "ipywidgets", "datasets"):
+    sys.modules[name] = None  # importing it now fails
+import seqpe_lab.training, seqpe_lab.evaluation, seqpe_lab.__main__
+assert len(seqpe_lab.training.load_text(sys.argv[1]).train) > 100
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(text_file)], cwd=project, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
