@@ -109,8 +109,8 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
     recipe = tiny_recipe(shifted=0.25, shift_unit=unit)
     starts = []
     for step in range(300):
-        positions = main_positions(recipe, 16, training._generator(0, step, stream=2))
-        assert positions.shape == (8, 16, 1) and (positions[:, 1:] - positions[:, :-1] == 1).all()  # the context keeps its length
+        positions = main_positions(recipe, 16, training._generator(0, step, stream=2)).expand(8, 16, 1)
+        assert (positions[:, 1:] - positions[:, :-1] == 1).all()  # the context keeps its length
         assert int(positions.max()) < recipe.max_position
         starts.append(positions[:, 0, 0])
     starts = torch.stack(starts)
@@ -120,7 +120,7 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
 
 
 def test_without_a_share_nothing_is_shifted(tiny_recipe):
-    positions = main_positions(tiny_recipe(shifted=0.0), 16, training._generator(0, 0, stream=2))
+    positions = main_positions(tiny_recipe(shifted=0.0), 16, training._generator(0, 0, stream=2)).expand(8, 16, 1)
     assert torch.equal(positions, torch.arange(16).view(1, 16, 1).expand(8, 16, 1))
 
 
@@ -140,7 +140,22 @@ def test_chunks_do_not_depend_on_what_was_read_before():
     there, back = Chunks(torch.arange(100), 7, seed=0), Chunks(torch.arange(100), 7, seed=0)
     ahead = [there[i] for i in range(30)]
     assert all(torch.equal(back[i], ahead[i]) for i in reversed(range(30)))
-    assert not all(torch.equal(Chunks(torch.arange(100), 7, seed=1)[i], ahead[i]) for i in range(30))
+
+
+def test_every_seed_shows_the_text_in_an_order_of_its_own_and_samples_its_own_positions():
+    """torch's CPU generator looks at the lower 32 bits of a seed alone."""
+    orders = [[int(Chunks(torch.arange(200), 7, seed)[i][0]) for i in range(20)] for seed in range(4)]
+    draws = [torch.rand(4, generator=training._generator(seed, 0, stream)).tolist() for seed in range(4) for stream in (1, 2)]
+    assert len({tuple(order) for order in orders}) == 4
+    assert len({tuple(draw) for draw in draws}) == 8
+
+
+def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(tiny_recipe, tiny_data, tmp_path, monkeypatch):
+    """The same initial weights: what is left comes from the order of the text and the sampled positions."""
+    original = training.build_model
+    monkeypatch.setattr(training, "build_model", lambda recipe, vocab_size: original(dataclasses.replace(recipe, seed=0), vocab_size))
+    first, second = (train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[0] for s in (0, 1))
+    assert first["main"] != second["main"] and first["contrastive"] != second["contrastive"] and first["distillation"] != second["distillation"]
 
 
 def test_the_learning_rate_warms_up_and_decays_linearly(tiny_recipe):
@@ -194,9 +209,10 @@ def test_a_finished_run_is_returned_as_it_is(copy, tiny_data):
 
 
 def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_unbroken_one(copy, finished, tiny_data):
+    """To the last bit, dropout included."""
     interrupt(copy, at=3)
     train(copy.recipe, copy.folder, data=tiny_data, cpu=True)
-    assert copy.metrics() == finished.metrics()  # to the last bit
+    assert copy.metrics() == finished.metrics()
     assert all(torch.equal(v, finished.model_weights()[k]) for k, v in copy.model_weights().items())
     assert copy.results()["perplexity"] == finished.results()["perplexity"]
 

@@ -1,0 +1,95 @@
+"""python -m seqpe_lab train | evaluate | runs | doctor | figures"""
+import json
+import subprocess
+import sys
+
+import pytest
+
+from seqpe_lab.__main__ import main
+from seqpe_lab.recipes import SCALES
+from seqpe_lab.runs import Run
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(300)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(text_file, tmp_path_factory):
+    """A folder that `train lm --set ... --folder ...` has filled."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    settings = dict(source=str(text_file), d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=3, pivots=4, candidates=4, hard=1,
+                    distillation_batch=2, teachers=4, eval_lens=[16, 32], eval_tokens=64, encoding_options={"integration": "sum"})
+    status = main(["train", "lm", "--encoding", "seqpe", "--scale", "smoke", "--seed", "5", "--cpu", "--folder", str(folder),
+                   "--set", *(f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items())])
+    assert status == 0
+    return folder
+
+
+def test_train_takes_every_field_of_the_recipe(trained):
+    recipe = Run.open(trained).recipe
+    assert (recipe.method, recipe.scale, recipe.seed, recipe.steps, recipe.eval_lens) == ("seqpe", "smoke", 5, 3, (16, 32))
+    assert recipe.encoding_options == {"integration": "sum"}
+    assert Run.open(trained).state == "finished"
+
+
+def test_train_on_a_folder_with_a_recipe_needs_no_other_option_and_shows_a_finished_run(trained, capsys):
+    assert main(["train", "lm", "--folder", str(trained)]) == 0
+    printed = capsys.readouterr().out
+    assert str(trained) in printed and json.dumps(Run.open(trained).results()["perplexity"]) in printed and "non-overlapping chunks of the test split" in printed
+
+
+def test_evaluate_shows_the_stored_perplexities(trained, capsys):
+    assert main(["evaluate", str(trained)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, (length, value) in zip(lines, Run.open(trained).results()["perplexity"].items()):
+        assert f"{length} tokens: perplexity {value:.4f} (non-overlapping" in line and "of the test split" in line
+    assert len(lines) == 2
+
+
+def test_evaluate_takes_lengths_protocol_and_split(trained, capsys):
+    assert main(["evaluate", str(trained), "--lengths", "8", "--protocol", "sliding", "--stride", "2", "--split", "validation"]) == 0
+    line, = capsys.readouterr().out.splitlines()
+    assert line.strip().startswith("8 tokens: perplexity") and "sliding, stride 2" in line and "validation split" in line
+
+
+def test_runs_lists_state_steps_and_results(trained, tmp_path, capsys):
+    assert main(["runs", "--folder", str(trained.parent)]) == 0
+    line, = capsys.readouterr().out.splitlines()
+    assert line.startswith("finished") and "3/3" in line and str(trained) in line and " at 32" in line
+    assert main(["runs", "--folder", str(tmp_path)]) == 0
+    assert f"no runs in {tmp_path}" in capsys.readouterr().out
+
+
+def test_doctor_names_packages_and_what_each_scale_needs(capsys):
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"scale {scale}" in printed for scale in SCALES)
+    assert all(part in printed for part in ("python 3.", "cores", "GPUs:", "GiB", "torch", "plotly", "browser"))
+
+
+def test_figures_hands_its_options_on(monkeypatch, tmp_path):
+    from seqpe_lab import publish
+    asked = []
+    monkeypatch.setattr(publish, "make_figures", lambda *arguments: asked.append(arguments))
+    assert main(["figures", "--folder", str(tmp_path), "--scale", "smoke", "--seed", "2", "--workers", "1"]) == 0
+    assert asked == [(tmp_path, "smoke", 2, 1)]
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    from seqpe_lab import publish
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(publish, "make_figures", interrupted)
+    assert main(["figures"]) == 130
+    assert capsys.readouterr().err == "seqpe_lab: interrupted; start the same command again to go on\n"
+
+
+def test_the_program_itself_ends_with_status_2_and_one_line(project):
+    done = subprocess.run([sys.executable, "-m", "seqpe_lab", "train", "lm", "--encoding", "rotary", "--scale", "smoke"], cwd=project, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and "unknown method 'rotary': choose from none, sinusoidal" in done.stderr

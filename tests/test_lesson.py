@@ -1,0 +1,153 @@
+"""What notebooks call: start, predict, check, exercise, train, show."""
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from seqpe_lab import figures, lesson
+from seqpe_lab.runs import runs_folder
+
+TINY = dict(d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=2, pivots=4, candidates=4, hard=1, distillation_batch=2, teachers=4, eval_lens=(16,), eval_tokens=64)
+
+
+@pytest.fixture
+def lab(monkeypatch):
+    monkeypatch.setenv("SEQPE_SCALE", "smoke")
+    monkeypatch.delenv("SEQPE_FIGURES", raising=False)
+    return lesson.start("05 The contrastive loss", seed=3)
+
+
+def test_start_says_scale_seed_and_device_and_warns_at_smoke(monkeypatch, capsys):
+    monkeypatch.setenv("SEQPE_SCALE", "smoke")
+    lesson.start("05 The contrastive loss", seed=3)
+    printed = capsys.readouterr().out
+    for part in ("05 The contrastive loss", "scale smoke", "seed 3", "threads", f"torch {torch.__version__}", "nothing is learnt"):
+        assert part in printed
+    monkeypatch.setenv("SEQPE_SCALE", "small")
+    lesson.start("05 The contrastive loss")
+    assert "nothing is learnt" not in capsys.readouterr().out
+
+
+def test_start_fixes_the_seed(lab):
+    first = torch.rand(3)
+    lesson.start("again", seed=3)
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_a_scale_that_is_none_is_refused_with_the_choices(monkeypatch):
+    monkeypatch.setenv("SEQPE_SCALE", "huge")
+    with pytest.raises(ValueError, match="SEQPE_SCALE='huge'.*smoke, small, medium, full"):
+        lesson.start("any")
+
+
+@pytest.mark.parametrize("scale, expected", [("smoke", 5), ("small", 300), ("medium", 300), ("full", 300)])
+def test_a_larger_scale_takes_the_largest_value_given(scale, expected):
+    assert lesson.Lesson("any", scale, 0).at_scale(smoke=5, small=300) == expected
+
+
+def test_at_scale_refuses_values_for_larger_scales_only(lab):
+    with pytest.raises(ValueError, match="no value for scale 'smoke' or below: give smoke="):
+        lab.at_scale(small=3)
+
+
+def test_recipes_have_the_lesson_s_scale_and_seed(lab):
+    recipe = lab.recipe("alibi", steps=7)
+    assert (recipe.scale, recipe.seed, recipe.method, recipe.steps) == ("smoke", 3, "alibi", 7)
+
+
+def test_training_happens_once_and_the_run_is_found_again(lab, capsys):
+    run = lab.train("seqpe", **TINY)
+    assert run.state == "finished" and runs_folder() in run.folder.parents
+    assert "seqpe: training 2 steps of 8 x 16 tokens" in capsys.readouterr().out
+    assert lab.train("seqpe", **TINY).folder == run.folder
+    assert f"seqpe: finished run {run.folder.name}" in capsys.readouterr().out
+    model = lab.model(run)
+    assert not model.training and model(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 256)
+
+
+def test_the_text_is_loaded_once(lab):
+    assert lab.text() is lab.text()
+
+
+# --- predict ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("predicted, verdict", [(None, "no prediction made"), ("1000", "as you predicted"), ("123", "you predicted: 123")])
+def test_reveal_compares_with_the_prediction(predicted, verdict, capsys):
+    reveal = lesson.predict("Which is nearer to 100?", ["123", "1000"])
+    reveal.buttons.value = predicted
+    capsys.readouterr()
+    reveal("1000", "They share more digits.")
+    printed = capsys.readouterr().out
+    assert "Which is nearer to 100?" in printed and f"→ 1000 ({verdict})" in printed and "They share more digits." in printed
+
+
+def test_nothing_is_chosen_for_the_reader():
+    assert lesson.predict("?", ["a", "b"]).buttons.value is None
+
+
+def test_an_answer_that_was_no_choice_is_refused():
+    with pytest.raises(ValueError, match="'c' is none of the choices"):
+        lesson.predict("?", ["a", "b"])("c")
+
+
+# --- check --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mine, reference", [
+    (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0 + 1e-6])), (3, 3.0), (np.eye(2), torch.eye(2)), (True, True), (torch.zeros(0), torch.zeros(0)),
+    (torch.tensor([-math.inf, 1.0]), torch.tensor([-math.inf, 1.0])), (torch.ones(2, requires_grad=True), torch.ones(2)), ([1, 2], torch.tensor([1, 2])),
+])
+def test_check_accepts_what_agrees(mine, reference, capsys):
+    lesson.check(mine, reference, "claim")
+    assert capsys.readouterr().out.startswith("✓ claim")
+
+
+@pytest.mark.parametrize("mine, reference, message", [
+    (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1]), "largest difference 1.0e-01, allowed 1e-05"),
+    (torch.ones(2), torch.ones(3), r"shape \(2,\), expected \(3,\)"), (torch.ones(1), torch.tensor(1.0), "shape"),
+    (torch.tensor([math.nan]), torch.tensor([math.nan]), "nan"), (torch.tensor([math.nan]), torch.tensor([1.0]), "nan"),
+    (torch.tensor([math.inf]), torch.tensor([-math.inf]), "inf"), (torch.tensor([math.inf]), torch.tensor([1.0]), "inf"), (None, 1.0, "still returns None"),
+])
+def test_check_refuses_what_does_not(mine, reference, message):
+    with pytest.raises(AssertionError, match=f"✗ claim: .*{message}"):
+        lesson.check(mine, reference, "claim")
+
+
+def test_an_exercise_tells_what_is_missing_and_does_not_stop_the_notebook(capsys):
+    def unsolved():
+        lesson.check(None, 1.0, "your loss")
+
+    def stub():
+        raise NotImplementedError("write the loss")
+    for attempt, printed in [(unsolved, "Not yet: ✗ your loss"), (stub, "Not yet: write the loss"), (lambda: None, "Solved.")]:
+        lesson.exercise(attempt)
+        assert printed in capsys.readouterr().out
+
+
+def test_an_exercise_does_not_hide_a_mistake_of_another_kind():
+    with pytest.raises(ZeroDivisionError):
+        lesson.exercise(lambda: 1 / 0)
+
+
+# --- tables and figures -------------------------------------------------------------------------
+
+def test_a_table_names_its_rows_and_columns():
+    table = lesson.tensor_table(torch.tensor([[1.0, -2.5], [10.0, 0.0]]), rows=["i=0", "i=10"], columns=["j=0", "j=1"], digits=1)
+    assert [line.split() for line in table.splitlines()] == [["j=0", "j=1"], ["i=0", "1.0", "-2.5"], ["i=10", "10.0", "0.0"]]
+    assert len({len(line) for line in table.splitlines()}) == 1  # aligned
+
+
+def test_a_table_of_whole_numbers_shows_them_whole():
+    assert lesson.tensor_table(torch.tensor([[1, 20]])).split() == ["0", "1", "0", "1", "20"]
+
+
+def test_a_figure_is_shown_as_it_is_and_published_when_asked(lab, tmp_path, monkeypatch):
+    figure = figures.heatmap(np.eye(2), title="a claim")
+    assert lab.show(figure, "similarity") is figure
+    monkeypatch.setenv("SEQPE_FIGURES", str(tmp_path))
+
+    def fail(self, *arguments, **options):
+        raise RuntimeError("no browser")
+    monkeypatch.setattr(type(figure), "write_image", fail)
+    lab.show(figure, "similarity")
+    assert {path.name for path in tmp_path.iterdir()} >= {"05-similarity.html", "05-similarity.json"}

@@ -1,0 +1,112 @@
+"""The lessons keep their form; and nbval, which executes them, can fail."""
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+BROKEN = PROJECT / "tests" / "broken" / "broken.ipynb"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code(notebook) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def lines_of_code(source: str) -> int:
+    return sum(1 for line in source.splitlines() if line.strip() and not line.strip().startswith("#"))
+
+
+def test_it_is_valid(notebook):
+    nbformat.validate(notebook)
+
+
+def test_it_is_stripped(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None, cell.source[:80]
+    assert "widgets" not in notebook.metadata
+
+
+def test_it_has_at_most_60_cells_and_300_lines_of_code(notebook):
+    assert len(notebook.cells) <= 60
+    assert sum(map(lines_of_code, code(notebook))) <= 300
+
+
+def test_its_cells_are_short(notebook):
+    lengths = sorted(map(lines_of_code, code(notebook)))
+    assert lengths[len(lengths) // 2] <= 8  # the median
+
+
+def test_it_has_neither_shell_cells_nor_magics(notebook):
+    for source in code(notebook):
+        assert not re.search(r"^\s*[!%]", source, re.MULTILINE), source
+        ast.parse(source)  # plain Python
+
+
+def test_no_definition_has_more_than_20_lines(notebook):
+    for source in code(notebook):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                assert node.end_lineno - node.lineno + 1 <= 20, node.name
+
+
+def test_its_first_cell_of_code_starts_the_lesson(notebook):
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(code(notebook)[0])) if isinstance(node, ast.Call)]
+    assert any(call in ("lesson.start", "start") for call in calls)
+
+
+def test_it_asserts_or_checks_something(notebook):
+    trees = [node for source in code(notebook) for node in ast.walk(ast.parse(source))]
+    asserts = [node for node in trees if isinstance(node, ast.Assert)]
+    checks = [node for node in trees if isinstance(node, ast.Call) and ast.unparse(node.func) in ("lesson.check", "check")]
+    assert asserts or checks
+
+
+def test_no_cell_accepts_any_exception(notebook):
+    assert not any("nbval-raises-exception" in cell.metadata.get("tags", []) for cell in notebook.cells)
+
+
+def test_there_are_lessons():
+    assert NOTEBOOKS, f"no notebooks in {PROJECT / 'notebooks'}"
+
+
+# --- the runner can fail ------------------------------------------------------------------------
+
+def sound_notebook() -> dict:
+    notebook = json.loads(BROKEN.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell["source"] = [line.replace("2 + 2 == 5", "2 + 2 == 4") for line in cell["source"]]
+    return notebook
+
+
+def test_a_false_assert_fails_under_nbval_and_a_true_one_passes(tmp_path):
+    """One notebook is broken on purpose; its twin differs in that assert alone."""
+    shutil.copy(BROKEN, tmp_path)
+    (tmp_path / "sound.ipynb").write_text(json.dumps(sound_notebook()), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=100", "-p", "no:cacheprovider", 
+                           "--noconftest", "-c", os.devnull, "--rootdir", str(tmp_path), "-rA", "-q", "broken.ipynb", "sound.ipynb"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    outcomes = dict(reversed(line.split(" ")[:2]) for line in done.stdout.splitlines() if re.match(r"(PASSED|FAILED|ERROR) .*ipynb", line))
+    by_file = {name: {outcome for test, outcome in outcomes.items() if name in test} for name in ("broken.ipynb", "sound.ipynb")}
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert by_file == {"broken.ipynb": {"FAILED"}, "sound.ipynb": {"PASSED"}}, done.stdout
+    assert "AssertionError" in done.stdout
+
+
+def test_the_broken_notebook_is_not_collected_by_a_normal_run(project):
+    """Also not where nbval runs over tests and notebooks together, as `make test` does."""
+    from conftest import collect_ignore_glob
+    assert any((project / "tests").glob(pattern) for pattern in collect_ignore_glob)
+    assert BROKEN in [path for pattern in collect_ignore_glob for path in (project / "tests").glob(pattern)]
