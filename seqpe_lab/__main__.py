@@ -29,8 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"seqpe_lab: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m seqpe_lab", description="A lab for position encoding in Transformers.")
+    parser = _Parser(prog="python -m seqpe_lab", description="A lab for position encoding in Transformers.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown")
@@ -93,7 +98,7 @@ def _overrides(pairs: list[str]) -> dict:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
-        values[name] = tuple(value) if name in tuples else value
+        values[name] = tuple(value) if name in tuples and isinstance(value, list) else value
     return values
 
 

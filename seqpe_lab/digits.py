@@ -53,6 +53,7 @@ def digits_needed(position: int, base: int = 10) -> int:
     >>> digits_needed(9999), digits_needed(10000), digits_needed(255, base=2)
     (4, 5, 8)
     """
+    check_number_system(1, base)
     count = 1
     while position >= base:
         position //= base

@@ -139,8 +139,8 @@ class PositionEncoder(nn.Module):
         check_number_system(digits, base)
         if architecture not in ARCHITECTURES:
             raise ValueError(f"unknown encoder architecture {architecture!r}: choose from {', '.join(ARCHITECTURES)}")
-        if d_model % heads:
-            raise ValueError(f"{heads} heads do not divide d_model={d_model}: choose a divisor, for instance {_divisor(d_model, heads)}")
+        if architecture == "transformer" and (heads < 1 or d_model % heads):
+            raise ValueError(f"{heads} heads do not divide d_model={d_model}: choose a divisor of at least 1, for instance {_divisor(d_model, heads)}")
         if layers < 1 or dims < 1:
             raise ValueError(f"layers and dims must be at least 1, got layers={layers}, dims={dims}")
         if architecture == "gru" and not causal:
@@ -176,12 +176,12 @@ class PositionEncoder(nn.Module):
         positions = check_positions(positions, self.dims).cpu()
         if positions.numel() == 0:
             raise ValueError("no positions to encode: the tensor is empty")
-        distinct, inverse = _distinct(positions.flatten(0, -2), self.base**self.digits)
+        distinct, inverse = _distinct(positions.reshape(-1, self.dims), self.base**self.digits)
         sequences = to_digits(distinct, self.digits, self.base)  # (U, n*k), sorted
         sequences = F.pad(sequences, (0, 1), value=self.base)  # close with [CLS]
         encode = self.encode_tree if self.share_prefixes else self.encode_whole
         vectors = self.out(self.ln_f(encode(sequences)))  # (U, d)
-        return F.embedding(inverse.to(vectors.device), vectors).unflatten(0, positions.shape[:-1])
+        return F.embedding(inverse.to(vectors.device), vectors).view(*positions.shape[:-1], -1)
 
     def embed(self, token: Tensor, place: Tensor) -> Tensor:
         """U = T + O + D; [CLS], at place n*k, has neither place nor dimension."""
@@ -243,7 +243,9 @@ class PositionEncoder(nn.Module):
         """
         if len(sizes) != self.dims:
             raise ValueError(f"table{sizes} names {len(sizes)} sizes but the encoder has n={self.dims} dimensions")
-        key = (sizes, _optimizer_steps, *((p.data_ptr(), p._version, p.dtype) for p in self.parameters()))
+        device = self.token.weight.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        key = (sizes, _optimizer_steps, precision, *((p.data_ptr(), p._version, p.dtype) for p in self.parameters()))
         if self._cached_table is None or self._cached_table[0] != key:
             vectors = torch.cat([self(part) for part in grid(*sizes).split(chunk)])
             self._cached_table = (key, vectors)
@@ -256,12 +258,16 @@ class PositionEncoder(nn.Module):
         Args and errors as in :meth:`forward`.
         """
         positions = check_positions(positions, self.dims).cpu()
-        needed = [int(m) + 1 for m in positions.flatten(0, -2).amax(0)]
-        if max(needed) > self.base**self.digits or math.prod(needed) > MAX_TABLE:
+        if positions.numel() == 0:
+            raise ValueError("no positions to encode: the tensor is empty")
+        needed, limit = [int(m) + 1 for m in positions.reshape(-1, self.dims).amax(0)], self.base**self.digits
+        if max(needed) > limit or math.prod(needed) > MAX_TABLE:
             return self(positions)  # raises if too large; a far corner of an n-dimensional grid wants no table
         have = self._cached_table[0][0] if self._cached_table else [0] * self.dims
         if any(n > h for n, h in zip(needed, have)):
-            have = [max(n, min(2 * h, self.base**self.digits)) for n, h in zip(needed, have)]
+            doubled = [max(n, min(2 * h, limit)) for n, h in zip(needed, have)]
+            both = [max(n, h) for n, h in zip(needed, have)]
+            have = next(sizes for sizes in (doubled, both, needed) if math.prod(sizes) <= MAX_TABLE)
         row = positions[..., 0]
         for i in range(1, self.dims):
             row = row * have[i] + positions[..., i]
@@ -279,7 +285,7 @@ def _distinct(positions: Tensor, limit: int) -> tuple[Tensor, Tensor]:
 
 
 def _divisor(d_model: int, heads: int) -> int:
-    return max(h for h in range(1, heads + 1) if d_model % h == 0)
+    return max(h for h in range(1, max(1, heads) + 1) if d_model % h == 0)
 
 
 def _init_weights(module: nn.Module) -> None:

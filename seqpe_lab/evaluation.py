@@ -59,15 +59,17 @@ def perplexity(model, tokens: Tensor, length: int, *, protocol: str = "non-overl
     model.eval()
     starts = torch.arange(0, len(tokens) - length, stride)
     total, count = 0.0, 0
-    for part in starts.split(max(1, tokens_per_pass // length)):
-        windows = tokens[part.unsqueeze(1) + torch.arange(length + 1)].to(device)  # (B, length + 1)
-        logits = model(windows[:, :-1]).float()
-        nats = F.cross_entropy(logits.transpose(1, 2), windows[:, 1:], reduction="none")  # (B, length)
-        counted = torch.ones_like(nats, dtype=torch.bool)
-        counted[:, : length - stride] = (part == 0).unsqueeze(1).to(device)
-        total += nats.double()[counted].sum().item()
-        count += int(counted.sum())
-    model.train(was_training)
+    try:
+        for part in starts.split(max(1, tokens_per_pass // length)):
+            windows = tokens[part.unsqueeze(1) + torch.arange(length + 1)].to(device)  # (B, length + 1)
+            logits = model(windows[:, :-1]).float()
+            nats = F.cross_entropy(logits.transpose(1, 2), windows[:, 1:], reduction="none")  # (B, length)
+            counted = torch.ones_like(nats, dtype=torch.bool)
+            counted[:, : length - stride] = (part == 0).unsqueeze(1).to(device)
+            total += nats.double()[counted].sum().item()
+            count += int(counted.sum())
+    finally:  # also where a context is refused
+        model.train(was_training)
     name = protocol if protocol == "non-overlapping" else f"sliding, stride {stride}"
     return Perplexity(length, total / count, count, name)
 

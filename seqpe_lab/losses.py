@@ -26,8 +26,10 @@ def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor) -> Tenso
     >>> round(contrastive_loss(e, others, torch.tensor([0])).item(), 4)   # log(1 + exp(-2))
     0.1269
     """
-    if candidates.dim() != 3 or pivots.shape != candidates[:, 0].shape:
+    if candidates.dim() != 3 or pivots.shape != (candidates.shape[0], candidates.shape[2]):
         raise ValueError(f"pivots (B, d) and candidates (B, m, d) do not fit: {tuple(pivots.shape)} and {tuple(candidates.shape)}")
+    if pivots.numel() == 0:
+        raise ValueError(f"the contrastive loss needs at least one pivot of at least one feature, got pivots {tuple(pivots.shape)}")
     if candidates.shape[1] < 2:
         raise ValueError(f"the contrastive loss needs at least 2 candidates, got m={candidates.shape[1]}")
     similarity = torch.einsum("bd,bmd->bm", pivots, candidates)
@@ -63,7 +65,9 @@ def distillation_loss(teachers: Tensor, students: Tensor, heads: int = 1, form: 
         raise ValueError(f"unknown distillation form {form!r}: choose from {', '.join(DISTILLATION_FORMS)}")
     if teachers.shape != students.shape or teachers.dim() != 3:
         raise ValueError(f"teachers and students must both be (B, m, d), got {tuple(teachers.shape)} and {tuple(students.shape)}")
-    if teachers.shape[-1] % heads:
+    if teachers.numel() == 0:
+        raise ValueError(f"no teachers to learn from: every size of (B, m, d) must be at least 1, got {tuple(teachers.shape)}")
+    if heads < 1 or teachers.shape[-1] % heads:
         raise ValueError(f"{heads} heads do not divide vectors of size {teachers.shape[-1]}")
     teacher_log, student_log = _log_similarity(teachers.detach(), heads), _log_similarity(students, heads)
     forward = F.kl_div(student_log, teacher_log, reduction="none", log_target=True)  # (B, H, m, m)

@@ -7,13 +7,21 @@ are part of the recipe and do not change with the number of devices: accumulatio
 """
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 import os
 from dataclasses import dataclass, field
 
+from .encodings import ENCODINGS
+from .losses import DISTILLATION_FORMS
+
 SCALES = ("smoke", "small", "medium", "full")
+
+
+_TYPES = {"int": (int, "a whole number"), "float": ((int, float), "a number"), "str": (str, "a word"), "bool": (bool, "true or false"),
+          "dict": (dict, "a table of options"), "tuple[int, ...]": (tuple, "a list of whole numbers")}
 
 
 @dataclass(frozen=True)
@@ -68,32 +76,42 @@ class Recipe:
 
     def __post_init__(self):
         """Refuse what cannot be run, with the value, the limit and the remedy."""
-        if self.scale not in SCALES:
-            raise ValueError(f"unknown scale {self.scale!r}: choose from {', '.join(SCALES)}")
+        for f in dataclasses.fields(self):
+            kinds, called = _TYPES[f.type]
+            value = getattr(self, f.name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and f.type != "bool"):
+                raise ValueError(f"{f.name} must be {called}, got {value!r}")
+        choices = {"scale": SCALES, "encoding": ENCODINGS, "distillation_form": DISTILLATION_FORMS, "precision": ("bf16", "fp32"), "shift_unit": ("sequence", "batch")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}")
         for name in ("steps", "batch", "micro_batch", "train_len", "layers", "heads", "d_model", "log_every", "checkpoint_every"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be a whole number of at least 0 and below 2**32, got {self.seed!r}")
+        if self.eval_tokens < 0:
+            raise ValueError(f"eval_tokens must be at least 0 (all of the test split), got {self.eval_tokens}")
         if self.batch % self.micro_batch:
             raise ValueError(f"micro_batch={self.micro_batch} must divide batch={self.batch}: the tokens per step stay fixed")
         if self.d_model % self.heads:
             raise ValueError(f"{self.heads} heads do not divide d_model={self.d_model}")
         if self.max_position < self.train_len:
             raise ValueError(f"max_position={self.max_position} is below train_len={self.train_len}: raise it")
-        if not self.eval_lens or min(self.eval_lens) < 1:
+        base, digits = self.encoding_options.get("base", 10), self.encoding_options.get("digits", 5)
+        if self.encoding == "seqpe" and isinstance(base, int) and isinstance(digits, int) and self.max_position > base**digits:
+            raise ValueError(f"max_position={self.max_position} does not fit into k={digits} digits in base {base}: raise `digits` in encoding_options or lower max_position")
+        if not self.eval_lens or not all(isinstance(n, int) for n in self.eval_lens) or min(self.eval_lens) < 1:
             raise ValueError(f"eval_lens must name at least one length of at least 1 token, got {self.eval_lens}")
         if max(self.eval_lens) > self.max_position:
             raise ValueError(f"eval_len {max(self.eval_lens)} is beyond max_position={self.max_position}: raise `max_position` or shorten eval_lens")
-        if self.alpha < 0 or self.beta < 0:
+        if not (self.alpha >= 0 and self.beta >= 0):
             raise ValueError(f"loss weights must be at least 0, got alpha={self.alpha}, beta={self.beta}")
         if self.encoding == "seqpe" and self.beta > 0 and self.teachers > self.train_len:
             raise ValueError(f"{self.teachers} teachers cannot be drawn from {self.train_len} training positions: lower `teachers` or raise train_len")
         for name in ("shifted", "local", "hard_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share in [0, 1], got {getattr(self, name)}")
-        if self.shift_unit not in ("sequence", "batch"):
-            raise ValueError(f"unknown shift_unit {self.shift_unit!r}: choose from sequence, batch")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if not self.learning_rate > 0:
@@ -212,7 +230,7 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
     fields = {f.name for f in dataclasses.fields(Recipe)}
     if unknown := overrides.keys() - fields:
         raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}: it has {', '.join(sorted(fields))}")
-    values = PRESETS[scale] | known[method] | overrides
+    values = copy.deepcopy(PRESETS[scale] | known[method] | overrides)  # nobody else's options
     if values.get("encoding", "seqpe") != "seqpe":  # the losses belong to SeqPE; a shift is a no-op for the relative encodings
         values = values | dict(alpha=0.0, beta=0.0, shifted=0.0)
     return Recipe(method=method, scale=scale, seed=seed, **values)

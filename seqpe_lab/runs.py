@@ -127,7 +127,8 @@ class Run:
         """
         folder = self.folder / "checkpoints"
         target, partial = folder / f"step-{step:07d}", folder / f".partial-{step:07d}"
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in folder.glob(".*"):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
             save_file({k: v.detach().contiguous() for k, v in model.items()}, partial / "model.safetensors")
@@ -164,6 +165,8 @@ class Run:
             hashes, recipe = state["sha256"], state["recipe"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             refuse(f"its state.json cannot be read ({error})")
+        if path.name != f"step-{state.get('step', -1):07d}":
+            refuse(f"its state.json is of step {state.get('step')}")
         if recipe != self.recipe.digest():
             refuse(f"it belongs to another recipe ({recipe}, this is {self.recipe.digest()})")
         for name in ("model.safetensors", "optimizer.safetensors"):
@@ -188,8 +191,10 @@ class Run:
         everything = self.checkpoints()
         keep = {*everything[-KEEP_LAST:], self.best_checkpoint()}
         for path in everything:
-            if path not in keep:
-                shutil.rmtree(path)
+            if path not in keep:  # out of sight first: a kill must not leave half a checkpoint
+                aside = path.with_name(f".removed-{path.name}")
+                os.replace(path, aside)
+                shutil.rmtree(aside)
 
     # results
 

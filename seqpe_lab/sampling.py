@@ -65,7 +65,7 @@ def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[in
     limit = _limits(max_position, dims)
     if batch < 1 or candidates < 2:
         raise ValueError(f"the contrastive loss needs at least 1 pivot and 2 candidates, got batch={batch}, candidates={candidates}")
-    side = math.ceil(max(LOCAL_WINDOW, candidates) ** (1 / dims))
+    side = math.ceil(max(LOCAL_WINDOW, candidates + 1) ** (1 / dims))  # room for the pivot, which is no candidate
     window = limit.clamp(max=side)
     if candidates >= int(window.prod()):
         raise ValueError(f"{candidates} candidates do not fit into a window of {int(window.prod())} positions besides the pivot: lower `candidates` or raise `max_position`")
@@ -81,9 +81,13 @@ def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[in
         far = torch.where(torch.rand(batch, 1, 1, generator=generator) < hard_share, harder, far)
 
     left = _uniform((batch, dims), limit - window + 1, generator)
-    cell = torch.rand(batch, int(window.prod()), generator=generator).topk(candidates).indices  # without replacement
+    draw = torch.rand(batch, int(window.prod()), generator=generator)
+    place = pivots - left  # (B, n): of the pivot within the window; it is never drawn
+    inside = ((place >= 0) & (place < window)).all(1)
+    strides = window.flip(0).cumprod(0).flip(0) // window
+    draw[inside, (place * strides).sum(1)[inside]] = -1.0
+    cell = draw.topk(candidates).indices  # without replacement
     near = torch.stack(torch.unravel_index(cell, tuple(window.tolist())), -1) + left.unsqueeze(1)
-    near = _distinct_from(pivots, near, limit)
 
     is_local = torch.rand(batch, generator=generator) < local
     chosen = torch.where(is_local.view(-1, 1, 1), near, far)

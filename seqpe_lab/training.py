@@ -6,6 +6,7 @@ step number need saving, and a resumed run repeats an unbroken one to the last b
 """
 from __future__ import annotations
 
+import hashlib
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -164,6 +165,7 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, data: TextData | 
     """
     run = Run(recipe, folder)
     if run.state == "finished":
+        run.create()  # says so if it holds another recipe
         return run
     bf16 = recipe.precision == "bf16" and torch.cuda.is_available() and not cpu
     accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no",
@@ -176,6 +178,7 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, data: TextData | 
         run.create()
     accelerator.wait_for_everyone()
     data = data or load_text(recipe.source, recipe.tokenizer)
+    _check_lengths(recipe, data)
     model = build_model(recipe, data.vocab_size)
     optimizer = make_optimizer(model, recipe)
 
@@ -191,14 +194,15 @@ def train(recipe: Recipe, folder: str | Path | None = None, *, data: TextData | 
         run.truncate_metrics(first)
 
     chunks = Chunks(data.train, recipe.train_len, recipe.seed)
-    loader = DataLoader(chunks, batch_size=recipe.micro_batch, sampler=range(first * recipe.batch, recipe.steps * recipe.batch))
+    loader = DataLoader(chunks, batch_size=recipe.micro_batch, sampler=range(first * recipe.batch, recipe.steps * recipe.batch),
+                        generator=torch.Generator())  # else its first batch takes a number from dropout's generator, and a resumed run differs
     objective, optimizer, loader = accelerator.prepare(Objective(model, recipe), optimizer, loader)
     model_groups = [[p for n, p in model.named_parameters() if "encoder." in n], [p for n, p in model.named_parameters() if "encoder." not in n]]
     batches = iter(loader)
     bar = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc=recipe.method,
                disable=None if progress and accelerator.is_main_process else True)
     for step in bar:
-        torch.manual_seed((recipe.seed << 32) + step * world + accelerator.process_index)  # dropout
+        torch.manual_seed(_seed(recipe.seed, step * world + accelerator.process_index, stream=3))  # dropout
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         objective.train()
@@ -280,4 +284,18 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _generator(seed: int, number: int, stream: int) -> torch.Generator:
     """An independent generator for each (seed, number, stream)."""
-    return torch.Generator().manual_seed(((seed * 4 + stream) << 32) + number)
+    return torch.Generator().manual_seed(_seed(seed, number, stream))
+
+
+def _seed(seed: int, number: int, stream: int) -> int:
+    """32 bits from all three: torch's CPU generator ignores any higher bit."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {stream} {number}".encode()).digest()[:4], "big")
+
+
+def _check_lengths(recipe: Recipe, data: TextData) -> None:
+    """Refuse before the first step what would fail after the last."""
+    test = min(len(data.test), recipe.eval_tokens + 1) if recipe.eval_tokens else len(data.test)
+    if test <= max(recipe.eval_lens):
+        raise ValueError(f"the test split gives {test} tokens, too few for a context of {max(recipe.eval_lens)} and its next token: shorten eval_lens or raise eval_tokens")
+    if len(data.validation) < 2:
+        raise ValueError(f"the validation split has {len(data.validation)} tokens, too few to predict one from another: give more text")

@@ -71,6 +71,8 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         FileNotFoundError: a path that is not there.
         ConnectionError: the hub cannot be reached; names the three ways out.
     """
+    if not source.strip():
+        raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
     if source == "python":
         splits = _split_by_hash(python_documentation())
         description = f"documentation of Python {platform.python_version()}"
@@ -88,6 +90,7 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
     encode, decode, vocab_size = make_tokenizer(tokenizer, splits["train"])
     digest = hashlib.sha256()
     for split in SPLITS:
+        digest.update(split.encode() + b"\0")
         for text in splits[split].values():
             digest.update(text.encode() + b"\0")
     tokens = {split: encode(splits[split]) for split in SPLITS}
@@ -158,9 +161,13 @@ def _from_path(path: Path) -> dict[str, Documents]:
         words = file.stem.lower().replace("-", ".").replace("_", ".").split(".")
         role = next((split for split, names in zip(SPLITS, (("train",), ("validation", "valid"), ("test",))) if set(names) & set(words)), None)
         roles.setdefault(role or "all", []).append(file)
-    if set(SPLITS) <= roles.keys():
-        return {split: {name: text for file in roles[split] for name, text in _read(file).items()} for split in SPLITS}
-    documents = {name: text for file in files for name, text in _read(file).items()}
+    root = path if path.is_dir() else path.parent
+    missing = [split for split in SPLITS if split not in roles]
+    if not missing:
+        return {split: {name: text for file in roles[split] for name, text in _read(file, root).items()} for split in SPLITS}
+    if len(missing) == 1:
+        raise ValueError(f"{path} has files for two of the splits but none for {missing[0]}: name one so, or none of them")
+    documents = {name: text for file in files for name, text in _read(file, root).items()}
     if len(documents) >= 60:
         return _split_by_hash(documents)
     # a few long documents: the last tenth of each is held out
@@ -172,15 +179,21 @@ def _from_path(path: Path) -> dict[str, Documents]:
     return splits
 
 
-def _read(file: Path) -> Documents:
+def _read(file: Path, root: Path) -> Documents:
+    name = file.relative_to(root).as_posix()
     if file.suffix == ".parquet":
         from datasets import load_dataset
-        rows = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(cache_folder() / "datasets"))
+        try:
+            rows = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(cache_folder() / "datasets"))
+        except Exception as error:  # pyarrow's and datasets' own
+            raise ValueError(f"{file} cannot be read as parquet ({type(error).__name__}: {error})") from error
         if "text" not in rows.column_names:
             raise ValueError(f"{file} has no column 'text', only {', '.join(rows.column_names)}")
-        return {f"{file.name}/{i}": text for i, text in enumerate(rows["text"])}
+        if (kind := rows.features["text"].dtype) not in ("string", "large_string"):
+            raise ValueError(f"the column 'text' of {file} holds {kind}: it must hold strings")
+        return {f"{name}/{i}": text or "" for i, text in enumerate(rows["text"])}
     try:
-        return {file.name: file.read_text(encoding="utf-8")}
+        return {name: file.read_text(encoding="utf-8")}
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 (byte {error.start}): convert it first") from error
 
@@ -201,9 +214,11 @@ def _from_hub(source: str) -> dict[str, Documents]:
 
 _WAYS_OUT = ("Three ways out: (1) connect to the network and try again; (2) download the files elsewhere and pass their path as `source`; "
              "(3) use source='python', which needs no network.")
+_WAYS_OUT_GPT2 = ("Three ways out: (1) connect to the network and try again; (2) download its tokenizer.json elsewhere and pass the path as `tokenizer`; "
+                  "(3) use tokenizer='bytes' or 'bpe:SIZE', which need no network.")
 
 
-def require_hub(what: str, timeout: float = 2.0) -> None:
+def require_hub(what: str, ways_out: str = _WAYS_OUT, timeout: float = 2.0) -> None:
     """Raise ConnectionError within seconds if the hub cannot be reached (its own client takes minutes)."""
     from huggingface_hub import constants
     if constants.HF_HUB_OFFLINE:
@@ -212,7 +227,7 @@ def require_hub(what: str, timeout: float = 2.0) -> None:
     try:
         socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout).close()
     except OSError as error:
-        raise ConnectionError(f"the hub cannot be reached for {what} ({error}). {_WAYS_OUT}") from error
+        raise ConnectionError(f"the hub cannot be reached for {what} ({error}). {ways_out}") from error
 
 
 # --- tokenizers --------------------------------------------------------------------------------
@@ -224,7 +239,7 @@ def make_tokenizer(name: str, train: Documents):
             return torch.from_numpy(np.frombuffer(b"".join(t.encode() + b"\0" for t in documents.values()), dtype=np.uint8).astype(np.int64))
 
         def decode(tokens):
-            return bytes(t for t in tokens if t).decode(errors="replace")
+            return bytes(t for t in torch.as_tensor(tokens).tolist() if t).decode(errors="replace")
         return encode, decode, 256
 
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -238,10 +253,16 @@ def make_tokenizer(name: str, train: Documents):
                                       initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
         bpe.train_from_iterator(train.values(), trainer)
     elif name == "gpt2":
-        require_hub("GPT-2's vocabulary")
-        bpe = Tokenizer.from_pretrained("openai-community/gpt2")
+        require_hub("GPT-2's vocabulary", _WAYS_OUT_GPT2)
+        try:
+            bpe = Tokenizer.from_pretrained("openai-community/gpt2")
+        except Exception as error:
+            raise ConnectionError(f"the hub did not give GPT-2's vocabulary ({type(error).__name__}: {error}). {_WAYS_OUT_GPT2}") from error
     elif Path(name).expanduser().is_file():
-        bpe = Tokenizer.from_file(str(Path(name).expanduser()))
+        try:
+            bpe = Tokenizer.from_file(str(Path(name).expanduser()))
+        except Exception as error:  # tokenizers raises nothing more special
+            raise ValueError(f"{name} is no tokenizer.json of the tokenizers library: {error}") from error
     else:
         raise ValueError(f"unknown tokenizer {name!r}: choose 'bytes', 'bpe:SIZE', 'gpt2', or the path of a tokenizer.json")
     end = bpe.token_to_id(END_OF_DOCUMENT)

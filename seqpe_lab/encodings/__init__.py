@@ -35,7 +35,7 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int, train_len
     Traceback (most recent call last):
     ValueError: unknown encoding 'rotary': choose from none, sinusoidal, learned, rope, alibi, seqpe
     """
-    if d_model % heads:
+    if heads < 1 or d_model % heads:
         raise ValueError(f"{heads} heads do not divide d_model={d_model}")
     d_head = d_model // heads
     allowed = {

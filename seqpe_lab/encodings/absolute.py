@@ -51,6 +51,7 @@ class Learned(PositionEncoding):
         if context_len <= rows:
             return x + self.table(positions)
         place = positions.double() * (rows - 1) / (context_len - 1)
-        low = place.floor().long().clamp(max=rows - 2)
+        low = place.floor().long().clamp(max=max(0, rows - 2))
+        high = (low + 1).clamp(max=rows - 1)  # a table of one row has no other
         share = (place - low).unsqueeze(-1).to(x.dtype)
-        return x + (1 - share) * self.table(low) + share * self.table(low + 1)
+        return x + (1 - share) * self.table(low) + share * self.table(high)

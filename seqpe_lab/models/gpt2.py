@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..digits import check_positions
 from ..encodings import make_encoding
 
 
@@ -148,14 +149,14 @@ class GPT2(nn.Module):
             float (B, L, vocab_size).
 
         Raises:
-            ValueError: a context that reaches beyond ``max_position``, tokens outside the vocabulary's shape.
+            ValueError, TypeError: no tokens, positions that are negative, not whole, of another shape, or beyond ``max_position``.
         """
-        if tokens.dim() != 2 or tokens.dtype.is_floating_point:
-            raise ValueError(f"tokens must be whole numbers (B, L), got shape {tuple(tokens.shape)}, {tokens.dtype}")
+        if tokens.dim() != 2 or tokens.dtype.is_floating_point or tokens.numel() == 0:
+            raise ValueError(f"tokens must be whole numbers (B, L) and at least one, got shape {tuple(tokens.shape)}, {tokens.dtype}")
         past = cache[0][0].shape[-2] if cache else 0
         if positions is None:
             positions = torch.arange(start + past, start + past + tokens.shape[1]).unsqueeze(-1)
-        self._check(positions)
+        self._check(positions, tokens)
         end = int(positions.max()) + 1
         x = self.transformer.wte(tokens)
         x = self.encoding.embed(x, positions.to(x.device), max(end, context_len or 0))
@@ -187,10 +188,13 @@ class GPT2(nn.Module):
             raise ValueError(f"generation needs a prompt and at least one new token, got {tokens.shape[1]} and {new_tokens}")
         if temperature < 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
-        self.eval()
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}; None samples from all tokens")
         total = start + tokens.shape[1] + new_tokens
         if total > self.config.max_position:
             raise ValueError(f"prompt and new tokens reach position {total - 1} but max_position={self.config.max_position} (exclusive)")
+        was_training = self.training
+        self.eval()
         cache: list | None = [] if use_cache else None
         fresh = tokens
         for _ in range(new_tokens):
@@ -203,9 +207,13 @@ class GPT2(nn.Module):
                     logits[logits < logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]] = -torch.inf
                 fresh = torch.multinomial(logits.softmax(-1), 1, generator=generator)
             tokens = torch.cat([tokens, fresh], dim=1)
+        self.train(was_training)
         return tokens
 
-    def _check(self, positions: Tensor) -> None:
+    def _check(self, positions: Tensor, tokens: Tensor) -> None:
+        check_positions(positions, dims=1)
+        if positions.shape[:-1] not in (tokens.shape, tokens.shape[1:]):
+            raise ValueError(f"positions {tuple(positions.shape)} do not fit tokens {tuple(tokens.shape)}: give (L, 1) or (B, L, 1)")
         highest, limit = int(positions.max()), self.config.max_position
         if highest >= limit:
             raise ValueError(f"the context reaches position {highest} but max_position={limit} (exclusive): raise `max_position` or shorten eval_len")
