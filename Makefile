@@ -35,7 +35,7 @@ browser:
 	echo "No browser found: figures will be interactive pages without static images (install chromium for those)"
 
 lint: setup
-	@$(BIN)/ruff check . && $(BIN)/nbstripout --verify notebooks/*.ipynb
+	@$(BIN)/ruff check . && $(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 benchmarks: setup
 	@for name in encoder training_step long_context; do $(BIN)/python -m benchmarks.$$name || exit 1; done

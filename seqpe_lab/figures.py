@@ -5,6 +5,7 @@ that share a family differ by dash and marker as well.
 """
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -95,9 +96,8 @@ def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: 
            mark: float | None = None, mark_text: str = "", caption: str = "") -> go.Figure:
     """Lines over one axis. A series named like a method takes that method's colour."""
     figure = go.Figure()
-    plain = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777", "#000000")
-    for i, (name, y) in enumerate(series.items()):
-        shown, colour, dash, _ = STYLE.get(name, (name, plain[i % len(plain)], "solid", "circle"))
+    for name, (shown, colour, dash) in _line_styles(series).items():
+        y = series[name]
         figure.add_scatter(x=list(x), y=list(y), name=shown, mode="lines+markers" if len(x) <= 20 else "lines", line=dict(color=colour, dash=dash, width=2))
     if mark is not None:
         figure.add_vline(x=mark, line_dash="dash", line_color="#444444", annotation_text=mark_text)
@@ -109,10 +109,9 @@ def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: 
 def panels(x: Sequence, measures: Mapping[str, Mapping[str, Sequence]], *, title: str, x_title: str, caption: str = "") -> go.Figure:
     """One small panel a measure, the same lines in each: {measure: {line: values}}."""
     figure = make_subplots(1, len(measures), subplot_titles=list(measures), horizontal_spacing=0.08)
-    plain = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
     for column, lines in enumerate(measures.values(), start=1):
-        for i, (name, y) in enumerate(lines.items()):
-            shown, colour, dash, _ = STYLE.get(name, (name, plain[i % len(plain)], "solid", "circle"))
+        for name, (shown, colour, dash) in _line_styles(lines).items():
+            y = lines[name]
             figure.add_scatter(x=list(x), y=list(y), name=shown, legendgroup=name, showlegend=column == 1, mode="lines",
                                line=dict(color=colour, dash=dash, width=2), row=1, col=column)
         figure.update_xaxes(title=x_title, row=1, col=column)
@@ -130,7 +129,7 @@ def table(columns: Mapping[str, Sequence], *, title: str, caption: str = "") -> 
     figure = go.Figure(go.Table(
         header=dict(values=[f"<b>{name}</b>" for name in columns], align="left", fill_color="#e6e6e6", font_color="#111111"),
         cells=dict(values=[[show(v) for v in values] for values in columns.values()], align="left", height=26, fill_color="#fafafa", font_color="#111111")))
-    return _finish(figure, title, caption, height=150 + 27 * rows)
+    return _finish(figure, title, caption, height=205 + 27 * rows)
 
 
 def caption(results: Sequence[Mapping]) -> str:
@@ -146,10 +145,25 @@ def caption(results: Sequence[Mapping]) -> str:
             f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
 
 
+def _line_styles(names) -> dict[str, tuple[str, str, str]]:
+    """(legend, colour, dash) of each line: a method's own, and for any other name a colour that no method here has."""
+    taken = {STYLE[name][1] for name in names if name in STYLE}
+    free = [c for c in ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777", "#000000") if c not in taken] or ["#000000"]
+    styles, used = {}, 0
+    for name in names:
+        if name in STYLE:
+            styles[name] = STYLE[name][:3]
+        else:
+            styles[name] = (name, free[used % len(free)], ("solid", "dash", "dot")[used // len(free) % 3])
+            used += 1
+    return styles
+
+
 def _finish(figure: go.Figure, title: str, caption: str, height: int = 480) -> go.Figure:
     figure.update_layout(template="plotly_white", title=dict(text=title, x=0.01, xanchor="left"), height=height, width=960,
                          margin=dict(l=70, r=30, t=70, b=90 if caption else 60), legend=dict(font_size=12), font=dict(family="Arial, DejaVu Sans, sans-serif", size=14))
     if caption:
+        caption = "<br>".join(textwrap.wrap(caption, 150))
         figure.add_annotation(text=caption, xref="paper", yref="paper", x=0, y=0, yshift=-72, xanchor="left", yanchor="top",
                               showarrow=False, font=dict(size=10, color="#777777"), align="left")
     return figure
