@@ -102,7 +102,8 @@ def test_the_headline_runs_are_methods():
 def test_the_digest_depends_on_every_field(field):
     recipe = language_model("seqpe", "smoke")
     value = getattr(recipe, field)
-    other = {bool: lambda v: not v, int: lambda v: v * 2 + 1, float: lambda v: v / 2 + 0.01, str: lambda v: {"smoke": "small", "paper": "published", "bf16": "fp32", "seqpe": "none", "sequence": "batch"}.get(v, v + "x"),
+    other = {bool: lambda v: not v, int: lambda v: v * 2 + 1, float: lambda v: v / 2 + 0.01,
+             str: lambda v: {"smoke": "small", "paper": "published", "bf16": "fp32", "seqpe": "none", "sequence": "batch"}.get(v, v + "x"),
              tuple: lambda v: (*v[:-1], v[-1] // 2), dict: lambda v: {"digits": 4}}[type(value)](value)
     extra = {"batch": dict(batch=16), "micro_batch": dict(micro_batch=4), "d_model": dict(d_model=64), "heads": dict(heads=4), "train_len": dict(train_len=64)}
     changed = dataclasses.replace(recipe, **extra.get(field, {field: other}))
