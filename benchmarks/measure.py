@@ -49,6 +49,15 @@ def compare(plain: list[tuple[float, float]], ours: list[tuple[float, float]]) -
     return summary | {"rounds": len(plain)}
 
 
+def compare_memory(plain: list[dict], ours: list[dict]) -> dict:
+    """"peak" and "above" (bytes) of each round -> medians in MB, and which share of the first the second needs."""
+    summary = {}
+    for kind in ("peak", "above"):
+        p, o = [r[kind] / MB for r in plain], [r[kind] / MB for r in ours]
+        summary[kind] = {"plain_mb": statistics.median(p), "ours_mb": statistics.median(o), "share": spread([b / a for a, b in zip(p, o)])}
+    return summary
+
+
 def spread(values: list[float]) -> dict:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
@@ -86,6 +95,15 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """Columns aligned, the first to the left."""
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))) for line in [header, *rows])
+
+
+def two_sided(title: str, unit: str, time: dict, memory: dict, above: str = "above the model") -> str:
+    """The table of one comparison."""
+    rows = [[f"{kind} s {unit}", f"{time[key]['plain_s']:.2f}", f"{time[key]['ours_s']:.2f}", times(time[key]["faster"]) + " x faster"]
+            for key, kind in (("wall", "wall"), ("cpu", "CPU"))]
+    rows += [[f"{name}, MB", f"{memory[key]['plain_mb']:,.0f}", f"{memory[key]['ours_mb']:,.0f}", times(memory[key]["share"]) + " of it"]
+             for key, name in (("peak", "peak of the process"), ("above", above))]
+    return table([title, "plain", "ours", "ours against plain"], rows)
 
 
 def times(ratio: dict) -> str:

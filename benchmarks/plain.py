@@ -1,9 +1,9 @@
 """SeqPE and GPT-2 written plainly, straight from the paper: what the library is measured against.
 
-Every occurrence of a position is encoded, as a whole digit sequence (Eq. 8); the position bias
-E^q E^k^T is an L x L matrix for each head, which is added to q k^T before an explicit mask and
-softmax (Eq. 3, 14). The weights are those of a library model, so both sides must give the same
-numbers. Nothing here is slow on purpose: the bias, scaled and masked, is built once for all layers.
+Every occurrence of a position is encoded, as a whole digit sequence (Eq. 8). The position bias
+E^q E^k^T is an L x L matrix for each head (Eq. 14), built once, because the layers share W_PE. In
+each layer it is added to q k^T; then come the division by sqrt(d_head), the mask and the softmax
+(Eq. 3). The weights are those of a library model, so both sides must give the same numbers.
 """
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ from seqpe_lab.sampling import contrastive_sample, distillation_sample
 from seqpe_lab.training import main_positions
 
 
-def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q k^T + bias) v for q already scaled: (..., H, L, d_head) and (..., L, L) -> (..., L, H * d_head)."""
-    weights = (q @ k.transpose(-1, -2) + bias).softmax(-1)
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    """Causal softmax((q k^T + bias) / sqrt(d_head)) v: (..., H, L, d_head) and (..., L, L) -> (..., L, H * d_head)."""
+    scores = (q @ k.transpose(-1, -2) + bias) / q.shape[-1] ** 0.5
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    weights = scores.masked_fill(future, -torch.inf).softmax(-1)
     return (weights @ v).transpose(-3, -2).flatten(-2)
-
-
-def causal_mask(length: int) -> Tensor:
-    """0 up to the diagonal, -inf above it."""
-    return torch.full((length, length), -torch.inf).triu(1)
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
@@ -36,17 +33,15 @@ def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
 
 
 def encode(encoder: PositionEncoder, positions: Tensor) -> Tensor:
-    """Each position as a sequence of digits and [CLS]: int64 (P,) -> (P, d_model). One dimension."""
+    """Each position as a sequence of digits and [CLS]: int64 (..., 1) -> (..., d_model)."""
     k, base = encoder.digits, encoder.base
-    digits = torch.stack([positions // base**place % base for place in reversed(range(k))], dim=-1)  # (P, k)
+    digits = torch.cat([positions // base**place % base for place in reversed(range(k))], dim=-1).flatten(0, -2)  # (P, k)
     x = encoder.token(digits) + encoder.place.weight
-    x = torch.cat([x, encoder.token.weight[base].expand(len(x), 1, -1)], dim=1)  # (P, k + 1, d): [CLS] comes last
-    mask = causal_mask(k + 1)
+    x = torch.cat([x, encoder.token.weight[base].expand(len(x), 1, -1)], dim=1)  # (P, k + 1, d_model): [CLS] comes last
     for block in encoder.blocks:
-        q, key, v = split_heads(block.qkv(block.ln_1(x)), 3, block.heads)
-        x = x + block.proj(softmax_attention(q / q.shape[-1] ** 0.5, key, v, mask))
+        x = x + block.proj(attention(*split_heads(block.qkv(block.ln_1(x)), 3, block.heads)))
         x = x + block.mlp(block.ln_2(x))
-    return encoder.out(encoder.ln_f(x[:, -1]))
+    return encoder.out(encoder.ln_f(x[:, -1])).unflatten(0, positions.shape[:-1])
 
 
 def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
@@ -54,43 +49,44 @@ def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
 
     Args:
         tokens: int64 (B, L).
-        vectors: of their positions, (L, d_model), the same for all sequences.
+        vectors: of their positions, (B, L, d_model), or (L, d_model) if all sequences stand at the same.
 
     Returns:
         (B, L, vocab_size).
     """
     heads = model.config.heads
-    e_q, e_k = split_heads(model.encoding.projections[0](vectors), 2, heads)  # (H, L, d_head)
-    scale = e_q.shape[-1] ** -0.5
-    bias = scale * e_q @ e_k.transpose(-1, -2) + causal_mask(len(vectors))  # (H, L, L)
+    e_q, e_k = split_heads(model.encoding.projections[0](vectors), 2, heads)
+    bias = e_q @ e_k.transpose(-1, -2)  # ((B,) H, L, L)
     x = model.transformer.wte(tokens)
     for block in model.transformer.h:
-        q, k, v = split_heads(block.attn.c_attn(block.ln_1(x)), 3, heads)
-        x = x + block.attn.c_proj(softmax_attention(scale * q, k, v, bias))
+        x = x + block.attn.c_proj(attention(*split_heads(block.attn.c_attn(block.ln_1(x)), 3, heads), bias))
         x = x + block.mlp(block.ln_2(x))
     return F.linear(model.transformer.ln_f(x), model.transformer.wte.weight)
 
 
-def training_losses(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def training_losses(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torch.Generator, thrifty: bool = False) -> dict[str, Tensor]:
     """The three losses of a step and their sum (Eq. 15), each with encoder calls of its own.
 
-    ``generator`` is asked in the library's order, so that both sides see the same positions. All
-    sequences of a step stand at the same positions (``shift_unit="batch"``).
+    Args:
+        tokens: int64 (B, train_len + 1).
+        generator: is asked in the library's order, so that both sides see the same positions.
+        thrifty: encode the positions of the text once if all sequences stand at the same.
     """
     encoder = model.encoding.encoder
-    positions = main_positions(recipe, tokens.shape[1] - 1, generator)[0]  # (L, 1)
+    positions = main_positions(recipe, tokens.shape[1] - 1, generator)  # (B, L, 1), or (L, 1) where no sequence is shifted
+    if not thrifty:
+        positions = positions.expand(len(tokens), -1, -1)
     contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, base=encoder.base, hard=recipe.hard,
                                   hard_share=recipe.hard_share, local=recipe.local, generator=generator)
     distil = distillation_sample(recipe.distillation_batch, recipe.teachers, recipe.train_len, recipe.max_position, generator=generator)
 
-    def vectors(positions: Tensor) -> Tensor:  # (..., 1) -> (..., d_model)
-        return encode(encoder, positions.flatten()).unflatten(0, positions.shape[:-1])
-
-    losses = {"main": F.cross_entropy(logits(model, tokens[:, :-1], vectors(positions)).flatten(0, 1), tokens[:, 1:].flatten())}
-    both = vectors(torch.cat([contrast.pivots.unsqueeze(1), contrast.candidates], dim=1))  # (B, 1 + m, d_model)
-    losses["contrastive"] = contrastive_loss(both[:, 0], both[:, 1:], contrast.label)
+    predicted = logits(model, tokens[:, :-1], encode(encoder, positions))
+    main = F.cross_entropy(predicted.flatten(0, 1), tokens[:, 1:].flatten())
+    del predicted
+    both = encode(encoder, torch.cat([contrast.pivots.unsqueeze(1), contrast.candidates], dim=1))  # (B, 1 + m, d_model)
+    contrastive = contrastive_loss(both[:, 0], both[:, 1:], contrast.label)
     with torch.no_grad():  # no gradient flows into the teachers
-        teachers = vectors(distil.teachers)
-    losses["distillation"] = distillation_loss(teachers, vectors(distil.students), recipe.heads)
-    losses["loss"] = losses["main"] + recipe.alpha * losses["contrastive"] + recipe.beta * losses["distillation"]
-    return losses
+        teachers = encode(encoder, distil.teachers)
+    distillation = distillation_loss(teachers, encode(encoder, distil.students), recipe.heads)
+    return {"main": main, "contrastive": contrastive, "distillation": distillation,
+            "loss": main + recipe.alpha * contrastive + recipe.beta * distillation}

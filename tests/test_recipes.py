@@ -76,11 +76,12 @@ def test_the_position_losses_and_the_shift_belong_to_seqpe(method):
     assert (recipe.alpha, recipe.beta, recipe.shifted) == (0.0, 0.0, 0.0)
 
 
-def test_the_ablations_differ_from_seqpe_in_their_loss_weights_only():
+def test_the_ablations_differ_from_seqpe_in_their_loss_weights_only_and_the_shift_goes_with_l_ood():
     full = dataclasses.asdict(language_model("seqpe", "small"))
     for method in ABLATIONS:
         other = dataclasses.asdict(language_model(method, "small"))
-        assert {k for k in full if full[k] != other[k]} <= {"method", "alpha", "beta"}
+        assert {k for k in full if full[k] != other[k]} <= {"method", "alpha", "beta", "shifted"}
+        assert (other["shifted"] > 0) == (other["beta"] > 0)
 
 
 def test_as_published_names_only_what_differs_from_the_paper_s_form():
