@@ -4,12 +4,12 @@ Both sides: 12 layers of 768, 12 heads, vocabulary 50,257, 4 sequences of 512 to
 position losses at the paper's sizes (32 pivots with 32 candidates, 32 x 32 teachers and students,
 positions below 20,000); forward, backward and AdamW. They start from the same weights and see the
 same tokens and positions; their losses and gradients must agree. Dropout is 0 on both sides, so
-that there is something to compare.
+that there is something to compare, and no sequence is shifted.
 
 The plain side (plain.py) encodes every occurrence of a position as a whole sequence, in one call
 for the text, one for pivots and candidates, one for the teachers (without gradient) and one for
 the students, and adds an L x L bias for each head to explicit scores. "Thrifty" does the same but
-encodes the text's positions once where all sequences of the batch stand at the same ones. Every
+encodes the text's positions once for all sequences, since here they stand at the same ones. Every
 measurement is a process of its own: it makes the model and the optimizer's state, takes one
 unmeasured step, then the timed ones.
 """
@@ -31,7 +31,7 @@ FASTER, MEMORY, EQUAL = 1.5, 0.6, 1e-4
 
 def child(side: str, steps: int) -> dict:
     """Measure one side: memory, losses and gradients of the first step, seconds of the steps after it."""
-    recipe = Recipe(dropout=0.0, batch=4, micro_batch=4)
+    recipe = Recipe(dropout=0.0, shifted=0.0, batch=4, micro_batch=4)
     model = build_model(recipe, VOCABULARY).train()
     objective = Objective(model, recipe)
     optimizer = make_optimizer(model, recipe)

@@ -62,7 +62,7 @@ def extrapolation(results: Sequence[Mapping], *, train_len: int, title: str = "T
                            line=dict(color=colour, dash=dash, width=3 if method == "seqpe" else 2), marker=dict(symbol=marker, size=9),
                            hovertemplate="%{y:.3f} at %{x} tokens")
     ticks = sorted({int(n) for r in results for n in r["perplexity"]})
-    figure.add_vline(x=train_len, line_dash="dash", line_color="#444444", annotation_text=f"trained at {train_len}", annotation_position="top right")
+    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
     figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
     figure.update_yaxes(type="log", title="perplexity ÷ perplexity at the trained length" if relative else "perplexity on the test split",
                         tickformat="~g", nticks=8)
@@ -100,7 +100,7 @@ def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: 
         y = series[name]
         figure.add_scatter(x=list(x), y=list(y), name=shown, mode="lines+markers" if len(x) <= 20 else "lines", line=dict(color=colour, dash=dash, width=2))
     if mark is not None:
-        figure.add_vline(x=mark, line_dash="dash", line_color="#444444", annotation_text=mark_text)
+        _mark(figure, mark, mark_text, log_x)
     figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
     figure.update_yaxes(title=y_title, type="log" if log_y else "linear")
     return _finish(figure, title, caption)
@@ -143,6 +143,13 @@ def caption(results: Sequence[Mapping]) -> str:
     return (f"scale {all_of(r['scale'] for r in results)} · {data} (hash {all_of(r['data']['hash'] for r in results)}) · "
             f"{all_of(r['split'] for r in results)} split, {all_of(r['protocol'] for r in results)} chunks, {tokens} tokens · "
             f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
+
+
+def _mark(figure: go.Figure, x: float, text: str, log_x: bool) -> None:
+    """A dashed vertical line. On a log axis plotly wants a shape's x as it is and an annotation's as its logarithm."""
+    figure.add_vline(x=x, line_dash="dash", line_color="#444444")
+    if text:
+        figure.add_annotation(x=float(np.log10(x)) if log_x else x, y=1, yref="paper", text=text, showarrow=False, xanchor="left", yanchor="bottom")
 
 
 def _line_styles(names) -> dict[str, tuple[str, str, str]]:
