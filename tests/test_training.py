@@ -312,28 +312,29 @@ def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(t
     run = Run(recipe, tmp_path / "killed")
     run.create()
     metrics, chance, kills = run.folder / "metrics.jsonl", random.Random(0), 0
+
+    def written() -> tuple[int, int]:
+        """(which file, how many lines): a process that resumes begins with a new file."""
+        return (metrics.stat().st_ino, metrics.read_bytes().count(b"\n")) if metrics.exists() else (0, 0)
+
     while run.state != "finished":
-        log = open(tmp_path / "log.txt", "w")
-        process = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"],
-                                   cwd=project, env=environment(), stdout=log, stderr=log)
-        if kills < 5:
-            before = int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
-            goal = before + chance.randint(1, 20)
-            while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= goal and Run(recipe, run.folder).metrics()[-1]["step"] > before):
-                time.sleep(0.001)
-            time.sleep(chance.random() * 0.03)
-            killed = process.poll() is None
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += killed
-            assert killed, (tmp_path / "log.txt").read_text()
-            opened = Run.open(run.folder)
-            assert opened.recipe == recipe and [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
-            for path in opened.checkpoints():
-                assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
-        else:
-            assert process.wait(timeout=300) == 0, (tmp_path / "log.txt").read_text()
-        log.close()
+        step = int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
+        old_file, goal = written()[0], step + chance.randint(1, 20)
+        with open(tmp_path / "log.txt", "w") as log:
+            process = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"],
+                                       cwd=project, env=environment(), stdout=log, stderr=log)
+            if kills < 5:
+                while process.poll() is None and (written()[0] == old_file or written()[1] < goal):
+                    time.sleep(0.001)
+                time.sleep(chance.random() * 0.03)
+                process.send_signal(signal.SIGKILL)
+            status = process.wait(timeout=300)
+        assert status == (-signal.SIGKILL if kills < 5 else 0), (tmp_path / "log.txt").read_text()
+        kills += status == -signal.SIGKILL
+        opened = Run.open(run.folder)
+        assert opened.recipe == recipe and [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
+        for path in opened.checkpoints():
+            assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
     assert kills == 5
     assert metrics.read_bytes() == (unbroken.folder / "metrics.jsonl").read_bytes()
     assert all(torch.equal(v, unbroken.model_weights()[k]) for k, v in run.model_weights().items())
