@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.checkpoint import checkpoint
 
 from .digits import check_number_system, check_positions, grid, to_digits
 
@@ -101,12 +102,17 @@ class Block(nn.Module):
         reading = normed[-len(levels[-1]):] if last else normed  # only these nodes ask; all nodes answer
         q = F.linear(reading, weight[:d], bias[:d])
         kv = F.linear(normed, weight[d:], bias[d:])
-        attended = [self._attend(q_j, F.embedding(path, kv)) for q_j, path in zip(q.split([len(p) for p in levels]), levels)]
+        attended = []
+        for q_j, path in zip(q.split([len(p) for p in levels]), levels):
+            if torch.is_grad_enabled():  # gathered keys and values are large and cheap: gather them again in the backward pass
+                attended.append(checkpoint(self._attend, q_j, kv, path, use_reentrant=False, preserve_rng_state=False))
+            else:
+                attended.append(self._attend(q_j, kv, path))
         return self._finish(x[-len(q):], torch.cat(attended))
 
-    def _attend(self, q: Tensor, kv: Tensor) -> Tensor:
-        """One query (P, d) over the keys and values of its own path (P, j+1, 2d) -> (P, d)."""
-        k, v = kv.unflatten(-1, (2, self.heads, -1)).unbind(2)  # (P, j+1, H, d_head)
+    def _attend(self, q: Tensor, kv: Tensor, path: Tensor) -> Tensor:
+        """Queries (P, d) over the keys and values (M, 2d) of the nodes on their own paths (P, j+1) -> (P, d)."""
+        k, v = F.embedding(path, kv).unflatten(-1, (2, self.heads, -1)).unbind(2)  # (P, j+1, H, d_head)
         q = q.unflatten(-1, (self.heads, -1)).unsqueeze(1)  # (P, 1, H, d_head)
         weights = ((q * k).sum(-1) / k.shape[-1] ** 0.5).softmax(1)  # (P, j+1, H)
         return (weights.unsqueeze(-1) * v).sum(1).flatten(-2)

@@ -1,4 +1,5 @@
-"""The two regularisers of the position space (SeqPE, Sec. 3.3 and 3.4). They know positions only as vectors."""
+"""The two regularisers of the position space (SeqPE, Sec. 3.3 and 3.4), which know positions only as vectors,
+and the cross entropy of the main task without its table of logits."""
 from __future__ import annotations
 
 import torch
@@ -81,3 +82,47 @@ def _log_similarity(vectors: Tensor, heads: int) -> Tensor:
     """(B, m, d) -> the logarithm of P or S, (B, H, m, m)."""
     split = vectors.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, H, m, d / H)
     return (split @ split.transpose(-1, -2)).float().log_softmax(-1)
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = 256) -> Tensor:
+    """cross_entropy(hidden @ weight.T, targets), without ever holding all logits.
+
+    At GPT-2's vocabulary the logits, their softmax and their gradient are most of a small batch's
+    memory. Here they exist for ``rows`` tokens at a time, and both gradients are ready when the
+    loss is.
+
+    Args:
+        hidden: float (N, d).
+        weight: float (V, d), the output layer (GPT-2: the token embedding).
+        targets: int64 (N,), values in [0, V).
+        rows: tokens at a time.
+
+    Returns:
+        Scalar, nats, the mean over the N tokens.
+
+    >>> hidden, weight = torch.tensor([[1., 0.]]), torch.tensor([[2., 0.], [0., 3.]])    # logits 2 and 0
+    >>> round(linear_cross_entropy(hidden, weight, torch.tensor([0])).item(), 4)
+    0.1269
+    """
+    return _LinearCrossEntropy.apply(hidden, weight, targets, rows)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, rows):
+        grad_hidden, grad_weight, total = torch.empty_like(hidden), torch.zeros_like(weight), hidden.new_zeros(())
+        for begin in range(0, len(hidden), rows):
+            part, at = hidden[begin: begin + rows], targets[begin: begin + rows].unsqueeze(1)
+            logits = part @ weight.T
+            normaliser = logits.logsumexp(1, keepdim=True)
+            total += (normaliser - logits.gather(1, at)).sum()
+            error = logits.sub_(normaliser).exp_().scatter_add_(1, at, logits.new_full(at.shape, -1.0)).div_(len(hidden))  # d loss / d logits
+            grad_hidden[begin: begin + rows] = error @ weight
+            grad_weight.addmm_(error.T, part)
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return total / len(hidden)
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grad, grad_weight * grad, None, None

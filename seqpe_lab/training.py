@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .data.text import TextData, load_text
 from .evaluation import perplexity, perplexity_by_length
-from .losses import contrastive_loss, distillation_loss
+from .losses import contrastive_loss, distillation_loss, linear_cross_entropy
 from .models.gpt2 import GPT2, GPT2Config
 from .recipes import Recipe
 from .runs import Run, provenance
@@ -91,7 +91,7 @@ class Objective(nn.Module):
         if positions.dim() == 3:
             positions = positions[part * recipe.micro_batch:][: len(tokens)]  # (B, L, 1)
         if recipe.encoding != "seqpe":
-            main = _cross_entropy(self.model(tokens[:, :-1], positions=positions), tokens[:, 1:])
+            main = self._main(tokens, positions=positions)
             return {"main": main, "loss": main}
 
         parts = [positions]
@@ -107,7 +107,7 @@ class Objective(nn.Module):
         encoded = self.model.encoding.encoder(torch.cat([p.flatten(0, -2) for p in parts]))
         vectors = [v.unflatten(0, p.shape[:-1]) for v, p in zip(encoded.split([p[..., 0].numel() for p in parts]), parts)]
 
-        losses = {"main": _cross_entropy(self.model(tokens[:, :-1], positions=positions, vectors=vectors.pop(0)), tokens[:, 1:])}
+        losses = {"main": self._main(tokens, positions=positions, vectors=vectors.pop(0))}
         total = losses["main"]
         if contrast is not None:
             losses["contrastive"] = contrastive_loss(vectors.pop(0), vectors.pop(0), contrast.label.to(tokens.device))
@@ -116,6 +116,14 @@ class Objective(nn.Module):
             losses["distillation"] = distillation_loss(vectors.pop(0), vectors.pop(0), recipe.heads, recipe.distillation_form)
             total = total + recipe.beta * losses["distillation"]
         return losses | {"loss": total}
+
+    def _main(self, tokens: Tensor, **options) -> Tensor:
+        """Cross entropy of the next token, nats a token, in chunks that keep the logits small."""
+        hidden, weight = self.model.read(tokens[:, :-1], **options).flatten(0, 1), self.model.transformer.wte.weight
+        targets = tokens[:, 1:].flatten()
+        if torch.is_autocast_enabled(hidden.device.type):  # mixed precision is left to torch
+            return F.cross_entropy(F.linear(hidden, weight).float(), targets)
+        return linear_cross_entropy(hidden, weight, targets)
 
 
 def main_positions(recipe: Recipe, length: int, generator: torch.Generator) -> Tensor:
@@ -276,10 +284,6 @@ def unflatten_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tens
     for key, value in tensors.items():
         kind, name = key.split(".", 1)
         optimizer.state[parameters[name]][kind] = value
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 def _generator(seed: int, number: int, stream: int) -> torch.Generator:

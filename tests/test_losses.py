@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.losses import contrastive_loss, distillation_loss, linear_cross_entropy
 
 
 def kl(p, q):
@@ -108,3 +108,17 @@ def test_section_3_4_collapse_satisfies_eq_10_and_is_punished_by_eq_9():
     near_and_shifted = torch.stack([vectors[0] * 0.9, vectors[0]])  # p+1 resembles p, but p+z is p itself
     collapsed = contrastive_loss(pivot.unsqueeze(0), near_and_shifted.unsqueeze(0), torch.tensor([0]))
     assert collapsed.item() > math.log(2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 256])
+def test_linear_cross_entropy_equals_the_plain_one_with_its_gradients(rows):
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (7, 11))
+    targets = torch.randint(11, (7,), generator=generator)
+    values = []
+    for loss in (lambda h, w: linear_cross_entropy(h, w, targets, rows), lambda h, w: torch.nn.functional.cross_entropy(h @ w.T, targets)):
+        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        value = loss(h, w)
+        (2 * value).backward()
+        values.append((value.detach(), h.grad, w.grad))
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*values))

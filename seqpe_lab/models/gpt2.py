@@ -131,9 +131,17 @@ class GPT2(nn.Module):
             for conv in (block.attn.c_proj, block.mlp.c_proj):
                 nn.init.normal_(conv.weight, std=0.02 / (2 * config.layers) ** 0.5)
 
-    def forward(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None, vectors: Tensor | None = None,
-                cache: list | None = None, context_len: int | None = None) -> Tensor:
-        """Logits of the next token after every token.
+    def forward(self, tokens: Tensor, **options) -> Tensor:
+        """Logits of the next token after every token: :meth:`read`, which takes the options, and the tied output layer.
+
+        Returns:
+            float (B, L, vocab_size).
+        """
+        return F.linear(self.read(tokens, **options), self.transformer.wte.weight)
+
+    def read(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None, vectors: Tensor | None = None,
+             cache: list | None = None, context_len: int | None = None) -> Tensor:
+        """What the model has made of every token, before the output layer.
 
         Args:
             tokens: int64 (B, L), values in [0, vocab_size).
@@ -146,7 +154,7 @@ class GPT2(nn.Module):
                 to it; by default what is seen so far.
 
         Returns:
-            float (B, L, vocab_size).
+            float (B, L, d_model).
 
         Raises:
             ValueError, TypeError: no tokens, positions that are negative, not whole, of another shape, or beyond ``max_position``.
@@ -165,10 +173,11 @@ class GPT2(nn.Module):
         presents = []
         for layer, block in enumerate(self.transformer.h):
             x, present = block(x, self.encoding, prepared, layer, cache[layer] if cache else None)
-            presents.append(present)
+            if cache is not None:
+                presents.append(present)
         if cache is not None:
             cache[:] = presents
-        return F.linear(self.transformer.ln_f(x), self.transformer.wte.weight)
+        return self.transformer.ln_f(x)
 
     @torch.no_grad()
     def generate(self, tokens: Tensor, new_tokens: int, *, temperature: float = 0.0, top_k: int | None = None,
