@@ -3,6 +3,7 @@
 The environment is set before anything is imported, so that it also reaches the kernels that nbval
 starts and the programs that tests start.
 """
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -42,6 +43,10 @@ VARIANTS = {
     "seqpe-unscaled": ("seqpe", {"integration": "bias", "digits": 3, "scaled": False}),
     "seqpe-gru": ("seqpe", {"digits": 3, "architecture": "gru"}),
 }
+
+
+def pytest_collection_finish(session):
+    gc.freeze()  # every run ends in gc.collect(), which need not go through torch and plotly each time
 
 
 def pytest_unconfigure(config):
