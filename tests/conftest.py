@@ -5,6 +5,7 @@ starts and the programs that tests start.
 """
 import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,17 +15,13 @@ _runs = tempfile.TemporaryDirectory(prefix="seqpe-test-runs-")  # each pytest se
 os.environ["SEQPE_RUNS"] = _runs.name
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from seqpe_lab.data.text import TextData, make_tokenizer  # noqa: E402
-from seqpe_lab.models.gpt2 import GPT2, GPT2Config  # noqa: E402
-from seqpe_lab.recipes import Recipe, language_model  # noqa: E402
+# torch and the library are imported where they are used: xdist's controller, which runs no test, needs neither
 
 PROJECT = Path(__file__).parents[1]
 collect_ignore_glob = ["broken/*"]  # test_notebooks.py runs what lies there, and expects it to fail
 
-torch.set_num_threads(1)
 settings.register_profile("seqpe", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("seqpe")
 
@@ -45,7 +42,13 @@ VARIANTS = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: "five_random_moments" not in item.name)  # the longest first, so that two workers end together
+
+
 def pytest_collection_finish(session):
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     gc.freeze()  # every run ends in gc.collect(), which need not go through torch and plotly each time
 
 
@@ -75,8 +78,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_data() -> TextData:
-    """A text of a few thousand bytes: train 6,000, validation 400, test 500 tokens."""
+def tiny_data():
+    """TextData of a few thousand bytes: train 6,000, validation 400, test 500 tokens."""
+    from seqpe_lab.data.text import TextData, make_tokenizer
     sentence = "A position is a short sequence of digits; {} comes after {}. "
     text = "".join(sentence.format(i * 37 % 1000, i) for i in range(130))
     parts = {"train": text[:6_000], "validation": text[6_000:6_400], "test": text[6_400:6_900]}
@@ -88,7 +92,9 @@ def tiny_data() -> TextData:
 @pytest.fixture(scope="session")
 def tiny_recipe():
     """tiny_recipe("alibi", steps=3, ...): a recipe that runs in a fraction of a second."""
-    def make(method: str = "seqpe", seed: int = 0, **overrides) -> Recipe:
+    from seqpe_lab.recipes import language_model
+
+    def make(method: str = "seqpe", seed: int = 0, **overrides):
         values = dict(d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=6, batch=8, micro_batch=8, pivots=4, candidates=4,
                       hard=1, distillation_batch=2, teachers=4, log_every=1, checkpoint_every=3, eval_lens=(16, 32), eval_tokens=64)
         return language_model(method, "smoke", seed, **values | overrides)
@@ -98,6 +104,10 @@ def tiny_recipe():
 @pytest.fixture(scope="session")
 def tiny_model():
     """tiny_model("rope", {...}, layers=1, ...): a small GPT-2 in evaluation mode, its weights large enough to matter."""
+    import torch
+
+    from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+
     def make(encoding: str = "none", options: dict | None = None, gain: float = 8.0, **config) -> GPT2:
         torch.manual_seed(0)
         values = dict(vocab_size=23, d_model=16, layers=2, heads=2, train_len=12, max_position=200, dropout=0.0)
@@ -111,6 +121,7 @@ def tiny_model():
 
 
 @pytest.fixture(scope="session")
-def tokens() -> torch.Tensor:
-    """Two sequences of 9 tokens of the tiny model's vocabulary."""
+def tokens():
+    """Two sequences of 9 tokens of the tiny model's vocabulary, int64 (2, 9)."""
+    import torch
     return torch.randint(23, (2, 9), generator=torch.Generator().manual_seed(1))

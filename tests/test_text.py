@@ -145,11 +145,11 @@ def test_wikitext_s_raw_test_split_has_286221_gpt2_tokens(shared, tmp_path):
     wikitext, tokenizer = shared / "data" / "wikitext", shared / "data" / "gpt2_bpe" / "tokenizer.json"
     if not (wikitext.is_dir() and tokenizer.exists()):
         pytest.skip(f"no {wikitext} or {tokenizer}")
-    for name in ("wiki.test.raw", "wiki.valid.raw"):
-        (tmp_path / name).symlink_to(wikitext / name)
-    (tmp_path / "wiki.train.raw").write_text("".join(LINES), encoding="utf-8")
+    (tmp_path / "wiki.test.raw").symlink_to(wikitext / "wiki.test.raw")
+    for name in ("wiki.train.raw", "wiki.valid.raw"):
+        (tmp_path / name).write_text("".join(LINES), encoding="utf-8")
     data = load_text(str(tmp_path), str(tokenizer))
-    assert (len(data.test), len(data.validation)) == (286_221 + 1, 249_887 + 1)
+    assert len(data.test) == 286_221 + 1
     assert data.decode(data.test[:40]).startswith(" \n = Robert Boulter = \n")
 
 
