@@ -13,7 +13,10 @@ test: setup
 	@SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
 
+# JupyterLab opens with a question about its news: switched off once, for .venv alone (its option news_url leaves the question there)
 lab: setup
+	@grep -qs apputils-extension:announcements .venv/etc/jupyter/labconfig/page_config.json || \
+		$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements 2>/dev/null || true
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 setup: .venv/installed browser

@@ -5,6 +5,7 @@ that share a family differ by dash and marker as well.
 """
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +26,7 @@ STYLE = {
     "seqpe-no-losses": ("SeqPE, no losses", "#E69F00", "dash", "circle-open"),
     "seqpe-delta-only": ("SeqPE, L_δ only", "#D55E00", "dash", "square-open"),
     "seqpe-ood-only": ("SeqPE, L_OOD only", "#E69F00", "dot", "diamond-open"),
-    "seqpe-paper-weights": ("SeqPE, α = β = 0.1", "#D55E00", "dot", "star"),
+    "seqpe-strong-losses": ("SeqPE, α = β = 0.3", "#D55E00", "dot", "star"),
 }
 
 
@@ -101,20 +102,23 @@ def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: 
         figure.add_scatter(x=list(x), y=list(y), name=shown, mode="lines+markers" if len(x) <= 20 else "lines", line=dict(color=colour, dash=dash, width=2))
     if mark is not None:
         _mark(figure, mark, mark_text, log_x)
-    figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
-    figure.update_yaxes(title=y_title, type="log" if log_y else "linear")
+    figure.update_xaxes(title=x_title, **_ticks(x, log_x))
+    figure.update_yaxes(title=y_title, **_ticks([v for y in series.values() for v in y], log_y))
     return _finish(figure, title, caption)
 
 
-def panels(x: Sequence, measures: Mapping[str, Mapping[str, Sequence]], *, title: str, x_title: str, caption: str = "") -> go.Figure:
-    """One small panel a measure, the same lines in each: {measure: {line: values}}."""
-    figure = make_subplots(1, len(measures), subplot_titles=list(measures), horizontal_spacing=0.08)
+def panels(x: Sequence, measures: Mapping[str, Mapping[str, Sequence]], *, title: str, x_title: str, y_title: str = "", log_x: bool = False, log_y: bool = False,
+           caption: str = "") -> go.Figure:
+    """One small panel a measure, the same lines in each: {measure: {line: values}}. ``y_title`` stands at the first panel."""
+    figure = make_subplots(1, len(measures), subplot_titles=list(measures), horizontal_spacing=0.1)
     for column, lines in enumerate(measures.values(), start=1):
         for name, (shown, colour, dash) in _line_styles(lines).items():
             y = lines[name]
             figure.add_scatter(x=list(x), y=list(y), name=shown, legendgroup=name, showlegend=column == 1, mode="lines",
                                line=dict(color=colour, dash=dash, width=2), row=1, col=column)
-        figure.update_xaxes(title=x_title, row=1, col=column)
+        figure.update_xaxes(title=x_title, row=1, col=column, **_ticks(x, log_x, room=max(4, 10 // len(measures))))
+        figure.update_yaxes(row=1, col=column, **_ticks([v for y in lines.values() for v in y], log_y, room=8))
+    figure.update_yaxes(title=y_title, row=1, col=1)
     return _finish(figure, title, caption, height=400)
 
 
@@ -125,11 +129,17 @@ def table(columns: Mapping[str, Sequence], *, title: str, caption: str = "") -> 
             return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.1e}"
         return str(value)
 
-    rows = max(len(values) for values in columns.values())
+    def lines(text, letter):  # of a text in a column, at most; letter: pixels
+        return sum(len(textwrap.wrap(part, int((860 / len(columns) - 16) // letter) or 1)) for part in text.split("<br>"))
+
+    cells = [[show(v) for v in values] for values in columns.values()]
+    header = max(lines(name, 9) for name in columns)  # bold
+    rows = [max(lines(text, 8) for text in row) for row in itertools.zip_longest(*cells, fillvalue="")]
     figure = go.Figure(go.Table(
         header=dict(values=[f"<b>{name}</b>" for name in columns], align="left", fill_color="#e6e6e6", font_color="#111111"),
-        cells=dict(values=[[show(v) for v in values] for values in columns.values()], align="left", height=26, fill_color="#fafafa", font_color="#111111")))
-    return _finish(figure, title, caption, height=205 + 27 * rows)
+        cells=dict(values=cells, align="left", height=26, fill_color="#fafafa", font_color="#111111")))
+    inner = 6 + 14 + 20 * header + sum(26 if n < 2 else 14 + 20 * n for n in rows)
+    return _finish(figure, title, caption, height=70 + inner + (50 if caption else 20), gap=32)
 
 
 def caption(results: Sequence[Mapping]) -> str:
@@ -166,11 +176,39 @@ def _line_styles(names) -> dict[str, tuple[str, str, str]]:
     return styles
 
 
-def _finish(figure: go.Figure, title: str, caption: str, height: int = 480) -> go.Figure:
-    figure.update_layout(template="plotly_white", title=dict(text=title, x=0.01, xanchor="left"), height=height, width=960,
-                         margin=dict(l=70, r=30, t=70, b=90 if caption else 60), legend=dict(font_size=12), font=dict(family="Arial, DejaVu Sans, sans-serif", size=14))
-    if caption:
-        caption = "<br>".join(textwrap.wrap(caption, 150))
-        figure.add_annotation(text=caption, xref="paper", yref="paper", x=0, y=0, yshift=-72, xanchor="left", yanchor="top",
+def _ticks(values: Sequence, log: bool, room: int = 10) -> dict:
+    """An axis whose labels can be read as numbers: no "1k" and "10µ", no lone 2 and 5 between powers of ten.
+
+    Args:
+        values: what is drawn along the axis.
+        room: how many labels fit.
+    """
+    values = np.asarray([np.nan if v is None else float(v) for v in values])
+    values = np.abs(values[np.isfinite(values) & ((values > 0) if log else True)])
+    if not log:
+        plain = 6 if values.max(initial=0) >= 1 else 3  # up to 10⁶ and down to 10⁻³ without a power
+        return dict(type="linear", exponentformat="power", minexponent=plain, separatethousands=True)
+    low, high = (np.log10(values.min()), np.log10(values.max())) if len(values) else (0.0, 1.0)
+    span = high - low
+    labels = dict(tickformat=",~r") if low >= -3 and high <= 6 else dict(exponentformat="power")  # 0.001 to 1,000,000 in full
+    if span < 1:
+        return dict(type="log", nticks=min(room, 8), tickformat=",~r")
+    if 3 * span <= room and "tickformat" in labels:
+        return dict(type="log", dtick="D2") | labels  # 1, 2, 5, 10, 20, 50, ...
+    return dict(type="log", dtick=int(np.ceil(span / room))) | labels
+
+
+def _finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: int = 72) -> go.Figure:
+    """Title, margins and caption. ``height`` has room for one line of caption, each further line adds its own.
+
+    ``gap``: pixels from the plot to the caption, for the labels and the title of the axis.
+    """
+    lines = textwrap.wrap(caption, 150)
+    more = 14 * max(0, len(lines) - 1)
+    figure.update_layout(template="plotly_white", title=dict(text=title, x=0.01, xanchor="left"), height=height + more, width=960,
+                         margin=dict(l=70, r=30, t=70, b=gap + 18 + more if lines else gap - 12),
+                         legend=dict(font_size=12), font=dict(family="Arial, DejaVu Sans, sans-serif", size=14))
+    if lines:
+        figure.add_annotation(text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-gap, xanchor="left", yanchor="top",
                               showarrow=False, font=dict(size=10, color="#777777"), align="left")
     return figure

@@ -46,7 +46,10 @@ class Lesson:
         if run.state == "finished":
             print(f"{method}: finished run {run.folder.name}")
             return run
-        print(f"{method}: training {recipe.steps} steps of {recipe.batch} x {recipe.train_len} tokens ({ABOUT[self.scale].time} on {ABOUT[self.scale].hardware})")
+        usual = self.recipe(method)
+        as_usual = all(getattr(recipe, name) == getattr(usual, name) for name in ("steps", "batch", "d_model", "layers", "train_len"))
+        time = f" ({ABOUT[self.scale].time} on {ABOUT[self.scale].hardware})" if as_usual else ""  # true of the scale's own amount of work only
+        print(f"{method}: training {recipe.steps} steps of {recipe.batch} x {recipe.train_len} tokens{time}")
         return train(recipe, data=self.text(recipe.source, recipe.tokenizer))
 
     def text(self, source: str | None = None, tokenizer: str | None = None) -> TextData:

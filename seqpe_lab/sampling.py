@@ -132,35 +132,47 @@ def random_shift(train_shape: int | tuple[int, ...], max_position: int | tuple[i
 def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], *, base: int = 10, generator: torch.Generator) -> Tensor:
     """Positions whose digits resemble the pivot's: two swapped, one removed or one added (App. A.2).
 
-    Each works on the digits of one random dimension as one writes them, without padding, and
-    wraps around at ``max_position``.
+    Each works on the digits of one random dimension as one writes them, without padding. All edits that give
+    another position below ``max_position`` are listed, then one is drawn: first its kind, each kind alike, then the
+    edit. A number that is as long as positions can be has no room for a digit more; it is swapped or shortened.
+    Every number has an edit: p > 0 loses its last digit (a single digit leaves 0), and 0 becomes 1.
 
     Args:
-        pivots: int64 (B, n).
+        pivots: int64 (B, n), each coordinate below its ``max_position``.
 
     Returns:
-        int64 (B, count, n).
+        int64 (B, count, n), never the pivot itself.
+
+    Raises:
+        ValueError: a pivot outside [0, max_position), a base under 2.
 
     >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=torch.Generator().manual_seed(3)).squeeze()
-    tensor([ 4231, 12434, 12634,  3214,   124, 16234])
+    tensor([ 1243,  2134, 12354,  1324, 12334,   234])
     """
-    dims = pivots.shape[-1]
-    limit = _limits(max_position, dims)
-    axis = torch.randint(dims, (len(pivots), count), generator=generator)
-    value = pivots.gather(1, axis)  # (B, count): the coordinate that is edited
-    powers = base ** torch.arange(digits_needed(int(limit.max()), base))
-    length = (value.unsqueeze(-1) >= powers).sum(-1).clamp(min=1)  # digits of each value as one writes it
-    low = (torch.rand(value.shape, generator=generator) * length).long()  # a place, counted from the right
-    high = (torch.rand(value.shape, generator=generator) * length).long()
-    digit = torch.randint(base, value.shape, generator=generator)
-    unit, other = base**low, base**high
-    swapped = value + (value // other % base - value // unit % base) * (unit - other)
-    removed = value // (base * unit) * unit + value % unit
-    added = (value // unit * base + digit) * unit + value % unit
-    kind = torch.randint(3, value.shape, generator=generator)
-    edited = torch.where(kind == 0, swapped, torch.where(kind == 1, removed, added))
-    result = pivots.unsqueeze(1).repeat(1, count, 1)
-    return result.scatter_(2, axis.unsqueeze(-1), (edited % limit[axis]).unsqueeze(-1))
+    limit = _limits(max_position, pivots.shape[-1])
+    if bool(((pivots < 0) | (pivots >= limit)).any()):
+        raise ValueError(f"pivots must lie in [0, {tuple(limit.tolist())}), got {int(pivots.min())}..{int(pivots.max())}: raise `max_position`")
+    longest = digits_needed(int(limit.max()) - 1, base)
+    place = torch.arange(longest)  # counted from the right
+    low, high = torch.triu_indices(longest, longest, offset=1)
+    unit = base**place
+    value = pivots.unsqueeze(-1)
+    left, digit, right = value // (base * unit), value // unit % base, value % unit  # each (B, n, K)
+    length = (value >= unit).sum(-1, keepdim=True).clamp(min=1)  # (B, n, 1): digits as one writes them
+
+    swapped = value + (digit[..., high] - digit[..., low]) * (unit[low] - unit[high])
+    removed = left * unit + right
+    added = ((value // unit * base).unsqueeze(-1) + torch.arange(base)) * unit.unsqueeze(-1) + right.unsqueeze(-1)  # (B, n, K, b)
+    edits = torch.cat([swapped, removed, added.flatten(-2)], -1)  # (B, n, E): all there are
+    written = torch.cat([high < length, place < length, (place <= length).repeat_interleave(base, -1)], -1)  # no edits of the padding
+    works = (written & (edits != value) & (edits < limit.unsqueeze(-1))).double()
+
+    kinds = works.split([len(low), longest, longest * base], -1)
+    chance = torch.cat([kind / kind.sum(-1, keepdim=True).clamp(min=1) for kind in kinds], -1)  # each kind that works weighs 1
+    chance = chance / chance.sum(-1, keepdim=True)  # and each dimension
+    choice = torch.multinomial(chance.flatten(1), count, replacement=True, generator=generator)  # (B, count)
+    axis, edited = choice // works.shape[-1], edits.flatten(1).gather(1, choice)
+    return pivots.unsqueeze(1).repeat(1, count, 1).scatter_(2, axis.unsqueeze(-1), edited.unsqueeze(-1))
 
 
 def _with_lookalikes(pivots, far, limit, hard, base, distance, generator):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings import ENCODINGS, ALiBi, Learned, Rotary, SeqPE, Sinusoidal, alibi_slopes, make_encoding, rotary_angles, rotate, sinusoidal_vectors
-from seqpe_lab.models.gpt2 import attend
+from seqpe_lab.models.attention import attend
 
 H, D_HEAD, L = 2, 8, 7
 CAUSAL = torch.ones(L, L, dtype=torch.bool).tril()
@@ -293,7 +293,7 @@ def test_every_encoding_acts_in_exactly_one_place(variant):
     """Either it adds to the embeddings, or it transforms queries and keys; NoPE does neither, none does both."""
     name, options = variant
     torch.manual_seed(0)
-    encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_len=16, **options)
+    encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_shape=16, **options)
     x, (q, k, _) = torch.randn(2, L, H * D_HEAD), random_qkv()
     adds = not torch.equal(encoding.embed(x, column(L, start=2), L + 2), x)
     new_q, new_k = encoding.transform(q, k, encoding.prepare(column(L, start=2)), layer=0)
@@ -304,7 +304,7 @@ def test_every_encoding_acts_in_exactly_one_place(variant):
 def test_positions_of_their_own_for_every_sequence_give_what_each_would_get_alone(variant):
     name, options = variant
     torch.manual_seed(0)
-    encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_len=64, **options)
+    encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_shape=64, **options)
     x, (q, k, v) = torch.randn(2, L, H * D_HEAD), random_qkv()
     positions = torch.stack([column(L, start=3), column(L, start=20)])  # (B, L, 1)
 
@@ -320,7 +320,7 @@ def test_positions_of_their_own_for_every_sequence_give_what_each_would_get_alon
 def test_widths_fit_the_fused_kernels(variant):
     """Queries and keys are equally wide and never narrower than the values."""
     name, options = variant
-    encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_len=16, **options)
+    encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_shape=16, **options)
     q, k, _ = random_qkv()
     new_q, new_k = encoding.transform(q, k, encoding.prepare(column(L)), layer=0)
     assert new_q.shape == new_k.shape and new_q.shape[:3] == q.shape[:3] and new_q.shape[-1] >= D_HEAD
@@ -328,10 +328,10 @@ def test_widths_fit_the_fused_kernels(variant):
 
 def test_make_encoding_knows_every_name_it_lists():
     for name in ENCODINGS:
-        make_encoding(name, d_model=8, heads=2, layers=1, train_len=4)
+        make_encoding(name, d_model=8, heads=2, layers=1, train_shape=4)
 
 
 def test_seqpe_s_encoder_takes_the_options_of_the_encoding():
-    encoding = make_encoding("seqpe", d_model=8, heads=2, layers=3, train_len=4, digits=7, base=2, encoder_layers=1, encoder_heads=4, causal=False)
+    encoding = make_encoding("seqpe", d_model=8, heads=2, layers=3, train_shape=4, digits=7, base=2, encoder_layers=1, encoder_heads=4, causal=False)
     assert (encoding.encoder.digits, encoding.encoder.base, len(encoding.encoder.blocks), encoding.encoder.blocks[0].heads) == (7, 2, 1, 4)
     assert not encoding.encoder.share_prefixes

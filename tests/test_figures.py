@@ -85,6 +85,59 @@ def test_panels_share_their_lines():
     assert len(figure.data) == 4 and [trace.showlegend for trace in figure.data] == [True, True, False, False]
 
 
+def test_panels_have_a_y_title_and_logarithmic_axes():
+    measures = {"loss": {"seqpe": [0.5, 90]}, "rank": {"seqpe": [1e-9, 1]}}
+    layout = figures.panels([1, 1_000], measures, title="t", x_title="step", y_title="nats", log_x=True, log_y=True).layout
+    assert layout.yaxis.title.text == "nats" and {layout.xaxis.type, layout.xaxis2.type, layout.yaxis.type, layout.yaxis2.type} == {"log"}
+    assert (layout.yaxis.dtick, layout.yaxis2.exponentformat) == ("D2", "power")  # each panel's own span
+    layout = figures.panels([1, 1_000], measures, title="t", x_title="step").layout
+    assert {layout.xaxis2.type, layout.yaxis2.type} == {"linear"} and not layout.yaxis.title.text
+
+
+@pytest.mark.parametrize("values, log, expected", [
+    ([0, 20_000], False, dict(exponentformat="power", minexponent=6, separatethousands=True)),  # 20,000 and no "20k"
+    ([0.0, -3e-5, float("nan"), None], False, dict(exponentformat="power", minexponent=3)),  # 3×10⁻⁵ and no "30µ"
+    ([1, 10**9], True, dict(dtick=1, exponentformat="power", tickformat=None)),
+    ([1e-30, 1.0], True, dict(dtick=3, exponentformat="power", tickformat=None)),  # no more labels than fit
+    ([1, 10_000], True, dict(dtick=1, tickformat=",~r")),
+    ([512, 16_384], True, dict(dtick="D2", tickformat=",~r")),  # 500, 1,000, 2,000 and no lone 5 and 2
+    ([4.0, 6.5], True, dict(dtick=None, nticks=8, tickformat=",~r")),
+    ([0.0, -1.0], True, dict()), ([], True, dict()), ([], False, dict()),  # nothing to draw
+])
+def test_ticks_are_plain_numbers_or_powers_of_ten(values, log, expected):
+    layout = figures.curves(values, {"a": values}, title="t", x_title="", y_title="", log_x=log, log_y=log).layout
+    for axis in (layout.xaxis, layout.yaxis):
+        assert axis.type == ("log" if log else "linear")
+        assert {name: axis[name] for name in expected} == expected
+
+
+def inner_height(figure):
+    return figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
+
+
+def test_each_line_of_a_caption_has_room_below_the_plot():
+    matrix = np.eye(2)
+    for draw in (lambda caption: figures.curves([1], {"a": [1]}, title="t", x_title="", y_title="", caption=caption), lambda caption: figures.table({"a": [1]}, title="t", caption=caption),
+                 lambda caption: figures.panels([1], {"m": {"a": [1]}}, title="t", x_title="", caption=caption), lambda caption: figures.heatmap(matrix, title="t", caption=caption),
+                 lambda caption: figures.heatmaps({"a": matrix}, title="t", caption=caption)):
+        one, four = draw("word"), draw("word " * 100)
+        note = four.layout.annotations[-1]
+        lines = note.text.count("<br>") + 1
+        assert lines == 4 and four.layout.margin.b >= -note.yshift + 13 * lines  # pixels a line at this size
+        assert inner_height(four) == inner_height(one)  # the plot itself stays as large
+
+
+def test_a_table_is_high_enough_for_its_rows_and_wrapped_texts():
+    rows = ["seqpe"] * 7
+    plain = figures.table({"method": rows, "b": rows}, title="t", caption="c")
+    assert 34 + 26 * 7 <= inner_height(plain) <= 34 + 26 * 7 + 10
+    wrapped = figures.table({"perplexity at 64 tokens": rows} | {str(i): rows for i in range(6)}, title="t")
+    assert inner_height(wrapped) >= inner_height(plain) + 20
+    broken = figures.table({"method<br>and<br>more": rows}, title="t")
+    assert inner_height(broken) == inner_height(plain) + 40
+    assert inner_height(figures.table({"a": ["a word " * 40, "x"], "b": ["y"]}, title="t")) > 34 + 26 + 5 * 18  # a cell of five lines or more, columns of unequal length
+
+
 def test_a_table_shows_four_digits_and_large_numbers_short():
     table = figures.table({"method": ["SeqPE"], "perplexity": [19.3742], "worst": [15_000.0], "steps": [7]}, title="t").data[0]
     assert [column[0] for column in table.cells.values] == ["SeqPE", "19.37", "1.5e+04", "7"]

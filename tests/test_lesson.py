@@ -66,6 +66,16 @@ def test_training_happens_once_and_the_run_is_found_again(lab, capsys):
     assert not model.training and model(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 256)
 
 
+@pytest.mark.parametrize("overrides, said", [({}, True), (dict(alpha=0.2), True), (dict(steps=3), False), (dict(batch=16), False), (dict(d_model=64), False),
+                                             (dict(layers=1), False), (dict(train_len=16), False)])
+def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(lab, capsys, monkeypatch, overrides, said):
+    monkeypatch.setattr(lesson, "train", lambda recipe, data: None)
+    monkeypatch.setattr(lesson.Run, "state", "new")
+    lab.train("seqpe", **overrides)
+    about = lesson.ABOUT["smoke"]
+    assert (f"({about.time} on {about.hardware})" in capsys.readouterr().out) is said
+
+
 def test_the_text_is_loaded_once(lab):
     assert lab.text() is lab.text()
 

@@ -52,22 +52,68 @@ def test_the_nearest_candidate_is_never_a_lookalike(seed, dims, hard):
     assert (gap[:, -hard:].min(1).values >= nearest_random).all()
 
 
-@given(SEEDS, st.sampled_from([2, 10, 16]))
-def test_lookalikes_are_digit_edits(seed, base):
-    """Pivots low enough that an added digit stays below max_position, so that nothing wraps around."""
-    pivots = torch.randint(base**4, (8, 1), generator=seeded(seed))
-    edits = lookalikes(pivots, 6, base**5, base=base, generator=seeded(seed + 1))
+def written(number: int, base: int) -> tuple[int, ...]:
+    return (written(number // base, base) if number >= base else ()) + (number % base,)
+
+
+def edits_by_hand(number: int, limit: int, base: int) -> set[int]:
+    """One swap, removal or addition of digits as one writes them; what is left of a single digit is 0."""
+    def read(digits):
+        return sum(d * base**i for i, d in enumerate(reversed(digits)))
+    w = written(number, base)
+    swapped = {read(w[:i] + (w[j],) + w[i + 1:j] + (w[i],) + w[j + 1:]) for j in range(len(w)) for i in range(j)}
+    removed = {read(w[:i] + w[i + 1:]) for i in range(len(w))}
+    added = {read(w[:i] + (d,) + w[i:]) for i in range(len(w) + 1) for d in range(base)}
+    return {q for q in swapped | removed | added if 0 <= q < limit} - {number}
+
+
+@given(SEEDS, st.sampled_from([(2, 2**6), (10, 1_000), (16, 16**3), (3, 3**4), (10, 1_500), (10, 2), (2, 11), (16, 300)]))
+def test_lookalikes_are_one_swap_removal_or_addition_of_digits_and_never_the_pivot(seed, space):
+    """Pivots from all over [0, limit): where a digit more would leave it, another edit is taken."""
+    base, limit = space
+    pivots = torch.randint(limit, (8, 1), generator=seeded(seed))
+    edits = lookalikes(pivots, 6, limit, base=base, generator=seeded(seed + 1))
     assert edits.shape == (8, 6, 1)
     for p, row in zip(pivots[:, 0].tolist(), edits[..., 0].tolist()):
-        assert all(q == p or is_digit_edit(p, q, digits=6, base=base) for q in row)  # swapping equal digits gives p
+        assert set(row) <= edits_by_hand(p, limit, base)
+
+
+@pytest.mark.parametrize("limit, base", [(100, 10), (130, 10), (2, 10), (2, 2), (16, 2), (64, 16)])
+def test_every_lookalike_there_is_can_be_drawn(limit, base):
+    edits = lookalikes(torch.arange(limit).unsqueeze(1), 3_000, limit, base=base, generator=seeded(0))
+    for p, row in enumerate(edits[..., 0].tolist()):
+        assert set(row) == edits_by_hand(p, limit, base)
+
+
+def test_lookalikes_of_numbers_with_all_digits_alike_are_others():
+    assert set(lookalikes(torch.tensor([[11]]), 100, 100, generator=seeded(0)).flatten().tolist()) == {1}  # a swap gives 11, a digit more 3 digits
+    assert set(lookalikes(torch.tensor([[0]]), 100, 2, generator=seeded(0)).flatten().tolist()) == {1}
+
+
+@pytest.mark.parametrize("pivot", [-1, 100, 12_345])
+def test_a_pivot_beyond_max_position_has_no_lookalikes(pivot):
+    with pytest.raises(ValueError, match=rf"pivots must lie in \[0, \(100,\)\), got 7..{pivot}|got {pivot}..7"):
+        lookalikes(torch.tensor([[7], [pivot]]), 2, 100, generator=seeded(0))
+
+
+def test_the_kinds_of_edits_are_drawn_alike_where_all_are_possible():
+    edits = lookalikes(torch.tensor([[12345]]), 6_000, 10**6, generator=seeded(0)).flatten().tolist()
+    for length in (4, 5, 6):  # removed, swapped, added
+        assert sum(len(str(q)) == length for q in edits) / 6_000 == pytest.approx(1 / 3, abs=0.03)
 
 
 @given(SEEDS)
 def test_lookalikes_change_one_coordinate_and_stay_below_max_position(seed):
     pivots = torch.randint(100, (8, 3), generator=seeded(seed))
     edits = lookalikes(pivots, 6, (100, 150, 120), generator=seeded(seed + 1))
-    assert ((edits != pivots.unsqueeze(1)).sum(-1) <= 1).all()
+    assert ((edits != pivots.unsqueeze(1)).sum(-1) == 1).all()
     assert (edits >= 0).all() and (edits < torch.tensor([100, 150, 120])).all()
+
+
+def test_lookalikes_reach_every_dimension():
+    pivots = torch.tensor([[12, 345, 6]])
+    changed = (lookalikes(pivots, 3_000, (100, 400, 10), generator=seeded(0)) != pivots).squeeze(0).float().mean(0)
+    assert torch.allclose(changed, torch.full((3,), 1 / 3), atol=0.03)  # however many edits each of them has
 
 
 def test_all_three_edits_occur():
@@ -81,8 +127,7 @@ def test_all_three_edits_occur():
 def test_hard_candidates_of_a_global_set_are_lookalikes_of_the_pivot(seed):
     sample = contrastive_sample(16, 8, 10**5, generator=seeded(seed), hard=3, local=0.0)
     for (p,), row in zip(sample.pivots.tolist(), sample.candidates[..., 0].tolist()):
-        if p < 10**4:  # nothing wraps around
-            assert all(is_digit_edit(p, q, digits=6) or q in row[:5] for q in row[5:])
+        assert all(is_digit_edit(p, q, digits=5) or q in row[:5] for q in row[5:])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

@@ -13,15 +13,20 @@ class PositionEncoding(nn.Module):
     A model calls ``embed`` once on its token embeddings, ``prepare`` once a forward pass, and
     ``transform`` in every layer, on queries and keys, right before plain attention. So no
     encoding ever sees, let alone builds, an L x L matrix.
+
+    Some models put tokens without a place on the grid before the others ([CLS] of a vision
+    transformer): an encoding that transforms queries and keys is told their number, ``prefix``, and
+    ``prepare`` puts their rows before those of the positions.
     """
 
-    def embed(self, x: Tensor, positions: Tensor, context_len: int) -> Tensor:
+    def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
         """Add what depends on the position to the token embeddings.
 
         Args:
             x: (B, L, d_model).
             positions: int64 (L, n) for all sequences alike, or (B, L, n).
-            context_len: tokens in the whole context, start included; only an interpolated table needs it.
+            context: size of the whole context, start included: tokens, or (rows, columns) of a grid;
+                only an interpolated table needs it.
 
         Returns:
             (B, L, d_model).

@@ -4,11 +4,15 @@ Two conventions say which features form a pair. "interleaved" (the RoFormer pape
 code) pairs neighbours (0, 1), (2, 3), ...; "half" (GPT-NeoX, Llama in Hugging Face's format)
 pairs feature i with i + d/2. They differ by a fixed permutation of the features of W_q and W_k,
 so both train alike, but weights trained with one are wrong with the other.
+
+On a grid (Heo et al. 2024) each pair either belongs to one dimension (axial), or turns by a learned
+mixture of all of them, with frequencies of its own in every layer and head (mixed).
 """
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .none import PositionEncoding
 
@@ -18,14 +22,20 @@ PAIRINGS = ("interleaved", "half")
 def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> Tensor:
     """theta_i p for each pair of features, theta_i = base^(-2i/d_head).
 
+    In n dimensions each has d_head/(2n) pairs of its own, theta_i = base^(-2ni/d_head), the last
+    dimension (columns) first, as in RoPE-ViT's weights.
+
     Args:
-        positions: int64 (..., 1).
+        positions: int64 (..., n).
 
     Returns:
         float64 (..., d_head/2), radians. Double, because at p = 16,384 float32 is off by 1e-3 rad.
     """
-    frequency = base ** (-torch.arange(0, d_head, 2, dtype=torch.float64, device=positions.device) / d_head)
-    return positions.double() * frequency
+    dims = positions.shape[-1]
+    if d_head % (2 * dims):
+        raise ValueError(f"RoPE rotates pairs of features, the same number for each of n={dims} dimensions: d_head={d_head} must be divisible by {2 * dims}")
+    frequency = base ** (-torch.arange(0, d_head, 2 * dims, dtype=torch.float64, device=positions.device) / d_head)
+    return (positions.double().flip(-1).unsqueeze(-1) * frequency).flatten(-2)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, pairing: str = "interleaved") -> Tensor:
@@ -51,11 +61,12 @@ class Rotary(PositionEncoding):
 
     Args:
         d_head: features a head, even.
-        base: 10^4 by default; the paper also tries 10^6 and 10^8.
+        base: 10^4 by default; the paper also tries 10^6 and 10^8. For grids 100 is usual.
         pairing: "interleaved" or "half".
+        prefix: tokens before the positions; they are not rotated.
     """
 
-    def __init__(self, d_head: int, base: float = 10_000.0, pairing: str = "interleaved"):
+    def __init__(self, d_head: int, base: float = 10_000.0, pairing: str = "interleaved", prefix: int = 0):
         super().__init__()
         if pairing not in PAIRINGS:
             raise ValueError(f"unknown RoPE pairing {pairing!r}: choose from {', '.join(PAIRINGS)}")
@@ -63,10 +74,10 @@ class Rotary(PositionEncoding):
             raise ValueError(f"RoPE rotates pairs of features: d_head={d_head} must be even")
         if not base > 1:
             raise ValueError(f"the RoPE base must be above 1, got {base}")
-        self.d_head, self.base, self.pairing = d_head, base, pairing
+        self.d_head, self.base, self.pairing, self.prefix = d_head, base, pairing, prefix
 
     def prepare(self, positions, vectors=None, device=None):
-        angles = rotary_angles(positions, self.d_head, self.base)
+        angles = F.pad(rotary_angles(positions, self.d_head, self.base), (0, 0, self.prefix, 0))
         if angles.dim() == 3:
             angles = angles.unsqueeze(1)  # (B, 1, L, d_head/2): the same for every head
         return angles.cos().float().to(device), angles.sin().float().to(device)
@@ -74,3 +85,35 @@ class Rotary(PositionEncoding):
     def transform(self, q, k, prepared, layer):
         cos, sin = (t.to(q) for t in prepared)
         return rotate(q, cos, sin, self.pairing), rotate(k, cos, sin, self.pairing)
+
+
+class MixedRotary(PositionEncoding):
+    """RoPE whose every pair turns by a learned mixture of rows and columns: theta^r r + theta^c c.
+
+    ``frequency``, (n, layers, H, d_head/2), holds the last dimension first, as RoPE-ViT's weights
+    do. It starts from axial RoPE's frequencies, each head with its axes turned at random.
+
+    Args:
+        d_head, heads, layers: of the main model.
+        dims: n.
+        base: decides the first frequencies; 10 in RoPE-ViT.
+        prefix: tokens before the positions; they are not rotated.
+    """
+
+    def __init__(self, d_head: int, heads: int, layers: int, dims: int = 2, base: float = 10.0, prefix: int = 0):
+        super().__init__()
+        if d_head % (2 * dims):
+            raise ValueError(f"RoPE rotates pairs of features, the same number for each of n={dims} dimensions: d_head={d_head} must be divisible by {2 * dims}")
+        self.prefix = prefix
+        size = base ** (-torch.arange(0, d_head, 2 * dims) / d_head)  # (d_head / 2n,)
+        axes = torch.linalg.qr(torch.randn(layers, heads, dims, dims))[0]  # each row a direction, at right angles to the others
+        self.frequency = nn.Parameter((axes.permute(3, 0, 1, 2).unsqueeze(-1) * size).flatten(-2))
+
+    def prepare(self, positions, vectors=None, device=None):
+        where = F.pad(positions.flip(-1), (0, 0, self.prefix, 0)).to(self.frequency)  # (..., prefix + L, n)
+        angles = torch.einsum("...tn,nlhf->l...htf", where, self.frequency)  # (layers, (B,) H, L, d_head/2)
+        return angles.cos(), angles.sin()
+
+    def transform(self, q, k, prepared, layer):
+        cos, sin = (t[layer].to(q) for t in prepared)
+        return rotate(q, cos, sin), rotate(k, cos, sin)

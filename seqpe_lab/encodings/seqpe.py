@@ -24,14 +24,15 @@ class SeqPE(PositionEncoding):
         layers: of the main model.
         integration: "sum", "mul" or "bias" (the paper's best: bias for text, mul for images).
         shared_projection: one W_PE for all layers (text) or one each (images).
-        projection_bias: what W_PE's bias starts from. 0 in the paper; with "mul" that makes
+        projection_bias: what W_PE's bias starts from (the paper does not say). With "mul", 0 makes
             attention start blind, because it multiplies by vectors near zero; 1 starts from q.k.
         scaled: True divides the bias by sqrt(d_head) together with q.k, as Eq. 3 and 14 say; False
             adds it after the division, which makes it stronger by sqrt(d_head).
+        prefix: tokens before the positions ([CLS]); each has a learned position vector of its own.
     """
 
     def __init__(self, encoder: PositionEncoder, heads: int, layers: int, integration: str = "bias",
-                 shared_projection: bool = True, projection_bias: float = 0.0, scaled: bool = True):
+                 shared_projection: bool = True, projection_bias: float = 0.0, scaled: bool = True, prefix: int = 0):
         super().__init__()
         if integration not in INTEGRATIONS:
             raise ValueError(f"unknown integration {integration!r}: choose from {', '.join(INTEGRATIONS)}")
@@ -40,6 +41,7 @@ class SeqPE(PositionEncoding):
         self.encoder, self.heads, self.integration = encoder, heads, integration
         self.bias_gain = 1.0 if scaled else (encoder.d_model / heads) ** 0.25  # e^q and e^k take half each
         self.projections = nn.ModuleList(nn.Linear(encoder.d_model, 2 * encoder.d_model) for _ in range(1 if shared_projection else layers))
+        self.prefix = nn.Parameter(torch.empty(prefix, encoder.d_model).normal_(std=0.02)) if prefix else None
         for projection in self.projections:
             nn.init.normal_(projection.weight, std=0.02)
             nn.init.constant_(projection.bias, projection_bias)
@@ -48,6 +50,8 @@ class SeqPE(PositionEncoding):
         """(E^q, E^k) for each W_PE, both (H, L, d_head) or (B, H, L, d_head)."""
         if vectors is None:
             vectors = self.encoder(positions) if torch.is_grad_enabled() else self.encoder.lookup(positions)
+        if self.prefix is not None:
+            vectors = torch.cat([self.prefix.expand(*vectors.shape[:-2], -1, -1), vectors], dim=-2)
         return [tuple(part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projection(vectors).chunk(2, dim=-1))
                 for projection in self.projections]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..digits import check_positions
 from ..encodings import make_encoding
+from .attention import attend
 
 
 @dataclass
@@ -39,30 +40,6 @@ class Conv1D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.T, self.bias)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """Causal attention where q and k may be wider than v.
-
-    torch's fused kernels want one width, so v is padded with zeros and the padding cut off again:
-    cheaper by far than the L x L matrix that torch would build otherwise.
-
-    Args:
-        q: (B, H, L_q, width); its tokens are the last L_q of the context.
-        k: (B, H, L, width).
-        v: (B, H, L, d_head), width >= d_head.
-
-    Returns:
-        (B, H, L_q, d_head), scores scaled by 1/sqrt(d_head).
-    """
-    width, d_head = q.shape[-1], v.shape[-1]
-    length, context = q.shape[-2], k.shape[-2]
-    mask = None
-    if 1 < length < context:  # several new tokens after a cache
-        mask = torch.ones(length, context, dtype=torch.bool, device=q.device).tril(context - length)
-    out = F.scaled_dot_product_attention(q, k, F.pad(v, (0, width - d_head)), attn_mask=mask, dropout_p=dropout,
-                                         is_causal=length == context > 1, scale=d_head**-0.5)
-    return out[..., :d_head]
 
 
 class Attention(nn.Module):
@@ -120,7 +97,7 @@ class GPT2(nn.Module):
         super().__init__()
         self.config = config
         self.encoding = make_encoding(config.encoding, d_model=config.d_model, heads=config.heads, layers=config.layers,
-                                      train_len=config.train_len, **config.encoding_options)
+                                      train_shape=config.train_len, **config.encoding_options)
         self.transformer = nn.ModuleDict({
             "wte": nn.Embedding(config.vocab_size, config.d_model),
             "h": nn.ModuleList(Block(config) for _ in range(config.layers)),
