@@ -20,7 +20,8 @@ import json
 import torch
 
 from seqpe_lab.recipes import Recipe
-from seqpe_lab.training import Objective, _generator, build_model, make_optimizer
+from seqpe_lab.sampling import seeded
+from seqpe_lab.training import Objective, build_model, make_optimizer
 
 from . import measure, plain
 
@@ -47,7 +48,7 @@ def child(side: str, steps: int) -> dict:
         if side == "ours":
             losses = objective(tokens, number)
         else:
-            losses = plain.training_losses(model, recipe, tokens, _generator(recipe.seed, number, stream=2), thrifty=side == "thrifty")
+            losses = plain.training_losses(model, recipe, tokens, seeded(recipe.seed, number, stream=2), thrifty=side == "thrifty")
         losses["loss"].backward()
         if not first:
             first.update(losses={name: value.item() for name, value in losses.items()}, gradients=[p.grad.norm().item() for p in model.parameters()])

@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .recipes import ABLATIONS, ABOUT, METHODS, SCALES, Recipe, language_model
+from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, Recipe, image_model, language_model
 from .runs import CheckpointError, Run, list_runs, runs_folder
 
 
@@ -39,8 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown")
-    train.add_argument("task", choices=["lm"], help="lm: a GPT-2 language model")
-    train.add_argument("--encoding", "--method", dest="method", default="seqpe", help=f"one of {', '.join(METHODS | ABLATIONS)}")
+    train.add_argument("task", choices=["lm", "image"], help="lm: a GPT-2 language model; image: a ViT classifier")
+    train.add_argument("--encoding", "--method", dest="method",
+                       help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
     train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")
@@ -48,9 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--cpu", action="store_true", help="stay on the CPU")
     train.set_defaults(do=_train)
 
-    evaluate = commands.add_parser("evaluate", help="perplexity of a trained run at any lengths")
+    evaluate = commands.add_parser("evaluate", help="a trained run at any lengths (perplexity) or image sizes (accuracy)")
     evaluate.add_argument("folder")
     evaluate.add_argument("--lengths", type=int, nargs="+", help="contexts in tokens; default: the recipe's")
+    evaluate.add_argument("--sizes", type=int, nargs="+", help="pixels a side, of an image run; default: the recipe's")
     evaluate.add_argument("--protocol", default="non-overlapping", help="non-overlapping or sliding")
     evaluate.add_argument("--stride", type=int, help="for the sliding window")
     evaluate.add_argument("--split", choices=["validation", "test"], default="test")
@@ -81,14 +83,16 @@ def _train(args) -> None:
     if args.folder and (Path(args.folder) / "recipe.json").exists():
         recipe = Run.open(args.folder).recipe
     else:
-        recipe = language_model(args.method, args.scale, args.seed, **_overrides(args.set))
+        make, default = (image_model, "seqpe-mul") if args.task == "image" else (language_model, "seqpe")
+        recipe = make(args.method or default, args.scale, args.seed, **_overrides(args.set))
     run = train(recipe, args.folder, cpu=args.cpu)
     if int(os.environ.get("RANK", 0)) == 0:
-        print(f"{run.folder}: {json.dumps(run.results()['perplexity'])} ({run.results()['protocol']} chunks of the {run.results()['split']} split)")
+        results = run.results()
+        print(f"{run.folder}: {json.dumps(results.get('perplexity') or results['accuracy'])} ({results['protocol']}, {results['split']} split)")
 
 
 def _overrides(pairs: list[str]) -> dict:
-    tuples = {f.name for f in dataclasses.fields(Recipe) if str(f.type).startswith("tuple")}
+    tuples = {f.name for kind in (Recipe, ImageRecipe) for f in dataclasses.fields(kind) if str(f.type).startswith("tuple")}
     values = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -103,11 +107,17 @@ def _overrides(pairs: list[str]) -> dict:
 
 
 def _evaluate(args) -> None:
-    from .data.text import load_text
     from .evaluation import perplexity_by_length
-    from .training import trained_model
+    from .training import task_of, trained_model
     run = Run.open(args.folder)
-    data = load_text(run.recipe.source, run.recipe.tokenizer)
+    data = task_of(run.recipe).load_data(run.recipe)
+    if isinstance(run.recipe, ImageRecipe):
+        from .vision import accuracy
+        model = trained_model(run, data)
+        for size in args.sizes or run.recipe.eval_sizes:
+            measured = accuracy(model, getattr(data, args.split), data, run.recipe, size)
+            print(f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % ({measured.images:,} images of the {args.split} split)")
+        return
     tokens = getattr(data, args.split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
@@ -122,7 +132,7 @@ def _figures(args) -> None:
 
 def _collect(args) -> None:
     from .publish import collect
-    print(collect(args.scale))
+    print(*collect(args.scale), sep="\n")
 
 
 def _runs(args) -> None:
@@ -132,7 +142,7 @@ def _runs(args) -> None:
     for run in found:
         metrics, results = run.metrics(), run.results()
         step = metrics[-1]["step"] if metrics else 0
-        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in results["perplexity"].items()) if results else ""
+        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in (results.get("perplexity") or results["accuracy"]).items()) if results else ""
         print(f"{run.state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
 
 
@@ -148,8 +158,8 @@ def _doctor(args) -> None:
         except importlib.metadata.PackageNotFoundError:
             print(f"  {package:<12} missing")
     print(f"  browser for static images: {find_browser() or 'none found: figures are written as web pages only'}")
-    for name, about in ABOUT.items():
-        print(f"scale {name:<7} {about.hardware}; {about.time}; {about.memory}; {about.expect}")
+    for task, name, about in [("text", *item) for item in ABOUT.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
+        print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; {about.expect}")
 
 
 if __name__ == "__main__":

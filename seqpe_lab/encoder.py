@@ -132,6 +132,8 @@ class PositionEncoder(nn.Module):
         architecture: "transformer" or "gru": any sequential model will do.
         causal: False lets every digit see the whole sequence, which rules out sharing prefixes.
         share_prefixes: False encodes every sequence whole (the slow path, for comparison).
+        shared_places: True, as in the paper: O has k rows for all dimensions, and D tells them
+            apart; False, as in the authors' released vision models: O has a row for each of n*k places.
 
     >>> _ = torch.manual_seed(0)
     >>> encoder = PositionEncoder(d_model=8, digits=3, heads=2)
@@ -140,7 +142,8 @@ class PositionEncoder(nn.Module):
     """
 
     def __init__(self, d_model: int, *, digits: int = 5, base: int = 10, dims: int = 1, layers: int = 2, heads: int = 4,
-                 architecture: str = "transformer", causal: bool = True, share_prefixes: bool = True):
+                 architecture: str = "transformer", causal: bool = True, share_prefixes: bool = True,
+                 shared_places: bool = True):
         super().__init__()
         check_number_system(digits, base)
         if architecture not in ARCHITECTURES:
@@ -154,7 +157,7 @@ class PositionEncoder(nn.Module):
         self.d_model, self.digits, self.base, self.dims = d_model, digits, base, dims
         self.share_prefixes = share_prefixes and causal
         self.token = nn.Embedding(base + 1, d_model)  # T; its last row is [CLS]
-        self.place = nn.Embedding(digits, d_model)  # O
+        self.place = nn.Embedding(digits if shared_places else digits * dims, d_model)  # O
         self.dimension = nn.Embedding(dims, d_model) if dims > 1 else None  # D, fixed at 0 for n = 1 (App. A.1)
         if architecture == "gru":
             self.gru = nn.GRU(d_model, d_model, num_layers=layers, batch_first=True)
@@ -193,7 +196,7 @@ class PositionEncoder(nn.Module):
         """U = T + O + D; [CLS], at place n*k, has neither place nor dimension."""
         device = self.token.weight.device
         token, place = token.to(device), place.to(device)
-        place_vectors = F.pad(self.place.weight.repeat(self.dims, 1), (0, 0, 0, 1))  # (n*k + 1, d)
+        place_vectors = F.pad(self.place.weight.repeat(self.dims * self.digits // self.place.num_embeddings, 1), (0, 0, 0, 1))  # (n*k + 1, d)
         if self.dimension is not None:
             place_vectors = place_vectors + F.pad(self.dimension.weight.repeat_interleave(self.digits, 0), (0, 0, 0, 1))
         return F.embedding(token, self.token.weight) + F.embedding(place, place_vectors)

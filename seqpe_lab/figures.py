@@ -26,6 +26,14 @@ STYLE = {
     "seqpe-no-losses": ("SeqPE, no losses", "#E69F00", "dash", "circle-open"),
     "seqpe-delta-only": ("SeqPE, L_δ only", "#D55E00", "dash", "square-open"),
     "seqpe-ood-only": ("SeqPE, L_OOD only", "#E69F00", "dot", "diamond-open"),
+    "rope-axial": ("RoPE axial", "#009E73", "solid", "triangle-up"),
+    "rope-mixed": ("RoPE mixed", "#009E73", "dash", "triangle-right"),
+    "seqpe-mul": ("SeqPE mul", "#D55E00", "solid", "circle"),
+    "seqpe-sum": ("SeqPE sum", "#D55E00", "dot", "cross"),
+    "seqpe-bias": ("SeqPE bias", "#D55E00", "dash", "hexagon"),
+    "seqpe-mul-no-losses": ("SeqPE mul, no losses", "#E69F00", "dash", "circle-open"),
+    "seqpe-mul-delta-only": ("SeqPE mul, L_δ only", "#D55E00", "dash", "square-open"),
+    "seqpe-mul-ood-only": ("SeqPE mul, L_OOD only", "#E69F00", "dot", "diamond-open"),
     "seqpe-strong-losses": ("SeqPE, α = β = 0.3", "#D55E00", "dot", "star"),
 }
 
@@ -43,6 +51,32 @@ def extrapolation(results: Sequence[Mapping], *, train_len: int, title: str = "T
         train_len: marked by a vertical line, tokens.
         relative: show perplexity over perplexity at the shortest length.
     """
+    figure = _by_method(results, "perplexity", "%{y:.3f} at %{x} tokens", relative)
+    ticks = sorted({int(n) for r in results for n in r["perplexity"]})
+    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
+    figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
+    figure.update_yaxes(type="log", title="perplexity ÷ perplexity at the trained length" if relative else "perplexity on the test split",
+                        tickformat="~g", nticks=8)
+    return _finish(figure, title, caption(results))
+
+
+def resolution(results: Sequence[Mapping], *, train_size: int, title: str = "Trained small, tested large", measure: str = "accuracy") -> go.Figure:
+    """Top-1 accuracy against image size, a line a method, a band over its seeds.
+
+    Args:
+        results: as ``results.json`` of image runs holds them: "method", "seed", "accuracy" {size: percent}, ...
+        train_size: marked by a vertical line, pixels.
+        measure: "accuracy", or "interpolated" for SeqPE with its positions stretched like a learned table.
+    """
+    figure = _by_method(results, measure, "%{y:.1f} % at %{x} pixels")
+    _mark(figure, train_size, f"trained at {train_size}", log_x=False)
+    figure.update_xaxes(title="image size (pixels a side)", tickvals=sorted({int(n) for r in results for n in r[measure]}))
+    figure.update_yaxes(title="top-1 accuracy on the test split (%)", rangemode="tozero")
+    return _finish(figure, title, caption(results))
+
+
+def _by_method(results: Sequence[Mapping], measure: str, hover: str, relative: bool = False) -> go.Figure:
+    """Lines through the mean of the seeds, bands from their lowest to their highest."""
     if not results:
         raise ValueError("no results to draw")
     figure = go.Figure()
@@ -51,23 +85,41 @@ def extrapolation(results: Sequence[Mapping], *, train_len: int, title: str = "T
         by_method.setdefault(result["method"], []).append(result)
     order = [m for m in STYLE if m in by_method] + [m for m in by_method if m not in STYLE]
     for method in order:
-        lengths = sorted(int(n) for n in by_method[method][0]["perplexity"])
-        values = np.array([[r["perplexity"][str(n)] for n in lengths] for r in by_method[method]])
+        places = sorted(int(n) for n in by_method[method][0][measure])
+        values = np.array([[r[measure][str(n)] for n in places] for r in by_method[method]])
         if relative:
             values = values / values[:, :1]
         name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
         if len(values) > 1:
-            figure.add_scatter(x=lengths + lengths[::-1], y=[*values.max(0), *values.min(0)[::-1]], fill="toself", fillcolor=colour,
+            figure.add_scatter(x=places + places[::-1], y=[*values.max(0), *values.min(0)[::-1]], fill="toself", fillcolor=colour,
                                opacity=0.18, line_width=0, hoverinfo="skip", showlegend=False, legendgroup=method)
-        figure.add_scatter(x=lengths, y=values.mean(0), name=name, legendgroup=method, mode="lines+markers",
-                           line=dict(color=colour, dash=dash, width=3 if method == "seqpe" else 2), marker=dict(symbol=marker, size=9),
-                           hovertemplate="%{y:.3f} at %{x} tokens")
-    ticks = sorted({int(n) for r in results for n in r["perplexity"]})
-    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
-    figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
-    figure.update_yaxes(type="log", title="perplexity ÷ perplexity at the trained length" if relative else "perplexity on the test split",
-                        tickformat="~g", nticks=8)
-    return _finish(figure, title, caption(results))
+        figure.add_scatter(x=places, y=values.mean(0), name=name, legendgroup=method, mode="lines+markers",
+                           line=dict(color=colour, dash=dash, width=3 if method in ("seqpe", "seqpe-mul") else 2), marker=dict(symbol=marker, size=9),
+                           hovertemplate=hover)
+    return figure
+
+
+def patch_similarity(maps: Mapping[str, Mapping[str, object]], *, title: str, trained: int | None = None, caption: str = "") -> go.Figure:
+    """The similarity of some patches to all others, a row a model (the paper's Fig. 3).
+
+    Args:
+        maps: {model: {patch: (rows, columns) similarities}}, the same patches for each model.
+        trained: rows and columns of the trained grid, outlined from the upper left.
+    """
+    patches = list(next(iter(maps.values())))
+    figure = make_subplots(len(maps), len(patches), subplot_titles=patches, horizontal_spacing=0.02, vertical_spacing=0.03, row_titles=list(maps))
+    for row, tables in enumerate(maps.values(), start=1):
+        for column, patch in enumerate(patches, start=1):
+            figure.add_heatmap(z=np.asarray(tables[patch], dtype=np.float32), colorscale="Viridis", showscale=False, row=row, col=column,
+                               hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra></extra>")
+            axis = "" if row == column == 1 else (row - 1) * len(patches) + column
+            figure.update_xaxes(constrain="domain", showticklabels=row == len(maps), row=row, col=column)
+            figure.update_yaxes(autorange="reversed", scaleanchor=f"x{axis}", constrain="domain", showticklabels=column == 1, row=row, col=column)
+            if trained is not None:
+                figure.add_shape(type="rect", x0=-0.5, y0=-0.5, x1=trained - 0.5, y1=trained - 0.5, line=dict(color="white", width=2, dash="dot"), row=row, col=column)
+    figure.update_xaxes(title="column", row=len(maps))
+    figure.update_yaxes(title="row", col=1)
+    return _finish(figure, title, caption, height=120 + 190 * len(maps))
 
 
 def heatmap(matrix, *, title: str, axis: str = "position", value: str = "similarity", diverging: bool = False, caption: str = "") -> go.Figure:
@@ -148,10 +200,11 @@ def caption(results: Sequence[Mapping]) -> str:
         return " / ".join(sorted({str(v) for v in values}))
 
     seeds = sorted({r["seed"] for r in results})
-    data = all_of(r["data"]["description"] + ", " + r["data"]["tokenizer"] for r in results)
-    tokens = all_of(format(r["tokens"], ",") for r in results)
+    data = all_of(", ".join(filter(None, [r["data"]["description"], r["data"].get("tokenizer")])) for r in results)
+    amount = all_of(f"{r['tokens']:,} tokens" if "tokens" in r else f"{r['images']:,} images" for r in results)
+    chunks = " chunks" if "tokens" in results[0] else ""
     return (f"scale {all_of(r['scale'] for r in results)} · {data} (hash {all_of(r['data']['hash'] for r in results)}) · "
-            f"{all_of(r['split'] for r in results)} split, {all_of(r['protocol'] for r in results)} chunks, {tokens} tokens · "
+            f"{all_of(r['split'] for r in results)} split, {all_of(r['protocol'] for r in results)}{chunks}, {amount} · "
             f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .data.images import ImageData, load_images
 from .data.text import TextData, load_text
 from .models.gpt2 import GPT2
-from .recipes import ABOUT, SCALES, Recipe, default_scale, language_model
+from .models.vit import ViT
+from .recipes import ABOUT, ABOUT_IMAGES, SCALES, ImageRecipe, Recipe, Scale, Training, default_scale, image_model, language_model
 from .runs import Run
 from .training import train, trained_model
 
@@ -36,30 +38,48 @@ class Lesson:
         return given[-1]
 
     def recipe(self, method: str, **overrides) -> Recipe:
-        """The recipe of a method at this lesson's scale and seed."""
+        """The recipe of a language model at this lesson's scale and seed."""
         return language_model(method, self.scale, self.seed, **overrides)
 
+    def image_recipe(self, method: str, **overrides) -> ImageRecipe:
+        """The recipe of an image model at this lesson's scale and seed."""
+        return image_model(method, self.scale, self.seed, **overrides)
+
     def train(self, method: str, **overrides) -> Run:
-        """Train with a progress bar, or take a finished run from the runs folder."""
-        recipe = self.recipe(method, **overrides)
+        """Train a language model with a progress bar, or take a finished run from the runs folder."""
+        return self._train(self.recipe(method, **overrides), self.recipe(method), ABOUT)
+
+    def train_images(self, method: str, **overrides) -> Run:
+        """Train an image model with a progress bar, or take a finished run from the runs folder."""
+        return self._train(self.image_recipe(method, **overrides), self.image_recipe(method), ABOUT_IMAGES)
+
+    def _train(self, recipe: Training, usual: Training, about: dict[str, Scale]) -> Run:
         run = Run(recipe)
         if run.state == "finished":
-            print(f"{method}: finished run {run.folder.name}")
+            print(f"{recipe.method}: finished run {run.folder.name}")
             return run
-        usual = self.recipe(method)
-        as_usual = all(getattr(recipe, name) == getattr(usual, name) for name in ("steps", "batch", "d_model", "layers", "train_len"))
-        time = f" ({ABOUT[self.scale].time} on {ABOUT[self.scale].hardware})" if as_usual else ""  # true of the scale's own amount of work only
-        print(f"{method}: training {recipe.steps} steps of {recipe.batch} x {recipe.train_len} tokens{time}")
-        return train(recipe, data=self.text(recipe.source, recipe.tokenizer))
+        as_usual = all(getattr(recipe, name) == getattr(usual, name) for name in ("steps", "batch", "d_model", "layers", "train_shape"))
+        time = f" ({about[self.scale].time} on {about[self.scale].hardware})" if as_usual else ""  # true of the scale's own amount of work only
+        what = f"{recipe.train_len} tokens" if isinstance(recipe, Recipe) else f"{recipe.image_size} x {recipe.image_size} pixels"
+        print(f"{recipe.method}: training {recipe.steps} steps of {recipe.batch} x {what}{time}")
+        return train(recipe, data=self.data(recipe))
 
     def text(self, source: str | None = None, tokenizer: str | None = None) -> TextData:
         """The text of this scale (loaded once)."""
         recipe = self.recipe("none")
         return _text(source or recipe.source, tokenizer or recipe.tokenizer)
 
-    def model(self, run: Run) -> GPT2:
+    def images(self, source: str | None = None) -> ImageData:
+        """The images of this scale (loaded once)."""
+        return _images(source or self.image_recipe("none").source)
+
+    def data(self, recipe: Training) -> TextData | ImageData:
+        """What a recipe trains on (loaded once)."""
+        return _images(recipe.source) if isinstance(recipe, ImageRecipe) else _text(recipe.source, recipe.tokenizer)
+
+    def model(self, run: Run) -> GPT2 | ViT:
         """A run's model with its trained weights, in evaluation mode on the CPU."""
-        return trained_model(run, self.text(run.recipe.source, run.recipe.tokenizer))
+        return trained_model(run, self.data(run.recipe))
 
     def show(self, figure, name: str):
         """Show a figure; make it the last expression of a cell.
@@ -82,6 +102,11 @@ class Lesson:
         has_image = write_figure(figure, Path(folder), name)
         shown = f'<img src="../{name}.png" style="max-width:100%">' if has_image else f'<iframe src="../{name}.html" width="100%" height="540"></iframe>'
         return HTML(f'<a href="../{name}.html">{shown}</a>')
+
+
+@functools.lru_cache(maxsize=4)
+def _images(source: str) -> ImageData:
+    return load_images(source)
 
 
 @functools.lru_cache(maxsize=4)

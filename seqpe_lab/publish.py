@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .data.text import load_text
-from .recipes import ABLATIONS, HEADLINE, METHODS, Recipe, default_scale, language_model
+from .recipes import ABLATIONS, HEADLINE, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, PLACED, ImageRecipe, Recipe, Training, default_scale, image_model, language_model
 from .runs import PROJECT, Run, list_runs, runs_folder, write_atomically
 
 
@@ -47,22 +47,27 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
         print(f"[{minutes:2d}:{seconds:02d}] {text}", flush=True)
 
     first = language_model("seqpe", scale, seed)
-    say(f"Stage 1 of 4: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
+    say(f"Stage 1 of 5: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
     data = load_text(first.source, first.tokenizer)
     say(f"  {data.description}: {sum(data.characters.values()):,} characters, {len(data.train):,} training tokens ({data.tokenizer}), hash {data.hash}")
 
     headline = [language_model(method, scale, seed) for method in HEADLINE]
     others = [language_model(method, scale, seed) for method in [*METHODS, *ABLATIONS] if method not in HEADLINE]
-    say(f"Stage 2 of 4: {len(headline)} runs for the headline figure{' (about 6 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 2 of 5: {len(headline)} runs for the headline figure{' (about 6 min on 2 cores)' if scale == 'small' else ''}")
     _train_all(headline, workers, say)
     _write_headline(headline, folder)
     _write_index(folder)
     say(f"  The headline figure stands: {folder / 'headline.html'}")
 
-    say(f"Stage 3 of 4: the other {len(others)} runs of the extrapolation lesson{' (about 10 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 3 of 5: the other {len(others)} runs of the extrapolation lesson{' (about 10 min on 2 cores)' if scale == 'small' else ''}")
     _train_all(others, workers, say)
 
-    say(f"Stage 4 of 4: executing the lessons{' (about 4 min on 2 cores)' if scale == 'small' else ''}")
+    images = [image_model(method, scale, seed) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
+    images += [image_model(method, scale, seed, augment="place") for method in PLACED]
+    say(f"Stage 4 of 5: {len(images)} runs on images{' (about 8 min on 2 cores)' if scale == 'small' else ''}")
+    _train_all(images, workers, say)
+
+    say(f"Stage 5 of 5: executing the lessons{' (about 4 min on 2 cores)' if scale == 'small' else ''}")
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     _in_parallel([_lesson_task(path, folder, scale, workers) for path in lessons], workers, say)
     _write_index(folder)
@@ -119,22 +124,22 @@ def _start_browser() -> None:
 Task = tuple[str, "Callable[[], str | None]"]  # (name, what to do; returns a line to report, or None)
 
 
-def _train_all(recipes: Sequence[Recipe], workers: int, say) -> None:
+def _train_all(recipes: Sequence[Training], workers: int, say) -> None:
     _in_parallel([(recipe.method, lambda recipe=recipe: _train_one(recipe, workers)) for recipe in recipes], workers, say)
 
 
-def _train_one(recipe: Recipe, workers: int) -> str:
+def _train_one(recipe: Training, workers: int) -> str:
     """One run in a process of its own, so that an interruption or a crash touches no other."""
     run = Run(recipe)
     if run.state != "finished":
         run.create()
         resumed = run.checkpoints()[-1].name if run.checkpoints() else None
-        _execute([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder)], run.folder / "log.txt", workers)
+        _execute([sys.executable, "-m", "seqpe_lab", "train", "image" if isinstance(recipe, ImageRecipe) else "lm", "--folder", str(run.folder)], run.folder / "log.txt", workers)
     else:
         resumed = "finished before"
-    perplexity = run.results()["perplexity"]
+    measure = "accuracy" if isinstance(recipe, ImageRecipe) else "perplexity"
     note = f" (from {resumed})" if resumed else ""
-    return "perplexity " + ", ".join(f"{value:.2f} at {length}" for length, value in perplexity.items()) + note
+    return f"{measure} " + ", ".join(f"{value:.2f} at {where}" for where, value in run.results()[measure].items()) + note
 
 
 def _lesson_task(path: Path, folder: Path, scale: str, workers: int) -> Task:
@@ -212,37 +217,49 @@ def _in_parallel(tasks: Sequence[Task], workers: int, say) -> None:
 
 # --- committed results -------------------------------------------------------------------------
 
-RESULTS, BEGIN, END = "length-extrapolation", "<!-- results: begin -->", "<!-- results: end -->"
+TEXT_RESULTS, IMAGE_RESULTS = "length-extrapolation", "resolution-extrapolation"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
-def collect(scale: str) -> Path:
+def collect(scale: str) -> list[Path]:
     """Gather the finished runs of a scale into data/results/, with the README's picture and table (small scale).
 
     Returns:
-        The file of results: one entry a method and seed, as ``results.json`` has them, sorted.
+        The files of results: one entry a method and seed, as ``results.json`` has them, sorted.
 
     Raises:
         ValueError: no finished run at this scale.
     """
-    from . import figures
-    methods = [*METHODS, *ABLATIONS]
-    found = [results for run in list_runs() if run.recipe.scale == scale and run.recipe == language_model(run.recipe.method, scale, run.recipe.seed) and (results := run.results())]
-    if not found:
+    expected = {Recipe: [[*METHODS, *ABLATIONS], lambda r: r == language_model(r.method, scale, r.seed)],
+                ImageRecipe: [[*IMAGE_METHODS, *IMAGE_ABLATIONS], lambda r: r == image_model(r.method, scale, r.seed, augment=r.augment)]}
+    runs = [run for run in list_runs() if run.recipe.scale == scale and expected[type(run.recipe)][1](run.recipe) and run.results()]
+    if not runs:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: train some first")
-    found.sort(key=lambda r: (methods.index(r["method"]), r["seed"]))
-    path = PROJECT / "data" / "results" / f"{RESULTS}-{scale}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(found, indent=1))
-    if scale == "small":
-        chosen = [r for r in found if r["method"] in HEADLINE]
-        picture = figures.extrapolation(chosen, train_len=language_model("seqpe", scale).train_len, title="Trained on 64 tokens, tested on up to 1,024")
-        write_figure(picture, path.parent, "extrapolation")
-        for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
-            (path.parent / extra).unlink(missing_ok=True)
-        readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-        before, _, rest = readme.partition(BEGIN)
-        write_atomically(PROJECT / "README.md", before + BEGIN + "\n" + readme_table(found) + END + rest.partition(END)[2])
-    return path
+    written = []
+    for kind, name in ((Recipe, TEXT_RESULTS), (ImageRecipe, IMAGE_RESULTS)):
+        found = [run.results() for run in runs if type(run.recipe) is kind]
+        found.sort(key=lambda r, order=expected[kind][0]: (r["protocol"], order.index(r["method"]), r["seed"]))
+        if found:
+            written.append(PROJECT / "data" / "results" / f"{name}-{scale}.json")
+            written[-1].parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(written[-1], json.dumps(found, indent=1))
+            if scale == "small" and kind is Recipe:
+                _update_readme(found)
+    return written
+
+
+def _update_readme(results: Sequence[dict]) -> None:
+    """The README's picture and table, from committed results of language models."""
+    from . import figures
+    picture = figures.extrapolation([r for r in results if r["method"] in HEADLINE], train_len=language_model("seqpe", "small").train_len,
+                                    title="Trained on 64 tokens, tested on up to 1,024")
+    folder = PROJECT / "data" / "results"
+    write_figure(picture, folder, "extrapolation")
+    for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
+        (folder / extra).unlink(missing_ok=True)
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    before, _, rest = readme.partition(BEGIN)
+    write_atomically(PROJECT / "README.md", before + BEGIN + "\n" + readme_table(results) + END + rest.partition(END)[2])
 
 
 def readme_table(results: Sequence[dict]) -> str:

@@ -1,6 +1,7 @@
 """Every experiment as a dataclass of plain values, at four scales of one code path.
 
     language_model("seqpe", scale="small", seed=0)
+    image_model("seqpe-mul", scale="small", seed=0)
 
 A recipe says everything that a run depends on; its digest names the run's folder. Tokens per step
 are part of the recipe and do not change with the number of devices: accumulation follows from it.
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from .encodings import ENCODINGS
 from .losses import DISTILLATION_FORMS
@@ -25,27 +27,22 @@ _TYPES = {"int": (int, "a whole number"), "float": ((int, float), "a number"), "
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One training run with its evaluation. Field defaults are the paper's (Sec. 4.1, App. A and B.1)."""
+class Training:
+    """What every training run says. Field defaults are the paper's."""
     method: str = "seqpe"
     scale: str = "full"
     seed: int = 0
-    # data
-    source: str = "hub:Salesforce/wikitext:wikitext-103-raw-v1"
-    tokenizer: str = "gpt2"
     # model
     d_model: int = 768
     layers: int = 12
     heads: int = 12
-    dropout: float = 0.1
-    train_len: int = 512  # tokens
-    max_position: int = 20_000  # L_max, exclusive
+    max_position: int = 20_000  # L_max, exclusive; of each dimension
     encoding: str = "seqpe"
     encoding_options: dict = field(default_factory=dict)
     # optimisation: AdamW
     steps: int = 100_000
-    batch: int = 128  # sequences a step, over all devices
-    micro_batch: int = 32  # sequences a device and pass
+    batch: int = 128  # sequences or images a step, over all devices
+    micro_batch: int = 32  # sequences or images a device and pass
     learning_rate: float = 5e-5
     warmup_steps: int = 4_000
     weight_decay: float = 0.0  # the position encoder always has 0
@@ -70,9 +67,8 @@ class Recipe:
     # bookkeeping
     log_every: int = 10  # steps
     checkpoint_every: int = 1_000  # steps; validation happens at the same time
-    # evaluation
-    eval_lens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192, 16_384)  # tokens
-    eval_tokens: int = 0  # of the test split; 0 takes all
+
+    dims: ClassVar[int]  # n: of a position
 
     def __post_init__(self):
         """Refuse what cannot be run, with the value, the limit and the remedy."""
@@ -85,63 +81,155 @@ class Recipe:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}")
-        for name in ("steps", "batch", "micro_batch", "train_len", "layers", "heads", "d_model", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        for name in ("steps", "batch", "micro_batch", "layers", "heads", "d_model", "log_every", "checkpoint_every"):
+            self._at_least_1(name)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be a whole number of at least 0 and below 2**32, got {self.seed!r}")
-        if self.eval_tokens < 0:
-            raise ValueError(f"eval_tokens must be at least 0 (all of the test split), got {self.eval_tokens}")
         if self.batch % self.micro_batch:
             raise ValueError(f"micro_batch={self.micro_batch} must divide batch={self.batch}: the tokens per step stay fixed")
         if self.d_model % self.heads:
             raise ValueError(f"{self.heads} heads do not divide d_model={self.d_model}")
-        if self.max_position < self.train_len:
-            raise ValueError(f"max_position={self.max_position} is below train_len={self.train_len}: raise it")
         base, digits = self.encoding_options.get("base", 10), self.encoding_options.get("digits", 5)
         if self.encoding == "seqpe" and isinstance(base, int) and isinstance(digits, int) and self.max_position > base**digits:
             raise ValueError(f"max_position={self.max_position} does not fit into k={digits} digits in base {base}: raise `digits` in encoding_options or lower max_position")
-        if not self.eval_lens or not all(isinstance(n, int) for n in self.eval_lens) or min(self.eval_lens) < 1:
-            raise ValueError(f"eval_lens must name at least one length of at least 1 token, got {self.eval_lens}")
-        if max(self.eval_lens) > self.max_position:
-            raise ValueError(f"eval_len {max(self.eval_lens)} is beyond max_position={self.max_position}: raise `max_position` or shorten eval_lens")
         if not (self.alpha >= 0 and self.beta >= 0):
             raise ValueError(f"loss weights must be at least 0, got alpha={self.alpha}, beta={self.beta}")
-        if self.encoding == "seqpe" and self.beta > 0 and self.teachers > self.train_len:
-            raise ValueError(f"{self.teachers} teachers cannot be drawn from {self.train_len} training positions: lower `teachers` or raise train_len")
         for name in ("shifted", "local", "hard_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share in [0, 1], got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
 
+    def _at_least_1(self, name: str) -> None:
+        if getattr(self, name) < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+
     @property
     def pivots_per_position(self) -> float:
-        """How often L_delta trains each position in the whole run (App. A.4); about 160 in the paper."""
-        return self.steps * self.pivots / self.max_position
+        """How often L_delta trains each position in the whole run (App. A.4); about 160 in the paper's text runs."""
+        return self.steps * self.pivots / self.max_position**self.dims
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
 
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """Read a recipe back.
+    @staticmethod
+    def from_json(text: str) -> Training:
+        """Read a recipe back, of text or of images.
 
         Raises:
             ValueError: not a recipe, or one with fields that this version does not know.
         """
         try:
             values = json.loads(text)
-            values["eval_lens"] = tuple(values["eval_lens"])
-            return cls(**values)
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            kind = ImageRecipe if "image_size" in values else Recipe
+            tuples = {f.name for f in dataclasses.fields(kind) if f.type.startswith("tuple")}
+            return kind(**{name: tuple(value) if name in tuples else value for name, value in values.items()})
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"this is no recipe of this version: {error}") from error
 
     def digest(self) -> str:
         """8 hex digits that stand for all values."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Recipe(Training):
+    """A language model: one training run with its evaluation (Sec. 4.1, App. A and B.1)."""
+    # data
+    source: str = "hub:Salesforce/wikitext:wikitext-103-raw-v1"
+    tokenizer: str = "gpt2"
+    train_len: int = 512  # tokens
+    dropout: float = 0.1
+    # evaluation
+    eval_lens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192, 16_384)  # tokens
+    eval_tokens: int = 0  # of the test split; 0 takes all
+
+    dims = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._at_least_1("train_len")
+        if self.max_position < self.train_len:
+            raise ValueError(f"max_position={self.max_position} is below train_len={self.train_len}: raise it")
+        if self.eval_tokens < 0:
+            raise ValueError(f"eval_tokens must be at least 0 (all of the test split), got {self.eval_tokens}")
+        if not self.eval_lens or not all(isinstance(n, int) for n in self.eval_lens) or min(self.eval_lens) < 1:
+            raise ValueError(f"eval_lens must name at least one length of at least 1 token, got {self.eval_lens}")
+        if max(self.eval_lens) > self.max_position:
+            raise ValueError(f"eval_len {max(self.eval_lens)} is beyond max_position={self.max_position}: raise `max_position` or shorten eval_lens")
+        if self.encoding == "seqpe" and self.beta > 0 and self.teachers > self.train_len:
+            raise ValueError(f"{self.teachers} teachers cannot be drawn from {self.train_len} training positions: lower `teachers` or raise train_len")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
+    @property
+    def train_shape(self) -> tuple[int, ...]:
+        """L_i of each dimension: the training context."""
+        return (self.train_len,)
+
+
+@dataclass(frozen=True)
+class ImageRecipe(Training):
+    """An image classifier: one training run with its evaluation (Sec. 4.3, App. B.4: DeiT's recipe, 400 epochs of ImageNet)."""
+    # model
+    d_model: int = 384
+    heads: int = 6
+    max_position: int = 100
+    encoding_options: dict = field(default_factory=lambda: {"integration": "mul", "shared_projection": False, "digits": 2})
+    timm_model: str = "vit_small_patch16_224"
+    patch: int = 16  # pixels a side
+    drop_path: float = 0.1
+    # data
+    source: str = "hub:ILSVRC/imagenet-1k"
+    image_size: int = 224  # pixels a side, in training
+    augment: str = "deit"  # "deit", "zoom" or "place": see vision.py
+    crop: float = 0.08  # smallest share of an image's area that a training crop keeps
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    smoothing: float = 0.1
+    erasing: float = 0.25
+    # optimisation
+    steps: int = 500_400  # 400 epochs of 1,281,167 images
+    batch: int = 1_024
+    micro_batch: int = 256
+    learning_rate: float = 1.2e-3  # 6e-4 for each 512 images, as DeiT counts
+    warmup_steps: int = 25_020
+    weight_decay: float = 0.05
+    # evaluation
+    eval_sizes: tuple[int, ...] = (224, 320, 384, 448, 512, 640, 672)  # pixels a side
+    eval_images: int = 0  # of the test split; 0 takes all
+
+    dims = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("patch", "image_size"):
+            self._at_least_1(name)
+        if not self.eval_sizes:
+            raise ValueError("eval_sizes must name at least one size")
+        for size in (self.image_size, *self.eval_sizes):
+            if not isinstance(size, int) or size < 1 or size % self.patch:
+                raise ValueError(f"an image of {size} pixels does not divide into patches of {self.patch}: choose another size or patch")
+            if size // self.patch > self.max_position:
+                raise ValueError(f"{size} pixels are {size // self.patch} patches a side, beyond max_position={self.max_position}: raise `max_position` or shrink the images")
+        if self.augment not in ("deit", "zoom", "place"):
+            raise ValueError(f"unknown augment {self.augment!r}: choose from deit, zoom, place")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop is a share in (0, 1], got {self.crop}")
+        for name in ("mixup", "cutmix", "eval_images"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("drop_path", "smoothing", "erasing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        patches = (self.image_size // self.patch) ** 2
+        if self.encoding == "seqpe" and self.beta > 0 and self.teachers > patches:
+            raise ValueError(f"{self.teachers} teachers cannot be drawn from {patches} training positions: lower `teachers` or enlarge the image")
+
+    @property
+    def train_shape(self) -> tuple[int, ...]:
+        """(rows, columns) of the training grid."""
+        return (self.image_size // self.patch,) * 2
 
 
 # --- scales ------------------------------------------------------------------------------------
@@ -221,19 +309,84 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
     >>> recipe.encoding, recipe.alpha, recipe.beta
     ('seqpe', 0.0, 0.1)
     """
+    return _make(Recipe, PRESETS, METHODS | ABLATIONS, method, scale, seed, overrides)
+
+
+# --- images ------------------------------------------------------------------------------------
+
+IMAGE_PRESETS: dict[str, dict] = {
+    "smoke": dict(
+        source="digits", timm_model="vit_tiny_patch16_224", d_model=32, layers=2, heads=2, patch=4, image_size=16, max_position=16,
+        drop_path=0.0, augment="zoom", crop=0.5, mixup=0.0, cutmix=0.0, smoothing=0.0, erasing=0.0, steps=12, batch=16, micro_batch=16,
+        learning_rate=2e-3, warmup_steps=2, adam_beta2=0.99, clip=1.0, pivots=8, candidates=8, hard=2, distillation_batch=4, teachers=8,
+        log_every=1, checkpoint_every=6, eval_sizes=(16, 32), eval_images=32),
+    "small": dict(
+        source="digits", timm_model="vit_tiny_patch16_224", d_model=64, layers=3, heads=4, patch=4, image_size=24, max_position=20,
+        drop_path=0.0, augment="zoom", crop=0.15, mixup=0.0, cutmix=0.0, smoothing=0.0, erasing=0.0, steps=1_500, batch=64, micro_batch=64,
+        learning_rate=2e-3, warmup_steps=75, adam_beta2=0.99, clip=1.0, checkpoint_every=500, eval_sizes=(24, 28, 36, 48, 60, 72)),
+    "medium": dict(
+        source="hub:uoft-cs/cifar10", layers=8, d_model=384, patch=4, image_size=32, max_position=30, crop=0.25, steps=20_000, batch=256,
+        micro_batch=256, learning_rate=1e-3, warmup_steps=1_000, clip=1.0, pivots=128, distillation_batch=64, eval_sizes=(32, 40, 48, 64, 80, 96)),
+    "full": {},
+}
+
+ABOUT_IMAGES: dict[str, Scale] = {
+    "smoke": Scale("any CPU", "seconds", "under 1 GB", "nothing is learnt: it proves that the program runs"),
+    "small": Scale("2 CPU cores", "1 to 2 minutes a run", "under 2 GB", "see lesson 11: not all of the paper's ranking shows on handwritten digits"),
+    "medium": Scale("one GPU with 24 GB", "under an hour", "under 20 GB", "not run yet: no number is shown"),
+    "full": Scale("4 GPUs with 48 GB", "about 3 to 5 days", "about 30 GB a GPU", "the paper's Table 3: SeqPE 81.2 at 224 and 76.7 at 672 pixels"),
+}
+
+_SEQPE_2D = {"shared_projection": False, "digits": 2}
+
+# the rows of Tables 3 and 5
+IMAGE_METHODS: dict[str, dict] = {
+    "none": dict(encoding="none", encoding_options={}),
+    "sinusoidal": dict(encoding="sinusoidal", encoding_options={}),
+    "learned": dict(encoding="learned", encoding_options={}),
+    "rope-axial": dict(encoding="rope", encoding_options={}),
+    "rope-mixed": dict(encoding="rope-mixed", encoding_options={}),
+    "seqpe-mul": dict(encoding="seqpe", encoding_options={"integration": "mul"} | _SEQPE_2D),
+    "seqpe-sum": dict(encoding="seqpe", encoding_options={"integration": "sum"} | _SEQPE_2D),
+    "seqpe-bias": dict(encoding="seqpe", encoding_options={"integration": "bias"} | _SEQPE_2D),
+}
+
+# the image half of Table 4
+IMAGE_ABLATIONS: dict[str, dict] = {f"seqpe-mul-{name}": dict(encoding="seqpe", encoding_options={"integration": "mul"} | _SEQPE_2D) | values
+                                    for name, values in {"no-losses": dict(alpha=0.0, beta=0.0, shifted=0.0), "delta-only": dict(beta=0.0, shifted=0.0),
+                                                         "ood-only": dict(alpha=0.0)}.items()}
+
+
+PLACED = ("none", "learned", "rope-axial", "seqpe-mul")  # also trained with augment="place", where nothing but positions is new
+
+
+def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int = 0, **overrides) -> ImageRecipe:
+    """The recipe of one run on images.
+
+    Args:
+        method: a row of Tables 3 and 5 (``IMAGE_METHODS``) or of the ablation (``IMAGE_ABLATIONS``).
+        scale, overrides: as in :func:`language_model`.
+
+    >>> recipe = image_model("rope-axial", scale="small")
+    >>> recipe.train_shape, recipe.eval_sizes[-1] // recipe.patch
+    ((6, 6), 18)
+    """
+    return _make(ImageRecipe, IMAGE_PRESETS, IMAGE_METHODS | IMAGE_ABLATIONS, method, scale, seed, overrides)
+
+
+def _make(kind, presets: dict[str, dict], known: dict[str, dict], method: str, scale: str | None, seed: int, overrides: dict):
     scale = scale or default_scale()
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}: choose from {', '.join(SCALES)}")
-    known = METHODS | ABLATIONS
     if method not in known:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(known)}")
-    fields = {f.name for f in dataclasses.fields(Recipe)}
+    fields = {f.name for f in dataclasses.fields(kind)}
     if unknown := overrides.keys() - fields:
         raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}: it has {', '.join(sorted(fields))}")
-    values = copy.deepcopy(PRESETS[scale] | known[method] | overrides)  # nobody else's options
+    values = copy.deepcopy(presets[scale] | known[method] | overrides)  # nobody else's options
     if values.get("encoding", "seqpe") != "seqpe":  # the losses belong to SeqPE; a shift is a no-op for the relative encodings
         values = values | dict(alpha=0.0, beta=0.0, shifted=0.0)
-    return Recipe(method=method, scale=scale, seed=seed, **values)
+    return kind(method=method, scale=scale, seed=seed, **values)
 
 
 def default_scale() -> str:

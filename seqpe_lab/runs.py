@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .recipes import Recipe
+from .recipes import Training
 
 KEEP_LAST = 2  # checkpoints, besides the best
 
@@ -58,7 +58,7 @@ class Run:
         folder: by default ``runs/<scale>/<method>-seed<seed>-<digest>``.
     """
 
-    def __init__(self, recipe: Recipe, folder: str | Path | None = None):
+    def __init__(self, recipe: Training, folder: str | Path | None = None):
         self.recipe = recipe
         self.folder = Path(folder) if folder else runs_folder() / recipe.scale / f"{recipe.method}-seed{recipe.seed}-{recipe.digest()}"
 
@@ -68,7 +68,7 @@ class Run:
         path = Path(folder) / "recipe.json"
         if not path.exists():
             raise FileNotFoundError(f"{folder} is no run: it holds no recipe.json")
-        return cls(Recipe.from_json(path.read_text(encoding="utf-8")), folder)
+        return cls(Training.from_json(path.read_text(encoding="utf-8")), folder)
 
     def create(self) -> None:
         """Make the folder, or check that it holds this very recipe."""
@@ -76,7 +76,7 @@ class Run:
         if not path.exists():
             (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             write_atomically(path, self.recipe.to_json())
-        elif Recipe.from_json(path.read_text(encoding="utf-8")) != self.recipe:
+        elif Training.from_json(path.read_text(encoding="utf-8")) != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe: choose another folder or delete it")
 
     @property

@@ -5,6 +5,7 @@ function of (seed, step) and a resumed run sees the same positions as an unbroke
 """
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -193,6 +194,16 @@ def _distinct_from(pivots: Tensor, candidates: Tensor, limit: Tensor) -> Tensor:
     moved = candidates.clone()
     moved[..., -1] = torch.where(candidates[..., -1] + 1 < limit[-1], candidates[..., -1] + 1, candidates[..., -1] - 1)
     return torch.where(same.unsqueeze(-1), moved, candidates)
+
+
+def seeded(seed: int, number: int, stream: int) -> torch.Generator:
+    """An independent generator for each (seed, number, stream)."""
+    return torch.Generator().manual_seed(seed_of(seed, number, stream))
+
+
+def seed_of(seed: int, number: int, stream: int) -> int:
+    """32 bits from all three: torch's CPU generator ignores any higher bit."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {stream} {number}".encode()).digest()[:4], "big")
 
 
 def _limits(size: int | tuple[int, ...], dims: int) -> Tensor:

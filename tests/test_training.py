@@ -20,7 +20,9 @@ from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.recipes import AS_PUBLISHED
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample
-from seqpe_lab.training import Chunks, Objective, build_model, learning_rate, main_positions, make_optimizer, train, trained_model
+from seqpe_lab.language import Chunks
+from seqpe_lab.sampling import seeded
+from seqpe_lab.training import Objective, build_model, learning_rate, main_positions, make_optimizer, train, trained_model
 
 
 def close(ours: list[dict], theirs: list[dict], tolerance: float = 1e-5) -> bool:
@@ -69,7 +71,7 @@ def test_eq_15_is_the_main_loss_plus_alpha_l_delta_plus_beta_l_ood(tiny_recipe):
     objective, tokens = objective_of(recipe), batch_of(recipe)
     encoder, heads = objective.model.encoding.encoder, recipe.heads
     for step in range(4):
-        losses, generator = objective(tokens, step), training._generator(recipe.seed, step, stream=2)
+        losses, generator = objective(tokens, step), seeded(recipe.seed, step, stream=2)
         positions = main_positions(recipe, recipe.train_len, generator)
         logits = objective.model(tokens[:, :-1], positions=positions)
         main = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
@@ -123,7 +125,7 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
     recipe = tiny_recipe(shifted=0.25, shift_unit=unit)
     starts = []
     for step in range(300):
-        positions = main_positions(recipe, 16, training._generator(0, step, stream=2)).expand(8, 16, 1)
+        positions = main_positions(recipe, 16, seeded(0, step, stream=2)).expand(8, 16, 1)
         assert (positions[:, 1:] - positions[:, :-1] == 1).all()  # the context keeps its length
         assert int(positions.max()) < recipe.max_position
         starts.append(positions[:, 0, 0])
@@ -134,7 +136,7 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
 
 
 def test_without_a_share_nothing_is_shifted(tiny_recipe):
-    positions = main_positions(tiny_recipe(shifted=0.0), 16, training._generator(0, 0, stream=2)).expand(8, 16, 1)
+    positions = main_positions(tiny_recipe(shifted=0.0), 16, seeded(0, 0, stream=2)).expand(8, 16, 1)
     assert torch.equal(positions, torch.arange(16).view(1, 16, 1).expand(8, 16, 1))
 
 
@@ -159,7 +161,7 @@ def test_chunks_do_not_depend_on_what_was_read_before():
 def test_every_seed_shows_the_text_in_an_order_of_its_own_and_samples_its_own_positions():
     """torch's CPU generator looks at the lower 32 bits of a seed alone."""
     orders = [[int(Chunks(torch.arange(200), 7, seed)[i][0]) for i in range(20)] for seed in range(4)]
-    draws = [torch.rand(4, generator=training._generator(seed, 0, stream)).tolist() for seed in range(4) for stream in (1, 2)]
+    draws = [torch.rand(4, generator=seeded(seed, 0, stream)).tolist() for seed in range(4) for stream in (1, 2)]
     assert len({tuple(order) for order in orders}) == 4
     assert len({tuple(draw) for draw in draws}) == 8
 

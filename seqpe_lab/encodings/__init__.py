@@ -16,9 +16,9 @@ __all__ = ["ENCODINGS", "INTEGRATIONS", "ALiBi", "Learned", "MixedRotary", "Posi
 
 # name: its options
 OPTIONS: dict[str, set[str]] = {
-    "none": set(), "sinusoidal": set(), "learned": set(), "rope": {"base", "pairing"}, "rope-mixed": {"base"}, "alibi": {"scaled"},
+    "none": set(), "sinusoidal": set(), "learned": set(), "rope": {"base", "pairing"}, "rope-mixed": {"base", "as_published"}, "alibi": {"scaled"},
     "seqpe": {"integration", "shared_projection", "projection_bias", "scaled",  # of the wrapper; the others of its encoder
-              "digits", "base", "encoder_layers", "encoder_heads", "architecture", "causal", "share_prefixes"},
+              "digits", "base", "encoder_layers", "encoder_heads", "architecture", "causal", "share_prefixes", "shared_places"},
 }
 
 
@@ -32,9 +32,9 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int, train_sha
         train_shape: tokens a training sequence, or (rows, columns) of the training grid: the size of the learned table.
         dims: n, dimensions of a position: 1 for text, 2 for images.
         prefix: tokens before the positions that stand nowhere on the grid ([CLS]).
-        options: of the method. rope: base, pairing. rope-mixed: base. alibi: scaled. seqpe:
+        options: of the method. rope: base, pairing. rope-mixed: base, as_published. alibi: scaled. seqpe:
             integration, shared_projection, projection_bias, scaled, and the encoder's digits, base,
-            encoder_layers, encoder_heads, architecture, causal, share_prefixes.
+            encoder_layers, encoder_heads, architecture, causal, share_prefixes, shared_places.
 
     Raises:
         ValueError: an unknown name (with the choices), heads that do not divide d_model, ALiBi on a grid.

@@ -97,21 +97,27 @@ class MixedRotary(PositionEncoding):
         d_head, heads, layers: of the main model.
         dims: n.
         base: decides the first frequencies; 10 in RoPE-ViT.
+        as_published: True repeats what the SeqPE authors' code does: it reads the angles (H, L) of
+            each layer as if they were (L, H), so that heads and positions are shuffled. For their
+            weights only. (The paper's own numbers for this method come from RoPE-ViT.)
         prefix: tokens before the positions; they are not rotated.
     """
 
-    def __init__(self, d_head: int, heads: int, layers: int, dims: int = 2, base: float = 10.0, prefix: int = 0):
+    def __init__(self, d_head: int, heads: int, layers: int, dims: int = 2, base: float = 10.0, as_published: bool = False, prefix: int = 0):
         super().__init__()
         if d_head % (2 * dims):
             raise ValueError(f"RoPE rotates pairs of features, the same number for each of n={dims} dimensions: d_head={d_head} must be divisible by {2 * dims}")
-        self.prefix = prefix
+        self.prefix, self.as_published = prefix, as_published
         size = base ** (-torch.arange(0, d_head, 2 * dims) / d_head)  # (d_head / 2n,)
         axes = torch.linalg.qr(torch.randn(layers, heads, dims, dims))[0]  # each row a direction, at right angles to the others
         self.frequency = nn.Parameter((axes.permute(3, 0, 1, 2).unsqueeze(-1) * size).flatten(-2))
 
     def prepare(self, positions, vectors=None, device=None):
-        where = F.pad(positions.flip(-1), (0, 0, self.prefix, 0)).to(self.frequency)  # (..., prefix + L, n)
+        where = positions.flip(-1).to(self.frequency)  # ((B,) L, n)
         angles = torch.einsum("...tn,nlhf->l...htf", where, self.frequency)  # (layers, (B,) H, L, d_head/2)
+        if self.as_published:
+            angles = angles.reshape(*angles.shape[:-3], *angles.transpose(-2, -3).shape[-3:]).transpose(-2, -3)
+        angles = F.pad(angles, (0, 0, self.prefix, 0))
         return angles.cos(), angles.sin()
 
     def transform(self, q, k, prepared, layer):

@@ -1,4 +1,4 @@
-"""Load weights that others published: GPT-2's own, and the SeqPE authors', in their parameter names."""
+"""Load weights that others published: GPT-2's, timm's, and the SeqPE authors', in their parameter names."""
 from __future__ import annotations
 
 import re
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 ENCODER_NAMES = [
     (r"pos_of_seqpe_embed\.weight", "place.weight"),
     (r"dim_of_seqpe_embed\.weight", "dimension.weight"),
+    (r"dim_token_embed", "dimension.weight"),  # (n, 1, d) in their vision models
     (r"layernorm\.(\w+)", r"ln_f.\1"),
     (r"out_proj\.(\w+)", r"out.\1"),
     (r"transformers\.(\d+)\.layernorm_([12])\.(\w+)", r"blocks.\1.ln_\2.\3"),
@@ -73,7 +74,7 @@ def published_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             if re.fullmatch(pattern, name):
                 renamed = re.sub(pattern, replacement, name)
                 is_conv = re.search(r"c_(attn|proj|fc)\.weight$", name)  # stored (in, out)
-                ours[renamed] = value.T.contiguous() if is_conv else value
+                ours[renamed] = value.T.contiguous() if is_conv else value.flatten(1) if name == "dim_token_embed" else value
                 break
         else:
             ours[name] = value
@@ -101,3 +102,54 @@ def load_gpt2(model: nn.Module, weights: dict[str, Tensor]) -> None:
     if model.config.encoding != "learned":
         ours |= {name: value for name, value in model.state_dict().items() if name.startswith("encoding.")}
     load_exactly(model, ours, "the GPT-2 checkpoint")
+
+
+def load_timm(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load a timm ViT's own weights ("blocks.0.attn.qkv.weight", ..., "pos_embed").
+
+    With ``encoding="learned"`` the result is timm's model itself, at any image size; with any other
+    encoding "pos_embed" is left out and the encoding keeps its own weights. The position vectors of
+    [CLS] and registers are constants like the tokens themselves, and are added to them.
+
+    Args:
+        model: a :class:`~seqpe_lab.models.vit.ViT` of the same shape.
+        weights: a timm model's ``state_dict()``.
+    """
+    ours = {"vit." + name: value for name, value in weights.items() if name != "pos_embed"}
+    ours |= {name: value for name, value in model.state_dict().items() if name.startswith("encoding.")}
+    if model.config.encoding == "learned" and "pos_embed" in weights:
+        table = weights["pos_embed"][0]
+        prefix = len(table) - model.encoding.table.num_embeddings
+        own = [name for name in ("vit.cls_token", "vit.reg_token") if name in ours]
+        for name in own if prefix > 0 else []:  # timm's no_embed_class has rows for patches only
+            count = ours[name].shape[1]
+            ours[name] = ours[name] + table[:count]
+            table = table[count:]
+        ours["encoding.table.weight"] = table
+    load_exactly(model, ours, "the timm checkpoint")
+
+
+def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor], encoder_weights: dict[str, Tensor] | None = None) -> None:
+    """Load a ViT in the names of the SeqPE authors' released checkpoints.
+
+    Args:
+        model: a :class:`~seqpe_lab.models.vit.ViT` of the same shape and encoding.
+        model_weights: timm's names and "pe_qk.weight" or "blocks.0.attn.pe_qk.weight", "cls_token_pos_embed".
+        encoder_weights: SeqPE's position encoder, or "freqs" of mixed RoPE, (2, layers, d_model/2), columns first.
+
+    Raises:
+        ValueError: unknown, missing or misshapen parameters, all listed.
+    """
+    ours = {}
+    for name, value in model_weights.items():
+        if name == "cls_token_pos_embed":
+            ours["encoding.prefix"] = value[0]
+            continue
+        renamed = re.sub(r"^pe_qk\.", "encoding.projections.0.", name)
+        renamed = re.sub(r"^blocks\.(\d+)\.attn\.pe_qk\.", r"encoding.projections.\1.", renamed)
+        ours[renamed if renamed != name else "vit." + name] = value
+    encoder_weights = dict(encoder_weights or {})
+    if "freqs" in encoder_weights:
+        ours["encoding.frequency"] = encoder_weights.pop("freqs").unflatten(-1, (model.heads, -1))
+    ours |= {"encoding.encoder." + name: value for name, value in published_encoder(encoder_weights).items()}
+    load_exactly(model, ours, "the published checkpoint")

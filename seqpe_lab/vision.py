@@ -1,0 +1,216 @@
+"""Image classification as a task for the training loop: data, model, loss, validation, results.
+
+Three ways to show an image (``augment`` of the recipe), in training and, without chance, in tests:
+
+* "deit": timm's training transforms with mixup and cutmix; tests show the whole image, larger.
+* "zoom": training shows a random window of an image rendered 1 to 1/sqrt(crop) times larger; tests
+  show the whole image, larger. What a patch shows at a larger size has been seen, where it is has not.
+* "place": the object always has 2/3 of the training image's side, at a random place on an empty
+  canvas; tests enlarge the canvas alone. So nothing but positions is new.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .data.images import ImageData, Images, load_images, render
+from .models.vit import ViT, ViTConfig
+from .recipes import ImageRecipe
+from .sampling import seeded
+
+OBJECT = 2 / 3  # of the training image's side, with augment="place"
+
+
+def load_data(recipe: ImageRecipe) -> ImageData:
+    return load_images(recipe.source)
+
+
+def outputs(data: ImageData) -> int:
+    """How many classes the model tells apart."""
+    return len(data.classes)
+
+
+def make_model(recipe: ImageRecipe, classes: int) -> ViT:
+    channels = {"in_chans": 1} if recipe.source == "digits" else {}
+    return ViT(ViTConfig(recipe.timm_model, recipe.image_size, classes, recipe.max_position, recipe.encoding, dict(recipe.encoding_options),
+                         dict(patch_size=recipe.patch, embed_dim=recipe.d_model, depth=recipe.layers, num_heads=recipe.heads,
+                              drop_path_rate=recipe.drop_path) | channels))
+
+
+class Views(Dataset):
+    """The training stream: item i is always the same view of the same image, and its label.
+
+    Each epoch goes through the images in another order, drawn from (seed, epoch).
+    """
+
+    def __init__(self, data: ImageData, recipe: ImageRecipe):
+        self.data, self.recipe, self._epoch = data, recipe, None
+        self.transform = _deit(recipe) if recipe.augment == "deit" else None
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        images, recipe = self.data.train, self.recipe
+        epoch, place = divmod(index, len(images))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, torch.randperm(len(images), generator=seeded(recipe.seed, epoch, stream=1))
+        number = int(self._order[place])
+        generator = seeded(recipe.seed, index, stream=4)
+        if self.transform is None:
+            seen = zoom(images[number], recipe, generator) if recipe.augment == "zoom" else place_on_canvas(images[number], recipe, recipe.image_size, generator)
+        else:
+            _seed_globals(generator)  # timm and torchvision draw from there
+            seen = self.transform(_pil(images[number]))
+        return self.data.normalise(seen), int(images.labels[number])
+
+
+def training_set(recipe: ImageRecipe, data: ImageData) -> Views:
+    return Views(data, recipe)
+
+
+def main_loss(model: ViT, recipe: ImageRecipe, batch: Sequence[Tensor], generator: torch.Generator, **options) -> Tensor:
+    """Cross entropy of the class, nats an image, after mixup and cutmix where the recipe has them."""
+    images, labels = batch
+    if recipe.mixup or recipe.cutmix:
+        from timm.data import Mixup
+        state = np.random.get_state()
+        np.random.seed(int(torch.randint(2**31, (1,), generator=generator)))
+        mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.smoothing, num_classes=model.config.classes)
+        images, labels = mix(images, labels)
+        np.random.set_state(state)
+        return -(labels * model(images, **options).float().log_softmax(-1)).sum(-1).mean()
+    return F.cross_entropy(model(images, **options).float(), labels, label_smoothing=recipe.smoothing)
+
+
+# --- views -------------------------------------------------------------------------------------
+
+def zoom(image: Tensor, recipe: ImageRecipe, generator: torch.Generator) -> Tensor:
+    """A window of image_size pixels, somewhere on the image rendered 1 to 1/sqrt(crop) times as large.
+
+    Args:
+        image: float (channels, height, width) in [0, 1].
+    """
+    size = recipe.image_size
+    share = recipe.crop + (1 - recipe.crop) * float(torch.rand(1, generator=generator))  # of the area, uniformly, as RandomResizedCrop
+    large = render(image.unsqueeze(0), round(size / share**0.5))[0]
+    top, left = (int(torch.randint(large.shape[-1] - size + 1, (1,), generator=generator)) for _ in range(2))
+    return large[:, top: top + size, left: left + size]
+
+
+def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int, generator: torch.Generator) -> Tensor:
+    """The object at its trained size, at a random place on an empty canvas of ``size`` pixels a side."""
+    side = round(recipe.image_size * OBJECT)
+    canvas = image.new_zeros(image.shape[0], size, size)
+    top, left = (int(torch.randint(size - side + 1, (1,), generator=generator)) for _ in range(2))
+    canvas[:, top: top + side, left: left + side] = render(image.unsqueeze(0), side)[0]
+    return canvas
+
+
+def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Tensor:
+    """What a test shows of an image at ``size`` pixels a side.
+
+    "place": on a canvas, at a place drawn from the image's number; else the image's middle square, resized.
+    """
+    if recipe.augment == "place":
+        return place_on_canvas(image, recipe, size, seeded(0, number, stream=5))
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return render(image[None, :, top: top + side, left: left + side], size)[0]
+
+
+def _deit(recipe: ImageRecipe):
+    from timm.data import create_transform
+    from torchvision.transforms import Normalize
+    transform = create_transform(recipe.image_size, is_training=True, scale=(recipe.crop, 1.0), color_jitter=0.3, interpolation="bicubic",
+                                 auto_augment="rand-m9-mstd0.5-inc1", re_prob=recipe.erasing, re_mode="pixel", re_count=1)
+    transform.transforms = [t for t in transform.transforms if not isinstance(t, Normalize)]  # ours, by the data's numbers
+    return transform
+
+
+def _pil(image: Tensor):
+    from torchvision.transforms.functional import to_pil_image
+    return to_pil_image(image)
+
+
+def _seed_globals(generator: torch.Generator) -> None:
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+# --- evaluation --------------------------------------------------------------------------------
+
+class Accuracy(NamedTuple):
+    """One measured number: top-1, percent."""
+    size: int  # pixels a side
+    accuracy: float  # percent
+    nats: float  # mean cross entropy, nats an image
+    images: int
+
+
+@torch.no_grad()
+def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, size: int, *, interpolate: bool = False, patches_per_pass: int = 32_768) -> Accuracy:
+    """Top-1 accuracy with images of ``size`` pixels a side, in evaluation mode.
+
+    Args:
+        images: a split of ``data``.
+        interpolate: give SeqPE the vectors of the trained grid, stretched over the new one by bicubic
+            interpolation like a learned table, in place of the vectors of the new positions.
+        patches_per_pass: how many patches go through the model at once.
+
+    Raises:
+        ValueError: no images, a size that the patch does not divide or that is beyond max_position.
+    """
+    if len(images) == 0:
+        raise ValueError("no images to evaluate on")
+    device = next(model.parameters()).device
+    side, vectors = size // recipe.patch, None
+    if interpolate:
+        from .encodings import resample_grid
+        vectors = resample_grid(model.encoding.encoder.table(*model.train_grid), model.train_grid, (side, side))
+    was_training = model.training
+    model.eval()
+    right, nats = 0, 0.0
+    try:
+        for part in torch.arange(len(images)).split(max(1, patches_per_pass // max(1, side**2))):
+            seen = torch.stack([test_view(images[int(i)], recipe, size, int(i)) for i in part])
+            logits = model(data.normalise(seen).to(device), vectors=vectors).float()
+            labels = images.labels[part].to(device)
+            right += int((logits.argmax(-1) == labels).sum())
+            nats += float(F.cross_entropy(logits, labels, reduction="sum"))
+    finally:
+        model.train(was_training)
+    return Accuracy(size, 100 * right / len(images), nats / len(images), len(images))
+
+
+def validate(model: ViT, recipe: ImageRecipe, data: ImageData) -> float:
+    """Nats an image on the validation split, at the training size."""
+    return accuracy(model, _first(data.validation, recipe.eval_images), data, recipe, recipe.image_size).nats
+
+
+def evaluate(model: ViT, recipe: ImageRecipe, data: ImageData) -> dict:
+    """Top-1 accuracy on the test split at the recipe's sizes; of SeqPE also with its positions interpolated."""
+    images = _first(data.test, recipe.eval_images)
+    measured = [accuracy(model, images, data, recipe, size) for size in recipe.eval_sizes]
+    results = {"protocol": {"place": "object at its trained size on a larger canvas"}.get(recipe.augment, "whole image, resized"), "split": "test",
+               "images": len(images), "accuracy": {str(m.size): m.accuracy for m in measured}}
+    if recipe.encoding == "seqpe":
+        results["interpolated"] = {str(size): accuracy(model, images, data, recipe, size, interpolate=True).accuracy for size in recipe.eval_sizes}
+    return results
+
+
+def check(recipe: ImageRecipe, data: ImageData) -> None:
+    """Refuse before the first step what would fail after the last."""
+    if recipe.augment == "deit" and data.channels != 3:
+        raise ValueError(f"augment='deit' needs colour images, {recipe.source} has {data.channels} channel: use augment='zoom' or 'place'")
+
+
+def _first(images: Images, count: int) -> Images:
+    return images.select(range(min(count, len(images)))) if count else images
