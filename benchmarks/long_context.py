@@ -66,7 +66,7 @@ def against_plain(length: int, repeats: int) -> dict:
 
 
 def main() -> None:
-    parser = measure.parser(__doc__, repeats=3)
+    parser = measure.parser(__doc__, repeats=1)
     parser.add_argument("--child", choices=("plain", "ours"), help="measure one side only, in this process")
     parser.add_argument("--encoding", default="seqpe", help="of the child (default %(default)s)")
     parser.add_argument("--length", type=int, default=COMPARED, help="tokens of the comparison (default %(default)s)")

@@ -384,7 +384,7 @@ def _make(kind, presets: dict[str, dict], known: dict[str, dict], method: str, s
     if unknown := overrides.keys() - fields:
         raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}: it has {', '.join(sorted(fields))}")
     values = copy.deepcopy(presets[scale] | known[method] | overrides)  # nobody else's options
-    if values.get("encoding", "seqpe") != "seqpe":  # the losses belong to SeqPE; a shift is a no-op for the relative encodings
+    if values.get("encoding", "seqpe") != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
         values = values | dict(alpha=0.0, beta=0.0, shifted=0.0)
     return kind(method=method, scale=scale, seed=seed, **values)
 

@@ -95,18 +95,18 @@ def zoom(image: Tensor, recipe: ImageRecipe, generator: torch.Generator) -> Tens
     Args:
         image: float (channels, height, width) in [0, 1].
     """
-    size = recipe.image_size
-    share = recipe.crop + (1 - recipe.crop) * float(torch.rand(1, generator=generator))  # of the area, uniformly, as RandomResizedCrop
-    large = render(image.unsqueeze(0), round(size / share**0.5))[0]
-    top, left = (int(torch.randint(large.shape[-1] - size + 1, (1,), generator=generator)) for _ in range(2))
-    return large[:, top: top + size, left: left + size]
+    size, (area, down, right) = recipe.image_size, torch.rand(3, generator=generator).tolist()
+    share = recipe.crop + (1 - recipe.crop) * area  # of the area, uniformly, as RandomResizedCrop
+    large = round(size / share**0.5)
+    top, left = (int(place * (large - size + 1)) for place in (down, right))
+    return render(image.unsqueeze(0), large)[0, :, top: top + size, left: left + size]
 
 
 def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int, generator: torch.Generator) -> Tensor:
     """The object at its trained size, at a random place on an empty canvas of ``size`` pixels a side."""
     side = round(recipe.image_size * OBJECT)
     canvas = image.new_zeros(image.shape[0], size, size)
-    top, left = (int(torch.randint(size - side + 1, (1,), generator=generator)) for _ in range(2))
+    top, left = (int(place * (size - side + 1)) for place in torch.rand(2, generator=generator).tolist())
     canvas[:, top: top + side, left: left + side] = render(image.unsqueeze(0), side)[0]
     return canvas
 

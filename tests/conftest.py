@@ -42,6 +42,21 @@ VARIANTS = {
 }
 
 
+# the same for images
+IMAGE_VARIANTS = {
+    "none": ("none", {}),
+    "sinusoidal": ("sinusoidal", {}),
+    "learned": ("learned", {}),
+    "rope": ("rope", {}),
+    "rope-half": ("rope", {"pairing": "half", "base": 1e4}),
+    "rope-mixed": ("rope-mixed", {}),
+    "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 2}),
+    "seqpe-mul": ("seqpe", {"integration": "mul", "digits": 2, "shared_projection": False, "projection_bias": 1.0}),
+    "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 2}),
+    "seqpe-gru": ("seqpe", {"integration": "mul", "digits": 2, "architecture": "gru", "shared_places": False}),
+}
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "five_random_moments" not in item.name)  # the longest first, so that two workers end together
 
@@ -60,6 +75,13 @@ def pytest_unconfigure(config):
 def variant(request) -> tuple[str, dict]:
     """(encoding, options): a test that takes it runs once for every encoding and integration."""
     encoding, options = VARIANTS[request.param]
+    return encoding, dict(options)
+
+
+@pytest.fixture(params=IMAGE_VARIANTS)
+def image_variant(request) -> tuple[str, dict]:
+    """(encoding, options) on a grid: a test that takes it runs once for every encoding and integration."""
+    encoding, options = IMAGE_VARIANTS[request.param]
     return encoding, dict(options)
 
 
@@ -118,6 +140,67 @@ def tiny_model():
                     parameter.mul_(gain)
         return model.eval()
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_vit():
+    """tiny_vit("rope", {...}, image_size=16, class_token=False, global_pool="avg", ...): a small ViT in evaluation mode, its weights large enough to matter."""
+    import torch
+
+    from seqpe_lab.models.vit import ViT, ViTConfig
+
+    def make(encoding: str = "none", options: dict | None = None, gain: float = 20.0, image_size: int = 12, max_position: int = 40, **timm_options) -> ViT:
+        torch.manual_seed(0)
+        values = dict(patch_size=4, embed_dim=16, depth=2, num_heads=2)
+        model = ViT(ViTConfig("vit_tiny_patch16_224", image_size, 7, max_position, encoding, dict(options or {}), values | timm_options))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in ("vit.cls_token", "vit.reg_token"):
+                    parameter.normal_()
+                elif parameter.dim() > 1 and "patch_embed" not in name and name != "encoding.frequency":
+                    parameter.mul_(gain)
+        return model.eval()
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_image_recipe():
+    """tiny_image_recipe("rope-axial", steps=3, ...): a recipe that runs in a fraction of a second."""
+    from seqpe_lab.recipes import image_model
+
+    def make(method: str = "seqpe-mul", seed: int = 0, **overrides):
+        values = dict(d_model=16, layers=1, heads=2, patch=4, image_size=12, max_position=10, steps=6, batch=8, micro_batch=8, pivots=4, candidates=4,
+                      hard=1, distillation_batch=2, teachers=4, log_every=1, checkpoint_every=3, eval_sizes=(12, 16), eval_images=20)
+        return image_model(method, "smoke", seed, **values | overrides)
+    return make
+
+
+@pytest.fixture(scope="session")
+def digit_images():
+    """scikit-learn's digits, loaded once."""
+    from seqpe_lab.data.images import load_images
+    return load_images()
+
+
+@pytest.fixture(scope="session")
+def colour_folder(tmp_path_factory):
+    """A folder of 80 colour images of two classes, "dark" and "light", some wide, some tall; no two alike."""
+    import numpy as np
+    from PIL import Image
+    folder, chance = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    for i in range(80):
+        name = ("dark", "light")[i % 2]
+        (folder / name).mkdir(exist_ok=True)
+        pixels = chance.integers(128 * (i % 2), 128 + 128 * (i % 2), (20 + i % 3, 24 - i % 5, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name / f"{i:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colours(colour_folder):
+    """The images of that folder."""
+    from seqpe_lab.data.images import load_images
+    return load_images(str(colour_folder))
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def full(**fields):
 
 
 def encoding(name="rope", **options):
-    return make_encoding(name, **{"d_model": 8, "heads": 2, "layers": 1, "train_len": 8} | options)
+    return make_encoding(name, **{"d_model": 8, "heads": 2, "layers": 1, "train_shape": 8} | options)
 
 
 def contrastive(**options):
@@ -168,7 +168,7 @@ def untrained(tmp):
 
 
 TEXT = torch.zeros(20, dtype=torch.long)
-CHOICES = "none, sinusoidal, learned, rope, alibi, seqpe"
+CHOICES = "none, sinusoidal, learned, rope, rope-mixed, alibi, seqpe"
 HUB = ["Three ways out", "(1)", "(2)", "(3)", "source='python'"]
 
 # (what is wrong, how it is called, what is raised, what the message must say)
@@ -236,7 +236,7 @@ CASES = [
     ("an unknown pairing", lambda tmp: encoding("rope", pairing="neox"), ValueError, ["'neox'", "interleaved, half"]),
     ("a RoPE base of 1", lambda tmp: encoding("rope", base=1), ValueError, ["base", "above 1", "got 1"]),
     ("a head of odd size under RoPE", lambda tmp: encoding("rope", d_model=6), ValueError, ["d_head=3", "even"]),
-    ("sinusoidal vectors of odd size", lambda tmp: sinusoidal_vectors(pos(1), 5), ValueError, ["d_model=5", "even"]),
+    ("sinusoidal vectors of odd size", lambda tmp: sinusoidal_vectors(pos(1), 5), ValueError, ["d_model=5", "divisible by 2"]),
     ("heads that do not divide", lambda tmp: encoding(heads=3), ValueError, ["3 heads", "d_model=8"]),
     ("no heads", lambda tmp: encoding(heads=0), ValueError, ["heads", "0"]),
     # model

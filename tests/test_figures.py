@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from seqpe_lab import figures, publish
-from seqpe_lab.recipes import ABLATIONS, METHODS
+from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS
 
 
 def result(method, seed=0, values=(4.0, 5.0, 6.0), lengths=(64, 128, 256), **changes):
@@ -19,9 +19,11 @@ def lines(figure):
 
 
 def test_one_style_a_method_and_no_two_alike():
-    assert set(figures.STYLE) == {*METHODS, *ABLATIONS}
+    text, images = {*METHODS, *ABLATIONS}, {*IMAGE_METHODS, *IMAGE_ABLATIONS}
+    assert set(figures.STYLE) == text | images
     assert len({style[0] for style in figures.STYLE.values()}) == len(figures.STYLE)
-    assert len({style[1:] for style in figures.STYLE.values()}) == len(figures.STYLE)
+    for task in (text, images):  # no figure shows both
+        assert len({figures.STYLE[method][1:] for method in task}) == len(task)
 
 
 def test_extrapolation_draws_a_line_a_method_over_its_lengths():

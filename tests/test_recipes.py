@@ -41,7 +41,7 @@ def test_every_method_has_a_recipe_at_every_scale(method, scale):
 
 @pytest.mark.parametrize("method", EVERY)
 def test_every_method_has_a_model(method):
-    build_model(language_model(method, "smoke"), vocab_size=11)
+    build_model(language_model(method, "smoke"), outputs=11)
 
 
 @pytest.mark.parametrize("scale", SCALES)

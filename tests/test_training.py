@@ -16,12 +16,12 @@ from torch import nn
 
 from seqpe_lab import runs, training
 from seqpe_lab.data.text import load_text
+from seqpe_lab.evaluation import perplexity
+from seqpe_lab.language import Chunks
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.recipes import AS_PUBLISHED
 from seqpe_lab.runs import CheckpointError, Run
-from seqpe_lab.sampling import contrastive_sample, distillation_sample
-from seqpe_lab.language import Chunks
-from seqpe_lab.sampling import seeded
+from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.training import Objective, build_model, learning_rate, main_positions, make_optimizer, train, trained_model
 
 
@@ -54,7 +54,7 @@ def copy(finished, tmp_path) -> Run:
 # --- the objective ------------------------------------------------------------------------------
 
 def objective_of(recipe, gain=8.0):
-    model = build_model(recipe, vocab_size=50)
+    model = build_model(recipe, outputs=50)
     with torch.no_grad():
         for parameter in model.encoding.parameters():
             parameter.mul_(gain)
@@ -169,7 +169,7 @@ def test_every_seed_shows_the_text_in_an_order_of_its_own_and_samples_its_own_po
 def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(tiny_recipe, tiny_data, tmp_path, monkeypatch):
     """The same initial weights: what is left comes from the order of the text and the sampled positions."""
     original = training.build_model
-    monkeypatch.setattr(training, "build_model", lambda recipe, vocab_size: original(dataclasses.replace(recipe, seed=0), vocab_size))
+    monkeypatch.setattr(training, "build_model", lambda recipe, outputs: original(dataclasses.replace(recipe, seed=0), outputs))
     first, second = (train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[0] for s in (0, 1))
     assert first["main"] != second["main"] and first["contrastive"] != second["contrastive"] and first["distillation"] != second["distillation"]
 
@@ -215,7 +215,7 @@ def test_the_stored_validation_losses_are_those_of_the_stored_weights(finished, 
     for path in finished.checkpoints():
         weights, _, state = finished.load_checkpoint(path)
         model.load_state_dict(weights)
-        assert training.perplexity(model, tiny_data.validation, 16).nats == pytest.approx(state["validation"], abs=1e-5)
+        assert perplexity(model, tiny_data.validation, 16).nats == pytest.approx(state["validation"], abs=1e-5)
 
 
 def test_a_finished_run_is_returned_as_it_is(copy, tiny_data):
@@ -388,7 +388,7 @@ import sys
 for name in ("plotly", "ipywidgets", "datasets"):
     sys.modules[name] = None  # importing it now fails
 import seqpe_lab.training, seqpe_lab.evaluation, seqpe_lab.__main__
-assert len(seqpe_lab.training.load_text(sys.argv[1]).train) > 100
+assert len(seqpe_lab.language.load_text(sys.argv[1]).train) > 100
 """
     done = subprocess.run([sys.executable, "-c", program, str(text_file)], cwd=project, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -91,8 +91,8 @@ class ImageData:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., channels, height, width) in [0, 1] -> the model's input."""
-        shape = (-1, 1, 1)
-        return (images - torch.tensor(self.mean, device=images.device).view(shape)) / torch.tensor(self.std, device=images.device).view(shape)
+        mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (images - mean) / std
 
 
 def load_images(source: str = "digits") -> ImageData:
@@ -138,7 +138,8 @@ def render(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     size = (size, size) if isinstance(size, int) else tuple(size)
     if min(size) < 1:
         raise ValueError(f"an image needs at least 1 pixel a side, got {size}")
-    return F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    shrinks = size[0] < images.shape[-2] or size[1] < images.shape[-1]  # else antialiasing changes nothing but the time
+    return F.interpolate(images, size=size, mode="bicubic", antialias=shrinks, align_corners=False).clamp(0, 1)
 
 
 # --- sources -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ __all__ = ["ENCODINGS", "INTEGRATIONS", "ALiBi", "Learned", "MixedRotary", "Posi
 # name: its options
 OPTIONS: dict[str, set[str]] = {
     "none": set(), "sinusoidal": set(), "learned": set(), "rope": {"base", "pairing"}, "rope-mixed": {"base", "as_published"}, "alibi": {"scaled"},
-    "seqpe": {"integration", "shared_projection", "projection_bias", "scaled",  # of the wrapper; the others of its encoder
+    "seqpe": {"integration", "shared_projection", "projection_bias", "projection_std", "scaled",  # of the wrapper; the others of its encoder
               "digits", "base", "encoder_layers", "encoder_heads", "architecture", "causal", "share_prefixes", "shared_places"},
 }
 
@@ -33,7 +33,7 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int, train_sha
         dims: n, dimensions of a position: 1 for text, 2 for images.
         prefix: tokens before the positions that stand nowhere on the grid ([CLS]).
         options: of the method. rope: base, pairing. rope-mixed: base, as_published. alibi: scaled. seqpe:
-            integration, shared_projection, projection_bias, scaled, and the encoder's digits, base,
+            integration, shared_projection, projection_bias, projection_std, scaled, and the encoder's digits, base,
             encoder_layers, encoder_heads, architecture, causal, share_prefixes, shared_places.
 
     Raises:
@@ -67,6 +67,6 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int, train_sha
         if dims > 1 or prefix:
             raise ValueError("ALiBi counts how far a causal sequence looks back, which a grid does not have: choose another encoding")
         return ALiBi(heads, d_head, **options)
-    of_wrapper = {key: options.pop(key) for key in ("integration", "shared_projection", "projection_bias", "scaled") if key in options}
+    of_wrapper = {key: options.pop(key) for key in ("integration", "shared_projection", "projection_bias", "projection_std", "scaled") if key in options}
     encoder = PositionEncoder(d_model, layers=options.pop("encoder_layers", 2), heads=options.pop("encoder_heads", heads), dims=dims, **options)
     return SeqPE(encoder, heads, layers, prefix=prefix, **of_wrapper)

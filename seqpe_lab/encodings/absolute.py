@@ -62,6 +62,9 @@ class Learned(PositionEncoding):
     def embed(self, x, positions, context):
         if len(self.train_shape) == 1:
             return x + self._along_a_line(positions.squeeze(-1).to(x.device), context, x.dtype)
+        outside = (positions >= torch.tensor(context, device=positions.device)).any(-1)
+        if bool(outside.any()):
+            raise ValueError(f"a learned table of {tuple(context)} patches has no row for position {positions[outside][0].tolist()}: start at (0, 0) or use another encoding")
         table = resample_grid(self.table.weight, self.train_shape, tuple(context))
         row = positions[..., 0]
         for size, place in zip(context[1:], positions.unbind(-1)[1:]):

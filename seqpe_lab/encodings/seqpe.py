@@ -26,13 +26,16 @@ class SeqPE(PositionEncoding):
         shared_projection: one W_PE for all layers (text) or one each (images).
         projection_bias: what W_PE's bias starts from (the paper does not say). With "mul", 0 makes
             attention start blind, because it multiplies by vectors near zero; 1 starts from q.k.
+        projection_std: how large W_PE's weights start. GPT-2's and ViT's 0.02 fits wide models; in a
+            narrow one positions then start nearly alike and are slow to be told apart.
         scaled: True divides the bias by sqrt(d_head) together with q.k, as Eq. 3 and 14 say; False
             adds it after the division, which makes it stronger by sqrt(d_head).
         prefix: tokens before the positions ([CLS]); each has a learned position vector of its own.
     """
 
     def __init__(self, encoder: PositionEncoder, heads: int, layers: int, integration: str = "bias",
-                 shared_projection: bool = True, projection_bias: float = 0.0, scaled: bool = True, prefix: int = 0):
+                 shared_projection: bool = True, projection_bias: float = 0.0,
+                 projection_std: float = 0.02, scaled: bool = True, prefix: int = 0):
         super().__init__()
         if integration not in INTEGRATIONS:
             raise ValueError(f"unknown integration {integration!r}: choose from {', '.join(INTEGRATIONS)}")
@@ -43,7 +46,7 @@ class SeqPE(PositionEncoding):
         self.projections = nn.ModuleList(nn.Linear(encoder.d_model, 2 * encoder.d_model) for _ in range(1 if shared_projection else layers))
         self.prefix = nn.Parameter(torch.empty(prefix, encoder.d_model).normal_(std=0.02)) if prefix else None
         for projection in self.projections:
-            nn.init.normal_(projection.weight, std=0.02)
+            nn.init.normal_(projection.weight, std=projection_std)
             nn.init.constant_(projection.bias, projection_bias)
 
     def prepare(self, positions: Tensor, vectors: Tensor | None = None, device: torch.device | None = None) -> list[tuple[Tensor, Tensor]]:
