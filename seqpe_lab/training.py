@@ -71,7 +71,12 @@ class Objective(nn.Module):
             main = self.task.main_loss(self.model, recipe, batch, generator, positions=positions)
             return {"main": main, "loss": main}
 
-        parts = [positions]
+        which = None
+        if positions.dim() == 3:  # few starts, many sequences: each start is encoded and projected once
+            starts, which = positions[:, 0].unique(dim=0, return_inverse=True)
+            parts = [starts.unsqueeze(1) + grid(*recipe.train_shape)]
+        else:
+            parts = [positions]
         contrast = distil = None
         if recipe.alpha > 0 and regularise:
             contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, dims=recipe.dims, base=self.model.encoding.encoder.base,
@@ -84,7 +89,8 @@ class Objective(nn.Module):
         encoded = self.model.encoding.encoder(torch.cat([p.flatten(0, -2) for p in parts]))
         vectors = [v.unflatten(0, p.shape[:-1]) for v, p in zip(encoded.split([p[..., 0].numel() for p in parts]), parts)]
 
-        losses = {"main": self.task.main_loss(self.model, recipe, batch, generator, positions=positions, vectors=vectors.pop(0))}
+        of_main = vectors.pop(0) if which is None else (vectors.pop(0), which.to(encoded.device))
+        losses = {"main": self.task.main_loss(self.model, recipe, batch, generator, positions=positions, vectors=of_main)}
         total = losses["main"]
         if contrast is not None:
             losses["contrastive"] = contrastive_loss(vectors.pop(0), vectors.pop(0), contrast.label.to(encoded.device))

@@ -12,17 +12,20 @@ import torch
 
 from seqpe_lab import digits, figures, geometry, lesson
 from seqpe_lab.__main__ import main
+from seqpe_lab.data.images import load_images, render
 from seqpe_lab.data.paper import paper_table
 from seqpe_lab.data.text import load_text
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.encodings import make_encoding, sinusoidal_vectors
+from seqpe_lab.encodings import make_encoding, resample_grid, sinusoidal_vectors
 from seqpe_lab.evaluation import perplexity, perplexity_by_length
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
-from seqpe_lab.recipes import Recipe, language_model
+from seqpe_lab.models.vit import ViT, ViTConfig
+from seqpe_lab.recipes import Recipe, image_model, language_model
 from seqpe_lab.runs import CheckpointError, Run, committed_results
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, lookalikes
-from seqpe_lab.training import train
+from seqpe_lab.training import build_model, train
+from seqpe_lab.vision import accuracy
 
 
 class Refused(Exception):
@@ -167,6 +170,81 @@ def untrained(tmp):
     cli("evaluate", tmp / "run")
 
 
+def vit(encoding="rope", name="vit_tiny_patch16_224", image_size=16, max_position=8, options=None, **timm_options):
+    """A ViT of 4 x 4 patches."""
+    values = dict(patch_size=4, embed_dim=8, depth=1, num_heads=2)
+    return ViT(ViTConfig(name, image_size, 3, max_position, encoding, options or ({"digits": 2} if encoding == "seqpe" else {}), values | timm_options)).eval()
+
+
+def see(height=16, width=16, channels=3, batch=1, encoding="rope", dtype=torch.float32, **options):
+    return vit(encoding)(torch.zeros(batch, channels, height, width, dtype=dtype), **options)
+
+
+def image(method="seqpe-mul", **overrides):
+    """A tiny recipe on 2 x 2 patches of the digits."""
+    values = dict(d_model=8, layers=1, image_size=8, eval_sizes=(8,), steps=1, batch=4, micro_batch=4, pivots=2, candidates=3, hard=1, distillation_batch=2, teachers=2)
+    return image_model(method, "smoke", **values | overrides)
+
+
+def train_images(tmp, method="seqpe-mul", **overrides):
+    return train(image(method, **overrides), tmp / "run", cpu=True)
+
+
+def measure(method="seqpe-mul", count=1, size=8, **options):
+    data, recipe = load_images(), image(method)
+    return accuracy(build_model(recipe, 10), data.test.select(range(count)), data, recipe, size, **options)
+
+
+def pictures(tmp, *paths, width=8):
+    """A folder of all-white images, each a column wider than the one before."""
+    from PIL import Image
+    for i, path in enumerate(paths):
+        (tmp / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (width + i, 8), "white").save(tmp / path)
+    return load_images(str(tmp))
+
+
+MANY = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(30)]
+
+
+def unreadable(tmp, content=b"", keep=0):
+    """A training image of other bytes, or of the first ``keep`` of its own."""
+    data = pictures(tmp, *MANY)
+    file = data.train.files[0]
+    file.write_bytes(content or file.read_bytes()[:keep])
+    return data.train[0]
+
+
+def image_table(tmp, labels=(0, 1) * 20, files=None, column="label"):
+    import io
+
+    import datasets
+    import pyarrow
+    from PIL import Image
+    from pyarrow.parquet import write_table
+
+    def png(i):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (i, i, i)).save(file, "PNG")
+        return file.getvalue()
+    write_table(pyarrow.table({"image": files or [png(i) for i in range(len(labels))], column: labels}), tmp / "rows.parquet")
+    with mock.patch.object(datasets.config, "HF_DATASETS_CACHE", tmp / "cache"), own_cache(tmp):
+        return load_images(str(tmp / "rows.parquet"))
+
+
+def no_image_table(tmp):
+    import datasets
+    (tmp / "rows.parquet").write_bytes(b"no parquet")
+    with mock.patch.object(datasets.config, "HF_DATASETS_CACHE", tmp / "cache"), own_cache(tmp):
+        return load_images(str(tmp / "rows.parquet"))
+
+
+def unreachable_images(source):
+    from huggingface_hub import constants
+    with mock.patch.object(constants, "ENDPOINT", "http://127.0.0.1:9"), mock.patch.object(constants, "HF_HUB_OFFLINE", False):
+        return load_images(source)
+
+
 TEXT = torch.zeros(20, dtype=torch.long)
 CHOICES = "none, sinusoidal, learned, rope, rope-mixed, alibi, seqpe"
 HUB = ["Three ways out", "(1)", "(2)", "(3)", "source='python'"]
@@ -239,6 +317,12 @@ CASES = [
     ("sinusoidal vectors of odd size", lambda tmp: sinusoidal_vectors(pos(1), 5), ValueError, ["d_model=5", "divisible by 2"]),
     ("heads that do not divide", lambda tmp: encoding(heads=3), ValueError, ["3 heads", "d_model=8"]),
     ("no heads", lambda tmp: encoding(heads=0), ValueError, ["heads", "0"]),
+    ("ALiBi on a grid", lambda tmp: encoding("alibi", dims=2), ValueError, ["ALiBi", "a grid does not have", "another encoding"]),
+    ("ALiBi with a [CLS] token", lambda tmp: encoding("alibi", prefix=1), ValueError, ["ALiBi", "another encoding"]),
+    ("heads too small for mixed RoPE on a grid", lambda tmp: encoding("rope-mixed", d_model=12, dims=2), ValueError, ["n=2", "d_head=6", "divisible by 4"]),
+    ("sinusoidal vectors too small for a grid", lambda tmp: sinusoidal_vectors(nothing(1, 2).zero_(), 6), ValueError, ["n=2", "d_model=6", "divisible by 4"]),
+    ("a table of a video that should stretch", lambda tmp: resample_grid(torch.zeros(8, 3), (2, 2, 2), (2, 2, 3)), ValueError, ["rows and columns", "(2, 2, 2)", "(2, 2, 3)"]),
+    ("an option that mixed RoPE does not have", lambda tmp: encoding("rope-mixed", dims=2, pairing="half"), TypeError, ["'rope-mixed'", "pairing", "as_published, base"]),
     # model
     ("a context beyond max_position", lambda tmp: forward(length=17), ValueError, ["position 16", "max_position=16", "raise `max_position` or shorten eval_len"]),
     ("a start that shifts the context beyond max_position", lambda tmp: forward(start=13), ValueError, ["position 16", "max_position=16"]),
@@ -256,7 +340,30 @@ CASES = [
     ("a negative temperature", lambda tmp: generate(temperature=-1.0), ValueError, ["temperature", "at least 0", "-1.0"]),
     ("sampling from the 0 likeliest", lambda tmp: generate(temperature=1.0, top_k=0), ValueError, ["top_k", "at least 1", "0"]),
     ("model heads that do not divide", lambda tmp: model(heads=3), ValueError, ["3 heads", "d_model=8"]),
+    # vision transformer
+    ("an image that the patch does not divide", lambda tmp: see(16, 18), ValueError, ["16 x 18", "patches of 4", "resize it to 16 x 16"]),
+    ("an image smaller than a patch", lambda tmp: see(2, 2), ValueError, ["2 x 2", "patches of 4", "4 x 4"]),
+    ("a training size that the patch does not divide", lambda tmp: vit(image_size=18), ValueError, ["18 x 18", "patches of 4", "resize it to 16 x 16"]),
+    ("images of other channels", lambda tmp: see(channels=1), ValueError, ["1 channel", "takes 3", "in_chans"]),
+    ("images of whole numbers", lambda tmp: see(dtype=torch.uint8), ValueError, ["float tensor (B, channels, height, width)", "torch.uint8"]),
+    ("an image without a batch", lambda tmp: vit()(torch.zeros(3, 16, 16)), ValueError, ["(B, channels, height, width)", "(3, 16, 16)"]),
+    ("a batch without images", lambda tmp: see(batch=0), ValueError, ["(B, channels, height, width)", "(0, 3, 16, 16)"]),
+    ("a grid beyond max_position", lambda tmp: see(16, 36), ValueError, ["column 8", "max_position=8", "raise `max_position`, enlarge the patch or shrink the images"]),
+    ("a start that shifts the grid beyond max_position", lambda tmp: see(start=(0, 5)), ValueError, ["column 8", "max_position=8"]),
+    ("a grid beyond its digits", lambda tmp: vit("seqpe", max_position=40, options={"digits": 1})(torch.zeros(1, 3, 16, 44)), ValueError, ["position 10", "needs 2 digits", "k=1", "raise `digits` to 2"]),
+    ("a start before the grid", lambda tmp: see(start=(-1, 0)), ValueError, ["position -1", "negative", "start at 0"]),
+    ("half a start", lambda tmp: see(start=(0.5, 0)), TypeError, ["float32", "whole numbers"]),
+    ("positions of other patches", lambda tmp: see(positions=nothing(15, 2).zero_()), ValueError, ["(15, 2)", "16 patches", "(N, 2) or (B, N, 2)"]),
+    ("positions of patches of another n", lambda tmp: see(positions=nothing(16, 1).zero_()), ValueError, ["n=1", "n=2"]),
+    ("a place outside the learned table", lambda tmp: see(encoding="learned", start=(0, 1)), ValueError, ["(4, 4) patches", "no row", "[0, 4]"]),
+    ("ALiBi in a vision transformer", lambda tmp: vit("alibi"), ValueError, ["ALiBi", "another encoding"]),
+    ("heads too small for 2-D RoPE", lambda tmp: vit(embed_dim=12)(torch.zeros(1, 3, 16, 16)), ValueError, ["n=2", "d_head=6", "divisible by 4"]),
+    ("a model too small for 2-D sinusoidal vectors", lambda tmp: vit("sinusoidal", embed_dim=6)(torch.zeros(1, 3, 16, 16)), ValueError, ["n=2", "d_model=6", "divisible by 4"]),
+    ("a timm model of other blocks", lambda tmp: vit(name="vit_small_patch16_18x2_224"), ValueError, ["vit_small_patch16_18x2_224", "plain blocks", "vit_small_patch16_224"]),
     # evaluation
+    ("an accuracy without images", lambda tmp: measure(count=0), ValueError, ["no images"]),
+    ("an accuracy at a size that the patch does not divide", lambda tmp: measure(size=10), ValueError, ["10 x 10", "patches of 4", "8 x 8"]),
+    ("an accuracy beyond max_position", lambda tmp: measure(size=68), ValueError, ["column 16", "max_position=16"]),
     ("an unknown protocol", lambda tmp: perplexity(model(), TEXT, 8, protocol="overlapping"), ValueError, ["'overlapping'", "non-overlapping, sliding"]),
     ("a stride of 0", lambda tmp: perplexity(model(), TEXT, 8, protocol="sliding", stride=0), ValueError, ["stride", "[1, 8]", "got 0"]),
     ("a stride beyond the length", lambda tmp: perplexity(model(), TEXT, 8, protocol="sliding", stride=9), ValueError, ["stride", "[1, 8]", "got 9"]),
@@ -294,6 +401,46 @@ CASES = [
     ("a recipe with an unknown encoding", lambda tmp: full(encoding="rotary"), ValueError, ["'rotary'", CHOICES]),
     ("a recipe that is no JSON", lambda tmp: Recipe.from_json("steps: 5"), ValueError, ["no recipe of this version"]),
     ("a recipe that is a list", lambda tmp: Recipe.from_json("[1]"), ValueError, ["no recipe of this version"]),
+    # recipes of images
+    ("an unknown image method", lambda tmp: image("rope"), ValueError, ["'rope'", "rope-axial", "seqpe-mul-no-losses"]),
+    ("a field of the other task", lambda tmp: image(train_len=3), ValueError, ["train_len", "image_size"]),
+    ("a patch that does not divide the image", lambda tmp: image(patch=3), ValueError, ["8 pixels", "patches of 3"]),
+    ("a patch of no pixels", lambda tmp: image(patch=0), ValueError, ["patch", "at least 1", "0"]),
+    ("half a patch", lambda tmp: image(patch=1.5), ValueError, ["patch", "whole number", "1.5"]),
+    ("an image size that the patch does not divide", lambda tmp: image(image_size=10), ValueError, ["10 pixels", "patches of 4"]),
+    ("an image of no pixels", lambda tmp: image(image_size=0), ValueError, ["image_size", "at least 1", "0"]),
+    ("no evaluation sizes", lambda tmp: image(eval_sizes=()), ValueError, ["eval_sizes", "at least one"]),
+    ("an evaluation size that the patch does not divide", lambda tmp: image(eval_sizes=(8, 10)), ValueError, ["10 pixels", "patches of 4"]),
+    ("an evaluation size of 0", lambda tmp: image(eval_sizes=(0,)), ValueError, ["0 pixels"]),
+    ("an evaluation size beyond max_position", lambda tmp: image(eval_sizes=(8, 80)), ValueError, ["80 pixels", "20 patches", "max_position=16", "raise `max_position` or shrink"]),
+    ("a max_position beyond two digits", lambda tmp: image(max_position=101), ValueError, ["max_position=101", "k=2", "`digits`"]),
+    ("an unknown augmentation", lambda tmp: image(augment="flip"), ValueError, ["'flip'", "deit, zoom, place"]),
+    ("a crop of nothing", lambda tmp: image(crop=0.0), ValueError, ["crop", "(0, 1]", "0.0"]),
+    ("a crop larger than the image", lambda tmp: image(crop=1.5), ValueError, ["crop", "(0, 1]", "1.5"]),
+    ("a negative mixup", lambda tmp: image(mixup=-1.0), ValueError, ["mixup", "at least 0", "-1.0"]),
+    ("a cutmix that is a word", lambda tmp: image(cutmix="much"), ValueError, ["cutmix", "a number", "'much'"]),
+    ("a smoothing of 1", lambda tmp: image(smoothing=1.0), ValueError, ["smoothing", "[0, 1)", "1.0"]),
+    ("an erasing of 1", lambda tmp: image(erasing=1.0), ValueError, ["erasing", "[0, 1)", "1.0"]),
+    ("a negative drop path", lambda tmp: image(drop_path=-0.1), ValueError, ["drop_path", "[0, 1)", "-0.1"]),
+    ("a negative number of test images", lambda tmp: image(eval_images=-5), ValueError, ["eval_images", "at least 0", "-5"]),
+    ("more teachers than patches", lambda tmp: image(teachers=5), ValueError, ["5 teachers", "4 training positions", "lower `teachers` or enlarge the image"]),
+    ("deit's transforms on grey images", lambda tmp: train_images(tmp, augment="deit"), ValueError, ["augment='deit'", "digits", "1 channel", "'zoom' or 'place'"]),
+    # images
+    ("images that are not there", lambda tmp: load_images(str(tmp / "none")), FileNotFoundError, ["none", "folder a class", "parquet"]),
+    ("an unknown source of images", lambda tmp: load_images("mnist"), ValueError, ["'mnist'", "'digits', a folder, or 'hub:NAME'"]),
+    ("an empty source of images", lambda tmp: load_images(""), ValueError, ["''", "'digits', a folder, or 'hub:NAME'"]),
+    ("a text for images", lambda tmp: (tmp / "a.txt").write_text("a") and load_images(str(tmp / "a.txt")), ValueError, ["a.txt", "neither a folder nor a parquet file"]),
+    ("a folder without images", lambda tmp: load_images(str(tmp)), ValueError, ["no images", "one folder a class", ".png"]),
+    ("a folder of images without classes", lambda tmp: pictures(tmp, "1.png", "2.png"), ValueError, ["no images", "one folder a class"]),
+    ("a class that train does not have", lambda tmp: pictures(tmp, *(f"train/{p}" for p in MANY), "test/cow/1.png"), ValueError, ["test", "training folder does not have", "cow"]),
+    ("too few images to cut splits from", lambda tmp: pictures(tmp, "cat/1.png", "dog/1.png"), ValueError, ["2 images", "too few", "test and validation"]),
+    ("a file that is no image", lambda tmp: unreadable(tmp, b"no image"), ValueError, ["cat/", ".png", "cannot be read as an image", "remove or replace it"]),
+    ("an image cut short", lambda tmp: unreadable(tmp, keep=50), ValueError, ["cat/", ".png", "truncated", "remove or replace it"]),
+    ("an image of no bytes", lambda tmp: unreadable(tmp), ValueError, ["cat/", ".png", "cannot be read as an image"]),
+    ("a table without labels", lambda tmp: image_table(tmp, column="name"), ValueError, ["rows.parquet", "image, name", "'image' and 'label'"]),
+    ("a label below 0", lambda tmp: image_table(tmp, (0, -1) * 20), ValueError, ["train split", "rows.parquet", "label -1", "0..0"]),
+    ("an unreachable hub of images", lambda tmp: unreachable_images("hub:uoft-cs/cifar10"), ConnectionError, ["uoft-cs/cifar10", "Three ways out", "(1)", "(2)", "(3)", "source='digits'"]),
+    ("rendering to nothing", lambda tmp: render(torch.zeros(1, 1, 8, 8), (8, 0)), ValueError, ["at least 1 pixel", "(8, 0)"]),
     # texts and tokenizers
     ("a file that is not there", lambda tmp: load_text(str(tmp / "no.txt")), FileNotFoundError, ["no.txt", ".txt, .raw or .parquet"]),
     ("an unknown source", lambda tmp: load_text("wikitext"), ValueError, ["'wikitext'", "'python', a path, or 'hub:NAME[:CONFIG]'"]),
@@ -333,6 +480,9 @@ CASES = [
     ("an unknown command", lambda tmp: cli("fly"), Refused, ["fly", "train"]),
     ("an unknown task", lambda tmp: cli("train", "vit"), Refused, ["vit", "lm"]),
     ("an unknown scale on the command line", lambda tmp: cli("train", "lm", "--scale", "huge"), Refused, ["--scale", "huge", "smoke", "full"]),
+    ("an unknown image method on the command line", lambda tmp: cli("train", "image", "--scale", "smoke", "--encoding", "rope"), Refused, ["'rope'", "rope-axial"]),
+    ("a patch that does not fit on the command line", lambda tmp: cli("train", "image", "--scale", "smoke", "--set", "patch=3"), Refused, ["16 pixels", "patches of 3"]),
+    ("images that are not there on the command line", lambda tmp: cli("train", "image", "--scale", "smoke", "--folder", tmp / "run", "--set", f"source={tmp}/none"), Refused, ["none"]),
     ("a seed that is a word", lambda tmp: cli("train", "lm", "--seed", "one"), Refused, ["--seed", "one"]),
     ("an unknown encoding on the command line", lambda tmp: cli("train", "lm", "--scale", "smoke", "--encoding", "rotary"), Refused, ["'rotary'", "none, sinusoidal"]),
     ("a negative seed on the command line", lambda tmp: cli("train", "lm", "--scale", "smoke", "--seed", "-1"), Refused, ["seed", "-1", "at least 0"]),
@@ -349,11 +499,34 @@ CASES = [
 ]
 
 
+# what still ends in an error of timm, torch or pyarrow, or in none
+NOT_YET = [
+    ("a timm model that is no ViT", lambda tmp: vit(name="swin_tiny_patch4_window7_224"), ValueError, ["swin_tiny_patch4_window7_224", "vit_small_patch16_224"]),
+    ("a timm model that does not exist", lambda tmp: vit(name="vit_tiny"), ValueError, ["vit_tiny", "vit_small_patch16_224"]),
+    ("a timm model with a token of its own", lambda tmp: vit(name="deit_tiny_distilled_patch16_224"), ValueError, ["deit_tiny_distilled_patch16_224"]),
+    ("a timm model that sees through a convolutional network", lambda tmp: ViT(ViTConfig("vit_tiny_r_s16_p8_224", timm_options={"depth": 1})), ValueError, ["vit_tiny_r_s16_p8_224"]),
+    ("patches that are not square", lambda tmp: vit(patch_size=(4, 2))(torch.zeros(1, 3, 16, 16)), ValueError, ["(4, 2)"]),
+    ("patches dropped in training", lambda tmp: vit("seqpe", patch_drop_rate=0.5).train()(torch.zeros(1, 3, 16, 16)), ValueError, ["patch_drop_rate"]),
+    ("heads that do not divide in a vision transformer", lambda tmp: vit(num_heads=3), ValueError, ["3 heads", "8"]),
+    ("mixup of batches of odd size", lambda tmp: train_images(tmp, mixup=0.5, batch=3, micro_batch=3), ValueError, ["micro_batch=3", "even"]),
+    ("a canvas smaller than its object", lambda tmp: train_images(tmp, augment="place", image_size=16, eval_sizes=(16, 8)), ValueError, ["8 pixels", "object"]),
+    ("interpolated positions of an encoding without vectors", lambda tmp: measure("rope-axial", interpolate=True), ValueError, ["interpolate", "seqpe"]),
+    ("position vectors of other patches", lambda tmp: see(encoding="seqpe", vectors=torch.zeros(15, 8)), ValueError, ["(15, 8)", "16"]),
+    ("labels that are words", lambda tmp: image_table(tmp, ("cat", "dog") * 20), ValueError, ["label", "rows.parquet"]),
+    ("labels that are missing", lambda tmp: image_table(tmp, (0, None) * 20), ValueError, ["label", "missing"]),
+    ("labels that are fractions", lambda tmp: image_table(tmp, (0.5, 1.5) * 20), ValueError, ["label", "rows.parquet"]),
+    ("images that are numbers", lambda tmp: image_table(tmp, files=list(range(40))), ValueError, ["image", "rows.parquet"]),
+    ("an image table that is none", no_image_table, ValueError, ["rows.parquet"]),
+    ("an unreadable image in a table", lambda tmp: image_table(tmp, files=[b"no image %d" % i for i in range(40)]).train[0], ValueError, ["rows.parquet", "cannot be read as an image"]),
+]
+
+
 def too_long(signum, frame):
     raise TimeoutError("5 s of computing and no answer")
 
 
-@pytest.mark.parametrize("call, kind, fragments", [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize("call, kind, fragments", [pytest.param(*case[1:], id=case[0]) for case in CASES]
+                         + [pytest.param(*case[1:], id=case[0], marks=pytest.mark.xfail(strict=True, reason="not yet refused with the value, the limit and the remedy")) for case in NOT_YET])
 def test_it_is_refused_with_the_value_the_limit_and_the_remedy(call, kind, fragments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     signal.signal(signal.SIGVTALRM, too_long)
@@ -368,5 +541,5 @@ def test_it_is_refused_with_the_value_the_limit_and_the_remedy(call, kind, fragm
 
 
 def test_every_case_has_a_name_of_its_own():
-    names = [case[0] for case in CASES]
+    names = [case[0] for case in CASES + NOT_YET]
     assert len(set(names)) == len(names) >= 40

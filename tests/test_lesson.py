@@ -10,6 +10,8 @@ from seqpe_lab.runs import runs_folder
 
 TINY = dict(d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=2, pivots=4, candidates=4, hard=1, distillation_batch=2, teachers=4, eval_lens=(16,), eval_tokens=64)
 
+TINY_IMAGES = dict(d_model=16, layers=1, image_size=8, max_position=10, steps=2, pivots=4, candidates=4, hard=1, distillation_batch=2, teachers=4, eval_sizes=(8,), eval_images=10)
+
 
 @pytest.fixture
 def lab(monkeypatch):
@@ -66,6 +68,18 @@ def test_training_happens_once_and_the_run_is_found_again(lab, capsys):
     assert not model.training and model(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 256)
 
 
+def test_images_are_trained_once_and_found_again_too(lab, capsys):
+    recipe = lab.image_recipe("rope-axial", steps=7)
+    assert (recipe.scale, recipe.seed, recipe.method, recipe.steps) == ("smoke", 3, "rope-axial", 7)
+    run = lab.train_images("seqpe-mul", **TINY_IMAGES)
+    assert run.state == "finished" and runs_folder() in run.folder.parents
+    assert "seqpe-mul: training 2 steps of 16 x 8 x 8 pixels" in capsys.readouterr().out
+    assert lab.train_images("seqpe-mul", **TINY_IMAGES).folder == run.folder
+    assert f"seqpe-mul: finished run {run.folder.name}" in capsys.readouterr().out
+    model = lab.model(run)
+    assert not model.training and model(torch.zeros(1, 1, 12, 16)).shape == (1, 10)
+
+
 @pytest.mark.parametrize("overrides, said", [({}, True), (dict(alpha=0.2), True), (dict(steps=3), False), (dict(batch=16), False), (dict(d_model=64), False),
                                              (dict(layers=1), False), (dict(train_len=16), False)])
 def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(lab, capsys, monkeypatch, overrides, said):
@@ -76,8 +90,9 @@ def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(lab, c
     assert (f"({about.time} on {about.hardware})" in capsys.readouterr().out) is said
 
 
-def test_the_text_is_loaded_once(lab):
-    assert lab.text() is lab.text()
+def test_text_and_images_are_loaded_once(lab):
+    assert lab.text() is lab.text() is lab.data(lab.recipe("seqpe"))
+    assert lab.images() is lab.images() is lab.data(lab.image_recipe("none"))
 
 
 # --- predict ------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ def test_a_table_is_not_resampled_to_its_own_size():
 def test_patches_stand_at_row_and_column_from_the_start_on(image_variant, tiny_vit):
     """``start`` is short for the positions row by row, and every image can have its own."""
     if image_variant[0] == "learned":
-        pytest.skip("see the test of the learned table below")
+        pytest.skip("its table has no rows beyond the grid: see below")
     model, seen = tiny_vit(*image_variant), images()
     positions = torch.stack([grid(3, 4) + torch.tensor([2, 5]), grid(3, 4) + torch.tensor([20, 0])])  # (B, N, 2)
     together = model(seen, positions=positions)
@@ -190,26 +190,18 @@ def test_a_class_token_that_is_not_rotated_makes_rope_absolute(encoding, tiny_vi
 def test_shifting_the_start_changes_what_absolute_encodings_see(image_variant, tiny_vit):
     encoding, options = image_variant
     if encoding in ("none", "rope", "rope-mixed", "learned"):
-        pytest.skip("relative, or see below")
+        pytest.skip("relative, or refused: see above and below")
     model, seen = tiny_vit(encoding, options, **WITHOUT_CLS), images()
     assert (model(seen, start=(7, 3)) - model(seen)).abs().max() > 1e-2
 
 
-@torch.no_grad()
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="ViT.forward gives `embed` the grid without its start as context, so rows and columns beyond it leave the table")
-def test_a_shifted_start_stretches_a_learned_table_over_the_context_start_included(tiny_vit):
-    """As text does (``PositionEncoding.embed``: "size of the whole context, start included")."""
-    model, seen = tiny_vit("learned"), images(3, 3)
-    model(seen, start=(2, 1))
-
-
-@torch.no_grad()
-@pytest.mark.xfail(strict=True, reason="Learned.embed reads (row, column) as row * columns + column without looking whether the column is on the grid")
-def test_a_learned_table_does_not_take_a_column_beyond_the_grid_for_the_next_row(tiny_vit):
-    model, seen = tiny_vit("learned"), images(3, 3)
-    beyond, next_row = grid(3, 3), grid(3, 3)
-    beyond[0], next_row[0] = torch.tensor([0, 3]), torch.tensor([1, 0])
-    assert (model(seen, positions=beyond) - model(seen, positions=next_row)).abs().max() > 1e-3
+def test_a_learned_table_refuses_places_outside_the_grid_it_is_stretched_over(tiny_vit):
+    """Column 3 of a grid of 3 columns would be read as column 0 of the next row."""
+    model, seen, positions = tiny_vit("learned"), images(3, 3), grid(3, 3)
+    with pytest.raises(ValueError, match=r"learned table of \(3, 3\) patches has no row for position \[2, 3\]"):
+        model(seen, positions=positions + (positions == 2).all(-1, keepdim=True) * torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="start at"):
+        model(seen, start=(1, 0))
 
 
 @pytest.mark.parametrize("rows, columns", [(3, 3), (4, 5)], ids=["trained size", "another size"])

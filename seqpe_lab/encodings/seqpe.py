@@ -49,14 +49,24 @@ class SeqPE(PositionEncoding):
             nn.init.normal_(projection.weight, std=projection_std)
             nn.init.constant_(projection.bias, projection_bias)
 
-    def prepare(self, positions: Tensor, vectors: Tensor | None = None, device: torch.device | None = None) -> list[tuple[Tensor, Tensor]]:
-        """(E^q, E^k) for each W_PE, both (H, L, d_head) or (B, H, L, d_head)."""
+    def prepare(self, positions: Tensor, vectors: Tensor | tuple[Tensor, Tensor] | None = None, device: torch.device | None = None) -> list[tuple[Tensor, Tensor]]:
+        """(E^q, E^k) for each W_PE, both (H, L, d_head) or (B, H, L, d_head).
+
+        ``vectors`` may also be (S, L, d_model) of S different contexts and int64 (B,), which of them
+        each sequence has: then each is projected once.
+        """
+        which = None
+        if isinstance(vectors, tuple):
+            vectors, which = vectors
         if vectors is None:
             vectors = self.encoder(positions) if torch.is_grad_enabled() else self.encoder.lookup(positions)
         if self.prefix is not None:
             vectors = torch.cat([self.prefix.expand(*vectors.shape[:-2], -1, -1), vectors], dim=-2)
-        return [tuple(part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projection(vectors).chunk(2, dim=-1))
-                for projection in self.projections]
+        prepared = []
+        for projection in self.projections:
+            both = [part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projection(vectors).chunk(2, dim=-1)]
+            prepared.append(tuple(both if which is None else (part[which] for part in both)))
+        return prepared
 
     def transform(self, q, k, prepared, layer):
         e_q, e_k = prepared[layer % len(prepared)]

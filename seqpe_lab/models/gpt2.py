@@ -116,7 +116,7 @@ class GPT2(nn.Module):
         """
         return F.linear(self.read(tokens, **options), self.transformer.wte.weight)
 
-    def read(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None, vectors: Tensor | None = None,
+    def read(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None, vectors=None,
              cache: list | None = None, context_len: int | None = None) -> Tensor:
         """What the model has made of every token, before the output layer.
 
@@ -124,7 +124,7 @@ class GPT2(nn.Module):
             tokens: int64 (B, L), values in [0, vocab_size).
             start: position of the first token (of the cache, if there is one).
             positions: int64 (L, 1) or (B, L, 1) in place of start, start+1, ...
-            vectors: position vectors that match ``positions``, if already encoded.
+            vectors: position vectors that match ``positions``, if already encoded, as :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them.
             cache: a list that is filled with the keys and values of each layer; pass it again
                 with the tokens that follow.
             context_len: length of the context that will be, for a learned table that stretches

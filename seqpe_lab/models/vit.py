@@ -57,14 +57,14 @@ class ViT(nn.Module):
         self.encoding = make_encoding(config.encoding, d_model=self.vit.embed_dim, heads=self.heads, layers=len(self.vit.blocks),
                                       train_shape=self.train_grid, dims=2, prefix=self.vit.num_prefix_tokens, **config.encoding_options)
 
-    def forward(self, images: Tensor, *, start: tuple[int, int] = (0, 0), positions: Tensor | None = None, vectors: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, *, start: tuple[int, int] = (0, 0), positions: Tensor | None = None, vectors=None) -> Tensor:
         """Class logits.
 
         Args:
             images: float (B, channels, height, width), both divisible by the patch; any size, square or not.
             start: (row, column) of the first patch.
             positions: int64 (N, 2) or (B, N, 2), of the N patches row by row, in place of start, ...
-            vectors: position vectors that match ``positions``, if already encoded (SeqPE).
+            vectors: position vectors that match ``positions``, if already encoded, as :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them (SeqPE).
 
         Returns:
             float (B, classes).
