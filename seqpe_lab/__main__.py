@@ -82,6 +82,8 @@ def _train(args) -> None:
     from .training import train
     if args.folder and (Path(args.folder) / "recipe.json").exists():
         recipe = Run.open(args.folder).recipe
+        if isinstance(recipe, ImageRecipe) != (args.task == "image"):
+            raise ValueError(f"{args.folder} holds a run of the other task: say train {'image' if args.task == 'lm' else 'lm'}")
     else:
         make, default = (image_model, "seqpe-mul") if args.task == "image" else (language_model, "seqpe")
         recipe = make(args.method or default, args.scale, args.seed, **_overrides(args.set))
@@ -112,12 +114,16 @@ def _evaluate(args) -> None:
     run = Run.open(args.folder)
     data = task_of(run.recipe).load_data(run.recipe)
     if isinstance(run.recipe, ImageRecipe):
-        from .vision import accuracy
-        model = trained_model(run, data)
+        from .vision import accuracy, first
+        if args.lengths or args.stride or args.protocol != "non-overlapping":
+            raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol or --stride")
+        model, images = trained_model(run, data), first(getattr(data, args.split), run.recipe.eval_images)
         for size in args.sizes or run.recipe.eval_sizes:
-            measured = accuracy(model, getattr(data, args.split), data, run.recipe, size)
+            measured = accuracy(model, images, data, run.recipe, size)
             print(f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % ({measured.images:,} images of the {args.split} split)")
         return
+    if args.sizes:
+        raise ValueError(f"{args.folder} is a run on text: it takes --lengths, not --sizes")
     tokens = getattr(data, args.split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]

@@ -218,7 +218,7 @@ def _in_parallel(tasks: Sequence[Task], workers: int, say) -> None:
 # --- committed results -------------------------------------------------------------------------
 
 TEXT_RESULTS, IMAGE_RESULTS = "length-extrapolation", "resolution-extrapolation"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+MARKS = {kind: (f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->") for kind in ("perplexity", "accuracy")}  # the README's two tables
 
 
 def collect(scale: str) -> list[Path]:
@@ -243,34 +243,39 @@ def collect(scale: str) -> list[Path]:
             written.append(PROJECT / "data" / "results" / f"{name}-{scale}.json")
             written[-1].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(written[-1], json.dumps(found, indent=1))
-            if scale == "small" and kind is Recipe:
+            if scale == "small":
                 _update_readme(found)
     return written
 
 
 def _update_readme(results: Sequence[dict]) -> None:
-    """The README's picture and table, from committed results of language models."""
-    from . import figures
-    picture = figures.extrapolation([r for r in results if r["method"] in HEADLINE], train_len=language_model("seqpe", "small").train_len,
-                                    title="Trained on 64 tokens, tested on up to 1,024")
-    folder = PROJECT / "data" / "results"
-    write_figure(picture, folder, "extrapolation")
-    for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
-        (folder / extra).unlink(missing_ok=True)
+    """The README's table from committed results, and of language models its picture."""
+    if "perplexity" in results[0]:
+        from . import figures
+        picture = figures.extrapolation([r for r in results if r["method"] in HEADLINE], train_len=language_model("seqpe", "small").train_len,
+                                        title="Trained on 64 tokens, tested on up to 1,024")
+        folder = PROJECT / "data" / "results"
+        write_figure(picture, folder, "extrapolation")
+        for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
+            (folder / extra).unlink(missing_ok=True)
+    begin, end = MARKS["perplexity" if "perplexity" in results[0] else "accuracy"]
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    before, _, rest = readme.partition(BEGIN)
-    write_atomically(PROJECT / "README.md", before + BEGIN + "\n" + readme_table(results) + END + rest.partition(END)[2])
+    before, _, rest = readme.partition(begin)
+    write_atomically(PROJECT / "README.md", before + begin + readme_table(results) + end + rest.partition(end)[2])
 
 
 def readme_table(results: Sequence[dict]) -> str:
-    """The README's table, from committed results: perplexity by length, mean over the seeds."""
+    """The README's table, from committed results: perplexity by length or accuracy by size, mean over the seeds."""
     from .figures import label
-    lengths = list(results[0]["perplexity"])
-    lines = ["| perplexity at | " + " | ".join(f"{int(n):,}" for n in lengths) + " | mean | seeds |", "|---" * (len(lengths) + 3) + "|"]
+    measure, digits = ("perplexity", 2) if "perplexity" in results[0] else ("accuracy", 1)
+    results = [r for r in results if not r["protocol"].startswith("object")]  # the control is lesson 11's
+    places = list(results[0][measure])
+    head = "perplexity at" if measure == "perplexity" else "top-1 accuracy (%) at"
+    lines = [f"| {head} | " + " | ".join(f"{int(n):,}" for n in places) + " | mean | seeds |", "|---" * (len(places) + 3) + "|"]
     for method in dict.fromkeys(r["method"] for r in results):
-        seeds = [r["perplexity"] for r in results if r["method"] == method]
-        means = [sum(s[n] for s in seeds) / len(seeds) for n in lengths]
-        lines.append(f"| {label(method)} | " + " | ".join(f"{m:.2f}" for m in [*means, sum(means) / len(means)]) + f" | {len(seeds)} |")
+        seeds = [r[measure] for r in results if r["method"] == method]
+        means = [sum(s[n] for s in seeds) / len(seeds) for n in places]
+        lines.append(f"| {label(method)} | " + " | ".join(f"{m:.{digits}f}" for m in [*means, sum(means) / len(means)]) + f" | {len(seeds)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -219,6 +219,8 @@ class ImageRecipe(Training):
         for name in ("mixup", "cutmix", "eval_images"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if (self.mixup or self.cutmix) and self.micro_batch % 2:
+            raise ValueError(f"mixup and cutmix mix pairs of images: micro_batch={self.micro_batch} must be even")
         for name in ("drop_path", "smoothing", "erasing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -376,7 +378,7 @@ def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int =
     """
     recipe = _make(ImageRecipe, IMAGE_PRESETS, IMAGE_METHODS | IMAGE_ABLATIONS, method, scale, seed, overrides)
     if recipe.scale in ("smoke", "small") and recipe.encoding == "seqpe" and "encoding_options" not in overrides:
-        start = _NARROW_START[recipe.encoding_options["integration"]]
+        start = _NARROW_START[recipe.encoding_options.get("integration", "bias")]
         recipe = dataclasses.replace(recipe, encoding_options=recipe.encoding_options | start)
     return recipe
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .data.images import ImageData, Images, load_images, render
+from .encodings import resample_grid
 from .models.vit import ViT, ViTConfig
 from .recipes import ImageRecipe
 from .sampling import seeded
@@ -52,7 +54,7 @@ class Views(Dataset):
 
     def __init__(self, data: ImageData, recipe: ImageRecipe):
         self.data, self.recipe, self._epoch = data, recipe, None
-        self.transform = _deit(recipe) if recipe.augment == "deit" else None
+        self.transform = _deit(recipe, data) if recipe.augment == "deit" else None
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         images, recipe = self.data.train, self.recipe
@@ -61,12 +63,13 @@ class Views(Dataset):
             self._epoch, self._order = epoch, torch.randperm(len(images), generator=seeded(recipe.seed, epoch, stream=1))
         number = int(self._order[place])
         generator = seeded(recipe.seed, index, stream=4)
-        if self.transform is None:
-            seen = zoom(images[number], recipe, generator) if recipe.augment == "zoom" else place_on_canvas(images[number], recipe, recipe.image_size, generator)
-        else:
-            _seed_globals(generator)  # timm and torchvision draw from there
-            seen = self.transform(_pil(images[number]))
-        return self.data.normalise(seen), int(images.labels[number])
+        label = int(images.labels[number])
+        if self.transform is not None:
+            from torchvision.transforms.functional import to_pil_image
+            with _seeded_globals(generator):  # timm and torchvision draw from there
+                return self.transform(to_pil_image(images[number])), label
+        seen = zoom(images[number], recipe, generator) if recipe.augment == "zoom" else place_on_canvas(images[number], recipe, recipe.image_size, generator)
+        return self.data.normalise(seen), label
 
 
 def training_set(recipe: ImageRecipe, data: ImageData) -> Views:
@@ -78,11 +81,9 @@ def main_loss(model: ViT, recipe: ImageRecipe, batch: Sequence[Tensor], generato
     images, labels = batch
     if recipe.mixup or recipe.cutmix:
         from timm.data import Mixup
-        state = np.random.get_state()
-        np.random.seed(int(torch.randint(2**31, (1,), generator=generator)))
         mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.smoothing, num_classes=model.config.classes)
-        images, labels = mix(images, labels)
-        np.random.set_state(state)
+        with _seeded_globals(generator):
+            images, labels = mix(images.clone(), labels)
         return -(labels * model(images, **options).float().log_softmax(-1)).sum(-1).mean()
     return F.cross_entropy(model(images, **options).float(), labels, label_smoothing=recipe.smoothing)
 
@@ -90,7 +91,7 @@ def main_loss(model: ViT, recipe: ImageRecipe, batch: Sequence[Tensor], generato
 # --- views -------------------------------------------------------------------------------------
 
 def zoom(image: Tensor, recipe: ImageRecipe, generator: torch.Generator) -> Tensor:
-    """A window of image_size pixels, somewhere on the image rendered 1 to 1/sqrt(crop) times as large.
+    """A window of image_size pixels, somewhere on the image's middle square rendered 1 to 1/sqrt(crop) times as large.
 
     Args:
         image: float (channels, height, width) in [0, 1].
@@ -99,7 +100,7 @@ def zoom(image: Tensor, recipe: ImageRecipe, generator: torch.Generator) -> Tens
     share = recipe.crop + (1 - recipe.crop) * area  # of the area, uniformly, as RandomResizedCrop
     large = round(size / share**0.5)
     top, left = (int(place * (large - size + 1)) for place in (down, right))
-    return render(image.unsqueeze(0), large)[0, :, top: top + size, left: left + size]
+    return render(_middle(image).unsqueeze(0), large)[0, :, top: top + size, left: left + size]
 
 
 def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int, generator: torch.Generator) -> Tensor:
@@ -107,7 +108,7 @@ def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int, generator: to
     side = round(recipe.image_size * OBJECT)
     canvas = image.new_zeros(image.shape[0], size, size)
     top, left = (int(place * (size - side + 1)) for place in torch.rand(2, generator=generator).tolist())
-    canvas[:, top: top + side, left: left + side] = render(image.unsqueeze(0), side)[0]
+    canvas[:, top: top + side, left: left + side] = render(_middle(image).unsqueeze(0), side)[0]
     return canvas
 
 
@@ -118,31 +119,36 @@ def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Ten
     """
     if recipe.augment == "place":
         return place_on_canvas(image, recipe, size, seeded(0, number, stream=5))
+    return render(_middle(image).unsqueeze(0), size)[0]
+
+
+def _middle(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return render(image[None, :, top: top + side, left: left + side], size)[0]
+    return image[:, top: top + side, left: left + side]
 
 
-def _deit(recipe: ImageRecipe):
+def _deit(recipe: ImageRecipe, data: ImageData):
     from timm.data import create_transform
-    from torchvision.transforms import Normalize
-    transform = create_transform(recipe.image_size, is_training=True, scale=(recipe.crop, 1.0), color_jitter=0.3, interpolation="bicubic",
-                                 auto_augment="rand-m9-mstd0.5-inc1", re_prob=recipe.erasing, re_mode="pixel", re_count=1)
-    transform.transforms = [t for t in transform.transforms if not isinstance(t, Normalize)]  # ours, by the data's numbers
-    return transform
+    return create_transform(recipe.image_size, is_training=True, scale=(recipe.crop, 1.0), color_jitter=0.3, interpolation="bicubic",
+                            auto_augment="rand-m9-mstd0.5-inc1", re_prob=recipe.erasing, re_mode="pixel", re_count=1, mean=data.mean, std=data.std)
 
 
-def _pil(image: Tensor):
-    from torchvision.transforms.functional import to_pil_image
-    return to_pil_image(image)
-
-
-def _seed_globals(generator: torch.Generator) -> None:
+@contextmanager
+def _seeded_globals(generator: torch.Generator):
+    """torch's, numpy's and Python's own generators are seeded inside, and afterwards as if nothing had been."""
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    random.seed(seed)
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
 
 
 # --- evaluation --------------------------------------------------------------------------------
@@ -173,7 +179,8 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
     device = next(model.parameters()).device
     side, vectors = size // recipe.patch, None
     if interpolate:
-        from .encodings import resample_grid
+        if recipe.encoding != "seqpe":
+            raise ValueError(f"interpolate=True stretches the position vectors of encoding 'seqpe', this model has {recipe.encoding!r}")
         vectors = resample_grid(model.encoding.encoder.table(*model.train_grid), model.train_grid, (side, side))
     was_training = model.training
     model.eval()
@@ -192,12 +199,12 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
 
 def validate(model: ViT, recipe: ImageRecipe, data: ImageData) -> float:
     """Nats an image on the validation split, at the training size."""
-    return accuracy(model, _first(data.validation, recipe.eval_images), data, recipe, recipe.image_size).nats
+    return accuracy(model, first(data.validation, recipe.eval_images), data, recipe, recipe.image_size).nats
 
 
 def evaluate(model: ViT, recipe: ImageRecipe, data: ImageData) -> dict:
     """Top-1 accuracy on the test split at the recipe's sizes; of SeqPE also with its positions interpolated."""
-    images = _first(data.test, recipe.eval_images)
+    images = first(data.test, recipe.eval_images)
     measured = [accuracy(model, images, data, recipe, size) for size in recipe.eval_sizes]
     results = {"protocol": {"place": "object at its trained size on a larger canvas"}.get(recipe.augment, "whole image, resized"), "split": "test",
                "images": len(images), "accuracy": {str(m.size): m.accuracy for m in measured}}
@@ -210,7 +217,10 @@ def check(recipe: ImageRecipe, data: ImageData) -> None:
     """Refuse before the first step what would fail after the last."""
     if recipe.augment == "deit" and data.channels != 3:
         raise ValueError(f"augment='deit' needs colour images, {recipe.source} has {data.channels} channel: use augment='zoom' or 'place'")
+    if recipe.augment == "place" and min(recipe.eval_sizes) < round(recipe.image_size * OBJECT):
+        raise ValueError(f"a canvas of {min(recipe.eval_sizes)} pixels is smaller than its object of {round(recipe.image_size * OBJECT)}: raise eval_sizes")
 
 
-def _first(images: Images, count: int) -> Images:
+def first(images: Images, count: int) -> Images:
+    """The first ``count`` images; 0 takes all."""
     return images.select(range(min(count, len(images)))) if count else images

@@ -77,7 +77,6 @@ def test_evaluate_takes_sizes_and_split_of_images(trained_image, capsys):
     assert [line.split()[0] for line in lines] == ["16", "20"] and all("top-1" in line and "of the validation split" in line for line in lines)
 
 
-@pytest.mark.xfail(strict=True, reason="`evaluate` takes all images of the split where the recipe, and so the stored result, takes eval_images")
 def test_evaluate_shows_the_stored_accuracies(trained_image, capsys):
     assert main(["evaluate", str(trained_image)]) == 0
     for line, (size, value) in zip(capsys.readouterr().out.splitlines(), Run.open(trained_image).results()["accuracy"].items()):
@@ -85,13 +84,11 @@ def test_evaluate_shows_the_stored_accuracies(trained_image, capsys):
 
 
 @pytest.mark.parametrize("options", [["--lengths", "16"], ["--protocol", "sliding"], ["--stride", "2"]], ids=lambda o: o[0])
-@pytest.mark.xfail(strict=True, reason="options of the other task are ignored in silence")
 def test_evaluate_refuses_options_of_the_other_task(options, trained_image, trained, capsys):
     assert main(["evaluate", str(trained_image), *options]) == 2
     assert main(["evaluate", str(trained), "--sizes", "16"]) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="`train lm` on the folder of an image run goes on with the image run")
 def test_train_refuses_a_folder_of_the_other_task(trained_image):
     assert main(["train", "lm", "--folder", str(trained_image)]) == 2
 

@@ -40,6 +40,26 @@ def test_lengths_are_sorted_as_numbers():
     assert list(lines(figure)[0].x) == [64, 128, 1024] and list(lines(figure)[0].y) == [5.0, 6.0, 4.0]
 
 
+def image_result(method, values=(90.0, 50.0), **changes):
+    return {"method": method, "seed": 0, "scale": "small", "protocol": "whole image, resized", "split": "test", "images": 320, "accuracy": dict(zip(("24", "72"), values)),
+            "data": {"description": "digits", "hash": "abc"}} | changes
+
+
+def test_resolution_draws_accuracy_over_image_sizes():
+    figure = figures.resolution([image_result("learned"), image_result("seqpe-mul", (92.0, 60.0), interpolated={"24": 92.0, "72": 70.0})], train_size=24)
+    assert [line.name for line in lines(figure)] == ["APE learned", "SeqPE mul"] and list(lines(figure)[1].y) == [92.0, 60.0]
+    assert figure.layout.shapes[0].x0 == 24 and "pixels" in figure.layout.xaxis.title.text and "%" in figure.layout.yaxis.title.text
+    caption = figure.layout.annotations[-1].text.replace("<br>", " ")
+    assert "320 images" in caption and "chunks" not in caption and "bytes" not in caption
+
+
+def test_patch_similarity_has_a_row_a_model_and_outlines_the_trained_grid():
+    maps = {model: {"centre": np.eye(4), "corner": np.ones((4, 4))} for model in ("one", "two", "three")}
+    figure = figures.patch_similarity(maps, title="maps", trained=2)
+    assert len(figure.data) == 6 and np.array_equal(figure.data[0].z, np.eye(4)) and len(figure.layout.shapes) == 6
+    assert {"one", "two", "three", "centre", "corner"} <= {a.text for a in figure.layout.annotations}
+
+
 def test_several_seeds_give_their_mean_and_a_band():
     figure = figures.extrapolation([result("seqpe", 0, (2.0, 4.0, 6.0)), result("seqpe", 1, (4.0, 4.0, 8.0))], train_len=64)
     band, line = figure.data

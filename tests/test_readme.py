@@ -3,17 +3,20 @@ import re
 
 import pytest
 
-from seqpe_lab.publish import BEGIN, END, readme_table
-from seqpe_lab.recipes import HEADLINE, Recipe, language_model
+from seqpe_lab.publish import MARKS, readme_table
+from seqpe_lab.recipes import HEADLINE, IMAGE_METHODS, Recipe, image_model, language_model
 from seqpe_lab.runs import PROJECT, committed_results
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 RESULTS = committed_results("length-extrapolation-small")
+IMAGE_RESULTS = committed_results("resolution-extrapolation-small")
 
 
-def test_the_table_in_the_readme_is_made_from_the_committed_results():
-    shown = README.split(BEGIN)[1].split(END)[0].strip()
-    assert shown == readme_table(RESULTS).strip(), "run `python -m seqpe_lab collect`"
+@pytest.mark.parametrize("measure", MARKS)
+def test_the_tables_in_the_readme_are_made_from_the_committed_results(measure):
+    begin, end = MARKS[measure]
+    shown = README.split(begin)[1].split(end)[0]
+    assert shown == readme_table(RESULTS if measure == "perplexity" else IMAGE_RESULTS), "run `python -m seqpe_lab collect`"
 
 
 def test_the_picture_in_the_readme_is_there():
@@ -28,6 +31,21 @@ def test_every_committed_result_carries_its_provenance(result):
     assert result["commit"] and not result["commit"].endswith("-dirty")
     assert result["versions"]["torch"] and result["device"] and result["data"]["hash"] and result["protocol"] == "non-overlapping"
     assert list(map(int, result["perplexity"])) == list(recipe.eval_lens)
+
+
+@pytest.mark.parametrize("result", IMAGE_RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}-{r['protocol'].split()[0]}")
+def test_every_committed_image_result_carries_its_provenance(result):
+    shown = "place" if result["protocol"].startswith("object") else "zoom"
+    recipe = image_model(result["method"], result["scale"], result["seed"], augment=shown)
+    assert result["recipe"] == recipe.digest(), "the recipe has changed since: train and collect again"
+    assert result["commit"] and not result["commit"].endswith("-dirty")
+    assert result["versions"]["timm"] and result["device"] and result["data"]["hash"] and result["split"] == "test"
+    assert list(map(int, result["accuracy"])) == list(recipe.eval_sizes)
+
+
+def test_the_methods_of_table_3_have_several_seeds():
+    seeds = {method: {r["seed"] for r in IMAGE_RESULTS if r["method"] == method} for method in IMAGE_METHODS}
+    assert all({1, 2} <= seeds[m] for m in ("none", "sinusoidal", "learned", "rope-axial", "rope-mixed", "seqpe-mul"))
 
 
 def test_the_headline_methods_and_alibi_and_seqpe_have_three_seeds():

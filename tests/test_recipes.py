@@ -239,3 +239,7 @@ def test_the_digest_of_an_image_recipe_depends_on_every_field(field):
 def test_appendix_a4_each_place_of_a_grid_is_a_position():
     recipe = image_model("seqpe-mul", "full")
     assert recipe.pivots_per_position == recipe.steps * 32 / 100**2
+
+
+def test_another_encoding_can_be_asked_of_any_image_method():
+    assert image_model("none", "smoke", encoding="seqpe").encoding == "seqpe"

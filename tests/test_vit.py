@@ -27,6 +27,8 @@ PUBLISHED = {
     "seqpe_mul": ("seqpe", {"integration": "mul", "digits": 2, "shared_places": False, "shared_projection": False}),
 }
 WITHOUT_CLS = dict(class_token=False, global_pool="avg")
+RELATIVE = ["none", "rope", "rope-half", "rope-mixed"]
+ABSOLUTE = ["sinusoidal", "seqpe-sum", "seqpe-mul", "seqpe-bias", "seqpe-gru"]  # and the learned table, which has no row beyond its grid
 
 
 def images(rows=3, columns=4, batch=2, seed=0):
@@ -158,11 +160,10 @@ def test_a_table_is_not_resampled_to_its_own_size():
 
 # --- where a patch stands -----------------------------------------------------------------------
 
+@pytest.mark.parametrize("image_variant", [*RELATIVE, *ABSOLUTE], indirect=True)
 @torch.no_grad()
 def test_patches_stand_at_row_and_column_from_the_start_on(image_variant, tiny_vit):
     """``start`` is short for the positions row by row, and every image can have its own."""
-    if image_variant[0] == "learned":
-        pytest.skip("its table has no rows beyond the grid: see below")
     model, seen = tiny_vit(*image_variant), images()
     positions = torch.stack([grid(3, 4) + torch.tensor([2, 5]), grid(3, 4) + torch.tensor([20, 0])])  # (B, N, 2)
     together = model(seen, positions=positions)
@@ -170,11 +171,10 @@ def test_patches_stand_at_row_and_column_from_the_start_on(image_variant, tiny_v
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("encoding", ["none", "rope", "rope-half", "rope-mixed"])
+@pytest.mark.parametrize("image_variant", RELATIVE, indirect=True)
 @torch.no_grad()
-def test_shifting_the_start_is_a_no_op_for_relative_encodings(encoding, tiny_vit):
-    options = {"pairing": "half"} if encoding == "rope-half" else {}
-    model, seen = tiny_vit(encoding.removesuffix("-half"), options, **WITHOUT_CLS), images()
+def test_shifting_the_start_is_a_no_op_for_relative_encodings(image_variant, tiny_vit):
+    model, seen = tiny_vit(*image_variant, **WITHOUT_CLS), images()
     torch.testing.assert_close(model(seen, start=(7, 3)), model(seen), atol=1e-4, rtol=1e-4)
 
 
@@ -186,12 +186,10 @@ def test_a_class_token_that_is_not_rotated_makes_rope_absolute(encoding, tiny_vi
     assert (model(seen, start=(7, 3)) - model(seen)).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("image_variant", ABSOLUTE, indirect=True)
 @torch.no_grad()
 def test_shifting_the_start_changes_what_absolute_encodings_see(image_variant, tiny_vit):
-    encoding, options = image_variant
-    if encoding in ("none", "rope", "rope-mixed", "learned"):
-        pytest.skip("relative, or refused: see above and below")
-    model, seen = tiny_vit(encoding, options, **WITHOUT_CLS), images()
+    model, seen = tiny_vit(*image_variant, **WITHOUT_CLS), images()
     assert (model(seen, start=(7, 3)) - model(seen)).abs().max() > 1e-2
 
 
@@ -233,6 +231,17 @@ def test_position_vectors_given_replace_the_encoder_s(tiny_vit):
     vectors = model.encoding.encoder(grid(3, 4))
     torch.testing.assert_close(model(seen, vectors=vectors), model(seen), atol=1e-5, rtol=1e-5)
     assert (model(seen, vectors=vectors.flip(0)) - model(seen)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("integration", ["sum", "mul", "bias"])
+@torch.no_grad()
+def test_images_with_the_same_start_can_share_their_position_vectors(integration, tiny_vit):
+    model, seen = tiny_vit("seqpe", {"integration": integration, "digits": 2, "projection_bias": 1.0, "shared_projection": False}), images(batch=5)
+    starts, which = torch.stack([grid(3, 4), grid(3, 4) + torch.tensor([4, 9])]), torch.tensor([1, 0, 0, 1, 0])
+    positions = starts[which]
+    expected = model(seen, positions=positions)
+    torch.testing.assert_close(model(seen, positions=positions, vectors=(model.encoding.encoder(starts), which)), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model(seen, positions=positions, vectors=model.encoding.encoder(positions)), expected, atol=1e-4, rtol=1e-4)
 
 
 # --- the model ----------------------------------------------------------------------------------

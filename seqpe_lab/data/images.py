@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .text import SPLITS, require_hub
+from .text import SPLITS, cache_folder, require_hub
 
 _WAYS_OUT = ("Three ways out: (1) connect to the network and try again; (2) download the images elsewhere and pass their folder as `source`; "
              "(3) use source='digits', which needs no network.")
@@ -32,10 +32,11 @@ class Images:
         files: for each image an array (channels, height, width) of uint8, an encoded file's bytes, or a path.
         labels: int64 (N,).
         channels: 1 (grey) or 3 (RGB); other images are converted.
+        origin: what the files came from, for messages.
     """
 
-    def __init__(self, files: Sequence, labels: Tensor, channels: int):
-        self.files, self.labels, self.channels = files, labels, channels
+    def __init__(self, files: Sequence, labels: Tensor, channels: int, origin: str = "the images"):
+        self.files, self.labels, self.channels, self.origin = files, labels, channels, origin
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,14 +53,31 @@ class Images:
         from PIL import Image, UnidentifiedImageError
         try:
             with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+                if image.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
+                    image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
                 pixels = np.asarray(image.convert("L" if self.channels == 1 else "RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            name = item if not isinstance(item, bytes) else f"image {index}"
-            raise ValueError(f"{name} cannot be read as an image ({error}): remove or replace it") from error
+        except (UnidentifiedImageError, OSError, SyntaxError, TypeError, AttributeError) as error:
+            name = f"image {index} of {self.origin}" if isinstance(item, bytes) or item is None else item
+            reason = str(error).partition(" <_io")[0]  # no address of a buffer
+            raise ValueError(f"{name} cannot be read as an image ({reason}): remove or replace it") from error
         return torch.from_numpy(pixels.copy()).float().view(*pixels.shape[:2], self.channels).permute(2, 0, 1) / 255
 
     def select(self, indices: Sequence[int]) -> Images:
-        return Images([self.files[i] for i in indices], self.labels[torch.as_tensor(indices, dtype=torch.long)], self.channels)
+        """Some of the images; nothing is read."""
+        return Images(_Some(self.files, indices), self.labels[torch.as_tensor(indices, dtype=torch.long)], self.channels, self.origin)
+
+
+class _Some(Sequence):
+    """Some items of a sequence, looked up when asked for."""
+
+    def __init__(self, items: Sequence, indices: Sequence[int]):
+        self.items, self.indices = items, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index):
+        return self.items[self.indices[index]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +88,7 @@ class ImageData:
         source, description: as asked for; one line for captions.
         channels, classes: 1 or 3; the classes' names.
         train, validation, test: :class:`Images`.
-        hash: sha256 of all images and labels (of their paths and sizes for a folder), 16 hex digits.
+        hash: sha256 of all images and labels (for a folder of paths and sizes, for a large table of numbers), 16 hex digits.
         mean, std: by which the model's input is normalised, a number a channel.
     """
     source: str
@@ -104,7 +122,7 @@ def load_images(source: str = "digits") -> ImageData:
             "image" and "label" (files named train, validation, test keep their roles); or
             "hub:NAME", for instance "hub:uoft-cs/cifar10" or "hub:ILSVRC/imagenet-1k".
 
-    A missing test split is cut from train, a tenth by a hash of each image, and so is validation.
+    A missing test split is cut from train, a tenth of it but at most 10,000 images, and so is validation.
     ImageNet's test labels are secret, so its validation split is the test split, as in the papers.
 
     Raises:
@@ -138,7 +156,7 @@ def render(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     size = (size, size) if isinstance(size, int) else tuple(size)
     if min(size) < 1:
         raise ValueError(f"an image needs at least 1 pixel a side, got {size}")
-    shrinks = size[0] < images.shape[-2] or size[1] < images.shape[-1]  # else antialiasing changes nothing but the time
+    shrinks = size[0] < images.shape[-2] or size[1] < images.shape[-1]  # enlarging, torch's plain kernel is three times faster
     return F.interpolate(images, size=size, mode="bicubic", antialias=shrinks, align_corners=False).clamp(0, 1)
 
 
@@ -154,17 +172,20 @@ def _digits() -> ImageData:
 
 
 def _from_parquet(source: str, tables: list[Path]) -> ImageData:
-    from datasets import Dataset, Image, concatenate_datasets
-    roles = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+    from datasets import Dataset, concatenate_datasets
     parts: dict[str, list] = {}
     for table in tables:
-        role = next((roles[word] for word in roles if table.stem.lower().startswith(word)), "train")
-        parts.setdefault(role, []).append(Dataset.from_parquet(str(table)))
-    return _from_datasets(source, Path(source).name, {role: concatenate_datasets(sets) for role, sets in parts.items()}, Image)
+        role = next((ROLES[word] for word in ROLES if table.stem.lower().startswith(word)), "train")
+        try:
+            parts.setdefault(role, []).append(Dataset.from_parquet(str(table), cache_dir=str(cache_folder() / "datasets")))
+        except Exception as error:  # datasets and pyarrow raise many kinds
+            raise ValueError(f"{table} cannot be read as a table of images ({type(error).__name__}: {error})") from error
+    names = ", ".join(str(table) for table in tables)
+    return _from_datasets(source, Path(source).name, {role: concatenate_datasets(sets) for role, sets in parts.items()}, names)
 
 
 def _from_hub(source: str) -> ImageData:
-    from datasets import Image, load_dataset
+    from datasets import load_dataset
     name = source.removeprefix("hub:")
     require_hub(name, _WAYS_OUT)
     try:
@@ -174,31 +195,35 @@ def _from_hub(source: str) -> ImageData:
     splits = dict(loaded)
     if name.endswith("imagenet-1k"):
         splits = {"train": splits["train"], "test": splits["validation"]}
-    return _from_datasets(source, name, splits, Image)
+    return _from_datasets(source, name, splits, name)
 
 
-def _from_datasets(source: str, description: str, splits: dict, Image) -> ImageData:
-    found, digests = {}, {}
-    names: list[str] = []
+def _from_datasets(source: str, description: str, splits: dict, origin: str) -> ImageData:
+    from datasets import Image
+    found, digests, names = {}, {}, []
     for role, table in splits.items():
         columns = {"image": next((c for c in ("image", "img") if c in table.column_names), None),
                    "label": next((c for c in ("label", "fine_label") if c in table.column_names), None)}
         if None in columns.values():
-            raise ValueError(f"{source} has columns {', '.join(table.column_names)}; it needs 'image' and 'label'")
-        feature = table.features[columns["label"]]
-        names = list(getattr(feature, "names", None) or names)
-        labels = torch.as_tensor(np.asarray(table.with_format("numpy")[columns["label"]][:]), dtype=torch.long)
-        column = table.cast_column(columns["image"], Image(decode=False))[columns["image"]]
-        if len(column) <= IN_MEMORY:
-            files = [item["bytes"] if item["bytes"] is not None else item["path"] for item in column]
-            digests[role] = [hashlib.sha256(f if isinstance(f, bytes) else Path(f).read_bytes()).hexdigest() for f in files]
-        else:  # such a data set brings its splits, and its files stay on the disk
-            files = _Encoded(column)
-            digests[role] = [f"{role} {table._fingerprint}"]
-        found[role] = Images(files, labels, 3)
+            raise ValueError(f"{origin} has columns {', '.join(table.column_names)}; it needs 'image' and 'label'")
+        names = list(getattr(table.features[columns["label"]], "names", None) or names)
+        labels = np.asarray(table.with_format("numpy")[columns["label"]][:])
+        if not np.issubdtype(labels.dtype, np.integer):
+            missing = np.issubdtype(labels.dtype, np.floating) and bool(np.isnan(labels).any())
+            raise ValueError(f"the label column of {origin} must hold whole numbers: {'some are missing' if missing else f'it holds {labels.dtype}'}")
+        try:
+            column = table.cast_column(columns["image"], Image(decode=False))[columns["image"]]
+            if len(column) <= IN_MEMORY:
+                files = [None if item is None else item["bytes"] if item["bytes"] is not None else item["path"] for item in column]
+                digests[role] = [hashlib.sha256(f if isinstance(f, bytes) else str(f).encode()).hexdigest() for f in files]
+            else:  # stays on the disk, and is split by the number of each image
+                files = _Encoded(column)
+                digests[role] = [hashlib.sha256(f"{role} {i}".encode()).hexdigest() for i in range(len(column))]
+        except Exception as error:  # datasets and pyarrow raise many kinds
+            raise ValueError(f"the image column of {origin} does not hold encoded images ({type(error).__name__}: {error})") from error
+        found[role] = Images(files, torch.from_numpy(labels.astype(np.int64)), 3, origin)
     highest = max(int(images.labels.max()) for images in found.values() if len(images)) + 1
-    names = names or [str(c) for c in range(highest)]
-    return _finish(source, description, names, found, digests)
+    return _finish(source, description, names or [str(c) for c in range(highest)], found, digests)
 
 
 class _Encoded(Sequence):
@@ -215,33 +240,35 @@ class _Encoded(Sequence):
         return item["bytes"] if item["bytes"] is not None else item["path"]
 
 
+ROLES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 def _from_folder(source: str, path: Path) -> ImageData:
     if not path.is_dir():
         raise ValueError(f"{source} is neither a folder nor a parquet file")
-    roles = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
-    parts = {roles[child.name.lower()]: child for child in sorted(path.iterdir()) if child.is_dir() and child.name.lower() in roles}
-    if "train" not in parts:
-        parts = {"train": path}
-    names = sorted(child.name for child in parts["train"].iterdir() if child.is_dir())
-    found, digests = {}, {}
-    for role, root in parts.items():
-        files = sorted(file for file in root.rglob("*") if file.suffix.lower() in ENDINGS and file.parent != root)
+    parts = {ROLES[child.name.lower()]: child for child in sorted(path.iterdir()) if child.is_dir() and child.name.lower() in ROLES}
+    if "train" not in parts and parts:
+        raise ValueError(f"{source} has {' and '.join(sorted(parts))} but no train folder: give one, or a folder a class alone")
+    found, digests, names = {}, {}, []
+    for role, root in sorted((parts or {"train": path}).items(), key=lambda item: item[0] != "train"):
+        files = sorted(file for file in root.rglob("*") if file.suffix.lower() in ENDINGS and file.parent != root
+                       and not any(part.startswith(".") for part in file.relative_to(root).parts))
         if not files:
             raise ValueError(f"{root} holds no images: it needs one folder a class with {', '.join(sorted(ENDINGS))} files")
-        unknown = {file.relative_to(root).parts[0] for file in files} - set(names)
-        if unknown:
+        classes = [file.relative_to(root).parts[0] for file in files]
+        names = names or sorted(set(classes))
+        if unknown := set(classes) - set(names):
             raise ValueError(f"{root} has classes that the training folder does not have: {', '.join(sorted(unknown))}")
-        labels = torch.tensor([names.index(file.relative_to(root).parts[0]) for file in files])
-        found[role] = Images(files, labels, 3)
+        found[role] = Images(files, torch.tensor([names.index(c) for c in classes]), 3, str(root))
         digests[role] = [hashlib.sha256(f"{file.relative_to(root)} {file.stat().st_size}".encode()).hexdigest() for file in files]
     return _finish(source, path.name, names, found, digests)
 
 
 def _finish(source: str, description: str, names: list[str], found: dict[str, Images], digests: dict[str, list[str]]) -> ImageData:
-    """Cut the splits that are missing from train, by each image's own hash: equal images stay together, for ever."""
+    """Cut the splits that are missing from train, by a hash: of the image itself, of its path and size in a folder, of its number in a large table."""
+    if "train" not in found:
+        raise ValueError(f"{source!r} has no train split, only {', '.join(sorted(found))}: name a file or a folder train")
     for role, images in found.items():
         if len(images) == 0:
             raise ValueError(f"the {role} split of {source!r} holds no images")
@@ -251,7 +278,7 @@ def _finish(source: str, description: str, names: list[str], found: dict[str, Im
     missing = [split for split in ("test", "validation") if split not in found]
     if missing:
         place = [int(digest[:8], 16) / 2**32 for digest in digests["train"]]
-        share = 0.15 if source == "digits" else 0.1  # for each split that is cut; the digits are few
+        share = 0.15 if source == "digits" else min(0.1, 10_000 / len(place))  # for each split that is cut; the digits are few
         chosen = {split: [i for i, p in enumerate(place) if p // share == j] for j, split in enumerate(missing)}
         rest = [i for i, p in enumerate(place) if p // share >= len(missing)]
         whole = found["train"]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import timm
 import torch
-from timm.layers import Attention as TimmAttention
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import Attention as TimmAttention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -44,11 +45,20 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
-        self.vit = timm.create_model(config.model, pretrained=False, num_classes=config.classes, img_size=config.image_size,
-                                     pos_embed="none", dynamic_img_size=True, **config.timm_options)
-        plain = isinstance(self.vit, VisionTransformer) and all(type(b) is Block and type(b.attn) is TimmAttention for b in self.vit.blocks)
-        if not plain:
-            raise ValueError(f"{config.model} is not made of timm's plain blocks: choose a VisionTransformer such as vit_small_patch16_224")
+        try:
+            self.vit = timm.create_model(config.model, pretrained=False, num_classes=config.classes, img_size=config.image_size,
+                                         pos_embed="none", dynamic_img_size=True, **config.timm_options)
+        except (RuntimeError, TypeError, AssertionError) as error:  # an unknown name, another architecture, heads that do not divide
+            options = config.timm_options
+            sizes = f" ({options['num_heads']} heads, embed_dim {options['embed_dim']})" if {"num_heads", "embed_dim"} <= options.keys() else ""
+            raise ValueError(f"timm cannot make {config.model!r}{sizes} as a plain vision transformer such as vit_small_patch16_224: {error}") from error
+        plain = type(self.vit) is VisionTransformer and type(self.vit.patch_embed) is PatchEmbed
+        if not plain or not all(type(b) is Block and type(b.attn) is TimmAttention for b in self.vit.blocks):
+            raise ValueError(f"{config.model} is not made of timm's plain patches and blocks: choose a VisionTransformer such as vit_small_patch16_224")
+        if not isinstance(self.vit.patch_drop, nn.Identity):
+            raise ValueError("patch_drop_rate drops patches with their positions, which no encoding is told of: leave it at 0")
+        if len(set(self.vit.patch_embed.patch_size)) > 1:
+            raise ValueError(f"patches must be square, got {tuple(self.vit.patch_embed.patch_size)}")
         self.patch = self.vit.patch_embed.patch_size[0]
         self.channels = self.vit.patch_embed.proj.in_channels
         _check_size(config.image_size, config.image_size, self.patch)
@@ -77,11 +87,13 @@ class ViT(nn.Module):
         if positions is None:
             positions = grid(rows, columns) + torch.tensor(start)
         self._check(positions, len(images), rows * columns)
+        if isinstance(vectors, Tensor) and vectors.shape[-2] != rows * columns:
+            raise ValueError(f"position vectors {tuple(vectors.shape)} do not fit {rows * columns} patches")
         vit = self.vit
         x = vit.patch_embed(images).flatten(1, 2)  # (B, N, d_model)
         x = self.encoding.embed(x, positions, (rows, columns))
         extra = [token.expand(len(x), -1, -1) for token in (vit.cls_token, vit.reg_token) if token is not None]
-        x = vit.norm_pre(vit.patch_drop(vit.pos_drop(torch.cat([*extra, x], dim=1))))
+        x = vit.norm_pre(vit.pos_drop(torch.cat([*extra, x], dim=1)))
         prepared = self.encoding.prepare(positions, vectors, x.device)
         for layer, block in enumerate(vit.blocks):
             x = x + block.drop_path1(block.ls1(self.attention(block.attn, block.norm1(x), prepared, layer)))

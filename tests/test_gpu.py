@@ -1,0 +1,71 @@
+"""What only a GPU can show; skipped where there is none."""
+import pytest
+import torch
+
+from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+from seqpe_lab.models.vit import ViT, ViTConfig
+from seqpe_lab.recipes import IMAGE_METHODS, METHODS, image_model, language_model
+from seqpe_lab.training import Objective, build_model, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_losses_and_gradients_of_text_equal_the_cpu_s(method):
+    recipe = language_model(method, "smoke")
+    tokens = torch.randint(256, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(0))
+    assert_equal_on_both(recipe, 256, lambda device: tokens.to(device))
+
+
+@pytest.mark.parametrize("method", IMAGE_METHODS)
+def test_losses_and_gradients_of_images_equal_the_cpu_s(method):
+    recipe = image_model(method, "smoke")
+    images = torch.randn(recipe.batch, 1, recipe.image_size, recipe.image_size, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(recipe.batch) % 10
+    assert_equal_on_both(recipe, 10, lambda device: [images.to(device), labels.to(device)])
+
+
+def assert_equal_on_both(recipe, outputs, batch):
+    losses, norms = [], []
+    for device in ("cpu", "cuda"):
+        objective = Objective(build_model(recipe, outputs).to(device), recipe).eval()
+        result = objective(batch(device), step=3)
+        result["loss"].backward()
+        losses.append({name: value.item() for name, value in result.items()})
+        norms.append([p.grad.norm().item() for p in objective.parameters() if p.grad is not None])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [language_model("seqpe", "smoke"), image_model("seqpe-mul", "smoke")], ids=["text", "images"])
+def test_a_run_in_bf16_finishes_and_names_its_device(recipe, tmp_path, tiny_data):
+    data = tiny_data if hasattr(recipe, "train_len") else None
+    results = train(recipe, tmp_path / "run", data=data).results()
+    assert results["device"].startswith("cuda") and recipe.precision == "bf16"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoding", ["none", "rope", "alibi", "seqpe"])
+def test_memory_grows_linearly_with_the_context(encoding):
+    model = GPT2(GPT2Config(vocab_size=256, layers=2, encoding=encoding)).cuda().bfloat16().eval()
+    assert_linear(lambda size: model(torch.zeros(1, size, dtype=torch.long, device="cuda")), (4_096, 8_192, 16_384), 2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoding, options", [("none", {}), ("rope", {}), ("rope-mixed", {}), ("seqpe", {"integration": "mul", "digits": 2}), ("seqpe", {"integration": "bias", "digits": 2})])
+def test_memory_grows_linearly_with_the_patches(encoding, options):
+    model = ViT(ViTConfig(encoding=encoding, encoding_options=options, timm_options={"depth": 2})).cuda().bfloat16().eval()
+    assert_linear(lambda size: model(torch.zeros(1, 3, size, size, device="cuda", dtype=torch.bfloat16)), (384, 768, 1_536), 4)
+
+
+def assert_linear(run, sizes, growth):
+    """An L x L matrix anywhere would make it grow with the square."""
+    above = []
+    for size in sizes:
+        run(size)  # tables are built
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(size)
+        above.append(torch.cuda.max_memory_allocated() - before)
+    assert above[-1] < 1.3 * growth * above[-2]
