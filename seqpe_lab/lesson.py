@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,10 +18,12 @@ from torch import Tensor
 from .data.images import ImageData, load_images
 from .data.text import TextData, load_text
 from .models.gpt2 import GPT2
-from .models.vit import ViT
 from .recipes import ABOUT, ABOUT_IMAGES, SCALES, ImageRecipe, Recipe, Scale, Training, default_scale, image_model, language_model
 from .runs import Run
 from .training import train, trained_model
+
+if TYPE_CHECKING:  # timm takes seconds to import
+    from .models.vit import ViT
 
 
 class Lesson:

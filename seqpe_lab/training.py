@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import language, vision
+from . import language
 from .digits import grid
 from .losses import contrastive_loss, distillation_loss
 from .recipes import ImageRecipe, Training
@@ -27,7 +27,10 @@ from .sampling import contrastive_sample, distillation_sample, random_shift, see
 
 def task_of(recipe: Training):
     """The module that knows this recipe's data, model and main loss."""
-    return vision if isinstance(recipe, ImageRecipe) else language
+    if isinstance(recipe, ImageRecipe):
+        from . import vision  # timm takes seconds to import, which text need not wait for
+        return vision
+    return language
 
 
 def build_model(recipe: Training, outputs: int) -> nn.Module:
