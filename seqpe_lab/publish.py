@@ -59,15 +59,15 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
     _write_index(folder)
     say(f"  The headline figure stands: {folder / 'headline.html'}")
 
-    say(f"Stage 3 of 5: the other {len(others)} runs of the extrapolation lesson{' (about 10 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 3 of 5: the other {len(others)} runs of the extrapolation lesson{' (about 12 min on 2 cores)' if scale == 'small' else ''}")
     _train_all(others, workers, say)
 
     images = [image_model(method, scale, seed) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
     images += [image_model(method, scale, seed, augment="place") for method in PLACED]
-    say(f"Stage 4 of 5: {len(images)} runs on images{' (about 8 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 4 of 5: {len(images)} runs on images{' (about 13 min on 2 cores)' if scale == 'small' else ''}")
     _train_all(images, workers, say)
 
-    say(f"Stage 5 of 5: executing the lessons{' (about 4 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 5 of 5: executing the lessons{' (about 5 min on 2 cores)' if scale == 'small' else ''}")
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     _in_parallel([_lesson_task(path, folder, scale, workers) for path in lessons], workers, say)
     _write_index(folder)
