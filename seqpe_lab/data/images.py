@@ -214,7 +214,7 @@ def _from_datasets(source: str, description: str, splits: dict, origin: str) -> 
         try:
             column = table.cast_column(columns["image"], Image(decode=False))[columns["image"]]
             if len(column) <= IN_MEMORY:
-                files = [None if item is None else item["bytes"] if item["bytes"] is not None else item["path"] for item in column]
+                files = [_file(item) for item in column]
                 digests[role] = [hashlib.sha256(f if isinstance(f, bytes) else str(f).encode()).hexdigest() for f in files]
             else:  # stays on the disk, and is split by the number of each image
                 files = _Encoded(column)
@@ -236,8 +236,12 @@ class _Encoded(Sequence):
         return len(self.column)
 
     def __getitem__(self, index):
-        item = self.column[int(index)]
-        return item["bytes"] if item["bytes"] is not None else item["path"]
+        return _file(self.column[int(index)])
+
+
+def _file(item: dict | None) -> bytes | str | None:
+    """A cell of an image column as ``datasets`` gives it, undecoded: the encoded file, else its path."""
+    return None if item is None else item["bytes"] if item["bytes"] is not None else item["path"]
 
 
 ROLES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
