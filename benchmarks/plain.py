@@ -60,7 +60,7 @@ def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
     x = model.transformer.wte(tokens)
     for block in model.transformer.h:
         x = x + block.attn.c_proj(attention(*split_heads(block.attn.c_attn(block.ln_1(x)), 3, heads), bias))
-        x = x + block.mlp(block.ln_2(x))
+        x = x + block.mlp.c_proj(F.gelu(block.mlp.c_fc(block.ln_2(x)), approximate="tanh"))
     return F.linear(model.transformer.ln_f(x), model.transformer.wte.weight)
 
 

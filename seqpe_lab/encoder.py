@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils.checkpoint import checkpoint
 
 from .digits import check_number_system, check_positions, grid, to_digits
+from .memory import recomputed
 
 # A fused optimizer changes weights without a trace in them: count all optimizers' steps instead.
 _optimizer_steps = 0
@@ -104,10 +104,7 @@ class Block(nn.Module):
         kv = F.linear(normed, weight[d:], bias[d:])
         attended = []
         for q_j, path in zip(q.split([len(p) for p in levels]), levels):
-            if torch.is_grad_enabled():  # gathered keys and values are large and cheap: gather them again in the backward pass
-                attended.append(checkpoint(self._attend, q_j, kv, path, use_reentrant=False, preserve_rng_state=False))
-            else:
-                attended.append(self._attend(q_j, kv, path))
+            attended.append(recomputed(self._attend, q_j, kv, path))  # gathered keys and values are large
         return self._finish(x[-len(q):], torch.cat(attended))
 
     def _attend(self, q: Tensor, kv: Tensor, path: Tensor) -> Tensor:
@@ -119,7 +116,8 @@ class Block(nn.Module):
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.proj(attended)
-        return x + self.mlp(self.ln_2(x))
+        widen, *narrow = self.mlp
+        return x + recomputed(nn.Sequential(*narrow), widen(self.ln_2(x)))
 
 
 class PositionEncoder(nn.Module):

@@ -119,10 +119,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             error = logits.sub_(normaliser).exp_().scatter_add_(1, at, logits.new_full(at.shape, -1.0)).div_(len(hidden))  # d loss / d logits
             grad_hidden[begin: begin + rows] = error @ weight
             grad_weight.addmm_(error.T, part)
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.gradients = grad_hidden, grad_weight
         return total / len(hidden)
 
     @staticmethod
     def backward(ctx, grad):
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad, grad_weight * grad, None, None
+        if ctx.gradients is None:
+            raise RuntimeError("linear_cross_entropy can go backward once: its gradients were handed over the first time")
+        (grad_hidden, grad_weight), ctx.gradients = ctx.gradients, None
+        return grad_hidden.mul_(grad), grad_weight.mul_(grad), None, None  # in place: here memory is at its peak

@@ -122,3 +122,12 @@ def test_linear_cross_entropy_equals_the_plain_one_with_its_gradients(rows):
         (2 * value).backward()
         values.append((value.detach(), h.grad, w.grad))
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*values))
+
+
+def test_linear_cross_entropy_refuses_a_second_backward_pass():
+    """Its gradients are scaled in place, so a second pass would be wrong without a word."""
+    hidden, weight = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([0, 1, 2]))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="backward once"):
+        loss.backward()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..digits import check_positions
 from ..encodings import make_encoding
+from ..memory import recomputed
 from .attention import attend
 
 
@@ -67,7 +68,7 @@ class MLP(nn.Module):
         self.c_proj = Conv1D(4 * config.d_model, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        x = recomputed(lambda wide: self.c_proj(F.gelu(wide, approximate="tanh")), self.c_fc(x))
         return F.dropout(x, self.dropout, self.training)
 
 
