@@ -1,4 +1,4 @@
-"""python -m seqpe_lab train | evaluate | figures | collect | runs | doctor"""
+"""python -m seqpe_lab train | evaluate | figures | collect | bundle | runs | doctor"""
 from __future__ import annotations
 
 import argparse
@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     collect = commands.add_parser("collect", help="gather finished runs into data/results, with the README's picture and table")
     collect.add_argument("--scale", choices=SCALES, default="small")
     collect.set_defaults(do=_collect)
+
+    bundle = commands.add_parser("bundle", help="make the small trained models that the explorers show (data/explorers)")
+    bundle.set_defaults(do=_bundle)
 
     runs = commands.add_parser("runs", help="list runs with their state and results")
     runs.add_argument("--folder", default=None)
@@ -139,6 +142,11 @@ def _figures(args) -> None:
 def _collect(args) -> None:
     from .publish import collect
     print(*collect(args.scale), sep="\n")
+
+
+def _bundle(args) -> None:
+    from .explorers.bundle import make
+    make()
 
 
 def _runs(args) -> None:

@@ -102,9 +102,8 @@ class Block(nn.Module):
         reading = normed[-len(levels[-1]):] if last else normed  # only these nodes ask; all nodes answer
         q = F.linear(reading, weight[:d], bias[:d])
         kv = F.linear(normed, weight[d:], bias[d:])
-        attended = []
-        for q_j, path in zip(q.split([len(p) for p in levels]), levels):
-            attended.append(recomputed(self._attend, q_j, kv, path))  # gathered keys and values are large
+        attended = [recomputed(self._attend, q_j, kv, path)  # gathered keys and values are large
+                    for q_j, path in zip(q.split([len(p) for p in levels]), levels)]
         return self._finish(x[-len(q):], torch.cat(attended))
 
     def _attend(self, q: Tensor, kv: Tensor, path: Tensor) -> Tensor:

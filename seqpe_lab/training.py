@@ -7,6 +7,7 @@ step number need saving, and a resumed run repeats an unbroken one to the last b
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -139,7 +140,8 @@ def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), fused=True)
 
 
-def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu: bool = False, progress: bool = True) -> Run:
+def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu: bool = False, progress: bool = True,
+          watch: Callable[[int, nn.Module], None] = lambda step, model: None) -> Run:
     """Train, evaluate, and write everything into the run's folder; go on where an interrupted run stopped.
 
     A finished run is returned as it is. Under ``torchrun`` every process takes its share of each
@@ -151,6 +153,7 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
         data: the text or the images, if already loaded.
         cpu: stay on the CPU where there is a GPU.
         progress: show a bar (in a terminal or a notebook, never in a log).
+        watch: is called with the number of steps done, at first 0, and the model; may look, not touch.
 
     Raises:
         CheckpointError: the last checkpoint is broken or foreign; names it and the previous one.
@@ -194,6 +197,7 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
     batches = iter(loader)
     bar = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc=recipe.method,
                disable=None if progress and accelerator.is_main_process else True)
+    watch(first, model)
     for step in bar:
         torch.manual_seed(seed_of(recipe.seed, step * world + accelerator.process_index, stream=3))  # dropout
         for group in optimizer.param_groups:
@@ -215,6 +219,7 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
         optimizer.zero_grad()
 
         done = step + 1
+        watch(done, model)
         if done % recipe.log_every == 0 or done == recipe.steps:
             record = {name: accelerator.reduce(value, "mean").item() for name, value in logged.items()}
             record |= {"step": done, "learning_rate": learning_rate(recipe, step), "gradient_norm": float(max(norms))}

@@ -1,9 +1,16 @@
 """What is recomputed gives the same numbers and keeps less."""
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from seqpe_lab import memory
 from seqpe_lab.memory import recomputed
+
+
+@pytest.fixture(autouse=True)
+def everything_is_worth_it(monkeypatch):
+    monkeypatch.setattr(memory, "WORTH_IT", 0)
 
 
 def saved_bytes(work) -> int:
@@ -43,6 +50,12 @@ def test_the_widest_tensor_is_not_kept():
 def test_without_gradients_it_is_a_plain_call():
     with torch.no_grad():
         assert not recomputed(lambda x: x + 1, torch.ones(1, requires_grad=True)).requires_grad
+
+
+def test_small_inputs_are_kept(monkeypatch):
+    monkeypatch.setattr(memory, "WORTH_IT", 101)
+    x = torch.randn(100, requires_grad=True)
+    assert saved_bytes(lambda: recomputed(lambda x: x.exp().square(), x)) == saved_bytes(lambda: x.exp().square())
 
 
 def test_no_matrix_product_is_repeated():

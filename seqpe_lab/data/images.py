@@ -6,6 +6,7 @@ interpolation. Nothing falls back silently: what was loaded is named, counted an
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections.abc import Sequence
@@ -109,8 +110,12 @@ class ImageData:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(..., channels, height, width) in [0, 1] -> the model's input."""
-        mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (statistic.to(images.device) for statistic in self._statistics)
         return (images - mean) / std
+
+    @functools.cached_property
+    def _statistics(self) -> list[Tensor]:
+        return [torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std)]
 
 
 def load_images(source: str = "digits") -> ImageData:

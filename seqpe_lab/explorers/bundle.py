@@ -1,0 +1,107 @@
+"""Trained models and position tables that come with the project, so that explorers need no training.
+
+One safetensors file each in data/explorers/, half precision, its recipe, results and provenance in
+the file's own metadata. ``python -m seqpe_lab bundle`` makes them all from the small recipes.
+"""
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..digits import grid
+from ..recipes import ImageRecipe, Training, image_model, language_model
+from ..runs import PROJECT, Run
+from ..training import build_model, task_of, train
+
+FOLDER = PROJECT / "data" / "explorers"
+MODELS = ("none", "sinusoidal", "learned", "rope-1e4", "alibi", "seqpe")  # language models
+IMAGE_MODELS = ("none", "learned", "rope-axial", "rope-mixed", "seqpe-mul", "seqpe-mul-no-losses")
+WATCHED = ("seqpe", "seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only")  # whose position tables are kept while they learn
+STEPS = (0, 10, 30, 100, 200, 400, 700, 1_000)
+WHILE_LEARNING, AT_THE_END = 256, 1_100  # positions from 0
+
+
+@functools.lru_cache(maxsize=32)
+def model(kind: str, method: str) -> nn.Module:
+    """A trained model in evaluation mode, on the CPU, float32.
+
+    Args:
+        kind: "text" (of ``MODELS``) or "image" (of ``IMAGE_MODELS``).
+    """
+    path = _file(kind, method)
+    recipe = Training.from_json(about(kind, method)["recipe"])
+    result = build_model(recipe, about(kind, method)["outputs"])
+    result.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
+    return result.eval().requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=8)
+def tables(method: str) -> dict[int, Tensor]:
+    """Position vectors of a language model while it learnt: {step: float32 (256, d)}; of the last step (1,100, d)."""
+    return {int(step): vectors.float() for step, vectors in sorted(load_file(_file("table", method)).items(), key=lambda item: int(item[0]))}
+
+
+@functools.lru_cache(maxsize=32)
+def about(kind: str, method: str) -> dict:
+    """"recipe" (JSON), "results" as ``results.json`` has them, "outputs", and how the shipped numbers were rounded."""
+    with safe_open(_file(kind, method), "pt") as file:
+        return json.loads(file.metadata()["about"])
+
+
+def _file(kind: str, method: str) -> Path:
+    path = FOLDER / f"{kind}-{method}.safetensors"
+    if not path.exists():
+        there = sorted(p.stem.removeprefix(f"{kind}-") for p in FOLDER.glob(f"{kind}-*.safetensors"))
+        raise ValueError(f"no {kind} {method!r} comes with the project: there are {', '.join(there) or 'none; make them with python -m seqpe_lab bundle'}")
+    return path
+
+
+def make(say: Callable[[str], None] = print) -> None:
+    """Write every file anew: minutes, since finished runs are reused and only the watched ones are trained again."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for kind, methods, recipe in (("text", MODELS, language_model), ("image", IMAGE_MODELS, image_model)):
+        for method in methods:
+            say(f"{kind} {method}")
+            _write_model(kind, train(recipe(method, "small"), progress=False))
+    for method in WATCHED:
+        say(f"table of {method}: training")
+        _write_tables(method)
+    size = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors"))
+    say(f"{size / 1e6:.1f} MB in {FOLDER}")
+
+
+def _write_tables(method: str) -> None:
+    kept: dict[str, Tensor] = {}
+
+    def watch(step: int, trained: nn.Module) -> None:
+        if step in STEPS:
+            kept[str(step)] = trained.encoding.encoder(grid(AT_THE_END if step == STEPS[-1] else WHILE_LEARNING)).half()
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(language_model(method, "small"), folder, watch=torch.no_grad()(watch), progress=False)
+        _save("table", method, kept, {"recipe": run.recipe.to_json(), "results": run.results()})
+
+
+def _write_model(kind: str, run: Run) -> None:
+    """Round the weights, and evaluate what was rounded: the numbers shown beside a model are its own."""
+    recipe, task = run.recipe, task_of(run.recipe)
+    data = task.load_data(recipe)
+    weights = {name: t.half() if t.is_floating_point() else t for name, t in run.model_weights().items()}
+    rounded = build_model(recipe, task.outputs(data))
+    rounded.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
+    measured = task.evaluate(rounded.eval(), recipe, data)
+    _save(kind, recipe.method, weights, {"recipe": recipe.to_json(), "results": run.results() | measured, "outputs": task.outputs(data),
+                                         "mean": getattr(data, "mean", None) if isinstance(recipe, ImageRecipe) else None,
+                                         "std": getattr(data, "std", None) if isinstance(recipe, ImageRecipe) else None})
+
+
+def _save(kind: str, method: str, tensors: dict[str, Tensor], about: dict) -> None:
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, FOLDER / f"{kind}-{method}.safetensors", {"about": json.dumps(about)})
