@@ -125,7 +125,8 @@ Task = tuple[str, "Callable[[], str | None]"]  # (name, what to do; returns a li
 
 
 def _train_all(recipes: Sequence[Training], workers: int, say) -> None:
-    _in_parallel([(recipe.method, lambda recipe=recipe: _train_one(recipe, workers)) for recipe in recipes], workers, say)
+    longest_first = sorted(recipes, key=lambda recipe: recipe.encoding != "seqpe")  # so that no worker is left alone with a long run at the end
+    _in_parallel([(recipe.method, lambda recipe=recipe: _train_one(recipe, workers)) for recipe in longest_first], workers, say)
 
 
 def _train_one(recipe: Training, workers: int) -> str:

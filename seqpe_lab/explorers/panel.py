@@ -149,6 +149,7 @@ class Panel(ipywidgets.VBox):
             self._wake()
         else:
             replace(self._live, figure)
+            Panel._alive.append(Panel._alive.pop(Panel._alive.index(self)))  # the one used last stays alive longest
         if self.words:
             self._words.value = f'<div style="{CARD}">{self.words(**values)}</div>'
         self._show_table()
