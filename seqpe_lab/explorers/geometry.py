@@ -19,7 +19,7 @@ from .. import figures
 from ..geometry import collapse, distance_correlation, is_digit_edit, lexical_confusion, similarity, spread
 from ..recipes import Training
 from . import bundle
-from .panel import Panel, choice, slider, steps, typed
+from .panel import Panel, choice, slider, steps, toggle, typed
 
 VIEWS = {"heatmap: all with all": "heatmap", "path through the positions": "path", "neighbours of a position": "neighbours", "similarity against distance": "distance"}
 KINDS = {"cosine": "cosine", "dot product (the paper's Fig. 2)": "dot"}
@@ -123,7 +123,8 @@ def similar_to(vectors: Tensor, position: int, kind: str) -> tuple[np.ndarray, l
 
 # --- pictures ------------------------------------------------------------------------------------
 
-def picture(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, camera: dict | None = None) -> go.Figure:
+def picture(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, stretch: bool = False,
+            camera: dict | None = None) -> go.Figure:
     """One view of a run's position vectors; while it learnt, the first 256 were kept. ``camera``: from where the path is seen."""
     vectors, recipe = bundle.tables(method)[step][:positions], _recipe(method)
     trained, marked = recipe.train_len, [position, *(p for p in others(compare) if p < len(vectors) and p != position)]
@@ -136,7 +137,7 @@ def picture(method: str, step: int, view: str, kind: str, positions: int, positi
         figure = _neighbours(row, ranked[:NEAREST], look_alikes, marked, trained, kind)
         claim = f"position {position:,} is most similar to {', '.join(f'{q:,}' for q in ranked[:3])}"
     else:
-        figure = _heatmap(vectors, trained, kind) if view == "heatmap" else _distance(method, step, len(vectors), trained, kind)
+        figure = _heatmap(vectors, trained, kind, stretch) if view == "heatmap" else _distance(method, step, len(vectors), trained, kind)
         rho = measures(method, step, len(vectors), kind)["correlation"]
         claim = f"similarity {'falls with' if rho < -0.9 else 'tends to fall with' if rho < -0.3 else 'says little about'} distance (ρ = {_signed(rho)})"
     return figures._finish(figure, f"{figures.label(method)}, step {step:,}: {claim}", caption(method, step, len(vectors)), height=560, gap=20 if view == "path" else 72)
@@ -149,11 +150,14 @@ def caption(method: str, step: int, count: int) -> str:
             f"d={recipe.d_model}, step {step:,} of {recipe.steps:,} · trained on positions 0 to {recipe.train_len - 1} · shown: 0 to {count - 1:,}")
 
 
-def _heatmap(vectors: Tensor, trained: int, kind: str) -> go.Figure:
+def _heatmap(vectors: Tensor, trained: int, kind: str, stretch: bool) -> go.Figure:
     every = _stride(len(vectors))
-    table = np.round(similarity(vectors[::every], kind=kind).double().numpy(), 4)  # short numbers: they travel to the browser as text
-    figure = go.Figure(go.Heatmap(z=table, dx=every, dy=every, colorscale="Viridis", colorbar=dict(title=UNIT[kind], x=SQUARE[1] + 0.02), **dict(zmin=-1, zmax=1) if kind == "cosine" else {},
-                                  hovertemplate="positions %{x} and %{y}: %{z:.3f}<extra></extra>"))
+    table = similarity(vectors[::every], kind=kind).double().numpy()
+    span = max(float(np.ptp(table)), 1e-5)  # below that there is nothing but rounding
+    table = np.round(table, 4 - math.floor(math.log10(span)))  # short numbers: they travel to the browser as text
+    lowest, highest = (None, None) if kind == "dot" or (stretch and span > 1e-5) else (-1, 1)
+    figure = go.Figure(go.Heatmap(z=table, dx=every, dy=every, colorscale="Viridis", zmin=lowest, zmax=highest, colorbar=dict(title=UNIT[kind], x=SQUARE[1] + 0.02),
+                                  hovertemplate="positions %{x} and %{y}: %{z:.6~g}<extra></extra>"))
     title = "position" + (f" ({('every 2nd', 'every 3rd')[every - 2] if every < 4 else f'every {every}th'} is drawn)" if every > 1 else "")
     first, last = -0.5 * every, every * (len(table) - 0.5)
     figure.update_xaxes(title=title, domain=SQUARE, range=[first, last])  # a scaleanchor would remember the range of the picture before
@@ -220,7 +224,8 @@ def _trained_region(figure: go.Figure, trained: int, count: int, text: str) -> N
     figure.add_annotation(x=0, y=1, yref="paper", text=text, showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
 
 
-def words(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, camera: dict | None = None) -> str:
+def words(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, stretch: bool = False,
+          camera: dict | None = None) -> str:
     """What can be read off the numbers: the position asked for, and the space as a whole."""
     vectors = bundle.tables(method)[step][:positions]
     row, ranked = similar_to(vectors, position, kind)
@@ -261,8 +266,9 @@ def explore() -> Panel:
             "method": choice("training", "the two losses of the paper: both, one of them, none", [(figures.label(m), m) for m in bundle.WATCHED], "seqpe"),
             "step": steps("step", "how long it has learnt; before the last step, positions 0 to 255 are known", [(f"{s:,}", s) for s in bundle.STEPS], bundle.STEPS[-1]),
             "view": choice("view", "four pictures of the same vectors", VIEWS.items(), "heatmap"),
-            "kind": choice("similarity", "of two vectors; dot products have a colour scale of their own, cosines always −1 to 1", KINDS.items(), "cosine"),
+            "kind": choice("similarity", "of two vectors; the dot product also grows with their lengths", KINDS.items(), "cosine"),
             "positions": steps("positions", "how many from 0 on; the first 64 were trained", [(f"{n:,}", n) for n in COUNTS], COUNTS[-1]),
             "position": slider("position", "whose neighbours are asked for, in the text below too", 0, bundle.AT_THE_END - 1, 100),
             "compare": typed("compare with", "positions to mark and to compare with it", "123, 1000"),
+            "stretch": toggle("stretch the colours", "of cosines, over the range of this heatmap in place of −1 to 1; dot products always are"),
         }, words=words)

@@ -103,7 +103,7 @@ class Panel(ipywidgets.VBox):
         self.seconds = 0.0
         self._held = self._wrong = False
         self._live: FigureWidget | None = None
-        self._stage = ipywidgets.VBox()  # holds the live figure, or the sleeping one
+        self._stage = ipywidgets.VBox(layout=ipywidgets.Layout(overflow="auto"))  # holds the live figure, or the sleeping one; a narrow page scrolls
         self._message = ipywidgets.HTML()
         self._words = ipywidgets.HTML()
         self._table = ipywidgets.HTML()

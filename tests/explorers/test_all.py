@@ -25,6 +25,9 @@ def settings(control) -> list:
         return [control.min, control.max, control.value]
     if isinstance(control, ipywidgets.Checkbox):
         return [not control.value, control.value]
+    if isinstance(control, ipywidgets.SelectionRangeSlider):
+        low, high = control._options_values[0], control._options_values[-1]
+        return [(low, low), (high, high), (low, high)]
     if isinstance(control, ipywidgets.SelectMultiple):
         return [(), control._options_values[:1], tuple(control._options_values), control.value]
     if isinstance(control, (ipywidgets.Dropdown, ipywidgets.SelectionSlider)):

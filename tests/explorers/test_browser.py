@@ -38,6 +38,7 @@ MOVES = {  # how a reader moves which control of an explorer; every move changes
     "integration": [("press", "q, feature 1", "ArrowLeft"), ("drag", "strength of the positions"), ("write", "k, feature 2", "-0.5")],
 }
 BACK = {"ArrowLeft": "ArrowRight", "ArrowRight": "ArrowLeft"}
+PLACES = {"lab": "JupyterLab", "web": "web page"}
 PANELS = [("lab", name) for name in EXPLORERS] + [("web", name) for name in ("digits", "collapse", "integration")]
 every_panel = pytest.mark.parametrize("place, name", PANELS, ids=[f"{place}-{name}" for place, name in PANELS])
 
@@ -59,7 +60,7 @@ MEND = "panel.picture = whole"
 @contextlib.contextmanager
 def server(command: list[str], log: Path, **environment: object) -> Iterator[None]:
     """A server that ends with the block, and also when this process is killed: ``cat`` then reads the end of its input."""
-    leashed = ["sh", "-c", '"$@" </dev/null & server=$!; cat; kill $server; wait $server', "sh", *command]
+    leashed = ["sh", "-c", '"$@" </dev/null & cat; trap "" TERM; kill 0; wait', "sh", *command]
     with log.open("w") as output:
         process = subprocess.Popen(leashed, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                                    env=os.environ | {name: str(value) for name, value in environment.items()})
@@ -73,15 +74,15 @@ def server(command: list[str], log: Path, **environment: object) -> Iterator[Non
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for_server(answer: Callable[[], object], log: Path):
-    """The first true answer; asking may fail until then."""
+def wait_until(answer: Callable[[], object], log: Path):
+    """The first true answer of a server; asking may fail until then."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with contextlib.suppress(OSError):
             if value := answer():
                 return value
         time.sleep(0.1)
-    raise TimeoutError(f"no server after {PATIENCE} s; it says:\n{log.read_text()[-2_000:]}")
+    raise TimeoutError(f"no answer in {PATIENCE} s; the server says:\n{log.read_text()[-2_000:]}")
 
 
 def free_port() -> int:
@@ -210,7 +211,7 @@ def lab(browser, project, tmp_path_factory) -> Iterator[Site]:
                "--IdentityProvider.token=test", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
     places = {f"JUPYTER_{kind.upper()}_DIR": folder / kind for kind in ("config", "data", "runtime")} | {f"JUPYTERLAB_{kind.upper()}_DIR": folder / kind for kind in ("settings", "workspaces")}
     with server(command, log, **places):
-        wait_for_server(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=5), log)
+        wait_until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=5), log)
         site = Site(browser.new_page(viewport=dict(width=1_280, height=900)), folder)
         with site.timed("notebook opens"):
             site.page.goto(f"http://127.0.0.1:{port}/lab/tree/{Path(notebook).name}?token=test")
@@ -232,8 +233,8 @@ def web(browser, project, tmp_path_factory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("web")
     log = folder / "log"
     command = ["make", "--no-print-directory", f"--directory={project}", "--old-file=setup", "explore", f"BIN={Path(sys.executable).parent}"]
-    with server(command, log, MAKEFLAGS="", BROWSER="true", TMPDIR=folder):  # a browser that opens nothing
-        (address,) = wait_for_server(lambda: re.findall(r"^http://127.0.0.1:\d+/\S*", log.read_text(), re.MULTILINE), log)
+    with server(command, log, MAKEFLAGS="", BROWSER="true", TMPDIR=folder):  # `true` is a browser that opens nothing
+        (address,) = wait_until(lambda: re.findall(r"^http://127.0.0.1:\d+/\S*", log.read_text(), re.MULTILINE), log)
         site = Site(browser.new_page(viewport=dict(width=1_280, height=900)), folder)
         with site.timed("page opens"):
             site.page.goto(address)
@@ -262,15 +263,6 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def say(capfd):
-    """Print past pytest and xdist."""
-    def say(text: str) -> None:
-        with capfd.disabled():
-            print(f"\n{text}", file=sys.stderr)
-    return say
-
-
 # --- what a reader sees and does ------------------------------------------------------------------
 
 @every_panel
@@ -284,9 +276,9 @@ def test_it_opens_and_draws_without_a_click(site, place, name, pictures):
 
 
 @every_panel
-def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, say):
+def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, record_property):
     seconds = {f"{hand} {label}": site.move(name, hand, label, *more) for hand, label, *more in MOVES[name]}
-    say(f"{place} {name}: " + ", ".join(f"{move} {second:.2f} s" for move, second in seconds.items()))
+    record_property("explorer", f"{PLACES[place]}, {name}: " + ", ".join(f"{move} {second * 1_000:.0f} ms" for move, second in seconds.items()))
     playwright.expect(site.panel(name).get_by_role("alert")).to_have_count(0)
 
 
@@ -304,12 +296,12 @@ def test_it_says_what_went_wrong_and_goes_on(site, place, name):
 
 
 @pytest.mark.parametrize("place", ["lab", "web"])
-def test_at_most_two_figures_are_alive(site, place, say):
+def test_at_most_two_figures_are_alive(site, place, record_property):
     alive = site.kernel("import ipywidgets\nfrom plotly.graph_objects import FigureWidget", "sum(isinstance(widget, FigureWidget) for widget in ipywidgets.widget._instances.values())")
     assert 1 <= int(alive) <= 2
     assert site.page.locator(".seqpe-explorer .js-plotly-plot").count() == len(EXPLORERS)
     assert site.page.locator(".seqpe-explorer .js-plotly-plot:not(.widget-output *)").count() == int(alive)
-    say(f"{place}: " + ", ".join(f"{what} {second:.1f} s" for what, second in site.seconds.items()))
+    record_property("explorer", f"{PLACES[place]}: " + ", ".join(f"{what} {second:.1f} s" for what, second in site.seconds.items()))
 
 
 @pytest.mark.parametrize("place", ["web"])
@@ -318,12 +310,12 @@ def test_the_web_page_shows_no_code(site):
 
 
 @pytest.mark.parametrize("place", ["lab"])
-def test_the_saved_notebook_is_small(site, say):
+def test_the_saved_notebook_is_small(site, record_property):
     (notebook,) = site.folder.glob("*.ipynb")
     before = notebook.stat().st_mtime_ns
     site.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
-    wait_for_server(lambda: notebook.stat().st_mtime_ns != before, site.folder / "log")
+    wait_until(lambda: notebook.stat().st_mtime_ns != before, site.folder / "log")
     saved = json.loads(notebook.read_text(encoding="utf-8"))
     assert sum(bool(cell.get("outputs")) for cell in saved["cells"]) == len(EXPLORERS)
-    say(f"saved with outputs: {notebook.stat().st_size / 1_000:.0f} KB")
+    record_property("explorer", f"JupyterLab: saved with outputs {notebook.stat().st_size / 1_000:.0f} KB")
     assert notebook.stat().st_size < 300_000

@@ -106,13 +106,22 @@ def test_measures_are_the_librarys(kind):
 
 # --- pictures -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind", library.KINDS)
-def test_the_heatmap_shows_all_similarities_and_where_training_ended(kind):
-    figure = explorer.picture(**BASE | {"kind": kind})
+@pytest.mark.parametrize("kind, stretch", [("dot", False), ("cosine", False), ("cosine", True)])
+def test_the_heatmap_shows_all_similarities_and_where_training_ended(kind, stretch):
+    figure = explorer.picture(**BASE | {"kind": kind, "stretch": stretch})
     assert np.allclose(figure.data[0].z, library.similarity(vectors(), kind=kind), atol=1e-4)
-    assert (figure.data[0].zmin, figure.data[0].zmax) == ((-1, 1) if kind == "cosine" else (None, None))
+    assert (figure.data[0].zmin, figure.data[0].zmax) == ((None, None) if kind == "dot" or stretch else (-1, 1))
     assert {shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1} == {TRAINED - 0.5} == {shape.y0 for shape in figure.layout.shapes if shape.y0 == shape.y1}
     assert not explorer.picture(**BASE | {"positions": TRAINED}).layout.shapes
+
+
+def test_stretched_colours_show_what_is_hard_to_tell_apart_and_no_mere_rounding(tables):
+    slightly = torch.cat([torch.ones(256, 1), torch.linspace(0, 0.03, 256).unsqueeze(1), torch.zeros(256, 6)], 1)
+    tables["seqpe"][10] = slightly
+    heatmap = explorer.picture(**BASE | {"step": 10, "stretch": True}).data[0]
+    assert heatmap.zmin is None and 0.9995 < heatmap.z.min() < 0.9996 and len(np.unique(heatmap.z[0])) > 100
+    collapsed = explorer.picture(**BASE | {"method": "seqpe-ood-only", "stretch": True}).data[0]
+    assert (collapsed.zmin, collapsed.zmax) == (-1, 1)
 
 
 def test_many_positions_are_thinned_and_the_axis_says_so():
