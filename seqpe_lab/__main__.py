@@ -150,6 +150,7 @@ def _bundle(args) -> None:
 
 
 def _runs(args) -> None:
+    from .jobs import Job
     found = list_runs(args.folder)
     if not found:
         print(f"no runs in {args.folder or runs_folder()}")
@@ -157,7 +158,7 @@ def _runs(args) -> None:
         metrics, results = run.metrics(), run.results()
         step = metrics[-1]["step"] if metrics else 0
         shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in (results.get("perplexity") or results["accuracy"]).items()) if results else ""
-        print(f"{run.state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
+        print(f"{Job(run.folder).state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
 
 
 def _doctor(args) -> None:
