@@ -139,7 +139,7 @@ def test_a_process_that_does_not_listen_is_killed(job_of, tiny_recipe, tmp_path)
 # --- what goes wrong ----------------------------------------------------------------------------
 
 def test_a_failed_run_shows_what_it_said_and_not_what_torchrun_makes_of_it(tiny_recipe, tmp_path, job_of):
-    job = job_of(tiny_recipe(source=str(tmp_path / "missing.txt")))
+    job = job_of(tiny_recipe(source=str(tmp_path / "missing.txt"), micro_batch=4))
     assert job.start(processes=2, cpu=True).wait(PATIENCE) == "failed"
     assert job.log().startswith("seqpe_lab: ") and "missing.txt" in job.log()
 

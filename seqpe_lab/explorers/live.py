@@ -106,7 +106,7 @@ class LivePanel(Panel):
             self._task.cancel()
 
     async def _every_second(self) -> None:
-        while self.job.state != "finished" or self._seen[0] != "finished":
+        while self._seen is None or self._seen[0] != "finished":
             await asyncio.sleep(1)
             try:
                 self.refresh()
