@@ -174,8 +174,10 @@ CLAIMS = (
     Claim(SUMMARY, "robust performance retention in question answering as context length increased (more than the others)", "best", lambda: _shrinks_less("em")),
     Claim(SUMMARY, "on the book-level data set PG-19", "PG-19", lambda: reports("data sets", "PG-19")),
     Claim(SUMMARY, "better stability in bits per character", "BPC", lambda: reports("measures", "bits per character")),
-    Claim(SUMMARY, "context lengths exceeding 16,000 tokens (on books)", "16000", lambda: (None, f"the longest text is WikiText-103's at {int(facts()['eval_len of language modelling at most (tokens)']):,} tokens; no books")),
-    Claim(SUMMARY, "infinite flexibility in sequence length", "without end", lambda: (False, f"k = 5 digits write {int(fact('positions that can be written (b^k)')[0]):,} positions: many, with an end")),
+    Claim(SUMMARY, "context lengths exceeding 16,000 tokens (on books)", "16000",
+          lambda: (None, f"the longest text is WikiText-103's at {int(facts()['eval_len of language modelling at most (tokens)']):,} tokens; no books")),
+    Claim(SUMMARY, "infinite flexibility in sequence length", "without end",
+          lambda: (False, f"k = 5 digits write {int(fact('positions that can be written (b^k)')[0]):,} positions: many, with an end")),
     Claim(SUMMARY, "dual regularization: 2 objectives", "2", lambda: fact("regularisers")),
     Claim(SUMMARY, "three elements: sequence tokens, sequence positions, data dimensions", "3", lambda: fact("kinds of embeddings")),
 )
