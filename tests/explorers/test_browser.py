@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not find_browser(), reason="no browser: `make br
 PATIENCE = 60  # seconds to wait for anything, on a busy machine
 MOVES = {  # how a reader moves which control of an explorer; every move changes the picture
     "digits": [("press", "base b", "ArrowLeft"), ("drag", "digits k"), ("write", "position", "2, 3")],
-    "geometry": [("press", "step", "ArrowLeft"), ("drag", "positions"), ("choose", "view", "neighbours of a position"), ("write", "compare with", "77")],
+    "geometry": [("press", "step", "ArrowLeft"), ("choose", "view", "neighbours of a position"), ("drag", "position"), ("write", "compare with", "77")],
     "collapse": [("press", "β, weight of L_OOD", "ArrowRight"), ("drag", "α, weight of L_δ"), ("write", "shift z", "100"), ("click", "Start"), ("click", "Reset")],
     "extrapolation": [("press", "lengths", "ArrowRight"), ("drag", "lengths"), ("choose", "task", "images: class")],
     "patches": [("press", "grid", "ArrowRight"), ("click", "the picture"), ("write", "row", "9")],
@@ -165,15 +165,15 @@ class Site:
         self.control(name, label).locator("select").select_option(label=option)
 
     def click(self, name: str, label: str) -> None:
-        """On a button, or a quarter into the first part of the picture."""
+        """On a button, or a little beyond the middle of the first part of the picture."""
         if label != "the picture":
             return self.panel(name).get_by_role("button", name=label, exact=True).click()
         plot = self.panel(name).locator(".nsewdrag").first
         box = plot.bounding_box()
-        quarter = dict(x=box["width"] / 4, y=box["height"] / 4)
-        plot.hover(position=quarter)
+        place = dict(x=0.6 * box["width"], y=0.6 * box["height"])
+        plot.hover(position=place)
         self.panel(name).locator(".hovertext").first.wait_for()
-        plot.click(position=quarter)
+        plot.click(position=place)
 
     def kernel(self, code: str, expression: str = "None") -> str:
         """Run code as another cell would; what an expression is afterwards."""
