@@ -306,7 +306,7 @@ def test_the_panel_tells_what_fails(tiny_recipe, job_of, watch, sleeper, monkeyp
 
 def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alone(tiny_recipe, job_of, watch, sleeper):
     job = job_of(tiny_recipe())
-    record_of(job, sleeper)
+    record = record_of(job, sleeper)
 
     async def kernel():
         older = watch(job)
@@ -323,6 +323,12 @@ def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alo
             if panel._message.value:
                 break
         assert "JSONDecodeError" in panel._message.value and not panel._task.done()
+        job._write(record)
+        for _ in range(200):
+            await asyncio.sleep(0.1)
+            if not panel._message.value:
+                break
+        assert not panel._message.value
         panel.close()
         await asyncio.sleep(0)
         assert panel._task.cancelled()

@@ -106,12 +106,18 @@ class LivePanel(Panel):
             self._task.cancel()
 
     async def _every_second(self) -> None:
+        failed = False
         while self._seen is None or self._seen[0] != "finished":
             await asyncio.sleep(1)
             try:
                 self.refresh()
             except Exception as error:  # a task's errors are seen by nobody
                 self.tell(f"{type(error).__name__}: {error}", wrong=True)
+                failed = True
+            else:
+                if failed:  # its own message only: what a button said stays
+                    self.tell("")
+                failed = False
 
     def _act(self, do: Callable[[], object]) -> None:
         try:

@@ -37,6 +37,7 @@ MOVES = {  # how a reader moves which control of an explorer; every move changes
     "attention": [("press", "head", "ArrowRight"), ("drag", "start position"), ("write", "text", "to be or not to be")],
     "integration": [("press", "q, feature 1", "ArrowLeft"), ("drag", "strength of the positions"), ("write", "k, feature 2", "-0.5")],
 }
+SAYS = {"Start": "Step", "Reset": "Untrained"}  # what the title says after a press of a button; training changes the picture by itself
 BACK = {"ArrowLeft": "ArrowRight", "ArrowRight": "ArrowLeft"}
 PLACES = {"lab": "JupyterLab", "web": "web page"}
 PANELS = [("lab", name) for name in EXPLORERS] + [("web", name) for name in ("digits", "collapse", "integration")]
@@ -127,12 +128,15 @@ class Site:
     def picture(self, name: str) -> str | None:
         return self.panel(name).evaluate(PICTURE)
 
+    def title(self, name: str) -> str:
+        return self.panel(name).locator(".js-plotly-plot .gtitle").text_content()
+
     def move(self, name: str, hand: str, label: str, *more: str) -> float:
         """Let a reader's hand move a control; the seconds until the panel draws something else."""
         before = self.picture(name)
         getattr(self, hand)(name, label, *more)
         began = time.monotonic()
-        while self.picture(name) in (before, None):
+        while self.picture(name) in (before, None) or SAYS.get(label, "") not in self.title(name):
             assert time.monotonic() < began + PATIENCE, f"{name}: {hand} {label} changes nothing in {PATIENCE} s"
             self.page.wait_for_timeout(10)
         return time.monotonic() - began
