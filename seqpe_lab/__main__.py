@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, Recipe, image_model, language_model
+from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, ABOUT_QA, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, QARecipe, image_model, language_model, question_answering
 from .runs import CheckpointError, Run, list_runs, runs_folder
 
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown")
-    train.add_argument("task", choices=["lm", "image"], help="lm: a GPT-2 language model; image: a ViT classifier")
+    train.add_argument("task", choices=["lm", "qa", "image"], help="lm: a GPT-2 language model; qa: such a model, fine-tuned to answer questions; image: a ViT classifier")
     train.add_argument("--encoding", "--method", dest="method",
                        help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
     train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
@@ -96,19 +96,19 @@ def _train(args) -> None:
     from .training import train
     if args.folder and (Path(args.folder) / "recipe.json").exists():
         recipe = Run.open(args.folder).recipe
-        if isinstance(recipe, ImageRecipe) != (args.task == "image"):
-            raise ValueError(f"{args.folder} holds a run of the other task: say train {'image' if args.task == 'lm' else 'lm'}")
+        if recipe.task != args.task:
+            raise ValueError(f"{args.folder} holds a run of another task: say train {recipe.task}")
     else:
-        make, default = (image_model, "seqpe-mul") if args.task == "image" else (language_model, "seqpe")
-        recipe = make(args.method or default, args.scale, args.seed, **_overrides(args.set))
+        make = {"lm": language_model, "qa": question_answering, "image": image_model}[args.task]
+        recipe = make(args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), args.scale, args.seed, **_overrides(args.set))
     run = train(recipe, args.folder, cpu=args.cpu)
     if int(os.environ.get("RANK", 0)) == 0:
         results = run.results()
-        print(f"{run.folder}: {json.dumps(results.get('perplexity') or results['accuracy'])} ({results['protocol']}, {results['split']} split)")
+        print(f"{run.folder}: {json.dumps(run.measured())} ({results['protocol']}, {results['split']} split)")
 
 
 def _overrides(pairs: list[str]) -> dict:
-    tuples = {f.name for kind in (Recipe, ImageRecipe) for f in dataclasses.fields(kind) if str(f.type).startswith("tuple")}
+    tuples = {f.name for kind in (QARecipe, ImageRecipe) for f in dataclasses.fields(kind) if str(f.type).startswith("tuple")}
     values = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -187,7 +187,7 @@ def _runs(args) -> None:
     for run in found:
         metrics, results = run.metrics(), run.results()
         step = metrics[-1]["step"] if metrics else 0
-        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in (results.get("perplexity") or results["accuracy"]).items()) if results else ""
+        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in run.measured().items()) if results else ""
         print(f"{Job(run.folder).state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
 
 
@@ -203,7 +203,7 @@ def _doctor(args) -> None:
         except importlib.metadata.PackageNotFoundError:
             print(f"  {package:<12} missing")
     print(f"  browser for static images: {find_browser() or 'none found: figures are written as web pages only'}")
-    for task, name, about in [("text", *item) for item in ABOUT.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
+    for task, name, about in [("text", *item) for item in ABOUT.items()] + [("qa", *item) for item in ABOUT_QA.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
         print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; {about.expect}")
 
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import language
+from . import language, questions
 from .digits import grid
 from .losses import contrastive_loss, distillation_loss
-from .recipes import ImageRecipe, Training
-from .runs import Run, provenance
+from .recipes import ImageRecipe, QARecipe, Training
+from .runs import Run, provenance, runs_folder
 from .sampling import contrastive_sample, distillation_sample, random_shift, seed_of, seeded
 
 
@@ -31,7 +31,7 @@ def task_of(recipe: Training):
     if isinstance(recipe, ImageRecipe):
         from . import vision  # timm takes seconds to import, which text need not wait for
         return vision
-    return language
+    return questions if isinstance(recipe, QARecipe) else language
 
 
 def build_model(recipe: Training, outputs: int) -> nn.Module:
@@ -187,6 +187,8 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
         model.load_state_dict(weights)
         unflatten_optimizer(optimizer, model, optimizer_state)
         first = state["step"]
+    elif recipe.base:
+        load_base(model, recipe)
     if accelerator.is_main_process:
         run.truncate_metrics(first)
 
@@ -232,10 +234,28 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
                                     {"validation": task.validate(model, recipe, data), "data": data.hash})
             accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        if recipe.takes_best:
+            model.load_state_dict(run.model_weights())
         run.write_results(evaluate(run, model, data))
     accelerator.wait_for_everyone()
     accelerator.free_memory()
     return run
+
+
+def load_base(model: nn.Module, recipe: Training) -> None:
+    """Give a model the weights of the run that its recipe starts from; a learned table is stretched to the longer context.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it is not trained; says how to train it.
+    """
+    folder = runs_folder() / recipe.base
+    if not (folder / "results.json").exists():
+        raise FileNotFoundError(f"{folder} holds no finished run to start from: train its language model first (python -m seqpe_lab train lm), or name another `base`")
+    weights = Run.open(folder).model_weights()
+    for name, value in model.state_dict().items():
+        if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:
+            weights[name] = nn.functional.interpolate(weights[name].T.unsqueeze(0), size=len(value), mode="linear", align_corners=True)[0].T.contiguous()
+    model.load_state_dict(weights)
 
 
 def evaluate(run: Run, model: nn.Module, data) -> dict:
