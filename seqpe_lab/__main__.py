@@ -5,6 +5,7 @@ import argparse
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import sys
@@ -127,7 +128,17 @@ def _evaluate(args) -> None:
     from .training import task_of, trained_model
     run = Run.open(args.folder)
     data = task_of(run.recipe).load_data(run.recipe)
-    if isinstance(run.recipe, ImageRecipe):
+    if run.recipe.task == "qa":
+        from . import questions
+        if args.sizes or args.stride or args.protocol != "non-overlapping":
+            raise ValueError(f"{args.folder} is a run on questions: it takes --lengths, not --sizes, --protocol or --stride")
+        model = trained_model(run, data)
+        for length in args.lengths or run.recipe.eval_lens:
+            answers = questions.answer(model, data, questions.exam(run.recipe, data, args.split, run.recipe.eval_questions, length), new_tokens=run.recipe.new_tokens)
+            print(f"{length:>7} tokens: exact match {100 * sum(a.correct for a in answers) / len(answers):.1f} %, perplexity {math.exp(questions.mean_nats(answers)):.4f} "
+                  f"({len(answers):,} questions of the {args.split} split)")
+        return
+    if run.recipe.task == "image":
         from .vision import accuracy, first
         if args.lengths or args.stride or args.protocol != "non-overlapping":
             raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol or --stride")

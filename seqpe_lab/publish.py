@@ -24,7 +24,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .data.text import load_text
-from .recipes import ABLATIONS, HEADLINE, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, PLACED, TUNED, ImageRecipe, Recipe, Training, default_scale, image_model, language_model, question_answering
+from .recipes import (
+    ABLATIONS,
+    HEADLINE,
+    IMAGE_ABLATIONS,
+    IMAGE_METHODS,
+    METHODS,
+    PLACED,
+    TUNED,
+    ImageRecipe,
+    QARecipe,
+    Recipe,
+    Training,
+    default_scale,
+    image_model,
+    language_model,
+    question_answering,
+)
 from .runs import PROJECT, Run, list_runs, runs_folder, write_atomically
 
 
@@ -223,8 +239,11 @@ def _in_parallel(tasks: Sequence[Task], workers: int, say) -> None:
 
 # --- committed results -------------------------------------------------------------------------
 
-TEXT_RESULTS, IMAGE_RESULTS = "length-extrapolation", "resolution-extrapolation"
+TEXT_RESULTS, QA_RESULTS, IMAGE_RESULTS = "length-extrapolation", "question-answering", "resolution-extrapolation"
 MARKS = {kind: (f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->") for kind in ("perplexity", "accuracy")}  # the README's two tables
+
+
+PRESET = {"lm": language_model, "qa": question_answering, "image": image_model}
 
 
 def collect(scale: str) -> list[Path]:
@@ -238,20 +257,20 @@ def collect(scale: str) -> list[Path]:
     Raises:
         ValueError: no finished run at this scale; runs that were changed in different ways, or two of one method and seed.
     """
-    expected = {Recipe: [*METHODS, *ABLATIONS], ImageRecipe: [*IMAGE_METHODS, *IMAGE_ABLATIONS]}
+    expected = {Recipe: [*METHODS, *ABLATIONS], QARecipe: [*METHODS, *ABLATIONS], ImageRecipe: [*IMAGE_METHODS, *IMAGE_ABLATIONS]}
     finished = [run for run in list_runs() if run.recipe.scale == scale and run.recipe.method in expected[type(run.recipe)] and run.results()]
     runs = [run for kind in expected for run in _changed_alike([r for r in finished if type(r.recipe) is kind], scale)]
     if not runs:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: train some first")
     written = []
-    for kind, name in ((Recipe, TEXT_RESULTS), (ImageRecipe, IMAGE_RESULTS)):
+    for kind, name in ((Recipe, TEXT_RESULTS), (QARecipe, QA_RESULTS), (ImageRecipe, IMAGE_RESULTS)):
         found = [run.results() for run in runs if type(run.recipe) is kind]
         found.sort(key=lambda r, order=expected[kind]: (r["protocol"], order.index(r["method"]), r["seed"]))
         if found:
             written.append(PROJECT / "data" / "results" / f"{name}-{scale}.json")
             written[-1].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(written[-1], json.dumps(found, indent=1))
-            if scale == "small":
+            if scale == "small" and kind is not QARecipe:
                 _update_readme(found)
     return written
 
@@ -261,7 +280,7 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         recipe = run.recipe
-        preset = image_model(recipe.method, scale, recipe.seed, augment=recipe.augment) if isinstance(recipe, ImageRecipe) else language_model(recipe.method, scale, recipe.seed)
+        preset = PRESET[recipe.task](recipe.method, scale, recipe.seed, **({"augment": recipe.augment} if recipe.task == "image" else {}))
         changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if getattr(recipe, f.name) != getattr(preset, f.name)}
         if changed and scale in ("smoke", "small"):
             continue
