@@ -13,7 +13,7 @@ TOPICS: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "colour": (("The door is {x}.", "They painted it {x}.", "Her coat is {x}."), ("Which colour?", "What is the colour?"), "black green red white yellow orange pink"),
     "city": (("He lives in {x}.", "She went to {x}.", "Home is {x}."), ("Which city?", "What is the city?"), "Athens Berlin Cairo Dublin Lima Oslo Rome Vienna"),
     "drink": (("We drank {x}.", "A cup of {x}, please.", "Pour some {x}."), ("Which drink?", "What is the drink?"), "beer coffee juice milk tea water"),
-    "animal": (("I saw a {x}.", "A {x} is outside.", "The {x} sleeps."), ("Which animal?", "What is the animal?"), "bear cat dog fox goat horse lion tiger wolf"),
+    "animal": (("I met a {x}.", "A {x} is outside.", "The {x} sleeps."), ("Which animal?", "What is the animal?"), "bear cat dog fox goat horse lion tiger wolf"),
     "number": (("Count up to {x}.", "We need {x} of them.", "All {x} came."), ("Which number?", "What is the number?"), "eight four nine six ten"),
     "day": (("See you on {x}.", "It rained on {x}.", "On {x} we rest."), ("Which day?", "What is the day?"), "Friday Monday Sunday Thursday Wednesday"),
     "fruit": (("Eat this {x}.", "The {x} is ripe.", "I like your {x}."), ("Which fruit?", "What is the fruit?"), "apple banana cherry grape lemon melon pear"),
