@@ -71,6 +71,20 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         FileNotFoundError: a path that is not there.
         ConnectionError: the hub cannot be reached; names the three ways out.
     """
+    splits, description = load_documents(source)
+    encode, decode, vocab_size = make_tokenizer(tokenizer, splits["train"])
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        digest.update(split.encode() + b"\0")
+        for text in splits[split].values():
+            digest.update(text.encode() + b"\0")
+    tokens = {split: encode(splits[split]) for split in SPLITS}
+    characters = {split: sum(map(len, splits[split].values())) for split in SPLITS}
+    return TextData(source, tokenizer, description, vocab_size, **tokens, characters=characters, hash=digest.hexdigest()[:16], decode=decode)
+
+
+def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
+    """The documents of the three splits, by name, and a line that describes them; arguments and errors as in :func:`load_text`."""
     if not source.strip():
         raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
     if source == "python":
@@ -87,15 +101,7 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
     for split in SPLITS:
         if not any(text.strip() for text in splits[split].values()):
             raise ValueError(f"the {split} split of {source!r} holds no text")
-    encode, decode, vocab_size = make_tokenizer(tokenizer, splits["train"])
-    digest = hashlib.sha256()
-    for split in SPLITS:
-        digest.update(split.encode() + b"\0")
-        for text in splits[split].values():
-            digest.update(text.encode() + b"\0")
-    tokens = {split: encode(splits[split]) for split in SPLITS}
-    characters = {split: sum(map(len, splits[split].values())) for split in SPLITS}
-    return TextData(source, tokenizer, description, vocab_size, **tokens, characters=characters, hash=digest.hexdigest()[:16], decode=decode)
+    return splits, description
 
 
 # --- documents ---------------------------------------------------------------------------------
