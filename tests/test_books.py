@@ -19,7 +19,7 @@ from seqpe_lab.runs import Run
 TEXTS = {
     "german": "Größe: 3 €. Übung – »naïve« Straße, 5 µm.\n",
     "east asian": "位置は数字の列である。\n위치는 숫자열이다 — 位置是一串數字。",
-    "signs": "👩‍🔬🧮 x̄ = ∑ᵢ xᵢ∕n, é ≠ é, 𝔸ℝ, \t𐍈 😀!",
+    "signs": "👩‍🔬🧮 x̄ = ∑ᵢ xᵢ, e\u0301 ≠ é, 𝔸\t𐍈!",
 }
 
 
@@ -30,22 +30,27 @@ def splits():
     return load_documents("python")[0]
 
 
+@pytest.fixture(scope="module")
+def default():
+    return load_books(count=1_000)
+
+
 def runs_of_words(text: str, words: int = PASSAGE) -> set[tuple[str, ...]]:
     parts = text.split()
     return set(zip(*(parts[i:] for i in range(words))))
 
 
-def test_the_default_shares_no_passage_with_what_the_small_models_are_trained_on(splits):
+def test_the_default_shares_no_passage_with_what_the_small_models_are_trained_on(splits, default):
     trained_on = set().union(*(runs_of_words(t) for split in ("train", "validation") for t in splits[split].values()))
-    found = load_books(count=1_000)
-    assert len(found.texts) > 20 and sum(map(len, found.texts.values())) > 50_000
-    assert not [name for name, t in found.texts.items() if runs_of_words(t) & trained_on]
+    assert len(default.texts) > 20 and sum(map(len, default.texts.values())) > 50_000
+    assert not [name for name, t in default.texts.items() if runs_of_words(t) & trained_on]
     # without the cuts it would: the test split itself holds copies
     assert any(runs_of_words(t) & trained_on for t in splits["test"].values())
 
 
-def test_the_default_is_the_longest_of_the_test_split_and_says_which_part_of_what(splits):
+def test_the_default_is_the_longest_of_the_test_split_and_says_which_part_of_what(splits, default):
     found = load_books(count=5)
+    assert found.texts == dict(list(default.texts.items())[:5]) and found.hash != default.hash
     lengths = [len(t) for t in found.texts.values()]
     assert len(lengths) == 5 and lengths == sorted(lengths, reverse=True) and lengths[-1] > 2_000
     for name, t in found.texts.items():
@@ -53,7 +58,6 @@ def test_the_default_is_the_longest_of_the_test_split_and_says_which_part_of_wha
         begin, _, end = part.rstrip("]").partition(":")
         assert splits["test"][document][int(begin or 0): int(end) if end else None] == t
     assert "Python" in found.description and "test split" in found.description
-    assert load_books(count=5).hash == found.hash != load_books(count=4).hash
     assert found.provenance()["characters"] == {name: len(t) for name, t in found.texts.items()}
 
 
@@ -171,7 +175,7 @@ def spell(model, text: str, tokenizer: str, length: int, reach) -> float:
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("length", [1, 5, 16, 30])
+@pytest.mark.parametrize("length", [1, 7, 30])
 def test_bits_per_character_equal_a_count_by_brute_force(name, tokenizer, length, tiny_model):
     """Non-overlapping: the token that is predicted as number 1, length + 1, ... sees only the one before it."""
     encode, decode, vocab_size = TOKENIZERS[tokenizer]
@@ -273,7 +277,7 @@ class Made(Largest):
         return out
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", sorted(VARIANTS.keys() - {"rope-half", "alibi-scaled", "seqpe-unscaled"}))  # those differ in numbers, not in shapes
 def test_a_context_of_8192_tokens_takes_linear_memory_and_no_l_by_l_matrix(name, tiny_model):
     """For every encoding: twice the context, twice the numbers made on the way (5 % for rounding), and none of them L x L."""
     encoding, options = VARIANTS[name]
