@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--protocol", default="non-overlapping", help="non-overlapping or sliding")
     evaluate.add_argument("--stride", type=int, help="for the sliding window")
     evaluate.add_argument("--split", choices=["validation", "test"], default="test")
+    evaluate.add_argument("--books", nargs="?", const="python", metavar="SOURCE",
+                          help="bits per character of whole books: python (default: this Python's longest documents), pg19, a path, or hub:NAME")
+    evaluate.add_argument("--count", type=int, default=10, help="of the longest books (default %(default)s)")
     evaluate.set_defaults(do=_evaluate)
 
     released = commands.add_parser("released", help="evaluate the paper authors' published weights beside the paper's numbers")
@@ -140,8 +143,8 @@ def _evaluate(args) -> None:
         return
     if run.recipe.task == "image":
         from .vision import accuracy, first
-        if args.lengths or args.stride or args.protocol != "non-overlapping":
-            raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol or --stride")
+        if args.lengths or args.stride or args.books or args.protocol != "non-overlapping":
+            raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol, --stride or --books")
         model, images = trained_model(run, data), first(getattr(data, args.split), run.recipe.eval_images)
         for size in args.sizes or run.recipe.eval_sizes:
             measured = accuracy(model, images, data, run.recipe, size)
@@ -149,11 +152,31 @@ def _evaluate(args) -> None:
         return
     if args.sizes:
         raise ValueError(f"{args.folder} is a run on text: it takes --lengths, not --sizes")
+    if args.books:
+        return _evaluate_books(run, data, args)
     tokens = getattr(data, args.split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
     for measured in perplexity_by_length(trained_model(run, data), tokens, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
         print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.4f} ({measured.protocol}, {measured.tokens:,} tokens of the {args.split} split)")
+
+
+def _evaluate_books(run: Run, data, args) -> None:
+    import torch
+
+    from .data.books import load_books
+    from .data.text import load_documents, make_tokenizer
+    from .evaluation import bits_per_character
+    from .training import trained_model
+    trained_on = run.load_checkpoint(run.checkpoints()[-1])[2]["data"] if run.checkpoints() else data.hash
+    if args.books == run.recipe.source == "python" and trained_on != data.hash:
+        raise ValueError(f"{run.folder} was trained on another Python's documentation (hash {trained_on}, here {data.hash}), which may hold these books: give others with --books")
+    books = load_books(args.books, args.count)
+    encode, decode, _ = make_tokenizer(run.recipe.tokenizer, load_documents(run.recipe.source)[0]["train"])
+    model = trained_model(run, data).to("cuda" if torch.cuda.is_available() else "cpu")
+    for measured in bits_per_character(model, books.texts, encode, decode, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
+        print(f"{measured.length:>7} tokens: {measured.bits:.4f} bits per character ({measured.protocol}; {measured.documents} of {len(books.texts)} books "
+              f"of {books.description}: {measured.characters:,} characters in {measured.tokens:,} tokens)", flush=True)
 
 
 def _released(args) -> None:
