@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")
     train.add_argument("--folder", help="the run's folder; one that holds a recipe.json needs no other option")
     train.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    train.add_argument("--workers", type=int, help="processes that decode images beside each training process; default: as many as there are cores for, at medium and full scale")
+    train.add_argument("--compile", action="store_true", help="torch.compile: one or two minutes at the start, faster steps on a GPU")
     train.set_defaults(do=_train)
 
     evaluate = commands.add_parser("evaluate", help="a trained run at any lengths (perplexity) or image sizes (accuracy)")
@@ -90,7 +92,9 @@ def _train(args) -> None:
     else:
         make, default = (image_model, "seqpe-mul") if args.task == "image" else (language_model, "seqpe")
         recipe = make(args.method or default, args.scale, args.seed, **_overrides(args.set))
-    run = train(recipe, args.folder, cpu=args.cpu)
+    if args.workers is not None and args.workers < 0:
+        raise ValueError(f"--workers must be at least 0, got {args.workers}")
+    run = train(recipe, args.folder, cpu=args.cpu, workers=args.workers, compile=args.compile)
     if int(os.environ.get("RANK", 0)) == 0:
         results = run.results()
         print(f"{run.folder}: {json.dumps(results.get('perplexity') or results['accuracy'])} ({results['protocol']}, {results['split']} split)")
@@ -166,11 +170,11 @@ def _doctor(args) -> None:
     from .publish import find_browser
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, GPUs: {', '.join(gpus) or 'none'}, free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
-    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido"):
+    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido", "tensorboard"):
         try:
             print(f"  {package:<12} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            print(f"  {package:<12} missing")
+            print(f"  {package:<12} missing" + (": runs write metrics.jsonl alone, no TensorBoard files" if package == "tensorboard" else ""))
     print(f"  browser for static images: {find_browser() or 'none found: figures are written as web pages only'}")
     for task, name, about in [("text", *item) for item in ABOUT.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
         print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; {about.expect}")

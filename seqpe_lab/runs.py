@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +29,10 @@ KEEP_LAST = 2  # checkpoints, besides the best
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is broken or belongs to another run; the message names it and offers the previous one."""
+
+
+class RunningError(RuntimeError):
+    """Another process is training in the folder; the message says which."""
 
 
 PROJECT = Path(__file__).parents[1]
@@ -78,6 +83,29 @@ class Run:
             write_atomically(path, self.recipe.to_json())
         elif Training.from_json(path.read_text(encoding="utf-8")) != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe: choose another folder or delete it")
+
+    def claim(self) -> TextIO | None:
+        """Keep other processes from training in this folder, until the returned file is closed or this process ends, in whatever way.
+
+        Raises:
+            RunningError: another process does already; two would write over one another.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has other locks
+            return None
+        file = open(self.folder / "lock", "a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            raise RunningError(f"{self.folder} is being trained by {file.read() or 'another process'}: wait for it, or stop it first") from error
+        except OSError:
+            return file  # a disk without locks
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        return file
 
     @property
     def state(self) -> str:

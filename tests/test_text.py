@@ -1,7 +1,9 @@
 """Text: the documentation of this Python, local files, the hub that may be out of reach, and the tokenizers."""
 import json
 import socket
+import threading
 import time
+from urllib.parse import urlparse
 
 import pytest
 import torch
@@ -257,6 +259,34 @@ def test_a_network_that_swallows_everything_is_asked_for_two_seconds_at_most(mon
     message = refused("hub:Salesforce/wikitext")
     assert "timed out" in message and all(part in message for part in WAYS_OUT)
     assert asked == [2.0]
+
+
+def test_a_name_that_nobody_resolves_is_waited_for_three_seconds_at_most(monkeypatch):
+    """Looking a name up knows no time limit: here it would never end."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    never, asked = threading.Event(), []
+
+    def resolver(host, *arguments, **options):
+        asked.append(host)
+        never.wait()
+        raise socket.gaierror("too late")
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    try:
+        message = refused("hub:Salesforce/wikitext")
+    finally:
+        never.set()
+    assert "no answer within 2 s" in message and all(part in message for part in WAYS_OUT) and asked == [urlparse(constants.ENDPOINT).hostname]
+
+
+def test_a_network_with_many_addresses_that_swallow_everything_is_given_two_seconds_together(monkeypatch):
+    """Not two for each of them."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    end = threading.Event()
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout=None, *arguments: end.wait())
+    try:
+        assert "no answer within 2 s" in refused("hub:Salesforce/wikitext")
+    finally:
+        end.set()
 
 
 def test_gpt2_s_vocabulary_out_of_reach_has_ways_out_that_help(nobody_there, tmp_path):

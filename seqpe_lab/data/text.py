@@ -14,6 +14,8 @@ import platform
 import socket
 import sys
 import sysconfig
+import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -22,8 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import tokens as token_files
+from .tokens import END_OF_DOCUMENT, MappedTokens, open_tokens, tokenise, write_tokens
+
 SPLITS = ("train", "validation", "test")
-END_OF_DOCUMENT = "<|endoftext|>"  # of the BPE tokenizers; as bytes, documents end in byte 0
 Documents = dict[str, str]  # name -> text
 
 
@@ -34,7 +38,8 @@ class TextData:
     Attributes:
         source, tokenizer: as asked for.
         description: one line for captions.
-        train, validation, test: int64 (tokens,), values in [0, vocab_size).
+        train, validation, test: int64 (tokens,), values in [0, vocab_size); of a large text they lie in a
+            file, and slices and indices read what they name.
         characters: how many each split holds, separators not counted.
         hash: sha256 of the three splits' texts, 16 hex digits.
         decode: token numbers -> str.
@@ -43,9 +48,9 @@ class TextData:
     tokenizer: str
     description: str
     vocab_size: int
-    train: Tensor
-    validation: Tensor
-    test: Tensor
+    train: Tensor | MappedTokens
+    validation: Tensor | MappedTokens
+    test: Tensor | MappedTokens
     characters: dict[str, int]
     hash: str
     decode: object
@@ -66,6 +71,10 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         tokenizer: "bytes"; "bpe:SIZE", trained on the training split on the spot; "gpt2" (from the
             hub), or the path of a tokenizer.json.
 
+    A text of more than some 30 million characters is tokenised once and for all: its numbers lie in the
+    cache folder, in a file named after the text's files (their size and time) and the tokenizer. From
+    then on neither the text nor the hub is needed, and a run takes no memory for its tokens.
+
     Raises:
         ValueError: an unknown source or tokenizer, a file that holds no text or is not UTF-8.
         FileNotFoundError: a path that is not there.
@@ -73,6 +82,8 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
     """
     if not source.strip():
         raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
+    if prepared := _prepared(source, tokenizer):
+        return prepared
     if source == "python":
         splits = _split_by_hash(python_documentation())
         description = f"documentation of Python {platform.python_version()}"
@@ -87,15 +98,46 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
     for split in SPLITS:
         if not any(text.strip() for text in splits[split].values()):
             raise ValueError(f"the {split} split of {source!r} holds no text")
-    encode, decode, vocab_size = make_tokenizer(tokenizer, splits["train"])
+    bpe = _make_bpe(tokenizer, splits["train"])
     digest = hashlib.sha256()
     for split in SPLITS:
         digest.update(split.encode() + b"\0")
         for text in splits[split].values():
             digest.update(text.encode() + b"\0")
-    tokens = {split: encode(splits[split]) for split in SPLITS}
     characters = {split: sum(map(len, splits[split].values())) for split in SPLITS}
-    return TextData(source, tokenizer, description, vocab_size, **tokens, characters=characters, hash=digest.hexdigest()[:16], decode=decode)
+    if sum(characters.values()) >= token_files.LARGE and source != "python":
+        about = {"source": source, "description": description, "characters": characters, "hash": digest.hexdigest()[:16], "tokenizer": bpe and bpe.to_str()}
+        parts = {split: tokenise(splits[split].values(), bpe, progress=True) for split in SPLITS}
+        write_tokens(_token_file(source, tokenizer), parts, bpe.get_vocab_size() if bpe else 256, about)
+        return _prepared(source, tokenizer)
+    encode, decode, vocab_size = _functions(bpe)
+    return TextData(source, tokenizer, description, vocab_size, **{split: encode(splits[split]) for split in SPLITS},
+                    characters=characters, hash=digest.hexdigest()[:16], decode=decode)
+
+
+def _token_file(source: str, tokenizer: str) -> Path:
+    """Where the tokens of a large text lie, without ending: named after the text's files and the tokenizer."""
+    files = []
+    for path in (Path(source).expanduser(), Path(tokenizer).expanduser()):
+        files += _files(path) if path.is_dir() else [path] if path.is_file() else []
+    stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.sha256(json.dumps([source if not files else None, tokenizer, stamps]).encode()).hexdigest()[:16]
+    return cache_folder() / "tokens" / key
+
+
+def _prepared(source: str, tokenizer: str) -> TextData | None:
+    """A large text that was tokenised before, if it is there and as it was written."""
+    name = _token_file(source, tokenizer)
+    if source == "python" or not name.with_suffix(".json").exists():
+        return None
+    try:
+        parts, header = open_tokens(name)
+    except (ValueError, FileNotFoundError) as error:
+        warnings.warn(f"{error}: the text is tokenised again", stacklevel=3)
+        return None
+    from tokenizers import Tokenizer
+    _, decode, vocab_size = _functions(header["tokenizer"] and Tokenizer.from_str(header["tokenizer"]))
+    return TextData(source, tokenizer, header["description"], vocab_size, **parts, characters=header["characters"], hash=header["hash"], decode=decode)
 
 
 # --- documents ---------------------------------------------------------------------------------
@@ -151,9 +193,13 @@ def _split_by_hash(documents: Documents) -> dict[str, Documents]:
     return splits
 
 
-def _from_path(path: Path) -> dict[str, Documents]:
+def _files(path: Path) -> list[Path]:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    files = [p for p in files if p.suffix in (".txt", ".raw", ".parquet")]
+    return [p for p in files if p.suffix in (".txt", ".raw", ".parquet")]
+
+
+def _from_path(path: Path) -> dict[str, Documents]:
+    files = _files(path)
     if not files:
         raise ValueError(f"{path} holds no .txt, .raw or .parquet file")
     roles: dict[str, list[Path]] = {}
@@ -224,24 +270,45 @@ def require_hub(what: str, ways_out: str = _WAYS_OUT, timeout: float = 2.0) -> N
     if constants.HF_HUB_OFFLINE:
         return  # the client then answers at once, from its cache or with an error
     url = urlparse(constants.ENDPOINT)
-    try:
-        socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout).close()
-    except OSError as error:
-        raise ConnectionError(f"the hub cannot be reached for {what} ({error}). {ways_out}") from error
+    failed: list[object] = [f"no answer within {timeout:g} s"]
+
+    def ask() -> None:
+        try:
+            socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout).close()
+            failed.clear()
+        except OSError as error:
+            failed[:] = [error]
+
+    # Looking a name up knows no time limit, and each of its addresses is given the whole one: so somebody else does it.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout + 0.5)
+    if failed:
+        raise ConnectionError(f"the hub cannot be reached for {what} ({failed[0]}). {ways_out}")
 
 
 # --- tokenizers --------------------------------------------------------------------------------
 
 def make_tokenizer(name: str, train: Documents):
     """Return (encode: Documents -> int64 (tokens,), decode: tokens -> str, vocab_size)."""
+    return _functions(_make_bpe(name, train))
+
+
+def _functions(bpe):
+    """encode, decode and vocab_size of a tokenizer; None stands for bytes."""
+    def encode(documents):
+        return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *tokenise(documents.values(), bpe)]))
+
+    def decode(tokens):
+        numbers = torch.as_tensor(tokens).tolist()
+        return bpe.decode(numbers) if bpe else bytes(t for t in numbers if t).decode(errors="replace")
+    return encode, decode, bpe.get_vocab_size() if bpe else 256
+
+
+def _make_bpe(name: str, train: Documents):
+    """The ``tokenizers.Tokenizer`` of that name; None for bytes."""
     if name == "bytes":
-        def encode(documents):
-            return torch.from_numpy(np.frombuffer(b"".join(t.encode() + b"\0" for t in documents.values()), dtype=np.uint8).astype(np.int64))
-
-        def decode(tokens):
-            return bytes(t for t in torch.as_tensor(tokens).tolist() if t).decode(errors="replace")
-        return encode, decode, 256
-
+        return None
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     if name.startswith("bpe:"):
         size = name.removeprefix("bpe:")
@@ -265,10 +332,6 @@ def make_tokenizer(name: str, train: Documents):
             raise ValueError(f"{name} is no tokenizer.json of the tokenizers library: {error}") from error
     else:
         raise ValueError(f"unknown tokenizer {name!r}: choose 'bytes', 'bpe:SIZE', 'gpt2', or the path of a tokenizer.json")
-    end = bpe.token_to_id(END_OF_DOCUMENT)
-
-    def encode_bpe(documents):
-        parts = [encoding.ids + ([end] if end is not None else []) for encoding in bpe.encode_batch(list(documents.values()))]
-        return torch.from_numpy(np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]))
-
-    return encode_bpe, lambda tokens: bpe.decode([int(t) for t in tokens]), bpe.get_vocab_size()
+    bpe.no_truncation()
+    bpe.no_padding()
+    return bpe
