@@ -1,15 +1,15 @@
-# make figures | test | lab      (the first of them also installs everything, into .venv)
+# make figures | test | lab | explore      (the first of them also installs everything, into .venv)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: figures test lab setup browser lint benchmarks clean
+.PHONY: figures test lab explore setup browser lint benchmarks clean
 
 figures: setup
 	@$(BIN)/python -m seqpe_lab figures
 
 test: setup
-	@echo "Testing: the library, then every lesson at smoke scale (2 to 5 minutes on 2 cores)"
+	@echo "Testing: the library, then every lesson at smoke scale (5 to 10 minutes on 2 cores)"
 	@SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
 
@@ -18,6 +18,11 @@ lab: setup
 	@grep -qs apputils-extension:announcements .venv/etc/jupyter/labconfig/page_config.json || \
 		$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements 2>/dev/null || true
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+# Voila runs the notebook and serves what it shows, without its code; its page is notebooks/voila/templates/offline
+explore: setup
+	@echo "Opening the seven explorers as a web page, for this machine only (10 to 20 seconds; Ctrl-C ends it)"
+	@JUPYTER_PATH="$(CURDIR)/notebooks$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/voila notebooks/explorers.ipynb --template=offline --Voila.ip=127.0.0.1 --token
 
 setup: .venv/installed browser
 

@@ -119,8 +119,8 @@ def verdict(claim: str, holds: bool) -> bool:
     return holds
 
 
-def finish(numbers: dict, file: Path | None, bars: list[bool]) -> None:
+def finish(numbers: dict, file: Path | None, bars: list[bool], device: str = "cpu") -> None:
     """Write the numbers and leave with 1 if a bar was missed."""
     if file:
-        write_atomically(file, json.dumps(numbers | {"bars_met": bars, **provenance("cpu")}, indent=1))
+        write_atomically(file, json.dumps(numbers | {"bars_met": bars, **provenance(device)}, indent=1))
     sys.exit(0 if all(bars) else 1)

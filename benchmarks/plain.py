@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.encodings import alibi_slopes
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.recipes import Recipe
@@ -22,7 +23,7 @@ from seqpe_lab.training import main_positions
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
     """Causal softmax((q k^T + bias) / sqrt(d_head)) v: (..., H, L, d_head) and (..., L, L) -> (..., L, H * d_head)."""
     scores = (q @ k.transpose(-1, -2) + bias) / q.shape[-1] ** 0.5
-    future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
     weights = scores.masked_fill(future, -torch.inf).softmax(-1)
     return (weights @ v).transpose(-3, -2).flatten(-2)
 
@@ -35,7 +36,7 @@ def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
 def encode(encoder: PositionEncoder, positions: Tensor) -> Tensor:
     """Each position as a sequence of digits and [CLS]: int64 (..., 1) -> (..., d_model)."""
     k, base = encoder.digits, encoder.base
-    digits = torch.cat([positions // base**place % base for place in reversed(range(k))], dim=-1).flatten(0, -2)  # (P, k)
+    digits = torch.cat([positions // base**place % base for place in reversed(range(k))], dim=-1).flatten(0, -2).to(encoder.token.weight.device)  # (P, k)
     x = encoder.token(digits) + encoder.place.weight
     x = torch.cat([x, encoder.token.weight[base].expand(len(x), 1, -1)], dim=1)  # (P, k + 1, d_model): [CLS] comes last
     for block in encoder.blocks:
@@ -54,9 +55,21 @@ def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
     Returns:
         (B, L, vocab_size).
     """
+    e_q, e_k = split_heads(model.encoding.projections[0](vectors), 2, model.config.heads)
+    return biased_logits(model, tokens, e_q @ e_k.transpose(-1, -2))
+
+
+def alibi_bias(model: GPT2, length: int) -> Tensor:
+    """-m (i - j) of Eq. 5 and 6, times sqrt(d_head) because :func:`attention` divides by it: (H, L, L)."""
+    weight, heads = model.transformer.wte.weight, model.config.heads
+    place = torch.arange(length, device=weight.device, dtype=torch.float32)
+    slopes = alibi_slopes(heads).to(weight.device) * (model.config.d_model / heads) ** 0.5
+    return slopes.view(-1, 1, 1) * (place - place.unsqueeze(1))
+
+
+def biased_logits(model: GPT2, tokens: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    """GPT-2 with ((B,) H, L, L) added to its scores in every layer; 0 is NoPE: (B, L) -> (B, L, vocab_size)."""
     heads = model.config.heads
-    e_q, e_k = split_heads(model.encoding.projections[0](vectors), 2, heads)
-    bias = e_q @ e_k.transpose(-1, -2)  # ((B,) H, L, L)
     x = model.transformer.wte(tokens)
     for block in model.transformer.h:
         x = x + block.attn.c_proj(attention(*split_heads(block.attn.c_attn(block.ln_1(x)), 3, heads), bias))
@@ -84,7 +97,7 @@ def training_losses(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torc
     main = F.cross_entropy(predicted.flatten(0, 1), tokens[:, 1:].flatten())
     del predicted
     both = encode(encoder, torch.cat([contrast.pivots.unsqueeze(1), contrast.candidates], dim=1))  # (B, 1 + m, d_model)
-    contrastive = contrastive_loss(both[:, 0], both[:, 1:], contrast.label)
+    contrastive = contrastive_loss(both[:, 0], both[:, 1:], contrast.label.to(both.device))
     with torch.no_grad():  # no gradient flows into the teachers
         teachers = encode(encoder, distil.teachers)
     distillation = distillation_loss(teachers, encode(encoder, distil.students), recipe.heads)

@@ -1,4 +1,4 @@
-"""python -m seqpe_lab train | evaluate | figures | collect | bundle | runs | doctor"""
+"""python -m seqpe_lab train | evaluate | released | figures | collect | bundle | runs | doctor"""
 from __future__ import annotations
 
 import argparse
@@ -59,6 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--stride", type=int, help="for the sliding window")
     evaluate.add_argument("--split", choices=["validation", "test"], default="test")
     evaluate.set_defaults(do=_evaluate)
+
+    released = commands.add_parser("released", help="evaluate the paper authors' published weights beside the paper's numbers")
+    released.add_argument("checkpoint", help="'hub' (huayangli/seqpe), 'hub:NAME', or a folder that was downloaded from there")
+    released.add_argument("--task", choices=["lm", "image"], default="lm", help="lm: Table 1, perplexity by length; image: Table 3, top-1 by size")
+    released.add_argument("--lengths", type=int, nargs="+", help="lm: contexts in tokens; default: the paper's")
+    released.add_argument("--sizes", type=int, nargs="+", help="image: pixels a side; default: the paper's")
+    released.add_argument("--source", help="lm: WikiText-103 on the hub (default), its wiki.test.raw, or any text; image: ImageNet-1k on the hub (default) or a folder")
+    released.add_argument("--tokenizer", help="lm: default: the checkpoint's own tokenizer.json, else gpt2")
+    released.add_argument("--images", type=int, default=0, help="image: only so many, drawn at random; default: all")
+    released.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    released.set_defaults(do=_released)
 
     figures = commands.add_parser("figures", help="train the lessons' runs, execute the lessons, write figures and their page")
     figures.add_argument("--folder", default="figures")
@@ -138,6 +149,25 @@ def _evaluate(args) -> None:
         print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.4f} ({measured.protocol}, {measured.tokens:,} tokens of the {args.split} split)")
 
 
+def _released(args) -> None:
+    import torch
+
+    from . import released
+    if args.sizes if args.task == "lm" else args.lengths or args.tokenizer:
+        raise ValueError("--lengths and --tokenizer belong to --task lm, --sizes to --task image")
+    folder, source = released.find(args.checkpoint, args.task), args.source or released.SOURCES[args.task]
+    model = released.load(folder, args.task).to("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
+    print(f"{folder}: {sum(p.numel() for p in model.parameters()):,} parameters, all names and shapes as expected; evaluated on {source}", flush=True)
+    if args.task == "image":
+        for measured, paper in released.evaluate_images(model, source, args.sizes, args.images):
+            print(f"{measured.size:>7} pixels: top-1 {measured.accuracy:.2f} %, the paper says {paper or '-'} ({measured.images:,} images, the middle 7/8 of each)")
+        return
+    own = folder / "tokenizer.json"
+    tokens = released.text_of(source, args.tokenizer or (str(own) if own.is_file() else "gpt2"))
+    for measured, paper in released.evaluate_text(model, tokens, args.lengths):
+        print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.2f}, the paper says {paper or '-'} ({measured.protocol}, {measured.tokens:,} tokens)")
+
+
 def _figures(args) -> None:
     from .publish import make_figures
     make_figures(Path(args.folder), args.scale, args.seed, args.workers)
@@ -154,6 +184,7 @@ def _bundle(args) -> None:
 
 
 def _runs(args) -> None:
+    from .jobs import Job
     found = list_runs(args.folder)
     if not found:
         print(f"no runs in {args.folder or runs_folder()}")
@@ -161,7 +192,7 @@ def _runs(args) -> None:
         metrics, results = run.metrics(), run.results()
         step = metrics[-1]["step"] if metrics else 0
         shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in (results.get("perplexity") or results["accuracy"]).items()) if results else ""
-        print(f"{run.state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
+        print(f"{Job(run.folder).state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
 
 
 def _doctor(args) -> None:

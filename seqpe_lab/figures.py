@@ -174,20 +174,24 @@ def panels(x: Sequence, measures: Mapping[str, Mapping[str, Sequence]], *, title
     return _finish(figure, title, caption, height=400)
 
 
-def table(columns: Mapping[str, Sequence], *, title: str, caption: str = "") -> go.Figure:
-    """A table as a figure, so that it is published like one. Floats are shown to 4 significant digits."""
+def table(columns: Mapping[str, Sequence], *, title: str, widths: Sequence[float] | None = None, caption: str = "") -> go.Figure:
+    """A table as a figure, so that it is published like one. Floats are shown to 4 significant digits; ``widths`` are the columns' relative to one another."""
+    widths = [1.0] * len(columns) if widths is None else widths
+    pixels = [860 * width / sum(widths) - 16 for width in widths]
+
     def show(value):
         if isinstance(value, float):
             return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.1e}"
         return str(value)
 
-    def lines(text, letter):  # of a text in a column, at most; letter: pixels
-        return sum(len(textwrap.wrap(part, int((860 / len(columns) - 16) // letter) or 1)) for part in text.split("<br>"))
+    def lines(text, letter, room):  # of a text in a column, at most; letter, room: pixels
+        return sum(len(textwrap.wrap(part, int(room // letter) or 1)) for part in text.split("<br>"))
 
     cells = [[show(v) for v in values] for values in columns.values()]
-    header = max(lines(name, 9) for name in columns)  # bold
-    rows = [max(lines(text, 8) for text in row) for row in itertools.zip_longest(*cells, fillvalue="")]
+    header = max(lines(name, 9, room) for name, room in zip(columns, pixels))  # bold
+    rows = [max(lines(text, 8, room) for text, room in zip(row, pixels)) for row in itertools.zip_longest(*cells, fillvalue="")]
     figure = go.Figure(go.Table(
+        columnwidth=list(widths),
         header=dict(values=[f"<b>{name}</b>" for name in columns], align="left", fill_color="#e6e6e6", font_color="#111111"),
         cells=dict(values=cells, align="left", height=26, fill_color="#fafafa", font_color="#111111")))
     inner = 6 + 14 + 20 * header + sum(26 if n < 2 else 14 + 20 * n for n in rows)

@@ -106,6 +106,15 @@ class Lesson:
         shown = f'<img src="../{name}.png" style="max-width:100%">' if has_image else f'<iframe src="../{name}.html" width="100%" height="540"></iframe>'
         return HTML(f'<a href="../{name}.html">{shown}</a>')
 
+    def explore(self, name: str):
+        """An explorer of :mod:`seqpe_lab.explorers`, or its static twin where lessons are executed for the figures page.
+
+        Make it the last expression of a cell.
+        """
+        from .explorers import explore
+        panel = explore(name)
+        return self.show(panel.figure, f"explorer-{name}") if os.environ.get("SEQPE_FIGURES") else panel
+
 
 @functools.lru_cache(maxsize=4)
 def _images(source: str) -> ImageData:

@@ -6,6 +6,7 @@ an interrupted job goes on where it was and a second one takes a minute.
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import hashlib
 import html
@@ -125,7 +126,8 @@ Task = tuple[str, "Callable[[], str | None]"]  # (name, what to do; returns a li
 
 
 def _train_all(recipes: Sequence[Training], workers: int, say) -> None:
-    _in_parallel([(recipe.method, lambda recipe=recipe: _train_one(recipe, workers)) for recipe in recipes], workers, say)
+    longest_first = sorted(recipes, key=lambda recipe: recipe.encoding != "seqpe")  # so that no worker is left alone with a long run at the end
+    _in_parallel([(recipe.method, lambda recipe=recipe: _train_one(recipe, workers)) for recipe in longest_first], workers, say)
 
 
 def _train_one(recipe: Training, workers: int) -> str:
@@ -224,21 +226,23 @@ MARKS = {kind: (f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->") for kind i
 def collect(scale: str) -> list[Path]:
     """Gather the finished runs of a scale into data/results/, with the README's picture and table (small scale).
 
+    At medium and full scale runs may differ from the preset (in source or steps, say), but all in the same way.
+
     Returns:
         The files of results: one entry a method and seed, as ``results.json`` has them, sorted.
 
     Raises:
-        ValueError: no finished run at this scale.
+        ValueError: no finished run at this scale; runs that were changed in different ways, or two of one method and seed.
     """
-    expected = {Recipe: [[*METHODS, *ABLATIONS], lambda r: r == language_model(r.method, scale, r.seed)],
-                ImageRecipe: [[*IMAGE_METHODS, *IMAGE_ABLATIONS], lambda r: r == image_model(r.method, scale, r.seed, augment=r.augment)]}
-    runs = [run for run in list_runs() if run.recipe.scale == scale and expected[type(run.recipe)][1](run.recipe) and run.results()]
+    expected = {Recipe: [*METHODS, *ABLATIONS], ImageRecipe: [*IMAGE_METHODS, *IMAGE_ABLATIONS]}
+    finished = [run for run in list_runs() if run.recipe.scale == scale and run.recipe.method in expected[type(run.recipe)] and run.results()]
+    runs = [run for kind in expected for run in _changed_alike([r for r in finished if type(r.recipe) is kind], scale)]
     if not runs:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: train some first")
     written = []
     for kind, name in ((Recipe, TEXT_RESULTS), (ImageRecipe, IMAGE_RESULTS)):
         found = [run.results() for run in runs if type(run.recipe) is kind]
-        found.sort(key=lambda r, order=expected[kind][0]: (r["protocol"], order.index(r["method"]), r["seed"]))
+        found.sort(key=lambda r, order=expected[kind]: (r["protocol"], order.index(r["method"]), r["seed"]))
         if found:
             written.append(PROJECT / "data" / "results" / f"{name}-{scale}.json")
             written[-1].parent.mkdir(parents=True, exist_ok=True)
@@ -246,6 +250,31 @@ def collect(scale: str) -> list[Path]:
             if scale == "small":
                 _update_readme(found)
     return written
+
+
+def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
+    """The runs of the preset itself; where there are none, at medium and full scale, those of the one way in which it was changed."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        recipe = run.recipe
+        preset = image_model(recipe.method, scale, recipe.seed, augment=recipe.augment) if isinstance(recipe, ImageRecipe) else language_model(recipe.method, scale, recipe.seed)
+        changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if getattr(recipe, f.name) != getattr(preset, f.name)}
+        if changed and scale in ("smoke", "small"):
+            continue
+        of_all = {name: value for name, value in changed.items() if name not in ("alpha", "beta", "shifted")}  # those are SeqPE's alone
+        groups.setdefault(json.dumps(of_all, sort_keys=True), []).append(run)
+    if "{}" not in groups and len(groups) > 1:
+        listed = "\n  ".join(f"{len(group)} with {changed}, such as {group[0].folder}" for changed, group in groups.items())
+        raise ValueError(f"the finished runs at scale {scale!r} differ from the preset in different ways and cannot stand in one table:\n  {listed}\n"
+                         "Move all but one kind elsewhere, or point SEQPE_RUNS at a folder that holds one kind")
+    chosen = groups.get("{}") or next(iter(groups.values()), [])
+    seen: dict[tuple, Run] = {}
+    for run in chosen:
+        key = (run.recipe.method, run.recipe.seed, getattr(run.recipe, "augment", None))
+        if key in seen:
+            raise ValueError(f"there are two finished runs of {key[0]} with seed {key[1]}, {seen[key].folder} and {run.folder}: move one elsewhere")
+        seen[key] = run
+    return chosen
 
 
 def _update_readme(results: Sequence[dict]) -> None:

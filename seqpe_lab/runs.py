@@ -1,4 +1,4 @@
-"""A run is a folder: recipe.json, metrics.jsonl, checkpoints/, results.json.
+"""A run is a folder: recipe.json, metrics.jsonl, clock.jsonl, checkpoints/, results.json.
 
 Nothing in it is ever half written: files and checkpoint folders are written aside, flushed, and
 renamed into place, so a run that is killed at any moment can be read and resumed. Checkpoints are
@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -118,19 +119,17 @@ class Run:
 
     def metrics(self) -> list[dict]:
         """The logged steps: a list of {"step", "loss", ...}, losses in nats per token."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        records = []
-        for line in lines:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break  # the line that a kill cut short
-        return records
+        return _read_lines(self.folder / "metrics.jsonl")
 
     def append_metrics(self, record: dict) -> None:
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Log a step, and beside it when: metrics.jsonl itself is the same to the last byte however often a run was resumed."""
+        for name, values in (("metrics.jsonl", record), ("clock.jsonl", {"step": record["step"], "time": time.time()})):
+            with open(self.folder / name, "a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+    def clock(self) -> list[dict]:
+        """When each step was logged: {"step", "time"}, seconds since 1970; a resumed run logs some steps twice."""
+        return _read_lines(self.folder / "clock.jsonl")
 
     def truncate_metrics(self, step: int) -> None:
         """Forget what came after the checkpoint of ``step``: it will be computed again."""
@@ -274,6 +273,17 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _read_lines(path: Path) -> list[dict]:
+    """The records of a file of JSON lines."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # a line that a kill cut short
+    return records
 
 
 def _commit() -> str:

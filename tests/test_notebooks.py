@@ -13,11 +13,17 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]  # the others collect
 BROKEN = PROJECT / "tests" / "broken" / "broken.ipynb"
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+def lesson(request):
     return nbformat.read(request.param, as_version=4)
 
 
@@ -63,13 +69,13 @@ def test_no_definition_has_more_than_20_lines(notebook):
                 assert node.end_lineno - node.lineno + 1 <= 20, node.name
 
 
-def test_its_first_cell_of_code_starts_the_lesson(notebook):
-    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(code(notebook)[0])) if isinstance(node, ast.Call)]
+def test_its_first_cell_of_code_starts_the_lesson(lesson):
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(code(lesson)[0])) if isinstance(node, ast.Call)]
     assert any(call in ("lesson.start", "start") for call in calls)
 
 
-def test_it_asserts_or_checks_something(notebook):
-    trees = [node for source in code(notebook) for node in ast.walk(ast.parse(source))]
+def test_it_asserts_or_checks_something(lesson):
+    trees = [node for source in code(lesson) for node in ast.walk(ast.parse(source))]
     asserts = [node for node in trees if isinstance(node, ast.Assert)]
     checks = [node for node in trees if isinstance(node, ast.Call) and ast.unparse(node.func) in ("lesson.check", "check")]
     assert asserts or checks
@@ -80,7 +86,7 @@ def test_no_cell_accepts_any_exception(notebook):
 
 
 def test_there_are_lessons():
-    assert NOTEBOOKS, f"no notebooks in {PROJECT / 'notebooks'}"
+    assert LESSONS, f"no notebooks in {PROJECT / 'notebooks'}"
 
 
 # --- the runner can fail ------------------------------------------------------------------------

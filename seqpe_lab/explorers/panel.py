@@ -103,7 +103,7 @@ class Panel(ipywidgets.VBox):
         self.seconds = 0.0
         self._held = self._wrong = False
         self._live: FigureWidget | None = None
-        self._stage = ipywidgets.VBox()  # holds the live figure, or the sleeping one
+        self._stage = ipywidgets.VBox(layout=ipywidgets.Layout(overflow="auto"))  # holds the live figure, or the sleeping one; a narrow page scrolls
         self._message = ipywidgets.HTML()
         self._words = ipywidgets.HTML()
         self._table = ipywidgets.HTML()
@@ -149,6 +149,7 @@ class Panel(ipywidgets.VBox):
             self._wake()
         else:
             replace(self._live, figure)
+            Panel._alive.append(Panel._alive.pop(Panel._alive.index(self)))  # the one used last stays alive longest
         if self.words:
             self._words.value = f'<div style="{CARD}">{self.words(**values)}</div>'
         self._show_table()

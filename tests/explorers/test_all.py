@@ -1,0 +1,156 @@
+"""All explorers alike: every control at its ends, every combination of a few choices; finite numbers, named axes, and how long it took."""
+import itertools
+import json
+
+import ipywidgets
+import numpy as np
+import pytest
+
+from seqpe_lab.explorers import EXPLORERS, explore
+from seqpe_lab.explorers.panel import Panel
+
+COMBINATIONS = 150  # of the choices of one panel; of more, evenly spaced ones
+
+
+@pytest.fixture
+def panel(request):
+    panel = explore(request.param)
+    yield panel
+    panel.close()
+
+
+def settings(control) -> list:
+    """A control's lowest, highest and first value; of choices all."""
+    if isinstance(control, (ipywidgets.IntSlider, ipywidgets.FloatSlider)):
+        return [control.min, control.max, control.value]
+    if isinstance(control, ipywidgets.Checkbox):
+        return [not control.value, control.value]
+    if isinstance(control, ipywidgets.SelectionRangeSlider):
+        low, high = control._options_values[0], control._options_values[-1]
+        return [(low, low), (high, high), (low, high)]
+    if isinstance(control, ipywidgets.SelectMultiple):
+        return [(), control._options_values[:1], tuple(control._options_values), control.value]
+    if isinstance(control, (ipywidgets.Dropdown, ipywidgets.SelectionSlider)):
+        return [v for v in control._options_values if v != control.value] + [control.value]
+    return [control.value]  # what is typed is tested for each explorer
+
+
+def is_small(control) -> bool:
+    """Whether all of a control's values belong into the combinations."""
+    return isinstance(control, (ipywidgets.Dropdown, ipywidgets.Checkbox))
+
+
+def check(panel: Panel) -> None:
+    message = panel._message.value
+    assert 'role="alert"' not in message, f"{panel.values}: {message}"
+    figure = panel.figure
+    assert figure.layout.title.text, "a figure says what it shows"
+    cartesian = [t for t in figure.data if t.type in ("scatter", "heatmap", "bar")]
+    for trace in figure.data:
+        for name in ("x", "y", "z"):
+            values = getattr(trace, name, None)
+            if values is None or trace.type == "scatter3d" and name not in "xyz":
+                continue
+            numbers = np.array([np.nan if v is None else v for v in np.asarray(values, dtype=object).ravel() if not isinstance(v, str)], dtype=float)
+            assert not np.isinf(numbers).any(), f"{panel.values}: {trace.type} {trace.name} holds an infinite {name}"
+            if trace.type != "heatmap":  # there a gap is what the causal mask hides; a line's gaps are None
+                assert not any(isinstance(v, float) and np.isnan(v) for v in np.asarray(values, dtype=object).ravel()), f"{panel.values}: {trace.name} holds NaN in {name}"
+    if cartesian:
+        for axis in (figure.select_xaxes(), figure.select_yaxes()):
+            axes = list(axis)
+            assert any(a.title.text or a.visible is False for a in axes) or all(a.showticklabels is False for a in axes), f"{panel.values}: no axis says what it measures"
+
+
+def move(panel: Panel, name: str, value) -> float:
+    """Set one control as a hand would; the seconds that the redrawing took."""
+    control = panel.controls[name]
+    if control.value == value:
+        return 0.0
+    control.value = value
+    check(panel)
+    return panel.seconds
+
+
+@pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
+def test_every_control_at_its_ends(panel, record_property):
+    check(panel)
+    first, slowest, where = panel.seconds, 0.0, ""
+    for name in list(panel.controls):
+        for value in settings(panel.controls[name]):
+            if value in settings(panel.controls[name]) or not is_small(panel.controls[name]):  # a move may have changed what can be chosen
+                seconds = move(panel, name, value)
+                if seconds > slowest:
+                    slowest, where = seconds, f"{name} = {value}"
+    record_property("explorer", f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move {slowest * 1000:.0f} ms ({where})")
+
+
+@pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
+def test_every_combination_of_the_small_choices(panel):
+    names = [name for name, control in panel.controls.items() if is_small(control)]
+    combinations = list(itertools.product(*(settings(panel.controls[name]) for name in names)))
+    for combination in combinations[:: 1 + len(combinations) // COMBINATIONS]:
+        with panel.at_once():
+            for name, value in zip(names, combination):
+                if value in settings(panel.controls[name]):  # else an earlier choice has ruled it out
+                    panel.controls[name].value = value
+        check(panel)
+
+
+@pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
+def test_everything_is_explained_and_has_a_static_twin(panel):
+    for name, control in panel.controls.items():
+        assert control.description and control.help and control.tooltip == control.help, name
+    again = panel.picture(**panel.values)
+    assert json.loads(again.to_json()) == json.loads(panel.figure.to_json()), "the picture depends on more than the controls"
+
+
+def test_an_unknown_explorer_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="digits, geometry"):
+        explore("rotations")
+
+
+# --- the panel itself ----------------------------------------------------------------------------
+
+def test_at_most_two_are_alive_and_a_move_wakes_a_sleeper():
+    panels = [explore("integration") for _ in range(4)]
+    try:
+        assert [p.alive for p in panels] == [False, False, True, True]
+        control = next(c for c in panels[0].controls.values() if isinstance(c, (ipywidgets.FloatSlider, ipywidgets.IntSlider)))
+        control.value = control.max
+        assert [p.alive for p in panels] == [True, False, False, True]
+        check(panels[0])
+        control.value = control.min  # panel 3 is now the one that was used longest ago
+        other = next(c for c in panels[1].controls.values() if isinstance(c, (ipywidgets.FloatSlider, ipywidgets.IntSlider)))
+        other.value = other.max
+        assert [p.alive for p in panels] == [True, True, False, False]
+    finally:
+        for p in panels:
+            p.close()
+    assert not any(p in Panel._alive for p in panels)
+
+
+def test_a_failing_picture_is_told_to_the_reader_and_the_next_good_one_takes_it_back():
+    panel = explore("integration")
+    good, name = panel.picture, next(n for n, c in panel.controls.items() if isinstance(c, ipywidgets.FloatSlider))
+
+    def broken(**values):
+        raise RuntimeError("out of <ink>")
+
+    panel.picture = broken
+    panel.controls[name].value = panel.controls[name].max
+    assert 'role="alert"' in panel._message.value and "RuntimeError: out of &lt;ink&gt;" in panel._message.value
+    assert panel.figure is not None, "the last good picture stays"
+    panel.picture = good
+    panel.controls[name].value = panel.controls[name].min
+    assert "alert" not in panel._message.value
+    panel.close()
+
+
+def test_a_table_can_be_copied_and_downloaded():
+    from base64 import b64decode
+    from re import search
+
+    from seqpe_lab.explorers.panel import table_html
+    page = table_html({"method": ["a<b", "c"], "perplexity": [1.23456789, 2.0]}, "numbers")
+    assert b64decode(search(r"base64,([^\"]+)", page)[1]).decode() == "method,perplexity\na<b,1.23456789\nc,2.0\n"
+    assert 'download="numbers.csv"' in page and "a<b" not in page

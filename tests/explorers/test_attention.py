@@ -1,0 +1,249 @@
+"""Content and position parts of attention, against the model's own output and against each method's formula."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seqpe_lab.encodings import alibi_slopes, sinusoidal_vectors
+from seqpe_lab.explorers import attention, bundle
+from seqpe_lab.explorers.attention import by_distance, explore, moves, split, watched
+from seqpe_lab.recipes import image_model, language_model
+from seqpe_lab.training import build_model
+
+TOKENS = torch.tensor([list(b"to be or not")])
+
+
+def loud(recipe, outputs):
+    """An untrained model whose attention is not flat."""
+    model = build_model(recipe, outputs)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def models():
+    made = {("text", m): loud(language_model(m, "small"), 256) for m in bundle.MODELS}
+    return made | {("image", m): loud(image_model(m, "small"), 10) for m in bundle.IMAGE_MODELS}
+
+
+@pytest.fixture
+def shipped(models, monkeypatch):
+    """The explorer runs on models that need no files."""
+    def about(kind, method):
+        recipe = language_model(method, "small") if kind == "text" else image_model(method, "small")
+        return {"recipe": recipe.to_json(), "results": {"data": {"description": "no data"}}}
+    monkeypatch.setattr(bundle, "model", lambda kind, method: models[kind, method])
+    monkeypatch.setattr(bundle, "about", about)
+    attention.parts_of.cache_clear()
+    yield
+    attention.parts_of.cache_clear()
+
+
+def image(side):
+    return torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def caught(module, forward):
+    """Input and output of a module while ``forward`` runs."""
+    seen = []
+    hook = module.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0][0], output[0])))
+    forward()
+    hook.remove()
+    return seen[0]
+
+
+def softmax(scores, sees):
+    weights = np.where(sees, np.exp(scores - np.where(sees, scores, -np.inf).max(-1, keepdims=True)), 0)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("method", bundle.MODELS)
+@pytest.mark.parametrize(("layer", "start"), [(0, 0), (2, 700)])
+def test_the_parts_of_a_text_add_up_to_what_the_model_attends_with(models, method, layer, start):
+    model = models["text", method]
+    parts = split(model, TOKENS, start, layer)
+    np.testing.assert_allclose(softmax(parts.content + parts.position, parts.sees), parts.weights, atol=1e-12)
+    block = model.transformer.h[layer].attn
+    v = caught(block.c_attn, lambda: model(TOKENS, start=start))[1].chunk(3, -1)[2].unflatten(-1, (4, -1)).transpose(0, 1)  # (H, L, d_head)
+    out = caught(block.c_proj, lambda: model(TOKENS, start=start))[0]
+    torch.testing.assert_close((torch.from_numpy(parts.weights).float() @ v).transpose(0, 1).flatten(-2), out, atol=2e-4, rtol=2e-4)
+    assert np.array_equal(parts.sees, np.tri(TOKENS.shape[1], dtype=bool))
+
+
+@pytest.mark.parametrize("method", bundle.IMAGE_MODELS)
+@pytest.mark.parametrize(("layer", "side", "start"), [(0, 24, 0), (1, 36, 3)])
+def test_the_parts_of_an_image_add_up_to_what_the_model_attends_with(models, method, layer, side, start):
+    model, start = models["image", method], 0 if method == "learned" else start
+    parts = split(model, image(side), start, layer)
+    np.testing.assert_allclose(softmax(parts.content + parts.position, parts.sees), parts.weights, atol=1e-12)
+    attn = model.vit.blocks[layer].attn
+    v = caught(attn.qkv, lambda: model(image(side), start=(start, start)))[1].unflatten(-1, (3, 4, -1))[:, 2].transpose(0, 1)
+    out = caught(attn.proj, lambda: model(image(side), start=(start, start)))[0]
+    torch.testing.assert_close((torch.from_numpy(parts.weights).float() @ v).transpose(0, 1).flatten(-2), out, atol=2e-4, rtol=2e-4)
+    assert parts.sees.all() and len(parts.sees) == 1 + (side // 4) ** 2
+
+
+def dots(model, layer, x):
+    """q.k / sqrt(d_head) of a layer's input, head by head and pair by pair."""
+    block = model.transformer.h[layer]
+    q, k, _ = block.attn.c_attn(block.ln_1(x)).chunk(3, -1)
+    d = q.shape[-1] // 4
+    return np.array([[[float(q[i, h * d: (h + 1) * d].double() @ k[j, h * d: (h + 1) * d].double()) / d**0.5 for j in range(len(k))] for i in range(len(q))] for h in range(4)])
+
+
+@pytest.mark.parametrize("method", bundle.MODELS)
+def test_content_of_the_first_layer_is_of_the_tokens_alone(models, method):
+    model = models["text", method]
+    np.testing.assert_allclose(split(model, TOKENS, 3, 0).content, dots(model, 0, model.transformer.wte(TOKENS[0])), atol=2e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["sinusoidal", "learned"])
+def test_content_of_a_later_layer_is_of_its_input_less_the_position_vectors(models, method):
+    model, length = models["text", method], TOKENS.shape[1]
+    positions = torch.arange(5, 5 + length)
+    vectors = sinusoidal_vectors(positions.unsqueeze(-1), 96) if method == "sinusoidal" else model.encoding.table(positions)
+    x = caught(model.transformer.h[1].ln_1, lambda: model(TOKENS, start=5))[0]
+    parts = split(model, TOKENS, 5, 1)
+    np.testing.assert_allclose(parts.content, dots(model, 1, x - vectors), atol=2e-3, rtol=1e-4)
+    np.testing.assert_allclose(parts.content + parts.position, dots(model, 1, x), atol=2e-3, rtol=1e-4)
+    assert np.abs(parts.position).max() > 0.1
+
+
+def test_content_of_an_image_leaves_the_class_token_without_a_vector(models):
+    model = models["image", "learned"]
+    norm, attn = model.vit.blocks[1].norm1, model.vit.blocks[1].attn
+    x = caught(norm, lambda: model(image(24)))[0].clone()  # (1 + 36, d)
+    x[1:] -= model.encoding.table.weight
+    q, k, _ = attn.qkv(norm(x)).unflatten(-1, (3, 4, -1)).permute(1, 2, 0, 3).double()
+    np.testing.assert_allclose(split(model, image(24), 0, 1).content, (q @ k.mT / 4).numpy(), atol=2e-3, rtol=1e-4)
+
+
+def test_nope_has_no_position_part(models):
+    assert np.abs(split(models["text", "none"], TOKENS, 100, 2).position).max() == 0
+    assert np.abs(split(models["image", "none"], image(36), 2, 2).position).max() == 0
+
+
+def test_alibi_becomes_minus_m_times_distance_as_the_softmax_sees_it(models):
+    for start in (0, 1_000):
+        parts = split(models["text", "alibi"], TOKENS, start, 1)
+        for head, slope in enumerate(alibi_slopes(4).tolist()):
+            curve = by_distance(parts, head, relative=True)
+            np.testing.assert_allclose(curve["mean"], -slope * curve["distance"], atol=1e-4)
+            assert curve["spread"].max() < 1e-4
+            np.testing.assert_allclose(parts.position[head][:, 3], slope * (start + 3), atol=1e-4)  # as computed: m j
+
+
+def test_rope_sees_distances_only_and_leaves_a_token_with_itself_alone(models):
+    here, there = (split(models["text", "rope-1e4"], TOKENS, start, 1) for start in (0, 1_200))
+    np.testing.assert_allclose(here.position, there.position, atol=5e-2)
+    assert np.abs(here.position).max() > 1
+    assert np.abs(np.diagonal(here.position, axis1=1, axis2=2)).max() < 1e-3
+
+
+def test_seqpe_bias_is_the_product_of_its_two_vectors(models):
+    model = models["text", "seqpe"]
+    parts = split(model, TOKENS, 40, 0)
+    e_q, e_k = model.encoding.prepare(torch.arange(40, 40 + TOKENS.shape[1]).unsqueeze(-1))[0]
+    np.testing.assert_allclose(parts.position, (e_q.double() @ e_k.double().mT / 24**0.5).numpy(), atol=1e-4, rtol=1e-5)
+    assert np.abs(parts.position - split(model, TOKENS, 41, 0).position).max() > 1e-2
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_the_curve_is_the_mean_over_all_pairs_at_a_distance(models, relative):
+    parts = split(models["image", "seqpe-mul"], image(24), 0, 1)
+    curve, groups = by_distance(parts, 2, relative), {}
+    for i in range(36):
+        for j in range(36):
+            away = round(((i // 6 - j // 6) ** 2 + (i % 6 - j % 6) ** 2) ** 0.5, 6)
+            value = parts.position[2][i + 1, j + 1]  # [CLS] is row and column 0
+            groups.setdefault(away, []).append(value - parts.position[2][i + 1, i + 1] if relative else value)
+    np.testing.assert_allclose(curve["distance"], sorted(groups))
+    assert list(curve["pairs"]) == [len(groups[d]) for d in sorted(groups)]
+    np.testing.assert_allclose(curve["mean"], [np.mean(groups[d]) for d in sorted(groups)], atol=1e-9)
+    np.testing.assert_allclose(curve["spread"], [np.std(groups[d]) for d in sorted(groups)], atol=1e-9)
+
+
+def test_the_curve_of_a_text_looks_back_only(models):
+    curve = by_distance(split(models["text", "seqpe"], TOKENS, 0, 0), 0, relative=False)
+    assert list(curve["distance"]) == list(range(12)) and list(curve["pairs"]) == list(range(12, 0, -1))
+
+
+def test_how_far_a_part_moves_scores_is_its_deviation_within_rows():
+    sees = np.tri(3, dtype=bool)
+    part = np.array([[5.0, 99, 99], [1, 3, 99], [100, 100, 103]])
+    assert moves(part, sees) == pytest.approx(((0 + 1 + 1 + 1 + 1 + 4) / 6) ** 0.5)
+
+
+def test_the_model_is_left_as_it_was(models):
+    model = models["text", "learned"]
+    before = model(TOKENS)
+    split(model, TOKENS, 0, 1)
+    with pytest.raises(RuntimeError, match="stop"), watched(model.encoding):
+        raise RuntimeError("stop")
+    assert not {"transform", "embed"} & vars(model.encoding).keys()
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert torch.equal(model(TOKENS), before)
+
+
+def test_a_typed_text_is_drawn_refused_when_empty_and_cut_when_long(shipped):
+    panel = explore()
+    assert list(panel.figure.layout.xaxis.ticktext) == list("the·cat·sat·on·the·mat")
+    panel.controls["text"].value = "naïve"
+    assert list(panel.figure.layout.xaxis.ticktext) == ["n", "a", "c3", "af", "v", "e"] and len(panel.figure.data[0].z) == 6 * 7 // 2
+    panel.controls["text"].value = ""
+    assert "type at least 1" in panel._message.value and len(panel.figure.data[0].z) == 21
+    panel.controls["text"].value = "x" * 80
+    assert panel._message.value == "" and len(panel.figure.data[0].z) == 64 * 65 // 2
+    assert any("cut: the first 64 of 80 bytes" in a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
+    panel.controls["text"].value = "\ud800a"  # half a character, as a browser may send
+    assert panel._message.value == "" and len(panel.figure.data[0].z) == 3
+    panel.close()
+
+
+def test_the_heatmaps_show_the_causal_half(shipped):
+    panel = explore()
+    panel.controls["start"].value, panel.controls["head"].value = 900, 3
+    content, position, weight = panel.figure.data[:3]
+    parts = attention.parts_of("text", "seqpe", attention.TEXT.encode(), 900, 0)
+    for x, y, c, p, w in zip(content.x, content.y, content.z, position.z, weight.z):
+        i, j = y - 900, x - 900
+        assert 0 <= j <= i < 22
+        np.testing.assert_allclose((c, p, w), (parts.content[3, i, j], parts.position[3, i, j], parts.weights[3, i, j]), rtol=1e-5, atol=1e-6)
+    panel.close()
+
+
+def test_an_image_starts_only_where_its_grid_fits_and_says_so(shipped):
+    panel = explore()
+    with panel.at_once():
+        panel.controls["kind"].value = "image"
+        panel.controls["size"].value, panel.controls["corner"].value = 48, 14
+    said = " ".join(a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
+    assert panel._message.value == "" and "rows and columns from 8" in said and "start 14 is not possible: positions end at 19" in said
+    assert panel.figure.data[0].z.shape == (145, 145)
+    panel.controls["image_method"].value = "learned"
+    said = " ".join(a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
+    assert panel._message.value == "" and "a learned table has no other start than 0" in said
+    panel.controls["size"].value, panel.controls["image_method"].value = 24, "rope-axial"
+    assert "not possible" not in " ".join(a.text for a in panel.figure.layout.annotations)  # 14 + 6 patches = 20
+    panel.close()
+
+
+def test_only_the_controls_of_the_chosen_input_are_shown(shipped):
+    panel = explore()
+
+    def hidden():
+        return {name for name, box in zip(panel.controls, panel.children[1].children) if box.layout.display == "none"}
+
+    assert hidden() == {"digit", "size", "image_method", "corner"}
+    panel.controls["kind"].value = "image"
+    assert hidden() == {"text", "method", "start"}
+    panel.close()
+
+
+def test_the_table_is_the_curve(shipped):
+    panel = explore()
+    columns = panel.table(**panel.values)
+    assert columns["mean position part (nats)"] == pytest.approx(list(panel.figure.data[4].y))
+    assert columns["distance (tokens)"] == list(range(22))
+    panel.close()

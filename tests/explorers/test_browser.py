@@ -1,0 +1,325 @@
+"""The explorers in a real browser: the collecting notebook in JupyterLab, and the web page of ``make explore``.
+
+Both are opened once, and all tests use them; each test looks at the console and the requests of its
+own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
+"""
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from seqpe_lab.explorers import EXPLORERS
+from seqpe_lab.publish import find_browser
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
+pytestmark = pytest.mark.skipif(not find_browser(), reason="no browser: `make browser` installs chromium where it can")
+
+PATIENCE = 60  # seconds to wait for anything, on a busy machine
+MOVES = {  # how a reader moves which control of an explorer; every move changes the picture
+    "digits": [("press", "base b", "ArrowLeft"), ("drag", "digits k"), ("write", "position", "2, 3")],
+    "geometry": [("press", "step", "ArrowLeft"), ("choose", "view", "neighbours of a position"), ("drag", "position"), ("write", "compare with", "77")],
+    "collapse": [("press", "β, weight of L_OOD", "ArrowRight"), ("drag", "α, weight of L_δ"), ("write", "shift z", "100"), ("click", "Start"), ("click", "Reset")],
+    "extrapolation": [("press", "lengths", "ArrowRight"), ("drag", "lengths"), ("choose", "task", "images: class")],
+    "patches": [("press", "grid", "ArrowRight"), ("click", "the picture"), ("write", "row", "9")],
+    "attention": [("press", "head", "ArrowRight"), ("drag", "start position"), ("write", "text", "to be or not to be")],
+    "integration": [("press", "q, feature 1", "ArrowLeft"), ("drag", "strength of the positions"), ("write", "k, feature 2", "-0.5")],
+}
+SAYS = {"Start": "Step", "Reset": "Untrained"}  # what the title says after a press of a button; training changes the picture by itself
+BACK = {"ArrowLeft": "ArrowRight", "ArrowRight": "ArrowLeft"}
+PLACES = {"lab": "JupyterLab", "web": "web page"}
+PANELS = [("lab", name) for name in EXPLORERS] + [("web", name) for name in ("digits", "collapse", "integration")]
+every_panel = pytest.mark.parametrize("place, name", PANELS, ids=[f"{place}-{name}" for place, name in PANELS])
+
+RUN = """async source => {  // run the cell that holds this
+    const notebook = jupyterapp.shell.currentWidget.content
+    notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.type == 'code' && cell.model.sharedModel.source.includes(source))
+    await jupyterapp.commands.execute('notebook:run-cell') }"""
+PICTURE = """panel => { const plot = panel.querySelector('.js-plotly-plot')  // what it draws; null while it is replaced
+    return plot?._fullLayout ? JSON.stringify([plot.data, plot.layout], (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value) : null }"""
+BREAK = """
+from seqpe_lab.explorers.panel import Panel
+panel = [shown for shown in Out.values() if isinstance(shown, Panel)][{place}]
+panel.picture, whole = lambda **values: 1 / 0, panel.picture"""
+MEND = "panel.picture = whole"
+
+
+# --- servers and pages ----------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def server(command: list[str], log: Path, **environment: object) -> Iterator[None]:
+    """A server that ends with the block, and also when this process is killed: ``cat`` then reads the end of its input."""
+    leashed = ["sh", "-c", '"$@" </dev/null & cat; trap "" TERM; kill 0; wait', "sh", *command]
+    with log.open("w") as output:
+        process = subprocess.Popen(leashed, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                                   env=os.environ | {name: str(value) for name, value in environment.items()})
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until(answer: Callable[[], object], log: Path):
+    """The first true answer of a server; asking may fail until then."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            if value := answer():
+                return value
+        time.sleep(0.1)
+    raise TimeoutError(f"no answer in {PATIENCE} s; the server says:\n{log.read_text()[-2_000:]}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Site:
+    """A page with the panels on it, and the hands of its reader.
+
+    Attributes:
+        folder: somewhere below, its kernel says how it can be reached.
+        seconds: how long things took.
+    """
+    page: "playwright.Page"
+    folder: Path
+    errors: list[str] = field(default_factory=list)  # of the console
+    outside: list[str] = field(default_factory=list)  # requests that leave this machine
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.page.set_default_timeout(1_000 * PATIENCE)
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.outside.append(request.url) if urlsplit(request.url).hostname not in (None, "127.0.0.1") else None)
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[what] = time.monotonic() - began
+
+    def panel(self, name: str) -> "playwright.Locator":
+        return self.page.locator(".seqpe-explorer").nth(list(EXPLORERS).index(name))
+
+    def drawn(self, name: str) -> None:
+        """Wait until a panel shows a picture with a title."""
+        playwright.expect(self.panel(name).locator(".js-plotly-plot .gtitle")).not_to_be_empty()
+
+    def picture(self, name: str) -> str | None:
+        return self.panel(name).evaluate(PICTURE)
+
+    def title(self, name: str) -> str:
+        return self.panel(name).locator(".js-plotly-plot .gtitle").text_content()
+
+    def move(self, name: str, hand: str, label: str, *more: str) -> float:
+        """Let a reader's hand move a control; the seconds until the panel draws something else."""
+        before = self.picture(name)
+        getattr(self, hand)(name, label, *more)
+        began = time.monotonic()
+        while self.picture(name) in (before, None) or SAYS.get(label, "") not in self.title(name):
+            assert time.monotonic() < began + PATIENCE, f"{name}: {hand} {label} changes nothing in {PATIENCE} s"
+            self.page.wait_for_timeout(10)
+        return time.monotonic() - began
+
+    def control(self, name: str, label: str) -> "playwright.Locator":
+        named = self.page.locator(".widget-label").get_by_text(label, exact=True)
+        return self.panel(name).locator(".widget-inline-hbox").filter(has=named).filter(visible=True)
+
+    def press(self, name: str, label: str, key: str) -> None:
+        self.control(name, label).locator(".noUi-handle").first.press(key)
+
+    def drag(self, name: str, label: str) -> None:
+        """The first handle to two thirds of its line."""
+        line, handle = (self.control(name, label).locator(f".noUi-{part}").first for part in ("base", "handle"))
+        handle.hover()
+        self.page.mouse.down()
+        box = line.bounding_box()
+        self.page.mouse.move(box["x"] + box["width"] * 2 / 3, box["y"] + box["height"] / 2, steps=3)
+        self.page.mouse.up()
+
+    def write(self, name: str, label: str, text: str) -> None:
+        """Into a text box, or into the number beside a slider."""
+        box = self.control(name, label).locator("input, .widget-readout").first
+        box.click()
+        box.press("Control+a")
+        box.press_sequentially(text)
+        box.press("Enter")
+
+    def choose(self, name: str, label: str, option: str) -> None:
+        self.control(name, label).locator("select").select_option(label=option)
+
+    def click(self, name: str, label: str) -> None:
+        """On a button, or a little beyond the middle of the first part of the picture."""
+        if label != "the picture":
+            return self.panel(name).get_by_role("button", name=label, exact=True).click()
+        plot = self.panel(name).locator(".nsewdrag").first
+        box = plot.bounding_box()
+        place = dict(x=0.6 * box["width"], y=0.6 * box["height"])
+        plot.hover(position=place)
+        self.panel(name).locator(".hovertext").first.wait_for()
+        plot.click(position=place)
+
+    def kernel(self, code: str, expression: str = "None") -> str:
+        """Run code as another cell would; what an expression is afterwards."""
+        from jupyter_client import BlockingKernelClient
+        client = BlockingKernelClient(connection_file=str(next(self.folder.rglob("kernel-*.json"))))
+        client.load_connection_file()
+        client.start_channels()
+        try:
+            reply = client.execute(code, silent=True, user_expressions={"value": expression}, reply=True, timeout=PATIENCE)["content"]
+        finally:
+            client.stop_channels()
+        assert reply["status"] == "ok", reply
+        return reply["user_expressions"]["value"]["data"]["text/plain"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    playwright.expect.set_options(timeout=1_000 * PATIENCE)
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=find_browser())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def lab(browser, project, tmp_path_factory) -> Iterator[Site]:
+    """JupyterLab with a copy of the notebook, all its cells run one after the other."""
+    folder = tmp_path_factory.mktemp("lab")
+    notebook = shutil.copy(project / "notebooks" / "explorers.ipynb", folder)
+    settings = folder / "config" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}))
+    port, log = free_port(), folder / "log"
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+               "--IdentityProvider.token=test", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
+    places = {f"JUPYTER_{kind.upper()}_DIR": folder / kind for kind in ("config", "data", "runtime")} | {f"JUPYTERLAB_{kind.upper()}_DIR": folder / kind for kind in ("settings", "workspaces")}
+    with server(command, log, **places):
+        wait_until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=5), log)
+        site = Site(browser.new_page(viewport=dict(width=1_280, height=900)), folder)
+        with site.timed("notebook opens"):
+            site.page.goto(f"http://127.0.0.1:{port}/lab/tree/{Path(notebook).name}?token=test")
+            site.page.locator(".jp-Notebook h1").wait_for()
+            site.page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'")
+        with site.timed("import"):
+            site.page.evaluate(RUN, "import")
+        for name in EXPLORERS:
+            with site.timed(name):
+                site.page.evaluate(RUN, f'explore("{name}")')
+                site.drawn(name)
+        yield site
+        site.page.close()
+
+
+@pytest.fixture(scope="module")
+def web(browser, project, tmp_path_factory) -> Iterator[Site]:
+    """The web page that ``make explore`` opens."""
+    folder = tmp_path_factory.mktemp("web")
+    log = folder / "log"
+    command = ["make", "--no-print-directory", f"--directory={project}", "--old-file=setup", "explore", f"BIN={Path(sys.executable).parent}"]
+    with server(command, log, MAKEFLAGS="", BROWSER="true", TMPDIR=folder):  # `true` is a browser that opens nothing
+        (address,) = wait_until(lambda: re.findall(r"^http://127.0.0.1:\d+/\S*", log.read_text(), re.MULTILINE), log)
+        site = Site(browser.new_page(viewport=dict(width=1_280, height=900)), folder)
+        with site.timed("page opens"):
+            site.page.goto(address)
+            for name in EXPLORERS:
+                site.drawn(name)
+        yield site
+        site.page.close()
+
+
+@pytest.fixture
+def site(place, request) -> Iterator[Site]:
+    """One of the two; the console and the requests are looked at afterwards."""
+    site = request.getfixturevalue(place)
+    yield site
+    errors, outside = site.errors.copy(), site.outside.copy()
+    site.errors.clear()
+    site.outside.clear()
+    assert not errors
+    assert not outside
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = Path(os.environ.get("SEQPE_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+# --- what a reader sees and does ------------------------------------------------------------------
+
+@every_panel
+def test_it_opens_and_draws_without_a_click(site, place, name, pictures):
+    playwright.expect(site.page.locator(".seqpe-explorer")).to_have_count(len(EXPLORERS))
+    site.drawn(name)
+    assert site.panel(name).get_by_role("alert").count() == 0
+    cell = site.panel(name).locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea')]").last
+    assert cell.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_text_contents() == []  # no warnings
+    site.panel(name).screenshot(path=pictures / f"{place}-{name}.png")
+
+
+@every_panel
+def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, record_property):
+    seconds = {f"{hand} {label}": site.move(name, hand, label, *more) for hand, label, *more in MOVES[name]}
+    record_property("explorer", f"{PLACES[place]}, {name}: " + ", ".join(f"{move} {second * 1_000:.0f} ms" for move, second in seconds.items()))
+    playwright.expect(site.panel(name).get_by_role("alert")).to_have_count(0)
+
+
+@every_panel
+def test_it_says_what_went_wrong_and_goes_on(site, place, name):
+    (_, label, key), *_ = MOVES[name]
+    site.kernel(BREAK.format(place=list(EXPLORERS).index(name)))
+    site.press(name, label, key)
+    alert = site.panel(name).get_by_role("alert")
+    playwright.expect(alert).to_have_text("ZeroDivisionError: division by zero")
+    site.drawn(name)  # the last good picture stays
+    site.kernel(MEND)
+    site.press(name, label, BACK[key])
+    playwright.expect(alert).to_have_count(0)
+
+
+@pytest.mark.parametrize("place", ["lab", "web"])
+def test_at_most_two_figures_are_alive(site, place, record_property):
+    alive = site.kernel("import ipywidgets\nfrom plotly.graph_objects import FigureWidget", "sum(isinstance(widget, FigureWidget) for widget in ipywidgets.widget._instances.values())")
+    assert 1 <= int(alive) <= 2
+    assert site.page.locator(".seqpe-explorer .js-plotly-plot").count() == len(EXPLORERS)
+    assert site.page.locator(".seqpe-explorer .js-plotly-plot:not(.widget-output *)").count() == int(alive)
+    record_property("explorer", f"{PLACES[place]}: " + ", ".join(f"{what} {second:.1f} s" for what, second in site.seconds.items()))
+
+
+@pytest.mark.parametrize("place", ["web"])
+def test_the_web_page_shows_no_code(site):
+    assert "explore(" not in site.page.content()
+
+
+@pytest.mark.parametrize("place", ["lab"])
+def test_the_saved_notebook_is_small(site, record_property):
+    (notebook,) = site.folder.glob("*.ipynb")
+    before = notebook.stat().st_mtime_ns
+    site.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    wait_until(lambda: notebook.stat().st_mtime_ns != before, site.folder / "log")
+    saved = json.loads(notebook.read_text(encoding="utf-8"))
+    assert sum(bool(cell.get("outputs")) for cell in saved["cells"]) == len(EXPLORERS)
+    record_property("explorer", f"JupyterLab: saved with outputs {notebook.stat().st_size / 1_000:.0f} KB")
+    assert notebook.stat().st_size < 300_000
