@@ -13,6 +13,11 @@ from pathlib import Path
 from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, Recipe, image_model, language_model
 from .runs import CheckpointError, Run, list_runs, runs_folder
 
+SEVERAL_DEVICES = """on several GPUs, and on several machines that share the run's folder; a step sees the same tokens or images on any number of them:
+  torchrun --standalone --nproc_per_node 4 -m seqpe_lab train lm --scale full
+  torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 -m seqpe_lab train lm --scale full --set micro_batch=16 --folder SHARED
+`accelerate launch` does the same on GPUs; on the CPU it starts one process whatever it is told, torchrun as many as it is told."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; expected errors become one line and exit status 2."""
@@ -38,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m seqpe_lab", description="A lab for position encoding in Transformers.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown")
+    train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog=SEVERAL_DEVICES)
     train.add_argument("task", choices=["lm", "image"], help="lm: a GPT-2 language model; image: a ViT classifier")
     train.add_argument("--encoding", "--method", dest="method",
                        help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
@@ -47,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")
     train.add_argument("--folder", help="the run's folder; one that holds a recipe.json needs no other option")
     train.add_argument("--cpu", action="store_true", help="stay on the CPU")
-    train.add_argument("--workers", type=int, help="processes that decode images beside each training process; default: as many as there are cores for, at medium and full scale")
-    train.add_argument("--compile", action="store_true", help="torch.compile: one or two minutes at the start, faster steps on a GPU")
+    train.add_argument("--workers", type=int, help="processes that decode images beside each training process; default: one a core left, 8 at most, at medium and full scale, else 0")
+    train.add_argument("--compile", action="store_true", help="torch.compile: a minute or two at the start, then faster steps on a GPU; a resumed run equals an unbroken one up to rounding only")
     train.set_defaults(do=_train)
 
     evaluate = commands.add_parser("evaluate", help="a trained run at any lengths (perplexity) or image sizes (accuracy)")
@@ -205,7 +211,7 @@ def _doctor(args) -> None:
         try:
             print(f"  {package:<12} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            print(f"  {package:<12} missing" + (": runs write metrics.jsonl alone, no TensorBoard files" if package == "tensorboard" else ""))
+            print(f"  {package:<12} missing")
     print(f"  browser for static images: {find_browser() or 'none found: figures are written as web pages only'}")
     for task, name, about in [("text", *item) for item in ABOUT.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
         print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; {about.expect}")

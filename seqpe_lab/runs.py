@@ -14,9 +14,10 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from safetensors import SafetensorError
@@ -85,28 +86,26 @@ class Run:
         elif Training.from_json(path.read_text(encoding="utf-8")) != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe: choose another folder or delete it")
 
-    def claim(self) -> TextIO | None:
-        """Keep other processes from training in this folder, until the returned file is closed or this process ends, in whatever way.
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other processes from training in this folder meanwhile. The claim ends with the process, in whatever way that ends.
 
         Raises:
             RunningError: another process does already; two would write over one another.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows has other locks
-            return None
-        file = open(self.folder / "lock", "a+", encoding="utf-8")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            raise RunningError(f"{self.folder} is being trained by {file.read() or 'another process'}: wait for it, or stop it first") from error
-        except OSError:
-            return file  # a disk without locks
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        return file
+        with open(self.folder / "lock", "a+", encoding="utf-8") as file:
+            try:
+                import fcntl
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                raise RunningError(f"{self.folder} is being trained by {file.read() or 'another process'}: wait for it, or stop it first") from error
+            except (ImportError, OSError):
+                pass  # Windows has other locks, and some disks have none
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
 
     @property
     def state(self) -> str:

@@ -1,4 +1,4 @@
-"""TensorBoard files beside metrics.jsonl, where the ``tensorboard`` package is installed."""
+"""TensorBoard files beside metrics.jsonl, where the ``tensorboard`` package is installed: ``tensorboard --logdir runs``."""
 from __future__ import annotations
 
 import importlib.util
@@ -18,14 +18,12 @@ class Board:
 
     def __init__(self, run: Run):
         self.writer = None
-        if not INSTALLED:
-            return
-        from torch.utils.tensorboard import SummaryWriter
-        folder = run.folder / "tensorboard"
-        shutil.rmtree(folder, ignore_errors=True)
-        self.writer = SummaryWriter(str(folder), flush_secs=10)
-        for record in run.metrics():
-            self.add(record)
+        if INSTALLED:
+            from torch.utils.tensorboard import SummaryWriter
+            shutil.rmtree(run.folder / "tensorboard", ignore_errors=True)
+            self.writer = SummaryWriter(str(run.folder / "tensorboard"), flush_secs=10)
+            for record in run.metrics():
+                self.add(record)
 
     def add(self, record: dict) -> None:
         """The values of a line of metrics.jsonl, at its step."""

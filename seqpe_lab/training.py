@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -186,13 +186,20 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
     world = accelerator.num_processes
     if recipe.batch % (recipe.micro_batch * world):
         raise ValueError(f"{world} processes with micro_batch={recipe.micro_batch} do not divide batch={recipe.batch}: lower micro_batch or the number of processes")
-    accumulation = recipe.batch // (recipe.micro_batch * world)
     _, finished = agreed(accelerator, "the run (recipe, finished or not)", (recipe.digest(), run.state == "finished"))
     on_main(accelerator, run.create)  # says so if it holds another recipe
-    if finished:
-        return run
-    claim = []  # held until this function ends
-    on_main(accelerator, lambda: claim.append(run.claim()))
+    if not finished:
+        with ExitStack() as claims:
+            on_main(accelerator, lambda: claims.enter_context(run.claim()))
+            _train(accelerator, run, data, progress, workers, compile, watch)
+            accelerator.free_memory()
+    return run
+
+
+def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: int | None, compile: bool, watch: Callable[[int, nn.Module], None]) -> None:
+    """The loop itself, in a folder that nobody else writes to."""
+    recipe, world = run.recipe, accelerator.num_processes
+    accumulation = recipe.batch // (recipe.micro_batch * world)
     task = task_of(recipe)
     with accelerator.local_main_process_first():  # one process of each machine prepares what is not there yet
         data = data or task.load_data(recipe)
@@ -266,8 +273,6 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
     on_main(accelerator, finish)
     if board:
         board.close()
-    accelerator.free_memory()
-    return run
 
 
 # --- processes ---------------------------------------------------------------------------------
@@ -282,7 +287,7 @@ def start_processes(recipe: Training, cpu: bool = False) -> Accelerator:
     # Else torch sums the gradients in another order after the first step seen, and of three processes or more a resumed run differs in the last bits.
     in_one_order = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
     accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no",
-                              dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=torch.cuda.is_available()),
+                              dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
                               kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), in_one_order])
     started = int(os.environ.get("WORLD_SIZE", accelerator.num_processes))
     if accelerator.num_processes != started:
@@ -322,7 +327,8 @@ def loading_workers(recipe: Training, data) -> int:
     """How many processes prepare the batches of one training process: none where nothing is decoded, or where little is."""
     if recipe.scale in ("smoke", "small") or not getattr(data, "decodes", False):
         return 0
-    return max(1, min(8, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
 
 
 def compile_model(model: nn.Module) -> Callable:

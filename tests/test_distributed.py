@@ -317,10 +317,9 @@ def test_more_processes_than_accelerate_sees_are_refused(tiny_recipe, tiny_data,
 
 
 def hold(folder: str, held, done) -> None:
-    claim = Run.open(folder).claim()
-    held.set()
-    done.wait(120)
-    claim.close()
+    with Run.open(folder).claim():
+        held.set()
+        done.wait(120)
 
 
 def test_a_folder_in_which_another_process_trains_is_refused_by_name(copy, text_file):

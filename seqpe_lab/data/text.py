@@ -11,14 +11,12 @@ import hashlib
 import json
 import os
 import platform
-import socket
 import sys
 import sysconfig
 import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -71,9 +69,9 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         tokenizer: "bytes"; "bpe:SIZE", trained on the training split on the spot; "gpt2" (from the
             hub), or the path of a tokenizer.json.
 
-    A text of more than some 30 million characters is tokenised once and for all: its numbers lie in the
-    cache folder, in a file named after the text's files (their size and time) and the tokenizer. From
-    then on neither the text nor the hub is needed, and a run takes no memory for its tokens.
+    A text of more than 32 million characters is tokenised once: its tokens lie in the cache folder, in a
+    file named after the source, its files' sizes and times, and the tokenizer. From then on neither
+    the text nor the hub is needed, and a run takes no memory for its tokens.
 
     Raises:
         ValueError: an unknown source or tokenizer, a file that holds no text or is not UTF-8.
@@ -82,8 +80,12 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
     """
     if not source.strip():
         raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
-    if prepared := _prepared(source, tokenizer):
-        return prepared
+    kept = _token_file(source, tokenizer)
+    if kept.with_suffix(".json").exists():
+        try:
+            return _mapped(kept, source, tokenizer)
+        except (ValueError, FileNotFoundError) as error:
+            warnings.warn(f"{error}: the text is tokenised again", stacklevel=2)
     if source == "python":
         splits = _split_by_hash(python_documentation())
         description = f"documentation of Python {platform.python_version()}"
@@ -105,37 +107,29 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         for text in splits[split].values():
             digest.update(text.encode() + b"\0")
     characters = {split: sum(map(len, splits[split].values())) for split in SPLITS}
-    if sum(characters.values()) >= token_files.LARGE and source != "python":
-        about = {"source": source, "description": description, "characters": characters, "hash": digest.hexdigest()[:16], "tokenizer": bpe and bpe.to_str()}
+    if sum(characters.values()) >= token_files.LARGE:
+        about = {"description": description, "characters": characters, "hash": digest.hexdigest()[:16], "tokenizer": bpe and bpe.to_str()}
         parts = {split: tokenise(splits[split].values(), bpe, progress=True) for split in SPLITS}
-        write_tokens(_token_file(source, tokenizer), parts, bpe.get_vocab_size() if bpe else 256, about)
-        return _prepared(source, tokenizer)
+        write_tokens(kept, parts, bpe.get_vocab_size() if bpe else 256, about)
+        return _mapped(kept, source, tokenizer)
     encode, decode, vocab_size = _functions(bpe)
     return TextData(source, tokenizer, description, vocab_size, **{split: encode(splits[split]) for split in SPLITS},
                     characters=characters, hash=digest.hexdigest()[:16], decode=decode)
 
 
 def _token_file(source: str, tokenizer: str) -> Path:
-    """Where the tokens of a large text lie, without ending: named after the text's files and the tokenizer."""
-    files = []
+    """Where the tokens of this text would lie, without ending."""
+    stamps = []
     for path in (Path(source).expanduser(), Path(tokenizer).expanduser()):
-        files += _files(path) if path.is_dir() else [path] if path.is_file() else []
-    stamps = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(json.dumps([source if not files else None, tokenizer, stamps]).encode()).hexdigest()[:16]
-    return cache_folder() / "tokens" / key
+        for file in _files(path) if path.is_dir() else [path] * path.is_file():
+            stamps.append((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
+    return cache_folder() / "tokens" / hashlib.sha256(json.dumps([source, tokenizer, stamps]).encode()).hexdigest()[:16]
 
 
-def _prepared(source: str, tokenizer: str) -> TextData | None:
-    """A large text that was tokenised before, if it is there and as it was written."""
-    name = _token_file(source, tokenizer)
-    if source == "python" or not name.with_suffix(".json").exists():
-        return None
-    try:
-        parts, header = open_tokens(name)
-    except (ValueError, FileNotFoundError) as error:
-        warnings.warn(f"{error}: the text is tokenised again", stacklevel=3)
-        return None
+def _mapped(kept: Path, source: str, tokenizer: str) -> TextData:
+    """A text that was tokenised before; the errors are those of :func:`~seqpe_lab.data.tokens.open_tokens`."""
     from tokenizers import Tokenizer
+    parts, header = open_tokens(kept)
     _, decode, vocab_size = _functions(header["tokenizer"] and Tokenizer.from_str(header["tokenizer"]))
     return TextData(source, tokenizer, header["description"], vocab_size, **parts, characters=header["characters"], hash=header["hash"], decode=decode)
 
@@ -265,18 +259,18 @@ _WAYS_OUT_GPT2 = ("Three ways out: (1) connect to the network and try again; (2)
 
 
 def require_hub(what: str, ways_out: str = _WAYS_OUT, timeout: float = 2.0) -> None:
-    """Raise ConnectionError within seconds if the hub cannot be reached (its own client takes minutes)."""
+    """Raise ConnectionError within 3 s if the hub gives no answer (its own client takes minutes to say so)."""
     from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
     if constants.HF_HUB_OFFLINE:
         return  # the client then answers at once, from its cache or with an error
-    url = urlparse(constants.ENDPOINT)
     failed: list[object] = [f"no answer within {timeout:g} s"]
 
     def ask() -> None:
         try:
-            socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout).close()
+            get_session().head(constants.ENDPOINT, timeout=timeout)  # by the client's own ways and proxies; any answer will do
             failed.clear()
-        except OSError as error:
+        except Exception as error:  # the client's library has its own
             failed[:] = [error]
 
     # Looking a name up knows no time limit, and each of its addresses is given the whole one: so somebody else does it.
