@@ -1,10 +1,9 @@
 """Several processes: the numbers of one, whatever kills them, and no process that waits for another for ever.
 
 The processes are forked from a server that has imported torch once; one test goes through torchrun.
-SEQPE_KILLS=20 makes the long test longer.
 """
+import gc
 import hashlib
-import json
 import multiprocessing
 import os
 import random
@@ -25,10 +24,13 @@ from seqpe_lab.data.text import load_text
 from seqpe_lab.runs import Run, RunningError
 from seqpe_lab.training import train
 
-KILLS = int(os.environ.get("SEQPE_KILLS", 5))
-DEIT = dict(augment="deit", mixup=0.8, cutmix=1.0, smoothing=0.1, erasing=0.25, crop=0.2, drop_path=0.2, layers=2)
+KILLS = 20
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seqpe_lab.training", "seqpe_lab.vision", "datasets"])
+PROCESSES.set_forkserver_preload(["seqpe_lab.training", "seqpe_lab.vision", "seqpe_lab.__main__", "torch._dynamo", "torch.distributed.algorithms.ddp_comm_hooks.default_hooks"])
+
+
+def fingerprint(tokens: torch.Tensor) -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
 
 
 def rank(number: int, world: int, port: int, log: str, arguments: list[str], spoil: str) -> None:
@@ -38,9 +40,10 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1), os.dup2(handle, 2)
     torch.set_num_threads(1)
+    gc.freeze()  # every run ends in gc.collect(), which would copy the server's whole memory
     save_file, main_loss = runs.save_file, training.language.main_loss
     if spoil == "slow disk":
-        runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.05))
+        runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
     if spoil == "full disk":
         def save_no_file(tensors, path):
             if "0000006" in str(path):
@@ -50,7 +53,7 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     if spoil == "record":
         def recorded(model, recipe, tokens, *others, **options):
             with open(f"{log}.batches", "a") as file:
-                file.write(hashlib.sha256(tokens.numpy().tobytes()).hexdigest() + "\n")
+                file.write(fingerprint(tokens) + "\n")
             return main_loss(model, recipe, tokens, *others, **options)
         training.language.main_loss = recorded
     if spoil == "another seed" and number == 1:
@@ -71,8 +74,8 @@ class Together:
             process.start()
 
     def wait(self) -> list[int]:
-        """The exit status of each; they have two minutes."""
-        end = time.monotonic() + 120
+        """The exit status of each; they have ten minutes, also on a busy machine."""
+        end = time.monotonic() + 600
         for process in self.processes:
             process.join(max(0, end - time.monotonic()))
         hung = [process.pid for process in self.processes if process.exitcode is None]
@@ -80,6 +83,9 @@ class Together:
             process.kill()
         assert not hung, f"still there: {[self.log(r) for r in range(len(self.logs))]}"
         return [process.exitcode for process in self.processes]
+
+    def alive(self) -> bool:
+        return all(process.exitcode is None for process in self.processes)
 
     def log(self, number: int) -> str:
         return self.logs[number].read_text() if self.logs[number].exists() else ""
@@ -126,14 +132,15 @@ def text_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tiny_recipe, text_file, tmp_path_factory) -> Run:
-    """A run of two processes, 6 steps, checkpoints at 3 and 6; tests work on copies."""
+    """A run of two processes, 6 steps of two micro-batches each, checkpoints at 3 and 6; tests work on copies."""
     run = new_run(tiny_recipe(source=str(text_file), dropout=0.1, shifted=0.5, micro_batch=2), tmp_path_factory.mktemp("finished") / "run")
-    assert together(run) == [0, 0]
+    assert together(run, spoil="record") == [0, 0]
     return run
 
 
 @pytest.fixture
 def copy(finished, tmp_path) -> Run:
+    """The same, interrupted after step 6: its results are not there yet."""
     shutil.copytree(finished.folder, tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     return Run.open(tmp_path / "run")
@@ -141,35 +148,24 @@ def copy(finished, tmp_path) -> Run:
 
 # --- the numbers of one process -----------------------------------------------------------------
 
-def test_two_processes_see_the_batches_of_one_and_no_sequence_twice(tiny_recipe, text_file, tmp_path):
-    recipe = tiny_recipe(source=str(text_file), steps=3, micro_batch=2)
-    batches = {}
-    for world in (1, 2):
-        run = new_run(recipe, tmp_path / str(world))
-        assert together(run, world, spoil="record") == [0] * world
-        batches[world] = [Path(f"{tmp_path / str(world)}-log-{number}.batches").read_text().split() for number in range(world)]
-    alone, = batches[1]
-    assert len(alone) == len(set(alone)) == 3 * 4
-    assert batches[2] == [alone[0::2], alone[1::2]]
+def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(finished, text_file, tmp_path, monkeypatch):
+    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it. No sequence is seen twice."""
+    alone_saw, main_loss = [], training.language.main_loss
+    monkeypatch.setattr(training.language, "main_loss", lambda model, recipe, tokens, *others, **options:
+                        (alone_saw.append(fingerprint(tokens)), main_loss(model, recipe, tokens, *others, **options))[1])
+    alone = train(finished.recipe, tmp_path / "alone", data=load_text(str(text_file)), cpu=True)
+    saw = [Path(f"{finished.folder}-log-{number}.batches").read_text().split() for number in range(2)]
+    assert len(alone_saw) == len(set(alone_saw)) == 6 * 4 and saw == [alone_saw[0::2], alone_saw[1::2]]
+    assert_close(finished, alone)
+    assert (finished.results()["processes"], alone.results()["processes"]) == (2, 1)
+    assert {"contrastive", "distillation"} <= alone.metrics()[0].keys()
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_text_with_both_losses_on_two_processes_has_the_losses_of_one(dropout, tiny_recipe, text_file, tmp_path):
-    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it."""
-    recipe = tiny_recipe(source=str(text_file), shifted=0.5, micro_batch=2, dropout=dropout)
-    alone = train(recipe, tmp_path / "alone", data=load_text(str(text_file)), cpu=True)
-    run = new_run(recipe, tmp_path / "together")
-    assert together(run) == [0, 0]
-    assert_close(run, alone)
-    assert (run.results()["processes"], alone.results()["processes"]) == (2, 1)
-    assert {"contrastive", "distillation"} <= run.metrics()[0].keys()
-
-
-@pytest.mark.parametrize("source", ["digits", "files"])
-def test_images_on_two_processes_have_the_losses_of_one(source, tiny_image_recipe, digit_images, colours, colour_folder, tmp_path):
-    """The files with all of DeiT's chance: crops, RandAugment, erasing, mixup, cutmix, stochastic depth."""
-    recipe = tiny_image_recipe(steps=4, micro_batch=2, shifted=0.5, **({} if source == "digits" else DEIT | {"source": str(colour_folder)}))
-    alone = train(recipe, tmp_path / "alone", data=digit_images if source == "digits" else colours, cpu=True)
+def test_images_on_two_processes_have_the_losses_of_one(tiny_image_recipe, colours, colour_folder, tmp_path):
+    """With all of DeiT's chance: crops, RandAugment, erasing, mixup, cutmix, stochastic depth."""
+    recipe = tiny_image_recipe(steps=3, micro_batch=2, shifted=0.5, source=str(colour_folder), augment="deit", mixup=0.8, cutmix=1.0, smoothing=0.1,
+                               erasing=0.25, crop=0.2, drop_path=0.2, layers=2)
+    alone = train(recipe, tmp_path / "alone", data=colours, cpu=True)
     run = new_run(recipe, tmp_path / "together")
     assert together(run) == [0, 0]
     assert_close(run, alone)
@@ -186,9 +182,9 @@ def test_a_run_of_two_processes_goes_on_with_one_or_four(copy, finished, text_fi
 
 # --- kills --------------------------------------------------------------------------------------
 
-def test_two_processes_killed_at_five_random_moments_have_the_losses_of_an_unbroken_run(tiny_recipe, text_file, tmp_path):
+def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unbroken_run(tiny_recipe, text_file, tmp_path):
     """SIGKILL of both or of one, also in the middle of a checkpoint: to the last bit, and every moment leaves a readable run."""
-    recipe = tiny_recipe(source=str(text_file), steps=14 * KILLS, checkpoint_every=3, dropout=0.1, shifted=0.5, micro_batch=2, warmup_steps=10)
+    recipe = tiny_recipe(source=str(text_file), steps=6 * KILLS, checkpoint_every=3, dropout=0.1, shifted=0.5, batch=4, micro_batch=2, warmup_steps=10)
     unbroken, run = new_run(recipe, tmp_path / "unbroken"), new_run(recipe, tmp_path / "killed")
     assert together(unbroken) == [0, 0]
     metrics, checkpoints, chance, cut_short = run.folder / "metrics.jsonl", run.folder / "checkpoints", random.Random(0), 0
@@ -199,17 +195,17 @@ def test_two_processes_killed_at_five_random_moments_have_the_losses_of_an_unbro
 
     for kill in range(KILLS):
         step = int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
-        old_file, goal = written()[0], step + chance.randint(1, 9)
+        old_file, goal = written()[0], step + chance.randint(0, 2)
         started = Together(run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="slow disk")
-        while all(p.exitcode is None for p in started.processes) and (written()[0] == old_file or written()[1] < goal):
+        while started.alive() and (written()[0] == old_file or written()[1] < goal):
             time.sleep(0.001)
         if kill % 2:  # in the middle of a checkpoint
-            old = set(checkpoints.glob(".partial-*")) if kill > 1 else set()
-            while all(p.exitcode is None for p in started.processes) and not set(checkpoints.glob(".partial-*/model.safetensors")) - old:
+            old = set(checkpoints.glob(".partial-*"))
+            while started.alive() and not {path.parent for path in checkpoints.glob(".partial-*/model.safetensors")} - old:
                 time.sleep(0.001)
         else:
             time.sleep(chance.random() * 0.05)
-        assert all(p.exitcode is None for p in started.processes), (started.log(0), started.log(1))
+        assert started.alive(), (started.log(0), started.log(1))
         victims = [(0, 1), (1,), (0,)][kill % 3]
         for number in victims:
             started.processes[number].kill()
@@ -226,39 +222,32 @@ def test_two_processes_killed_at_five_random_moments_have_the_losses_of_an_unbro
     assert not list(checkpoints.glob(".*"))
 
 
-def test_four_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path):
+def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path):
     """Sums of more than two numbers depend on their order, which torch would change after the first step it sees."""
-    recipe = tiny_recipe(source=str(text_file), d_model=64, layers=3, micro_batch=1, steps=4, checkpoint_every=2)
+    recipe = tiny_recipe(source=str(text_file), d_model=64, layers=3, batch=6, micro_batch=2, steps=3, checkpoint_every=1)
     run = new_run(recipe, tmp_path / "run")
-    assert together(run, world=4) == [0] * 4
+    assert together(run, world=3) == [0] * 3
     shutil.copytree(run.folder, tmp_path / "resumed")
     resumed = Run.open(tmp_path / "resumed")
     (resumed.folder / "results.json").unlink()
     shutil.rmtree(resumed.checkpoints()[-1])
-    assert together(resumed, world=4) == [0] * 4
+    assert together(resumed, world=3) == [0] * 3
     assert_equal(resumed, run)
 
 
-def test_torchrun_ends_when_one_of_its_processes_is_killed_and_resumes(tiny_recipe, text_file, tmp_path, project):
-    """The command of the README; the world is two, and its results are those of the same run elsewhere."""
-    recipe = tiny_recipe(source=str(text_file), steps=40, checkpoint_every=4, shifted=0.5, micro_batch=2, warmup_steps=10)
-    run, unbroken = new_run(recipe, tmp_path / "run"), new_run(recipe, tmp_path / "unbroken")
-    assert together(unbroken) == [0, 0]
+def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(finished, tmp_path, project):
+    """The command of the README."""
+    run = new_run(finished.recipe, tmp_path / "run")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}
     with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
-        while process.poll() is None and not run.checkpoints():
+        process = subprocess.Popen(command, cwd=project, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}, stdout=log, stderr=log)
+        while process.poll() is None and not run.metrics():
             time.sleep(0.001)
         os.kill(int((run.folder / "lock").read_text().split()[1]), signal.SIGKILL)  # the main one
-        assert process.wait(timeout=300) != 0, (tmp_path / "log").read_text()
-    assert run.state == "interrupted"
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert run.results()["processes"] == 2
-    assert_equal(run, unbroken)
-    assert done.stdout.count("perplexity") <= 1 and json.dumps(run.results()["perplexity"]) in done.stdout
-    assert "find_unused_parameters" not in done.stderr
+        assert process.wait(timeout=600) != 0, (tmp_path / "log").read_text()
+    assert run.state != "finished"
+    assert together(run) == [0, 0]
+    assert_equal(run, finished)
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -269,17 +258,18 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage, reason", [
-    (lambda last: (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-100]), "truncated or altered"),
-    (lambda last: flip(last / "optimizer.safetensors"), "truncated or altered"),
-    (lambda last: (last / "state.json").write_text((last / "state.json").read_text().replace('"recipe": "', '"recipe": "0')), "belongs to another recipe"),
-], ids=["truncated", "bit flipped", "foreign"])
-def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_previous_one(damage, reason, copy, finished):
+def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_previous_one(copy, finished):
+    damages = {"model.safetensors": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated or altered"),
+               "optimizer.safetensors": (flip, "truncated or altered"),
+               "state.json": (lambda path: path.write_text(path.read_text().replace('"recipe": "', '"recipe": "0')), "belongs to another recipe")}
     last = copy.checkpoints()[-1]
-    damage(last)
-    started = Together(copy.folder, ["train", "lm", "--folder", str(copy.folder), "--cpu"])
-    assert started.wait() == [2, 2]
-    assert all(part in started.log(0) for part in ("step-0000006 is refused", reason, "the previous one is step-0000003"))
+    for name, (damage, reason) in damages.items():
+        whole = (last / name).read_bytes()
+        damage(last / name)
+        started = Together(copy.folder, ["train", "lm", "--folder", str(copy.folder), "--cpu"])
+        assert started.wait() == [2, 2]
+        assert all(part in started.log(0) for part in ("step-0000006 is refused", reason, "the previous one is step-0000003"))
+        (last / name).write_bytes(whole)
     shutil.rmtree(last)  # what the message says
     assert together(copy) == [0, 0]
     assert_equal(copy, finished)

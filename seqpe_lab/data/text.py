@@ -294,7 +294,7 @@ def _functions(bpe):
         return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *tokenise(documents.values(), bpe)]))
 
     def decode(tokens):
-        numbers = torch.as_tensor(tokens).tolist()
+        numbers = torch.as_tensor(tokens[:]).tolist()
         return bpe.decode(numbers) if bpe else bytes(t for t in numbers if t).decode(errors="replace")
     return encode, decode, bpe.get_vocab_size() if bpe else 256
 
