@@ -14,6 +14,11 @@ from pathlib import Path
 from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, ABOUT_QA, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, QARecipe, image_model, language_model, question_answering
 from .runs import CheckpointError, Run, list_runs, runs_folder
 
+SEVERAL_DEVICES = """on several GPUs, and on several machines that share the run's folder; a step sees the same tokens or images on any number of them:
+  torchrun --standalone --nproc_per_node 4 -m seqpe_lab train lm --scale full
+  torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 -m seqpe_lab train lm --scale full --set micro_batch=16 --folder SHARED
+`accelerate launch` does the same on GPUs; on the CPU it starts one process whatever it is told, torchrun as many as it is told."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; expected errors become one line and exit status 2."""
@@ -39,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m seqpe_lab", description="A lab for position encoding in Transformers.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown")
+    train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                epilog=SEVERAL_DEVICES)
     train.add_argument("task", choices=["lm", "qa", "image"], help="lm: a GPT-2 language model; qa: such a model, fine-tuned to answer questions; image: a ViT classifier")
     train.add_argument("--encoding", "--method", dest="method",
                        help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
@@ -48,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")
     train.add_argument("--folder", help="the run's folder; one that holds a recipe.json needs no other option")
     train.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    train.add_argument("--workers", type=int, help="processes that decode images beside each training process; default: one a core left, 8 at most, at medium and full scale, else 0")
+    train.add_argument("--compile", action="store_true", help="torch.compile: a minute or two at the start, then faster steps on a GPU; a resumed run equals an unbroken one up to rounding only")
     train.set_defaults(do=_train)
 
     evaluate = commands.add_parser("evaluate", help="a trained run at any lengths (perplexity) or image sizes (accuracy)")
@@ -105,7 +113,9 @@ def _train(args) -> None:
     else:
         make = {"lm": language_model, "qa": question_answering, "image": image_model}[args.task]
         recipe = make(args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), args.scale, args.seed, **_overrides(args.set))
-    run = train(recipe, args.folder, cpu=args.cpu)
+    if args.workers is not None and args.workers < 0:
+        raise ValueError(f"--workers must be at least 0, got {args.workers}")
+    run = train(recipe, args.folder, cpu=args.cpu, workers=args.workers, compile=args.compile)
     if int(os.environ.get("RANK", 0)) == 0:
         results = run.results()
         print(f"{run.folder}: {json.dumps(run.measured())} ({results['protocol']}, {results['split']} split)")
@@ -231,7 +241,7 @@ def _doctor(args) -> None:
     from .publish import find_browser
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, GPUs: {', '.join(gpus) or 'none'}, free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
-    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido"):
+    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido", "tensorboard"):
         try:
             print(f"  {package:<12} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

@@ -14,6 +14,8 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +31,10 @@ KEEP_LAST = 2  # checkpoints, besides the best
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is broken or belongs to another run; the message names it and offers the previous one."""
+
+
+class RunningError(RuntimeError):
+    """Another process is training in the folder; the message says which."""
 
 
 PROJECT = Path(__file__).parents[1]
@@ -79,6 +85,27 @@ class Run:
             write_atomically(path, self.recipe.to_json())
         elif Training.from_json(path.read_text(encoding="utf-8")) != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe: choose another folder or delete it")
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other processes from training in this folder meanwhile. The claim ends with the process, in whatever way that ends.
+
+        Raises:
+            RunningError: another process does already; two would write over one another.
+        """
+        with open(self.folder / "lock", "a+", encoding="utf-8") as file:
+            try:
+                import fcntl
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                raise RunningError(f"{self.folder} is being trained by {file.read() or 'another process'}: wait for it, or stop it first") from error
+            except (ImportError, OSError):
+                pass  # Windows has other locks, and some disks have none
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
 
     @property
     def state(self) -> str:

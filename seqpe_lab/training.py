@@ -3,17 +3,23 @@
 Every random number of step s is a function of (seed, s): which sequences, their shift, the
 positions of the two losses, the dropout masks. So nothing but weights, optimizer state and the
 step number need saving, and a resumed run repeats an unbroken one to the last bit.
+
+A step's batch is cut into micro-batches, its parts 0, 1, 2, ... Under ``torchrun`` process r of w
+takes parts r, r + w, ...; a part's data, shifts, mixing and dropout depend on its number and not on
+who computes it, so runs on one and on several processes differ by rounding alone.
 """
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -24,6 +30,9 @@ from .losses import contrastive_loss, distillation_loss
 from .recipes import ImageRecipe, QARecipe, Training
 from .runs import Run, provenance, runs_folder
 from .sampling import contrastive_sample, distillation_sample, random_shift, seed_of, seeded
+from .tensorboard import Board
+
+PATIENCE = timedelta(hours=12)  # of the processes that wait while the main one evaluates: NCCL's own 10 minutes are too short for ImageNet at 672 pixels
 
 
 def task_of(recipe: Training):
@@ -61,7 +70,8 @@ class Objective(nn.Module):
             batch: tokens, int64 (B, train_len + 1); or images, float (B, channels, height, width), and labels, int64 (B,).
             step: decides, with the recipe's seed, on the shifts and the sampled positions.
             part: which micro-batch of the step this is, over all processes.
-            regularise: False leaves the position losses out (all but a process's first micro-batch).
+            regularise: False leaves the position losses out (all but a process's first micro-batch). They are
+                those of the whole step, so each process computes the same ones and their mean changes nothing.
 
         Returns:
             "main", and where the recipe has them "contrastive" and "distillation", scalars in nats;
@@ -71,8 +81,9 @@ class Objective(nn.Module):
         positions = main_positions(recipe, recipe.train_shape, generator)
         if positions.dim() == 3:
             positions = positions[part * recipe.micro_batch:][: len(batch[0] if isinstance(batch, (list, tuple)) else batch)]  # (B, L, n)
+        mixing = seeded(recipe.seed, part_number(recipe, step, part), stream=6)
         if recipe.encoding != "seqpe":
-            main = self.task.main_loss(self.model, recipe, batch, generator, positions=positions)
+            main = self.task.main_loss(self.model, recipe, batch, mixing, positions=positions)
             return {"main": main, "loss": main}
 
         which = None
@@ -94,7 +105,7 @@ class Objective(nn.Module):
         vectors = [v.unflatten(0, p.shape[:-1]) for v, p in zip(encoded.split([p[..., 0].numel() for p in parts]), parts)]
 
         of_main = vectors.pop(0) if which is None else (vectors.pop(0), which.to(encoded.device))
-        losses = {"main": self.task.main_loss(self.model, recipe, batch, generator, positions=positions, vectors=of_main)}
+        losses = {"main": self.task.main_loss(self.model, recipe, batch, mixing, positions=positions, vectors=of_main)}
         total = losses["main"]
         if contrast is not None:
             losses["contrastive"] = contrastive_loss(vectors.pop(0), vectors.pop(0), contrast.label.to(encoded.device))
@@ -122,6 +133,11 @@ def main_positions(recipe: Training, shape: int | tuple[int, ...], generator: to
     return positions[0] if bool((starts == starts[0]).all()) else positions
 
 
+def part_number(recipe: Training, step: int, part: int) -> int:
+    """The number of a micro-batch within the whole run, whoever computes it."""
+    return step * (recipe.batch // recipe.micro_batch) + part
+
+
 def learning_rate(recipe: Training, step: int) -> float:
     """Linear warm-up, then decay to zero: linear for text (App. B.1), along a cosine for images (DeiT). ``step`` counts from 0."""
     if step < recipe.warmup_steps:
@@ -140,8 +156,8 @@ def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, recipe.adam_beta2), fused=True)
 
 
-def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu: bool = False, progress: bool = True,
-          watch: Callable[[int, nn.Module], None] = lambda step, model: None) -> Run:
+def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu: bool = False, progress: bool = True, workers: int | None = None,
+          compile: bool = False, watch: Callable[[int, nn.Module], None] = lambda step, model: None) -> Run:
     """Train, evaluate, and write everything into the run's folder; go on where an interrupted run stopped.
 
     A finished run is returned as it is. Under ``torchrun`` every process takes its share of each
@@ -153,28 +169,40 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
         data: the text or the images, if already loaded.
         cpu: stay on the CPU where there is a GPU.
         progress: show a bar (in a terminal or a notebook, never in a log).
+        workers: processes that prepare batches beside each training process; the numbers are the same
+            with any. By default none, but for runs at medium and full scale whose images are decoded.
+        compile: put the model through torch.compile, which takes a minute or two at the start. A resumed
+            run then repeats an unbroken one up to rounding only: what is compiled depends on the first steps seen.
         watch: is called with the number of steps done, at first 0, and the model; may look, not touch.
 
     Raises:
         CheckpointError: the last checkpoint is broken or foreign; names it and the previous one.
-        ValueError: the folder holds another recipe; a batch that the processes do not divide.
+        RunningError: another process is training in this folder.
+        ValueError: the folder holds another recipe; a batch that the processes do not divide; processes
+            that do not see the same data or the same checkpoints.
     """
     run = Run(recipe, folder)
-    if run.state == "finished":
-        run.create()  # says so if it holds another recipe
-        return run
-    bf16 = recipe.precision == "bf16" and torch.cuda.is_available() and not cpu
-    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no",
-                              dataloader_config=DataLoaderConfiguration(even_batches=False))
+    accelerator = start_processes(recipe, cpu)
     world = accelerator.num_processes
     if recipe.batch % (recipe.micro_batch * world):
         raise ValueError(f"{world} processes with micro_batch={recipe.micro_batch} do not divide batch={recipe.batch}: lower micro_batch or the number of processes")
+    _, finished = agreed(accelerator, "the run (recipe, finished or not)", (recipe.digest(), run.state == "finished"))
+    on_main(accelerator, run.create)  # says so if it holds another recipe
+    if not finished:
+        with ExitStack() as claims:
+            on_main(accelerator, lambda: claims.enter_context(run.claim()))
+            _train(accelerator, run, data, progress, workers, compile, watch)
+            accelerator.free_memory()
+    return run
+
+
+def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: int | None, compile: bool, watch: Callable[[int, nn.Module], None]) -> None:
+    """The loop itself, in a folder that nobody else writes to."""
+    recipe, world = run.recipe, accelerator.num_processes
     accumulation = recipe.batch // (recipe.micro_batch * world)
-    if accelerator.is_main_process:
-        run.create()
-    accelerator.wait_for_everyone()
     task = task_of(recipe)
-    data = data or task.load_data(recipe)
+    with accelerator.local_main_process_first():  # one process of each machine prepares what is not there yet
+        data = data or task.load_data(recipe)
     task.check(recipe, data)
     model = build_model(recipe, task.outputs(data))
     optimizer = make_optimizer(model, recipe)
@@ -189,27 +217,42 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
         first = state["step"]
     elif recipe.base:
         load_base(model, recipe)
-    if accelerator.is_main_process:
-        run.truncate_metrics(first)
+    agreed(accelerator, "(steps done, hash of the data)", (first, data.hash))
+    on_main(accelerator, run.truncate_metrics, first)
+    board = Board(run) if accelerator.is_main_process else None
 
     loader = DataLoader(task.training_set(recipe, data), batch_size=recipe.micro_batch, sampler=range(first * recipe.batch, recipe.steps * recipe.batch),
+                        num_workers=loading_workers(recipe, data) if workers is None else workers, pin_memory=accelerator.device.type == "cuda",
                         generator=torch.Generator())  # else its first batch takes a number from dropout's generator, and a resumed run differs
+    uncompiled = compile_model(model) if compile else nullcontext
     objective, optimizer, loader = accelerator.prepare(Objective(model, recipe), optimizer, loader)
     model_groups = [[p for n, p in model.named_parameters() if "encoder." in n], [p for n, p in model.named_parameters() if "encoder." not in n]]
+
+    def save(done: int) -> None:
+        with uncompiled():
+            validation = task.validate(model, recipe, data)
+        run.save_checkpoint(done, model.state_dict(), flatten_optimizer(optimizer, model), {"validation": validation, "data": data.hash})
+
+    def finish() -> None:
+        if recipe.takes_best:
+            model.load_state_dict(run.model_weights())
+        with uncompiled():
+            run.write_results(evaluate(run, model, data) | {"processes": world})
+
     batches = iter(loader)
     bar = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc=recipe.method,
                disable=None if progress and accelerator.is_main_process else True)
     watch(first, model)
     for step in bar:
-        torch.manual_seed(seed_of(recipe.seed, step * world + accelerator.process_index, stream=3))  # dropout
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         objective.train()
         logged: dict[str, Tensor] = {}
         for micro in range(accumulation):
-            last = micro == accumulation - 1
+            last, part = micro == accumulation - 1, micro * world + accelerator.process_index
+            torch.manual_seed(seed_of(recipe.seed, part_number(recipe, step, part), stream=3))  # dropout
             with nullcontext() if last else accelerator.no_sync(objective):
-                losses = objective(next(batches), step, micro * world + accelerator.process_index, regularise=micro == 0)
+                losses = objective(next(batches), step, part, regularise=micro == 0)
                 weight = losses["main"] / accumulation + (losses["loss"] - losses["main"])
                 accelerator.backward(weight)
             for name, value in losses.items():
@@ -226,20 +269,81 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
             record = {name: accelerator.reduce(value, "mean").item() for name, value in logged.items()}
             record |= {"step": done, "learning_rate": learning_rate(recipe, step), "gradient_norm": float(max(norms))}
             bar.set_postfix(loss=f"{record['loss']:.3f}")
-            if accelerator.is_main_process:
+            if board:
                 run.append_metrics(record)
+                board.add(record)
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-            if accelerator.is_main_process:
-                run.save_checkpoint(done, model.state_dict(), flatten_optimizer(optimizer, model),
-                                    {"validation": task.validate(model, recipe, data), "data": data.hash})
-            accelerator.wait_for_everyone()
+            on_main(accelerator, save, done)
+    on_main(accelerator, finish)
+    if board:
+        board.close()
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+def start_processes(recipe: Training, cpu: bool = False) -> Accelerator:
+    """accelerate, once it is certain that it sees all processes that were started.
+
+    Raises:
+        RuntimeError: it sees another number of processes than ``torchrun`` started.
+    """
+    bf16 = recipe.precision == "bf16" and torch.cuda.is_available() and not cpu
+    # Else torch sums the gradients in another order after the first step seen, and of three processes or more a resumed run differs in the last bits.
+    in_one_order = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if bf16 else "no",
+                              dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
+                              kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), in_one_order])
+    started = int(os.environ.get("WORLD_SIZE", accelerator.num_processes))
+    if accelerator.num_processes != started:
+        raise RuntimeError(f"{started} processes were started but accelerate sees {accelerator.num_processes}: start them with torchrun, "
+                           "or python -m torch.distributed.run, in a fresh program")
+    return accelerator
+
+
+def on_main(accelerator: Accelerator, do: Callable, *arguments) -> None:
+    """``do(*arguments)`` on the main process while the others wait. Where it fails all fail, and nobody waits for ever."""
+    error, said = None, [None]
     if accelerator.is_main_process:
-        if recipe.takes_best:
-            model.load_state_dict(run.model_weights())
-        run.write_results(evaluate(run, model, data))
-    accelerator.wait_for_everyone()
-    accelerator.free_memory()
-    return run
+        try:
+            do(*arguments)
+        except Exception as caught:
+            error, said = caught, [str(caught)]
+    broadcast_object_list(said)
+    if error is not None:
+        raise error
+    if said[0] is not None:
+        raise RuntimeError(f"the main process stopped: {said[0]}")
+
+
+def agreed(accelerator: Accelerator, what: str, value):
+    """``value``, if all processes have the same.
+
+    Raises:
+        ValueError: they do not, as on several machines without a common disk.
+    """
+    values = gather_object([value])
+    if any(other != values[0] for other in values):
+        raise ValueError(f"the processes do not agree on {what}: {', '.join(map(str, values))}. All machines need the same data, and a folder of the run that they share")
+    return value
+
+
+def loading_workers(recipe: Training, data) -> int:
+    """How many processes prepare the batches of one training process: none where nothing is decoded, or where little is."""
+    if recipe.scale in ("smoke", "small") or not getattr(data, "decodes", False):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
+
+
+def compile_model(model: nn.Module) -> Callable:
+    """Compile what a training step computes with the model's layers; evaluation, at many lengths, stays as it is.
+
+    Returns:
+        A context manager in which the model runs uncompiled.
+    """
+    name = "read" if hasattr(model, "read") else "forward"
+    setattr(model, name, torch.compile(getattr(model, name)))
+    return lambda: torch.compiler.set_stance("force_eager")
 
 
 def load_base(model: nn.Module, recipe: Training) -> None:

@@ -58,7 +58,7 @@ IMAGE_VARIANTS = {
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: "five_random_moments" not in item.name)  # the longest first, so that two workers end together
+    items.sort(key=lambda item: "random_moments" not in item.name)  # the longest first, so that two workers end together
 
 
 def pytest_collection_finish(session):

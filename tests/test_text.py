@@ -1,6 +1,7 @@
 """Text: the documentation of this Python, local files, the hub that may be out of reach, and the tokenizers."""
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -246,17 +247,42 @@ def test_an_unreachable_hub_is_named_within_seconds_with_three_ways_out(nobody_t
     assert "Salesforce/wikitext" in message and all(part in message for part in WAYS_OUT)
 
 
-def test_a_network_that_swallows_everything_is_asked_for_two_seconds_at_most(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    asked = []
+def black_hole(port, monkeypatch) -> None:
+    """The hub is a port that accepts, and never says a word."""
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
 
-    def black_hole(address, timeout=None, *arguments):
-        asked.append(timeout)
-        raise TimeoutError("timed out")
-    monkeypatch.setattr(socket, "create_connection", black_hole)
-    message = refused("hub:Salesforce/wikitext")
-    assert "timed out" in message and all(part in message for part in WAYS_OUT)
-    assert asked == [2.0]
+
+def unresolved(port, monkeypatch) -> None:
+    """Looking a name up knows no time limit: here it never ends."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: threading.Event().wait())
+
+
+def many_addresses(port, monkeypatch) -> None:
+    """Each of which would be given its own two seconds."""
+    monkeypatch.setattr(socket, "create_connection", lambda *arguments, **options: time.sleep(5))
+
+
+@pytest.mark.parametrize("fate", [black_hole, unresolved, many_addresses])
+def test_a_hub_that_never_answers_is_given_up_within_three_seconds(fate, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fate(silent.getsockname()[1], monkeypatch)
+        message = refused("hub:Salesforce/wikitext")
+    assert "Salesforce/wikitext" in message and all(part in message for part in WAYS_OUT)
+
+
+@pytest.mark.parametrize("status", [200, 401, 503])
+def test_any_answer_shows_that_the_hub_is_there(status, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        text.require_hub("a text")
 
 
 def test_gpt2_s_vocabulary_out_of_reach_has_ways_out_that_help(nobody_there, tmp_path):

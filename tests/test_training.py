@@ -1,5 +1,6 @@
 """The training loop: its objective (Eq. 15), exact resume after a kill, micro-batches, processes, checkpoints."""
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -306,6 +307,21 @@ def test_a_text_too_short_is_refused_before_the_first_step(split, keep, expected
     with pytest.raises(ValueError, match=expected):
         train(tiny_recipe(), tmp_path / "run", data=data, cpu=True)
     assert Run(tiny_recipe(), tmp_path / "run").metrics() == []
+
+
+def test_a_compiled_run_has_the_losses_of_a_plain_one(tiny_recipe, tiny_data, tmp_path, monkeypatch):
+    """What is trained is compiled; validation and evaluation, at lengths of their own, are not."""
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(graph)
+        return graph.forward
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    recipe = tiny_recipe(steps=2, checkpoint_every=1, shifted=0.5)
+    plain, compiled = (train(recipe, tmp_path / str(choice), data=tiny_data, cpu=True, compile=choice) for choice in (False, True))
+    assert seen and close(compiled.metrics(), plain.metrics())
+    assert compiled.results()["perplexity"] == pytest.approx(plain.results()["perplexity"], rel=1e-4)
+    assert compiled.model_weights().keys() == plain.model_weights().keys()
 
 
 # --- other processes ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import math
+import os
 import random
 import shutil
 
@@ -14,10 +15,10 @@ from torch import nn
 from seqpe_lab import training, vision
 from seqpe_lab.data.images import SPLITS, ImageData, Images, render
 from seqpe_lab.losses import contrastive_loss, distillation_loss
-from seqpe_lab.recipes import AS_PUBLISHED, IMAGE_ABLATIONS, IMAGE_METHODS
+from seqpe_lab.recipes import AS_PUBLISHED, IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
-from seqpe_lab.training import Objective, build_model, learning_rate, main_positions, make_optimizer, train, trained_model
+from seqpe_lab.training import Objective, build_model, learning_rate, loading_workers, main_positions, make_optimizer, train, trained_model
 from seqpe_lab.vision import OBJECT, Views, accuracy, place_on_canvas, zoom
 from seqpe_lab.vision import test_view as view_of_a_test  # pytest would take its own name for a test
 
@@ -347,6 +348,27 @@ def test_a_resumed_run_with_all_of_deit_s_chance_equals_an_unbroken_one(at, ever
     run = interrupted(unbroken, at, tmp_path / "run")
     train(recipe, run.folder, data=colours, cpu=True)
     assert run.metrics() == unbroken.metrics()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_that_decode_images_change_no_number(workers, tiny_image_recipe, colours, tmp_path):
+    """To the last bit, in the middle of a run too; workers seed nothing of their own."""
+    recipe = tiny_image_recipe(**DEIT | dict(drop_path=0.5), layers=2, source="colours", steps=4, checkpoint_every=2, micro_batch=4)
+    alone = train(recipe, tmp_path / "alone", data=colours, cpu=True)
+    run = interrupted(train(recipe, tmp_path / "helped", data=colours, cpu=True, workers=workers), 2, tmp_path / "resumed")
+    assert Run.open(tmp_path / "helped").metrics() == alone.metrics()
+    train(recipe, run.folder, data=colours, cpu=True, workers=workers)
+    assert run.metrics() == alone.metrics()
+
+
+def test_images_are_decoded_by_workers_at_medium_and_full_scale_alone(colours, digit_images, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    assert [loading_workers(image_model(scale=scale), colours) for scale in SCALES] == [0, 0, 8, 8]
+    assert loading_workers(image_model(scale="full"), digit_images) == 0
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert loading_workers(image_model(scale="full"), colours) == 3
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    assert loading_workers(image_model(scale="full"), colours) == 1
 
 
 @pytest.mark.parametrize("method", [*IMAGE_METHODS, *IMAGE_ABLATIONS])

@@ -108,6 +108,11 @@ class ImageData:
         return {"source": self.source, "description": self.description, "hash": self.hash, "classes": len(self.classes),
                 "images": {split: len(getattr(self, split)) for split in SPLITS}}
 
+    @property
+    def decodes(self) -> bool:
+        """Whether every image must be decoded when it is asked for, which takes time."""
+        return not isinstance(self.train.files[0], np.ndarray)
+
     def normalise(self, images: Tensor) -> Tensor:
         """(..., channels, height, width) in [0, 1] -> the model's input."""
         mean, std = (statistic.to(images.device) for statistic in self._statistics)

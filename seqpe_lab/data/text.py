@@ -11,19 +11,21 @@ import hashlib
 import json
 import os
 import platform
-import socket
 import sys
 import sysconfig
+import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import tokens as token_files
+from .tokens import END_OF_DOCUMENT, MappedTokens, open_tokens, tokenise, write_tokens
+
 SPLITS = ("train", "validation", "test")
-END_OF_DOCUMENT = "<|endoftext|>"  # of the BPE tokenizers; as bytes, documents end in byte 0
 Documents = dict[str, str]  # name -> text
 
 
@@ -34,7 +36,8 @@ class TextData:
     Attributes:
         source, tokenizer: as asked for.
         description: one line for captions.
-        train, validation, test: int64 (tokens,), values in [0, vocab_size).
+        train, validation, test: int64 (tokens,), values in [0, vocab_size); of a large text they lie in a
+            file, and slices and indices read what they name.
         characters: how many each split holds, separators not counted.
         hash: sha256 of the three splits' texts, 16 hex digits.
         decode: token numbers -> str.
@@ -43,9 +46,9 @@ class TextData:
     tokenizer: str
     description: str
     vocab_size: int
-    train: Tensor
-    validation: Tensor
-    test: Tensor
+    train: Tensor | MappedTokens
+    validation: Tensor | MappedTokens
+    test: Tensor | MappedTokens
     characters: dict[str, int]
     hash: str
     decode: object
@@ -66,21 +69,37 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         tokenizer: "bytes"; "bpe:SIZE", trained on the training split on the spot; "gpt2" (from the
             hub), or the path of a tokenizer.json.
 
+    A text of more than 32 million characters is tokenised once: its tokens lie in the cache folder, in a
+    file named after the source, its files' sizes and times, and the tokenizer. From then on neither
+    the text nor the hub is needed, and a run takes no memory for its tokens.
+
     Raises:
         ValueError: an unknown source or tokenizer, a file that holds no text or is not UTF-8.
         FileNotFoundError: a path that is not there.
         ConnectionError: the hub cannot be reached; names the three ways out.
     """
+    kept = _token_file(source, tokenizer)
+    if kept.with_suffix(".json").exists():
+        try:
+            return _mapped(kept, source, tokenizer)
+        except (ValueError, FileNotFoundError) as error:
+            warnings.warn(f"{error}: the text is tokenised again", stacklevel=2)
     splits, description = load_documents(source)
-    encode, decode, vocab_size = make_tokenizer(tokenizer, splits["train"])
+    bpe = _make_bpe(tokenizer, splits["train"])
     digest = hashlib.sha256()
     for split in SPLITS:
         digest.update(split.encode() + b"\0")
         for text in splits[split].values():
             digest.update(text.encode() + b"\0")
-    tokens = {split: encode(splits[split]) for split in SPLITS}
     characters = {split: sum(map(len, splits[split].values())) for split in SPLITS}
-    return TextData(source, tokenizer, description, vocab_size, **tokens, characters=characters, hash=digest.hexdigest()[:16], decode=decode)
+    if sum(characters.values()) >= token_files.LARGE:
+        about = {"description": description, "characters": characters, "hash": digest.hexdigest()[:16], "tokenizer": bpe and bpe.to_str()}
+        parts = {split: tokenise(splits[split].values(), bpe, progress=True) for split in SPLITS}
+        write_tokens(kept, parts, bpe.get_vocab_size() if bpe else 256, about)
+        return _mapped(kept, source, tokenizer)
+    encode, decode, vocab_size = _functions(bpe)
+    return TextData(source, tokenizer, description, vocab_size, **{split: encode(splits[split]) for split in SPLITS},
+                    characters=characters, hash=digest.hexdigest()[:16], decode=decode)
 
 
 def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
@@ -102,6 +121,23 @@ def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
         if not any(text.strip() for text in splits[split].values()):
             raise ValueError(f"the {split} split of {source!r} holds no text")
     return splits, description
+
+
+def _token_file(source: str, tokenizer: str) -> Path:
+    """Where the tokens of this text would lie, without ending."""
+    stamps = []
+    for path in (Path(source).expanduser(), Path(tokenizer).expanduser()):
+        for file in _files(path) if path.is_dir() else [path] * path.is_file():
+            stamps.append((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
+    return cache_folder() / "tokens" / hashlib.sha256(json.dumps([source, tokenizer, stamps]).encode()).hexdigest()[:16]
+
+
+def _mapped(kept: Path, source: str, tokenizer: str) -> TextData:
+    """A text that was tokenised before; the errors are those of :func:`~seqpe_lab.data.tokens.open_tokens`."""
+    from tokenizers import Tokenizer
+    parts, header = open_tokens(kept)
+    _, decode, vocab_size = _functions(header["tokenizer"] and Tokenizer.from_str(header["tokenizer"]))
+    return TextData(source, tokenizer, header["description"], vocab_size, **parts, characters=header["characters"], hash=header["hash"], decode=decode)
 
 
 # --- documents ---------------------------------------------------------------------------------
@@ -157,9 +193,13 @@ def _split_by_hash(documents: Documents) -> dict[str, Documents]:
     return splits
 
 
-def _from_path(path: Path) -> dict[str, Documents]:
+def _files(path: Path) -> list[Path]:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    files = [p for p in files if p.suffix in (".txt", ".raw", ".parquet")]
+    return [p for p in files if p.suffix in (".txt", ".raw", ".parquet")]
+
+
+def _from_path(path: Path) -> dict[str, Documents]:
+    files = _files(path)
     if not files:
         raise ValueError(f"{path} holds no .txt, .raw or .parquet file")
     roles: dict[str, list[Path]] = {}
@@ -225,29 +265,50 @@ _WAYS_OUT_GPT2 = ("Three ways out: (1) connect to the network and try again; (2)
 
 
 def require_hub(what: str, ways_out: str = _WAYS_OUT, timeout: float = 2.0) -> None:
-    """Raise ConnectionError within seconds if the hub cannot be reached (its own client takes minutes)."""
+    """Raise ConnectionError within 3 s if the hub gives no answer (its own client takes minutes to say so)."""
     from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
     if constants.HF_HUB_OFFLINE:
         return  # the client then answers at once, from its cache or with an error
-    url = urlparse(constants.ENDPOINT)
-    try:
-        socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout).close()
-    except OSError as error:
-        raise ConnectionError(f"the hub cannot be reached for {what} ({error}). {ways_out}") from error
+    failed: list[object] = [f"no answer within {timeout:g} s"]
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=timeout)  # by the client's own ways and proxies; any answer will do
+            failed.clear()
+        except Exception as error:  # the client's library has its own
+            failed[:] = [error]
+
+    # Looking a name up knows no time limit, and each of its addresses is given the whole one: so somebody else does it.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout + 0.5)
+    if failed:
+        raise ConnectionError(f"the hub cannot be reached for {what} ({failed[0]}). {ways_out}")
 
 
 # --- tokenizers --------------------------------------------------------------------------------
 
 def make_tokenizer(name: str, train: Documents):
     """Return (encode: Documents -> int64 (tokens,), decode: tokens -> str, vocab_size)."""
+    return _functions(_make_bpe(name, train))
+
+
+def _functions(bpe):
+    """encode, decode and vocab_size of a tokenizer; None stands for bytes."""
+    def encode(documents):
+        return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *tokenise(documents.values(), bpe)]))
+
+    def decode(tokens):
+        numbers = torch.as_tensor(tokens[:]).tolist()
+        return bpe.decode(numbers) if bpe else bytes(t for t in numbers if t).decode(errors="replace")
+    return encode, decode, bpe.get_vocab_size() if bpe else 256
+
+
+def _make_bpe(name: str, train: Documents):
+    """The ``tokenizers.Tokenizer`` of that name; None for bytes."""
     if name == "bytes":
-        def encode(documents):
-            return torch.from_numpy(np.frombuffer(b"".join(t.encode() + b"\0" for t in documents.values()), dtype=np.uint8).astype(np.int64))
-
-        def decode(tokens):
-            return bytes(t for t in torch.as_tensor(tokens).tolist() if t).decode(errors="replace")
-        return encode, decode, 256
-
+        return None
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     if name.startswith("bpe:"):
         size = name.removeprefix("bpe:")
@@ -271,10 +332,6 @@ def make_tokenizer(name: str, train: Documents):
             raise ValueError(f"{name} is no tokenizer.json of the tokenizers library: {error}") from error
     else:
         raise ValueError(f"unknown tokenizer {name!r}: choose 'bytes', 'bpe:SIZE', 'gpt2', or the path of a tokenizer.json")
-    end = bpe.token_to_id(END_OF_DOCUMENT)
-
-    def encode_bpe(documents):
-        parts = [encoding.ids + ([end] if end is not None else []) for encoding in bpe.encode_batch(list(documents.values()))]
-        return torch.from_numpy(np.concatenate([np.asarray(part, dtype=np.int64) for part in parts]))
-
-    return encode_bpe, lambda tokens: bpe.decode([int(t) for t in tokens]), bpe.get_vocab_size()
+    bpe.no_truncation()
+    bpe.no_padding()
+    return bpe

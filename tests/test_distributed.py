@@ -1,0 +1,330 @@
+"""Several processes: the numbers of one, whatever kills them, and no process that waits for another for ever.
+
+The processes are forked from a server that has imported torch once; one test goes through torchrun.
+"""
+import gc
+import hashlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqpe_lab import runs, training
+from seqpe_lab.__main__ import main
+from seqpe_lab.data.text import load_text
+from seqpe_lab.runs import Run, RunningError
+from seqpe_lab.training import train
+
+KILLS = 20
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["seqpe_lab.training", "seqpe_lab.vision", "seqpe_lab.__main__", "torch._dynamo", "torch.distributed.algorithms.ddp_comm_hooks.default_hooks"])
+
+
+def fingerprint(tokens: torch.Tensor) -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
+
+
+def rank(number: int, world: int, port: int, log: str, arguments: list[str], spoil: str) -> None:
+    """What torchrun starts: ``python -m seqpe_lab <arguments>`` as process ``number`` of ``world``."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1), os.dup2(handle, 2)
+    torch.set_num_threads(1)
+    gc.freeze()  # every run ends in gc.collect(), which would copy the server's whole memory
+    save_file, main_loss = runs.save_file, training.language.main_loss
+    if spoil == "slow disk":
+        runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
+    if spoil == "full disk":
+        def save_no_file(tensors, path):
+            if "0000006" in str(path):
+                raise OSError(28, "No space left on device")
+            save_file(tensors, path)
+        runs.save_file = save_no_file
+    if spoil == "record":
+        def recorded(model, recipe, tokens, *others, **options):
+            with open(f"{log}.batches", "a") as file:
+                file.write(fingerprint(tokens) + "\n")
+            return main_loss(model, recipe, tokens, *others, **options)
+        training.language.main_loss = recorded
+    if spoil == "another seed" and number == 1:
+        arguments = [*arguments, "--seed", "1"]
+    sys.exit(main(arguments))
+
+
+class Together:
+    """``seqpe_lab train`` on several processes; ``log(r)`` is what process r said."""
+
+    def __init__(self, folder: Path, arguments: list[str], world: int = 2, spoil: str = ""):
+        self.logs = [folder.with_name(f"{folder.name}-log-{number}") for number in range(world)]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.processes = [PROCESSES.Process(target=rank, args=(number, world, port, str(self.logs[number]), arguments, spoil)) for number in range(world)]
+        for process in self.processes:
+            process.start()
+
+    def wait(self) -> list[int]:
+        """The exit status of each; they have ten minutes, also on a busy machine."""
+        end = time.monotonic() + 600
+        for process in self.processes:
+            process.join(max(0, end - time.monotonic()))
+        hung = [process.pid for process in self.processes if process.exitcode is None]
+        for process in self.processes:
+            process.kill()
+        assert not hung, f"still there: {[self.log(r) for r in range(len(self.logs))]}"
+        return [process.exitcode for process in self.processes]
+
+    def alive(self) -> bool:
+        return all(process.exitcode is None for process in self.processes)
+
+    def log(self, number: int) -> str:
+        return self.logs[number].read_text() if self.logs[number].exists() else ""
+
+
+def together(run: Run, world: int = 2, spoil: str = "") -> list[int]:
+    """Train a run that has its folder."""
+    started = Together(run.folder, ["train", "image" if hasattr(run.recipe, "image_size") else "lm", "--folder", str(run.folder), "--cpu"], world, spoil)
+    statuses = started.wait()
+    assert any(statuses) or run.state == "finished", started.log(0)
+    return statuses
+
+
+def new_run(recipe, folder: Path) -> Run:
+    run = Run(recipe, folder)
+    run.create()
+    return run
+
+
+def metrics_of(run: Run) -> bytes:
+    return (run.folder / "metrics.jsonl").read_bytes()
+
+
+def assert_close(ours: Run, theirs: Run) -> None:
+    assert [r.keys() for r in ours.metrics()] == [r.keys() for r in theirs.metrics()]
+    for a, b in zip(ours.metrics(), theirs.metrics()):
+        assert a == pytest.approx(b, abs=1e-5, rel=1e-5)
+
+
+def assert_equal(ours: Run, theirs: Run) -> None:
+    """To the last bit."""
+    assert metrics_of(ours) == metrics_of(theirs)
+    assert all(torch.equal(value, theirs.model_weights()[name]) for name, value in ours.model_weights().items())
+    measured = [run.results().get("perplexity") or run.results()["accuracy"] for run in (ours, theirs)]
+    assert measured[0] == measured[1]
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(400)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_recipe, text_file, tmp_path_factory) -> Run:
+    """A run of two processes, 6 steps of two micro-batches each, checkpoints at 3 and 6; tests work on copies."""
+    run = new_run(tiny_recipe(source=str(text_file), dropout=0.1, shifted=0.5, micro_batch=2), tmp_path_factory.mktemp("finished") / "run")
+    assert together(run, spoil="record") == [0, 0]
+    return run
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Run:
+    """The same, interrupted after step 6: its results are not there yet."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    return Run.open(tmp_path / "run")
+
+
+# --- the numbers of one process -----------------------------------------------------------------
+
+def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(finished, text_file, tmp_path, monkeypatch):
+    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it. No sequence is seen twice."""
+    alone_saw, main_loss = [], training.language.main_loss
+    monkeypatch.setattr(training.language, "main_loss", lambda model, recipe, tokens, *others, **options:
+                        (alone_saw.append(fingerprint(tokens)), main_loss(model, recipe, tokens, *others, **options))[1])
+    alone = train(finished.recipe, tmp_path / "alone", data=load_text(str(text_file)), cpu=True)
+    saw = [Path(f"{finished.folder}-log-{number}.batches").read_text().split() for number in range(2)]
+    assert len(alone_saw) == len(set(alone_saw)) == 6 * 4 and saw == [alone_saw[0::2], alone_saw[1::2]]
+    assert_close(finished, alone)
+    assert (finished.results()["processes"], alone.results()["processes"]) == (2, 1)
+    assert {"contrastive", "distillation"} <= alone.metrics()[0].keys()
+
+
+def test_images_on_two_processes_have_the_losses_of_one(tiny_image_recipe, colours, colour_folder, tmp_path):
+    """With all of DeiT's chance: crops, RandAugment, erasing, mixup, cutmix, stochastic depth."""
+    recipe = tiny_image_recipe(steps=3, micro_batch=2, shifted=0.5, source=str(colour_folder), augment="deit", mixup=0.8, cutmix=1.0, smoothing=0.1,
+                               erasing=0.25, crop=0.2, drop_path=0.2, layers=2)
+    alone = train(recipe, tmp_path / "alone", data=colours, cpu=True)
+    run = new_run(recipe, tmp_path / "together")
+    assert together(run) == [0, 0]
+    assert_close(run, alone)
+
+
+def test_a_run_of_two_processes_goes_on_with_one_or_four(copy, finished, text_file):
+    shutil.rmtree(copy.checkpoints()[-1])
+    shutil.copytree(copy.folder, more := copy.folder.with_name("more"))
+    train(copy.recipe, copy.folder, data=load_text(str(text_file)), cpu=True)
+    assert together(Run.open(more), world=4) == [0] * 4
+    assert_close(copy, finished)
+    assert_close(Run.open(more), finished)
+
+
+# --- kills --------------------------------------------------------------------------------------
+
+def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unbroken_run(tiny_recipe, text_file, tmp_path):
+    """SIGKILL of both or of one, also in the middle of a checkpoint: to the last bit, and every moment leaves a readable run.
+
+    A run that comes through begins again, so that it does not matter how far it gets between two kills.
+    """
+    recipe = tiny_recipe(source=str(text_file), steps=30, checkpoint_every=3, dropout=0.1, shifted=0.5, batch=4, micro_batch=2, warmup_steps=10)
+    unbroken, run = new_run(recipe, tmp_path / "unbroken"), new_run(recipe, tmp_path / "killed")
+    assert together(unbroken) == [0, 0]
+    metrics, checkpoints, chance, kills, cut_short = run.folder / "metrics.jsonl", run.folder / "checkpoints", random.Random(0), 0, 0
+
+    def written() -> tuple[int, int]:
+        """(which file, how many lines): a process that resumes begins with a new file."""
+        return (metrics.stat().st_ino, metrics.read_bytes().count(b"\n")) if metrics.exists() else (0, 0)
+
+    while kills < KILLS:
+        if run.state == "finished":
+            assert_equal(run, unbroken)
+            shutil.rmtree(run.folder)
+            run.create()
+        step = int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
+        old_file, goal, old_partial = written()[0], step + chance.randint(0, 2), set(checkpoints.glob(".partial-*"))
+        started = Together(run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="slow disk")
+        while started.alive() and (written()[0] == old_file or written()[1] < goal):
+            time.sleep(0.003)
+        while kills % 2 and started.alive() and not {path.parent for path in checkpoints.glob(".partial-*/model.safetensors")} - old_partial:
+            time.sleep(0.003)  # to the middle of a checkpoint
+        time.sleep(0 if kills % 2 else chance.random() * 0.05)
+        victims = [(0, 1), (1,), (0,)][kills % 3]
+        for number in victims:
+            started.processes[number].kill()
+        statuses = started.wait()
+        if run.state == "finished":
+            continue
+        assert all(statuses[number] == -signal.SIGKILL for number in victims) and all(statuses), (started.log(0), started.log(1))
+        kills, cut_short = kills + 1, cut_short + bool(list(checkpoints.glob(".partial-*")))
+        opened = Run.open(run.folder)
+        assert [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
+        for path in opened.checkpoints():
+            assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
+    assert cut_short >= 1
+    assert together(run) == [0, 0]
+    assert_equal(run, unbroken)
+    assert not list(checkpoints.glob(".*"))
+
+
+def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path):
+    """Sums of more than two numbers depend on their order, which torch would change after the first step it sees."""
+    recipe = tiny_recipe(source=str(text_file), d_model=64, layers=3, batch=6, micro_batch=2, steps=3, checkpoint_every=1)
+    run = new_run(recipe, tmp_path / "run")
+    assert together(run, world=3) == [0] * 3
+    shutil.copytree(run.folder, tmp_path / "resumed")
+    resumed = Run.open(tmp_path / "resumed")
+    (resumed.folder / "results.json").unlink()
+    shutil.rmtree(resumed.checkpoints()[-1])
+    assert together(resumed, world=3) == [0] * 3
+    assert_equal(resumed, run)
+
+
+def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(finished, tmp_path, project):
+    """The command of the README."""
+    run = new_run(finished.recipe, tmp_path / "run")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, cwd=project, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}, stdout=log, stderr=log)
+        while process.poll() is None and not run.metrics():
+            time.sleep(0.001)
+        os.kill(int((run.folder / "lock").read_text().split()[1]), signal.SIGKILL)  # the main one
+        assert process.wait(timeout=600) != 0, (tmp_path / "log").read_text()
+    assert run.state != "finished"
+    assert together(run) == [0, 0]
+    assert_equal(run, finished)
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_previous_one(copy, finished):
+    damages = {"model.safetensors": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated or altered"),
+               "optimizer.safetensors": (flip, "truncated or altered"),
+               "state.json": (lambda path: path.write_text(path.read_text().replace('"recipe": "', '"recipe": "0')), "belongs to another recipe")}
+    last = copy.checkpoints()[-1]
+    for name, (damage, reason) in damages.items():
+        whole = (last / name).read_bytes()
+        damage(last / name)
+        started = Together(copy.folder, ["train", "lm", "--folder", str(copy.folder), "--cpu"])
+        assert started.wait() == [2, 2]
+        assert all(part in started.log(0) for part in ("step-0000006 is refused", reason, "the previous one is step-0000003"))
+        (last / name).write_bytes(whole)
+    shutil.rmtree(last)  # what the message says
+    assert together(copy) == [0, 0]
+    assert_equal(copy, finished)
+
+
+def test_a_full_disk_ends_all_processes_and_the_run_resumes(copy, finished):
+    shutil.rmtree(copy.checkpoints()[-1])
+    started = Together(copy.folder, ["train", "lm", "--folder", str(copy.folder), "--cpu"], spoil="full disk")
+    assert started.wait() == [2, 2]
+    assert "No space left on device" in started.log(0) and "the last good one is step-0000003" in started.log(0)
+    assert "the main process stopped" in started.log(1) and [path.name for path in copy.checkpoints()] == ["step-0000003"]
+    assert together(copy) == [0, 0]
+    assert_equal(copy, finished)
+
+
+def test_processes_of_different_recipes_refuse_to_work_together(text_file, tmp_path):
+    started = Together(tmp_path / "run", ["train", "lm", "--scale", "smoke", "--cpu", "--set", "micro_batch=4", f"source={text_file}"], spoil="another seed")
+    assert started.wait() == [2, 2]
+    for number in range(2):
+        assert "the processes do not agree on the run" in started.log(number)
+
+
+def test_a_batch_that_the_processes_do_not_divide_is_refused_before_a_folder_is_made(tmp_path):
+    started = Together(tmp_path / "run", ["train", "lm", "--scale", "smoke", "--cpu", "--folder", str(tmp_path / "run")])
+    assert started.wait() == [2, 2]
+    assert "2 processes with micro_batch=8 do not divide batch=8" in started.log(0) and not (tmp_path / "run").exists()
+
+
+def test_more_processes_than_accelerate_sees_are_refused(tiny_recipe, tiny_data, tmp_path, monkeypatch):
+    """As when a program has used accelerate before it was given its rank."""
+    train(tiny_recipe(steps=1), tmp_path / "alone", data=tiny_data, cpu=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="2 processes were started but accelerate sees 1: start them with torchrun"):
+        train(tiny_recipe(steps=1), tmp_path / "run", data=tiny_data, cpu=True)
+
+
+def hold(folder: str, held, done) -> None:
+    with Run.open(folder).claim():
+        held.set()
+        done.wait(120)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused_by_name(copy, text_file):
+    """As when torchrun itself was killed and its processes train on."""
+    held, done = PROCESSES.Event(), PROCESSES.Event()
+    other = PROCESSES.Process(target=hold, args=(str(copy.folder), held, done))
+    other.start()
+    assert held.wait(120)
+    with pytest.raises(RunningError, match=f"is being trained by process {other.pid} on .*: wait for it, or stop it first"):
+        train(copy.recipe, copy.folder, data=load_text(str(text_file)), cpu=True)
+    done.set()
+    other.join()
+    assert train(copy.recipe, copy.folder, data=load_text(str(text_file)), cpu=True).state == "finished"

@@ -1,0 +1,166 @@
+"""A large text's tokens in a memory-mapped file: the numbers of the text in memory, checked, made once."""
+import functools
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from seqpe_lab.data import text, tokens
+from seqpe_lab.data.text import SPLITS, load_text
+from seqpe_lab.data.tokens import MappedTokens, can_be_cut, open_tokens, pieces, write_tokens
+from seqpe_lab.language import Chunks
+from seqpe_lab.training import train
+
+WORDS = "".join(f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n= Title = \n don't\u00a0 stop 🙂 " for i in range(300))
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A text of three files, to which everything is large; its cache is its own."""
+    monkeypatch.setenv("SEQPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tokens, "LARGE", 1_000)
+    (tmp_path / "texts").mkdir()
+    for number, split in enumerate(SPLITS):
+        (tmp_path / "texts" / f"{split}.txt").write_text(WORDS[number * 1_000:] if split == "train" else WORDS[: 2_000 * number], encoding="utf-8")
+    return tmp_path / "texts"
+
+
+def in_memory(source, tokenizer, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens, "LARGE", 10**9)
+        return load_text(str(source), tokenizer)
+
+
+def files(source) -> list[str]:
+    return sorted(path.suffix for path in (source.parent / "cache" / "tokens").iterdir())
+
+
+@pytest.mark.parametrize("tokenizer, dtype", [("bytes", "uint16"), ("bpe:400", "uint16")])
+def test_a_mapped_text_is_the_text_in_memory(tokenizer, dtype, source, monkeypatch):
+    monkeypatch.setattr(tokens, "PIECE", 50)
+    monkeypatch.setattr(tokens, "BATCH", 400)
+    plain, mapped, again = in_memory(source, tokenizer, monkeypatch), load_text(str(source), tokenizer), load_text(str(source), tokenizer)
+    assert plain.provenance() == mapped.provenance() == again.provenance() and plain.vocab_size == mapped.vocab_size
+    for split in SPLITS:
+        a, b = getattr(plain, split), getattr(again, split)
+        assert isinstance(a, torch.Tensor) and isinstance(b, MappedTokens) and b.numbers.dtype == dtype
+        assert torch.equal(a, b[:]) and torch.equal(a[5:17], b[5:17]) and torch.equal(a[torch.tensor([[3, 1], [0, 9]])], b[torch.tensor([[3, 1], [0, 9]])])
+        assert b[:3].dtype == torch.int64 and int(a[4]) == int(b[4])
+    assert plain.decode(plain.test) == again.decode(again.test)
+    assert files(source) == [".json", ".tokens"]
+
+
+def test_a_prepared_text_needs_neither_its_files_contents_nor_the_tokenizer(source, monkeypatch):
+    first = load_text(str(source), "bpe:300")
+    for name in ("_from_path", "_make_bpe"):
+        monkeypatch.setattr(text, name, lambda *arguments: pytest.fail("was read again"))
+    again = load_text(str(source), "bpe:300")
+    assert torch.equal(first.train[:], again.train[:]) and again.decode(again.train[:20]) == first.decode(first.train[:20])
+
+
+def test_a_changed_file_or_another_tokenizer_is_another_text(source):
+    first = load_text(str(source), "bpe:300")
+    assert len(load_text(str(source)).train) > len(first.train)
+    (source / "train.txt").write_text(WORDS + "more", encoding="utf-8")
+    assert load_text(str(source), "bpe:300").hash != first.hash
+
+
+def test_large_texts_of_the_hub_need_it_once(source, monkeypatch):
+    import datasets
+    rows = {split: {"text": [WORDS, "", "No line end"]} for split in SPLITS}
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
+    monkeypatch.setattr(text, "require_hub", lambda what: None)
+    first = load_text("hub:someone/something")
+    assert load_text("hub:someone/else").source == "hub:someone/else"
+    monkeypatch.setattr(text, "require_hub", lambda what: pytest.fail("was asked again"))
+    assert torch.equal(load_text("hub:someone/something").test[:], first.test[:])
+
+
+def test_two_texts_of_the_hub_with_one_tokenizer_of_a_file_are_two(source, tmp_path, monkeypatch):
+    import datasets
+    make_bpe().save(str(tmp_path / "tokenizer.json"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: {split: {"text": [WORDS + name]} for split in SPLITS})
+    monkeypatch.setattr(text, "require_hub", lambda what: None)
+    hashes = {load_text(f"hub:someone/{name}", str(tmp_path / "tokenizer.json")).hash for name in "abab"}
+    assert len(hashes) == 2
+
+
+@example("'\x1c' '\x1c' ", 1)  # white space to Python alone
+@given(st.text(alphabet=" \n\t\r\u00a0\u2003\x1cab1'.é数🙂", max_size=300), st.integers(1, 40))
+def test_pieces_of_a_text_have_the_tokens_of_the_whole(words, size):
+    whole = make_bpe()
+    assert can_be_cut(whole) and "".join(piece for piece, _ in pieces(words, size)) == words
+    assert [i for piece, _ in pieces(words, size) for i in whole.encode(piece).ids] == whole.encode(words).ids
+
+
+@functools.cache
+def make_bpe():
+    """A tokenizer with many tokens of white space."""
+    return text._make_bpe("bpe:420", {"words": WORDS, "gaps": " \n\n a\n\n\n  b 1'.  \t\t  '" * 50})
+
+
+def test_a_tokenizer_that_looks_back_over_white_space_gets_whole_texts():
+    from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+    plain = make_bpe().to_str()
+    other = [Tokenizer.from_str(plain) for _ in range(4)]
+    other[0].pre_tokenizer = pre_tokenizers.Metaspace()
+    other[1].normalizer = normalizers.Strip()
+    other[2].add_special_tokens([AddedToken("<x>", rstrip=True)])
+    other[3].add_tokens(["two words"])
+    assert can_be_cut(Tokenizer.from_str(plain)) and not any(map(can_be_cut, other))
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("ending, damage", [(".tokens", cut), (".tokens", flip), (".tokens", os.unlink), (".json", cut), (".json", flip), (".json", lambda path: path.write_text("[]"))])
+def test_a_broken_file_is_named_and_the_text_tokenised_again(ending, damage, source):
+    expected = load_text(str(source)).train[:]
+    path, = (source.parent / "cache" / "tokens").glob(f"*{ending}")
+    damage(path)
+    with pytest.warns(UserWarning, match=f"{path.stem}.*: the text is tokenised again"):
+        again = load_text(str(source))
+    assert torch.equal(again.train[:], expected) and files(source) == [".json", ".tokens"]
+
+
+def test_vocabularies_beyond_16_bits_take_32(tmp_path):
+    write_tokens(tmp_path / "x", {"train": iter([np.array([70_000, 1])])}, 70_001, {})
+    parts, _ = open_tokens(tmp_path / "x")
+    assert parts["train"].numbers.dtype == "uint32" and parts["train"][:].tolist() == [70_000, 1]
+
+
+def test_a_full_disk_leaves_nothing_and_names_the_way_out(source, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="free some space, or set SEQPE_CACHE"):
+        load_text(str(source))
+    assert files(source) == []
+
+
+# --- training on it -----------------------------------------------------------------------------
+
+def test_chunks_of_a_mapped_text_are_those_of_the_text_in_memory(source, monkeypatch):
+    plain, mapped = (Chunks(data.train, 16, seed=3) for data in (in_memory(source, "bytes", monkeypatch), load_text(str(source))))
+    assert plain.per_epoch == mapped.per_epoch and all(torch.equal(plain[i], mapped[i]) for i in range(0, 2 * plain.per_epoch, 7))
+
+
+def test_a_run_on_a_mapped_text_is_the_run_on_the_text_in_memory(source, tiny_recipe, tmp_path, monkeypatch):
+    recipe = tiny_recipe(source=str(source), steps=3)
+    plain = train(recipe, tmp_path / "plain", data=in_memory(source, "bytes", monkeypatch), cpu=True)
+    mapped = train(recipe, tmp_path / "mapped", cpu=True)
+    assert mapped.metrics() == plain.metrics()
+    assert {k: mapped.results()[k] for k in ("perplexity", "data")} == json.loads(json.dumps({k: plain.results()[k] for k in ("perplexity", "data")}))
