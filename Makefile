@@ -46,7 +46,7 @@ lint: setup
 	@$(BIN)/ruff check . && $(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 benchmarks: setup
-	@for name in encoder training_step long_context vision; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in encoder training_step long_context vision generation; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf .venv figures runs

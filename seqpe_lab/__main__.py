@@ -5,12 +5,13 @@ import argparse
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, Recipe, image_model, language_model
+from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, ABOUT_QA, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, QARecipe, image_model, language_model, question_answering
 from .runs import CheckpointError, Run, list_runs, runs_folder
 
 SEVERAL_DEVICES = """on several GPUs, and on several machines that share the run's folder; a step sees the same tokens or images on any number of them:
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown", formatter_class=argparse.RawDescriptionHelpFormatter,
                                 epilog=SEVERAL_DEVICES)
-    train.add_argument("task", choices=["lm", "image"], help="lm: a GPT-2 language model; image: a ViT classifier")
+    train.add_argument("task", choices=["lm", "qa", "image"], help="lm: a GPT-2 language model; qa: such a model, fine-tuned to answer questions; image: a ViT classifier")
     train.add_argument("--encoding", "--method", dest="method",
                        help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
     train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--protocol", default="non-overlapping", help="non-overlapping or sliding")
     evaluate.add_argument("--stride", type=int, help="for the sliding window")
     evaluate.add_argument("--split", choices=["validation", "test"], default="test")
+    evaluate.add_argument("--books", nargs="?", const="python", metavar="SOURCE",
+                          help="bits per character of whole books: python (default: this Python's longest documents), pg19, a path, or hub:NAME")
+    evaluate.add_argument("--count", type=int, default=10, help="of the longest books (default %(default)s)")
     evaluate.set_defaults(do=_evaluate)
 
     released = commands.add_parser("released", help="evaluate the paper authors' published weights beside the paper's numbers")
@@ -104,21 +108,21 @@ def _train(args) -> None:
     from .training import train
     if args.folder and (Path(args.folder) / "recipe.json").exists():
         recipe = Run.open(args.folder).recipe
-        if isinstance(recipe, ImageRecipe) != (args.task == "image"):
-            raise ValueError(f"{args.folder} holds a run of the other task: say train {'image' if args.task == 'lm' else 'lm'}")
+        if recipe.task != args.task:
+            raise ValueError(f"{args.folder} holds a run of another task: say train {recipe.task}")
     else:
-        make, default = (image_model, "seqpe-mul") if args.task == "image" else (language_model, "seqpe")
-        recipe = make(args.method or default, args.scale, args.seed, **_overrides(args.set))
+        make = {"lm": language_model, "qa": question_answering, "image": image_model}[args.task]
+        recipe = make(args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), args.scale, args.seed, **_overrides(args.set))
     if args.workers is not None and args.workers < 0:
         raise ValueError(f"--workers must be at least 0, got {args.workers}")
     run = train(recipe, args.folder, cpu=args.cpu, workers=args.workers, compile=args.compile)
     if int(os.environ.get("RANK", 0)) == 0:
         results = run.results()
-        print(f"{run.folder}: {json.dumps(results.get('perplexity') or results['accuracy'])} ({results['protocol']}, {results['split']} split)")
+        print(f"{run.folder}: {json.dumps(run.measured())} ({results['protocol']}, {results['split']} split)")
 
 
 def _overrides(pairs: list[str]) -> dict:
-    tuples = {f.name for kind in (Recipe, ImageRecipe) for f in dataclasses.fields(kind) if str(f.type).startswith("tuple")}
+    tuples = {f.name for kind in (QARecipe, ImageRecipe) for f in dataclasses.fields(kind) if str(f.type).startswith("tuple")}
     values = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -137,10 +141,20 @@ def _evaluate(args) -> None:
     from .training import task_of, trained_model
     run = Run.open(args.folder)
     data = task_of(run.recipe).load_data(run.recipe)
-    if isinstance(run.recipe, ImageRecipe):
+    if run.recipe.task == "qa":
+        from . import questions
+        if args.sizes or args.stride or args.protocol != "non-overlapping":
+            raise ValueError(f"{args.folder} is a run on questions: it takes --lengths, not --sizes, --protocol or --stride")
+        model = trained_model(run, data)
+        for length in args.lengths or run.recipe.eval_lens:
+            answers = questions.answer(model, data, questions.exam(run.recipe, data, args.split, run.recipe.eval_questions, length), new_tokens=run.recipe.new_tokens)
+            print(f"{length:>7} tokens: exact match {100 * sum(a.correct for a in answers) / len(answers):.1f} %, perplexity {math.exp(questions.mean_nats(answers)):.4f} "
+                  f"({len(answers):,} questions of the {args.split} split)")
+        return
+    if run.recipe.task == "image":
         from .vision import accuracy, first
-        if args.lengths or args.stride or args.protocol != "non-overlapping":
-            raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol or --stride")
+        if args.lengths or args.stride or args.books or args.protocol != "non-overlapping":
+            raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol, --stride or --books")
         model, images = trained_model(run, data), first(getattr(data, args.split), run.recipe.eval_images)
         for size in args.sizes or run.recipe.eval_sizes:
             measured = accuracy(model, images, data, run.recipe, size)
@@ -148,11 +162,31 @@ def _evaluate(args) -> None:
         return
     if args.sizes:
         raise ValueError(f"{args.folder} is a run on text: it takes --lengths, not --sizes")
+    if args.books:
+        return _evaluate_books(run, data, args)
     tokens = getattr(data, args.split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
     for measured in perplexity_by_length(trained_model(run, data), tokens, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
         print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.4f} ({measured.protocol}, {measured.tokens:,} tokens of the {args.split} split)")
+
+
+def _evaluate_books(run: Run, data, args) -> None:
+    import torch
+
+    from .data.books import load_books
+    from .data.text import load_documents, make_tokenizer
+    from .evaluation import bits_per_character
+    from .training import trained_model
+    trained_on = run.load_checkpoint(run.checkpoints()[-1])[2]["data"] if run.checkpoints() else data.hash
+    if args.books == run.recipe.source == "python" and trained_on != data.hash:
+        raise ValueError(f"{run.folder} was trained on another Python's documentation (hash {trained_on}, here {data.hash}), which may hold these books: give others with --books")
+    books = load_books(args.books, args.count)
+    encode, decode, _ = make_tokenizer(run.recipe.tokenizer, load_documents(run.recipe.source)[0]["train"])
+    model = trained_model(run, data).to("cuda" if torch.cuda.is_available() else "cpu")
+    for measured in bits_per_character(model, books.texts, encode, decode, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
+        print(f"{measured.length:>7} tokens: {measured.bits:.4f} bits per character ({measured.protocol}; {measured.documents} of {len(books.texts)} books "
+              f"of {books.description}: {measured.characters:,} characters in {measured.tokens:,} tokens)", flush=True)
 
 
 def _released(args) -> None:
@@ -197,7 +231,7 @@ def _runs(args) -> None:
     for run in found:
         metrics, results = run.metrics(), run.results()
         step = metrics[-1]["step"] if metrics else 0
-        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in (results.get("perplexity") or results["accuracy"]).items()) if results else ""
+        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in run.measured().items()) if results else ""
         print(f"{Job(run.folder).state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
 
 
@@ -213,7 +247,7 @@ def _doctor(args) -> None:
         except importlib.metadata.PackageNotFoundError:
             print(f"  {package:<12} missing")
     print(f"  browser for static images: {find_browser() or 'none found: figures are written as web pages only'}")
-    for task, name, about in [("text", *item) for item in ABOUT.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
+    for task, name, about in [("text", *item) for item in ABOUT.items()] + [("qa", *item) for item in ABOUT_QA.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
         print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; {about.expect}")
 
 

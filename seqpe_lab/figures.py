@@ -75,6 +75,34 @@ def resolution(results: Sequence[Mapping], *, train_size: int, title: str = "Tra
     return _finish(figure, title, caption(results))
 
 
+def answers(results: Sequence[Mapping], *, train_len: int, title: str = "To find an answer in a longer context") -> go.Figure:
+    """Exact match against context length, a line a method, a band over its seeds; arguments as in :func:`extrapolation`."""
+    figure = _by_method(results, "exact_match", "%{y:.1f} % at %{x} tokens")
+    ticks = sorted({int(n) for r in results for n in r["exact_match"]})
+    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
+    figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
+    figure.update_yaxes(title="exact match (%)", range=[0, 103])
+    return _finish(figure, title, caption(results))
+
+
+def depths(tables: Mapping[str, Sequence[Sequence[float | None]]], *, lengths: Sequence, title: str, caption: str = "") -> go.Figure:
+    """Percent of right answers by context length and by where the answer stands, a table a method, all on one scale.
+
+    Args:
+        tables: {method: one row a length, one column a part of the context, the earliest first; None where nothing was asked}.
+        lengths: of the rows, tokens.
+    """
+    figure = make_subplots(1, len(tables), subplot_titles=[label(method) for method in tables], horizontal_spacing=0.02, shared_yaxes=True)
+    for column, table in enumerate(tables.values(), start=1):
+        parts = len(table[0])
+        figure.add_heatmap(z=table, x=[(part + 0.5) / parts for part in range(parts)], y=[f"{int(n):,}" for n in lengths], coloraxis="coloraxis", row=1, col=column,
+                           texttemplate="%{z:.0f}", hovertemplate="%{y} tokens, depth %{x:.1f}: %{z:.0f} %<extra></extra>")
+        figure.update_xaxes(title="depth (0: first, 1: last)", dtick=0.5, range=[0, 1], row=1, col=column)
+    figure.update_yaxes(title="context length (tokens)", type="category", autorange="reversed", col=1)
+    figure.update_layout(coloraxis=dict(colorscale="Viridis", cmin=0, cmax=100, colorbar_title="right (%)"))
+    return _finish(figure, title, caption, height=400)
+
+
 def _by_method(results: Sequence[Mapping], measure: str, hover: str, relative: bool = False) -> go.Figure:
     """Lines through the mean of the seeds, bands from their lowest to their highest."""
     if not results:

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from .recipes import ImageRecipe, Training
+from .recipes import Training
 from .runs import PROJECT, Run, write_atomically
 
 STATES = ("new", "interrupted", "running", "stopped", "failed", "finished", "elsewhere")
@@ -96,8 +96,7 @@ class Job:
     def command(self, processes: int = 1, cpu: bool = False) -> list[str]:
         """What is executed: one process, or torchrun with several on this machine."""
         launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"] if processes > 1 else []
-        task = "image" if isinstance(self.run.recipe, ImageRecipe) else "lm"
-        return [sys.executable, "-m", *launcher, "seqpe_lab", "train", task, "--folder", str(self.folder)] + ["--cpu"] * cpu
+        return [sys.executable, "-m", *launcher, "seqpe_lab", "train", self.run.recipe.task, "--folder", str(self.folder)] + ["--cpu"] * cpu
 
     def log(self, lines: int = 15) -> str:
         """What the last start printed: the program's own error where it gave one, else the end."""
@@ -116,7 +115,7 @@ class Job:
         running = self.state == "running"
         pace = seconds_per_step(self.run.clock(), since=record["started"] if record else 0.0)
         last = metrics[-1] if metrics else {"step": 0}
-        is_image = isinstance(recipe, ImageRecipe)
+        is_image = recipe.task == "image"
         return Progress(
             step=last["step"], steps=recipe.steps, losses={name: last[name] for name in ("main", "contrastive", "distillation") if name in last},
             seconds_per_step=pace, per_second=recipe.batch * (1 if is_image else recipe.train_len) / pace if pace else None,

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from .data.images import ImageData, load_images
+from .data.qa import QAData, load_questions
 from .data.text import TextData, load_text
 from .models.gpt2 import GPT2
-from .recipes import ABOUT, ABOUT_IMAGES, SCALES, ImageRecipe, Recipe, Scale, Training, default_scale, image_model, language_model
+from .recipes import ABOUT, ABOUT_IMAGES, ABOUT_QA, SCALES, ImageRecipe, Recipe, Scale, Training, default_scale, image_model, language_model, question_answering
 from .runs import Run
 from .training import train, trained_model
 
@@ -56,6 +57,12 @@ class Lesson:
         """Train an image model with a progress bar, or take a finished run from the runs folder."""
         return self._train(self.image_recipe(method, **overrides), self.image_recipe(method), ABOUT_IMAGES)
 
+    def tune(self, method: str, **overrides) -> Run:
+        """Fine-tune a language model of this scale to answer questions, or take a finished run; the language model is trained first if it is not."""
+        self.train(method)
+        recipe = question_answering(method, self.scale, self.seed, **overrides)
+        return self._train(recipe, question_answering(method, self.scale, self.seed), ABOUT_QA)
+
     def _train(self, recipe: Training, usual: Training, about: dict[str, Scale]) -> Run:
         run = Run(recipe)
         if run.state == "finished":
@@ -76,9 +83,11 @@ class Lesson:
         """The images of this scale (loaded once)."""
         return _images(source or self.image_recipe("none").source)
 
-    def data(self, recipe: Training) -> TextData | ImageData:
+    def data(self, recipe: Training) -> TextData | QAData | ImageData:
         """What a recipe trains on (loaded once)."""
-        return _images(recipe.source) if isinstance(recipe, ImageRecipe) else _text(recipe.source, recipe.tokenizer)
+        if recipe.task == "qa":
+            return _questions(recipe.questions, recipe.tokenizer, recipe.source)
+        return _images(recipe.source) if recipe.task == "image" else _text(recipe.source, recipe.tokenizer)
 
     def model(self, run: Run) -> GPT2 | ViT:
         """A run's model with its trained weights, in evaluation mode on the CPU."""
@@ -119,6 +128,11 @@ class Lesson:
 @functools.lru_cache(maxsize=4)
 def _images(source: str) -> ImageData:
     return load_images(source)
+
+
+@functools.lru_cache(maxsize=4)
+def _questions(source: str, tokenizer: str, text: str) -> QAData:
+    return load_questions(source, tokenizer, text)
 
 
 @functools.lru_cache(maxsize=4)

@@ -24,7 +24,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .data.text import load_text
-from .recipes import ABLATIONS, HEADLINE, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, PLACED, ImageRecipe, Recipe, Training, default_scale, image_model, language_model
+from .recipes import (
+    ABLATIONS,
+    HEADLINE,
+    IMAGE_ABLATIONS,
+    IMAGE_METHODS,
+    METHODS,
+    PLACED,
+    TUNED,
+    ImageRecipe,
+    QARecipe,
+    Recipe,
+    Training,
+    default_scale,
+    image_model,
+    language_model,
+    question_answering,
+)
 from .runs import PROJECT, Run, list_runs, runs_folder, write_atomically
 
 
@@ -48,27 +64,31 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
         print(f"[{minutes:2d}:{seconds:02d}] {text}", flush=True)
 
     first = language_model("seqpe", scale, seed)
-    say(f"Stage 1 of 5: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
+    say(f"Stage 1 of 6: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
     data = load_text(first.source, first.tokenizer)
     say(f"  {data.description}: {sum(data.characters.values()):,} characters, {len(data.train):,} training tokens ({data.tokenizer}), hash {data.hash}")
 
     headline = [language_model(method, scale, seed) for method in HEADLINE]
     others = [language_model(method, scale, seed) for method in [*METHODS, *ABLATIONS] if method not in HEADLINE]
-    say(f"Stage 2 of 5: {len(headline)} runs for the headline figure{' (about 6 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 2 of 6: {len(headline)} runs for the headline figure{' (about 6 min on 2 cores)' if scale == 'small' else ''}")
     _train_all(headline, workers, say)
     _write_headline(headline, folder)
     _write_index(folder)
     say(f"  The headline figure stands: {folder / 'headline.html'}")
 
-    say(f"Stage 3 of 5: the other {len(others)} runs of the extrapolation lesson{' (about 12 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 3 of 6: the other {len(others)} runs of the extrapolation lesson{' (about 12 min on 2 cores)' if scale == 'small' else ''}")
     _train_all(others, workers, say)
 
     images = [image_model(method, scale, seed) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
     images += [image_model(method, scale, seed, augment="place") for method in PLACED]
-    say(f"Stage 4 of 5: {len(images)} runs on images{' (about 13 min on 2 cores)' if scale == 'small' else ''}")
+    say(f"Stage 4 of 6: {len(images)} runs on images{' (about 13 min on 2 cores)' if scale == 'small' else ''}")
     _train_all(images, workers, say)
 
-    say(f"Stage 5 of 5: executing the lessons{' (about 5 min on 2 cores)' if scale == 'small' else ''}")
+    tuned = [question_answering(method, scale, seed) for method in TUNED]
+    say(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{' (about 8 min on 2 cores)' if scale == 'small' else ''}")
+    _train_all(tuned, workers, say)
+
+    say(f"Stage 6 of 6: executing the lessons{' (about 5 min on 2 cores)' if scale == 'small' else ''}")
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     _in_parallel([_lesson_task(path, folder, scale, workers) for path in lessons], workers, say)
     _write_index(folder)
@@ -136,12 +156,12 @@ def _train_one(recipe: Training, workers: int) -> str:
     if run.state != "finished":
         run.create()
         resumed = run.checkpoints()[-1].name if run.checkpoints() else None
-        _execute([sys.executable, "-m", "seqpe_lab", "train", "image" if isinstance(recipe, ImageRecipe) else "lm", "--folder", str(run.folder)], run.folder / "log.txt", workers)
+        _execute([sys.executable, "-m", "seqpe_lab", "train", recipe.task, "--folder", str(run.folder)], run.folder / "log.txt", workers)
     else:
         resumed = "finished before"
-    measure = "accuracy" if isinstance(recipe, ImageRecipe) else "perplexity"
+    measure = {"lm": "perplexity", "qa": "exact match", "image": "accuracy"}[recipe.task]
     note = f" (from {resumed})" if resumed else ""
-    return f"{measure} " + ", ".join(f"{value:.2f} at {where}" for where, value in run.results()[measure].items()) + note
+    return f"{measure} " + ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items()) + note
 
 
 def _lesson_task(path: Path, folder: Path, scale: str, workers: int) -> Task:
@@ -219,8 +239,11 @@ def _in_parallel(tasks: Sequence[Task], workers: int, say) -> None:
 
 # --- committed results -------------------------------------------------------------------------
 
-TEXT_RESULTS, IMAGE_RESULTS = "length-extrapolation", "resolution-extrapolation"
+TEXT_RESULTS, QA_RESULTS, IMAGE_RESULTS = "length-extrapolation", "question-answering", "resolution-extrapolation"
 MARKS = {kind: (f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->") for kind in ("perplexity", "accuracy")}  # the README's two tables
+
+
+PRESET = {"lm": language_model, "qa": question_answering, "image": image_model}
 
 
 def collect(scale: str) -> list[Path]:
@@ -234,20 +257,20 @@ def collect(scale: str) -> list[Path]:
     Raises:
         ValueError: no finished run at this scale; runs that were changed in different ways, or two of one method and seed.
     """
-    expected = {Recipe: [*METHODS, *ABLATIONS], ImageRecipe: [*IMAGE_METHODS, *IMAGE_ABLATIONS]}
+    expected = {Recipe: [*METHODS, *ABLATIONS], QARecipe: [*METHODS, *ABLATIONS], ImageRecipe: [*IMAGE_METHODS, *IMAGE_ABLATIONS]}
     finished = [run for run in list_runs() if run.recipe.scale == scale and run.recipe.method in expected[type(run.recipe)] and run.results()]
     runs = [run for kind in expected for run in _changed_alike([r for r in finished if type(r.recipe) is kind], scale)]
     if not runs:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: train some first")
     written = []
-    for kind, name in ((Recipe, TEXT_RESULTS), (ImageRecipe, IMAGE_RESULTS)):
+    for kind, name in ((Recipe, TEXT_RESULTS), (QARecipe, QA_RESULTS), (ImageRecipe, IMAGE_RESULTS)):
         found = [run.results() for run in runs if type(run.recipe) is kind]
         found.sort(key=lambda r, order=expected[kind]: (r["protocol"], order.index(r["method"]), r["seed"]))
         if found:
             written.append(PROJECT / "data" / "results" / f"{name}-{scale}.json")
             written[-1].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(written[-1], json.dumps(found, indent=1))
-            if scale == "small":
+            if scale == "small" and kind is not QARecipe:
                 _update_readme(found)
     return written
 
@@ -257,7 +280,7 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         recipe = run.recipe
-        preset = image_model(recipe.method, scale, recipe.seed, augment=recipe.augment) if isinstance(recipe, ImageRecipe) else language_model(recipe.method, scale, recipe.seed)
+        preset = PRESET[recipe.task](recipe.method, scale, recipe.seed, **({"augment": recipe.augment} if recipe.task == "image" else {}))
         changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if getattr(recipe, f.name) != getattr(preset, f.name)}
         if changed and scale in ("smoke", "small"):
             continue

@@ -68,7 +68,10 @@ class Training:
     log_every: int = 10  # steps
     checkpoint_every: int = 1_000  # steps; validation happens at the same time
 
+    task: ClassVar[str]  # "lm", "qa" or "image"
     dims: ClassVar[int]  # n: of a position
+    base: ClassVar[str] = ""  # the run whose last weights training starts from
+    takes_best: ClassVar[bool] = False  # the checkpoint with the lowest validation loss is the result, not the last one
 
     def __post_init__(self):
         """Refuse what cannot be run, with the value, the limit and the remedy."""
@@ -114,14 +117,14 @@ class Training:
 
     @staticmethod
     def from_json(text: str) -> Training:
-        """Read a recipe back, of text or of images.
+        """Read a recipe back, of text, of questions or of images.
 
         Raises:
             ValueError: not a recipe, or one with fields that this version does not know.
         """
         try:
             values = json.loads(text)
-            kind = ImageRecipe if "image_size" in values else Recipe
+            kind = ImageRecipe if "image_size" in values else QARecipe if "questions" in values else Recipe
             tuples = {f.name for f in dataclasses.fields(kind) if f.type.startswith("tuple")}
             return kind(**{name: tuple(value) if name in tuples else value for name, value in values.items()})
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
@@ -144,7 +147,7 @@ class Recipe(Training):
     eval_lens: tuple[int, ...] = (512, 1024, 2048, 4096, 8192, 16_384)  # tokens
     eval_tokens: int = 0  # of the test split; 0 takes all
 
-    dims = 1
+    task, dims = "lm", 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -166,6 +169,35 @@ class Recipe(Training):
     def train_shape(self) -> tuple[int, ...]:
         """L_i of each dimension: the training context."""
         return (self.train_len,)
+
+
+@dataclass(frozen=True)
+class QARecipe(Recipe):
+    """Fine-tuning of a language model on questions over many documents (Sec. 4.2, App. B.3)."""
+    base: str = ""  # the language model's run, its folder below the runs folder
+    questions: str = "hub:rajpurkar/squad_v2"
+    template: str = "paper"
+    train_len: int = 1_024  # tokens of prompt and answer
+    steps: int = 10_000
+    warmup_steps: int = 100
+    eval_lens: tuple[int, ...] = (1_024, 2_048, 4_096, 8_192)
+    eval_questions: int = 500  # of the test split, the same ones at every length
+    new_tokens: int = 16  # that the model may answer with
+    alone: float = 0.0  # share of the training, its beginning, in which the document with the answer stands alone
+
+    task, takes_best = "qa", True
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("eval_questions", "new_tokens"):
+            self._at_least_1(name)
+        if not 0 <= self.alone <= 1:
+            raise ValueError(f"alone is a share in [0, 1], got {self.alone}")
+        if not self.base:
+            raise ValueError("base must name the run of a language model that is to be fine-tuned")
+        if max(self.eval_lens) + self.new_tokens > self.max_position:
+            raise ValueError(f"a prompt of {max(self.eval_lens)} tokens and {self.new_tokens} new ones reach beyond max_position={self.max_position}: "
+                             "shorten eval_lens, or take a base with a larger max_position")
 
 
 @dataclass(frozen=True)
@@ -199,7 +231,7 @@ class ImageRecipe(Training):
     eval_sizes: tuple[int, ...] = (224, 320, 384, 448, 512, 640, 672)  # pixels a side
     eval_images: int = 0  # of the test split; 0 takes all
 
-    dims = 2
+    task, dims = "image", 2
 
     def __post_init__(self):
         super().__post_init__()
@@ -312,6 +344,51 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
     ('seqpe', 0.0, 0.1)
     """
     return _make(Recipe, PRESETS, METHODS | ABLATIONS, method, scale, seed, overrides)
+
+
+# --- questions ---------------------------------------------------------------------------------
+
+# what differs from the paper, and from the language model that is fine-tuned
+QA_PRESETS: dict[str, dict] = {
+    "smoke": dict(questions="facts", template="brief", train_len=104, eval_lens=(104, 128), steps=6, batch=8, micro_batch=8, warmup_steps=1,
+                  checkpoint_every=3, eval_questions=8),
+    "small": dict(questions="facts", template="brief", train_len=128, eval_lens=(128, 256, 512, 1_024), steps=600, warmup_steps=50, learning_rate=3e-3, alone=0.2,
+                  checkpoint_every=150, eval_questions=100),
+    "medium": dict(steps=2_000, batch=64, micro_batch=16, learning_rate=1e-4),
+    "full": dict(learning_rate=5e-5, weight_decay=0.0, batch=128, micro_batch=16, steps=10_000, warmup_steps=100),
+}
+
+
+ABOUT_QA: dict[str, Scale] = {
+    "smoke": Scale("any CPU", "seconds", "under 1 GB", "nothing is learnt: it proves that the program runs"),
+    "small": Scale("2 CPU cores", "2 to 4 minutes a run", "under 2 GB", "see lesson 15"),
+    "medium": Scale("one GPU with 24 GB", "under an hour", "under 20 GB", "not run yet: no number is shown"),
+    "full": Scale("4 GPUs with 48 GB", "about 4 to 8 hours", "about 30 GB a GPU", "the paper's Table 2: SeqPE 26.8 % at 1K and 2.6 % at 8K tokens"),
+}
+
+TUNED = ("none", "rope-1e4", "alibi", "seqpe")  # the language models that the lesson fine-tunes
+
+
+def question_answering(method: str = "seqpe", scale: str | None = None, seed: int = 0, base: Recipe | None = None, **overrides) -> QARecipe:
+    """The recipe of one fine-tuning run.
+
+    Args:
+        method, scale, seed: of the language model to fine-tune, as in :func:`language_model`.
+        base: its recipe, if another one than these three name.
+        overrides: any field of :class:`QARecipe` that does not shape the model.
+
+    >>> recipe = question_answering("alibi", scale="small")
+    >>> recipe.train_len, recipe.eval_lens[-1], recipe.base.startswith("small/alibi-seed0-")
+    (128, 1024, True)
+    """
+    base = base or language_model(method, scale, seed)
+    kept = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
+    folder = f"{base.scale}/{base.method}-seed{base.seed}-{base.digest()}"
+    fields = {f.name for f in dataclasses.fields(QARecipe)}
+    if unknown := overrides.keys() - fields:
+        raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}: it has {', '.join(sorted(fields))}")
+    paper = {f.name: f.default for f in dataclasses.fields(QARecipe) if f.name not in kept or f.name in ("train_len", "steps", "warmup_steps", "eval_lens")}
+    return QARecipe(**kept | {"eval_tokens": 0} | paper | QA_PRESETS[base.scale] | {"base": folder} | copy.deepcopy(overrides))
 
 
 # --- images ------------------------------------------------------------------------------------

@@ -208,10 +208,16 @@ class Run:
         return min(scored)[1] if scored else None
 
     def model_weights(self) -> dict[str, Tensor]:
-        """The weights of the last checkpoint, checked; FileNotFoundError where nothing was trained."""
+        """The weights that a run has come to: of its last checkpoint, or of its best where the recipe says so; checked.
+
+        Raises:
+            FileNotFoundError: nothing was trained.
+            CheckpointError: the checkpoint is broken.
+        """
         if not self.checkpoints():
             raise FileNotFoundError(f"{self.folder} holds no checkpoint: train it first")
-        return self.load_checkpoint(self.checkpoints()[-1])[0]
+        best = self.best_checkpoint() if self.recipe.takes_best else None
+        return self.load_checkpoint(best or self.checkpoints()[-1])[0]
 
     def _prune(self) -> None:
         everything = self.checkpoints()
@@ -228,6 +234,11 @@ class Run:
         """What the evaluation wrote, or None."""
         path = self.folder / "results.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def measured(self) -> dict[str, float]:
+        """What the task is judged by, for each length or size: perplexity, exact match (percent) or accuracy (percent)."""
+        results = self.results()
+        return results.get("exact_match") or results.get("accuracy") or results["perplexity"]
 
     def write_results(self, results: dict) -> None:
         write_atomically(self.folder / "results.json", json.dumps(results, indent=1))

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import language
+from . import language, questions
 from .digits import grid
 from .losses import contrastive_loss, distillation_loss
-from .recipes import ImageRecipe, Training
-from .runs import Run, provenance
+from .recipes import ImageRecipe, QARecipe, Training
+from .runs import Run, provenance, runs_folder
 from .sampling import contrastive_sample, distillation_sample, random_shift, seed_of, seeded
 from .tensorboard import Board
 
@@ -40,7 +40,7 @@ def task_of(recipe: Training):
     if isinstance(recipe, ImageRecipe):
         from . import vision  # timm takes seconds to import, which text need not wait for
         return vision
-    return language
+    return questions if isinstance(recipe, QARecipe) else language
 
 
 def build_model(recipe: Training, outputs: int) -> nn.Module:
@@ -215,6 +215,8 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
         model.load_state_dict(weights)
         unflatten_optimizer(optimizer, model, optimizer_state)
         first = state["step"]
+    elif recipe.base:
+        load_base(model, recipe)
     agreed(accelerator, "(steps done, hash of the data)", (first, data.hash))
     on_main(accelerator, run.truncate_metrics, first)
     board = Board(run) if accelerator.is_main_process else None
@@ -232,6 +234,8 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
         run.save_checkpoint(done, model.state_dict(), flatten_optimizer(optimizer, model), {"validation": validation, "data": data.hash})
 
     def finish() -> None:
+        if recipe.takes_best:
+            model.load_state_dict(run.model_weights())
         with uncompiled():
             run.write_results(evaluate(run, model, data) | {"processes": world})
 
@@ -340,6 +344,22 @@ def compile_model(model: nn.Module) -> Callable:
     name = "read" if hasattr(model, "read") else "forward"
     setattr(model, name, torch.compile(getattr(model, name)))
     return lambda: torch.compiler.set_stance("force_eager")
+
+
+def load_base(model: nn.Module, recipe: Training) -> None:
+    """Give a model the weights of the run that its recipe starts from; a learned table is stretched to the longer context.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it is not trained; says how to train it.
+    """
+    folder = runs_folder() / recipe.base
+    if not (folder / "results.json").exists():
+        raise FileNotFoundError(f"{folder} holds no finished run to start from: train its language model first (python -m seqpe_lab train lm), or name another `base`")
+    weights = Run.open(folder).model_weights()
+    for name, value in model.state_dict().items():
+        if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:
+            weights[name] = nn.functional.interpolate(weights[name].T.unsqueeze(0), size=len(value), mode="linear", align_corners=True)[0].T.contiguous()
+    model.load_state_dict(weights)
 
 
 def evaluate(run: Run, model: nn.Module, data) -> dict:

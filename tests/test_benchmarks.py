@@ -1,4 +1,5 @@
 """The benchmarks and the medium runs at tiny size: what they compute, not how fast."""
+import contextlib
 import json
 import tarfile
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import encodings, medium, plain
+from benchmarks import encodings, generation, medium, plain
 from seqpe_lab.runs import Run
 
 TINY = ["--device", "cpu", "--d-model", "16", "--layers", "1", "--heads", "2", "--vocabulary", "32", "--batch", "2", "--train-len", "32", "--length", "40", "--plain-length", "24",
@@ -298,3 +299,14 @@ def test_at_small_scale_only_the_preset_is_collected(collecting):
     finished(runs, language_model("seqpe", "small", steps=10))
     with pytest.raises(ValueError, match="no finished runs at scale 'small'"):
         collect("small")
+
+
+# --- generation --------------------------------------------------------------------------------
+
+def test_generation_is_compared_for_every_encoding(tmp_path, capsys):
+    with contextlib.suppress(SystemExit):  # at this size the cache may not pay
+        generation.main(["--length", "40", "--new", "4", "--shift", "3", "--d-model", "16", "--layers", "1", "--heads", "2", "--vocabulary", "32",
+                         "--repeats", "1", "--threads", "1", "--json", str(tmp_path / "out.json")])
+    printed = capsys.readouterr().out
+    assert all(method in printed for method in generation.METHODS) and "OTHER TOKENS" not in printed
+    assert all(case["same_tokens"] for case in json.loads((tmp_path / "out.json").read_text())["cases"])

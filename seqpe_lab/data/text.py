@@ -78,28 +78,13 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         FileNotFoundError: a path that is not there.
         ConnectionError: the hub cannot be reached; names the three ways out.
     """
-    if not source.strip():
-        raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
     kept = _token_file(source, tokenizer)
     if kept.with_suffix(".json").exists():
         try:
             return _mapped(kept, source, tokenizer)
         except (ValueError, FileNotFoundError) as error:
             warnings.warn(f"{error}: the text is tokenised again", stacklevel=2)
-    if source == "python":
-        splits = _split_by_hash(python_documentation())
-        description = f"documentation of Python {platform.python_version()}"
-    elif source.startswith("hub:"):
-        splits, description = _from_hub(source), source.removeprefix("hub:")
-    elif Path(source).expanduser().exists():
-        splits, description = _from_path(Path(source).expanduser()), Path(source).name
-    elif "/" in source or "." in source or os.sep in source:
-        raise FileNotFoundError(f"no text at {source}: give a .txt, .raw or .parquet file or a folder of them")
-    else:
-        raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
-    for split in SPLITS:
-        if not any(text.strip() for text in splits[split].values()):
-            raise ValueError(f"the {split} split of {source!r} holds no text")
+    splits, description = load_documents(source)
     bpe = _make_bpe(tokenizer, splits["train"])
     digest = hashlib.sha256()
     for split in SPLITS:
@@ -117,10 +102,31 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
                     characters=characters, hash=digest.hexdigest()[:16], decode=decode)
 
 
+def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
+    """The documents of the three splits, by name, and a line that describes them; arguments and errors as in :func:`load_text`."""
+    if not source.strip():
+        raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
+    if source == "python":
+        splits = _split_by_hash(python_documentation())
+        description = f"documentation of Python {platform.python_version()}"
+    elif source.startswith("hub:"):
+        splits, description = _from_hub(source), source.removeprefix("hub:")
+    elif Path(source).expanduser().exists():
+        splits, description = _from_path(Path(source).expanduser()), Path(source).name
+    elif "/" in source or "." in source or os.sep in source:
+        raise FileNotFoundError(f"no text at {source}: give a .txt, .raw or .parquet file or a folder of them")
+    else:
+        raise ValueError(f"unknown text source {source!r}: choose 'python', a path, or 'hub:NAME[:CONFIG]'")
+    for split in SPLITS:
+        if not any(text.strip() for text in splits[split].values()):
+            raise ValueError(f"the {split} split of {source!r} holds no text")
+    return splits, description
+
+
 def _token_file(source: str, tokenizer: str) -> Path:
     """Where the tokens of this text would lie, without ending."""
     stamps = []
-    for path in (Path(source).expanduser(), Path(tokenizer).expanduser()):
+    for path in (Path(name).expanduser() for name in (source, tokenizer) if name.strip()):
         for file in _files(path) if path.is_dir() else [path] * path.is_file():
             stamps.append((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
     return cache_folder() / "tokens" / hashlib.sha256(json.dumps([source, tokenizer, stamps]).encode()).hexdigest()[:16]

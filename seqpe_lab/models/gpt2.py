@@ -159,7 +159,8 @@ class GPT2(nn.Module):
 
     @torch.no_grad()
     def generate(self, tokens: Tensor, new_tokens: int, *, temperature: float = 0.0, top_k: int | None = None,
-                 generator: torch.Generator | None = None, start: int = 0, use_cache: bool = True) -> Tensor:
+                 generator: torch.Generator | None = None, start: int = 0, use_cache: bool = True,
+                 cache: list | None = None, context_len: int | None = None) -> Tensor:
         """Continue each sequence by ``new_tokens`` tokens.
 
         Args:
@@ -167,6 +168,8 @@ class GPT2(nn.Module):
             temperature: 0 takes the likeliest token (greedy); above 0 samples.
             top_k: sample among the k likeliest only.
             use_cache: False reads the whole context again for every token (for comparison).
+            cache: of what was read before ``tokens``; it grows.
+            context_len: as in :meth:`read`; by default all that will be there in the end.
 
         Returns:
             int64 (B, L + new_tokens).
@@ -177,15 +180,18 @@ class GPT2(nn.Module):
             raise ValueError(f"temperature must be at least 0, got {temperature}")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}; None samples from all tokens")
-        total = start + tokens.shape[1] + new_tokens
+        if cache and not use_cache:
+            raise ValueError("what a cache holds cannot be read again: leave `cache` out, or use it")
+        total = start + (cache[0][0].shape[-2] if cache else 0) + tokens.shape[1] + new_tokens
         if total > self.config.max_position:
             raise ValueError(f"prompt and new tokens reach position {total - 1} but max_position={self.config.max_position} (exclusive)")
         was_training = self.training
         self.eval()
-        cache: list | None = [] if use_cache else None
+        if use_cache and cache is None:
+            cache = []
         fresh = tokens
         for _ in range(new_tokens):
-            logits = self(fresh if use_cache else tokens, start=start, cache=cache, context_len=total)[:, -1]
+            logits = self(fresh if use_cache else tokens, start=start, cache=cache, context_len=context_len or total)[:, -1]
             if temperature == 0:
                 fresh = logits.argmax(-1, keepdim=True)
             else:

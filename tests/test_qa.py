@@ -1,0 +1,355 @@
+"""Questions over many documents: prompts within their budget, no leaks, fine-tuning, and answers with the cache."""
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+
+from seqpe_lab import questions
+from seqpe_lab.data.facts import TOPICS, facts
+from seqpe_lab.data.qa import INSTRUCTION, Prompts, QAData, Question, Split, check_split, load_questions
+from seqpe_lab.data.text import make_tokenizer
+from seqpe_lab.questions import Examples, answer, exam
+from seqpe_lab.recipes import QARecipe, Training, question_answering
+from seqpe_lab.runs import Run, runs_folder
+from seqpe_lab.training import build_model, train, trained_model
+
+WORDS = ["Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ida", "Jo", "Kim", "Lea"]
+
+
+@pytest.fixture(scope="module")
+def invented() -> QAData:
+    return load_questions("facts")
+
+
+@pytest.fixture(scope="module")
+def bpe(invented, tmp_path_factory):
+    """The invented facts, with a BPE that merges over spaces, like GPT-2's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.train_from_iterator(invented.splits["train"].documents[:2_000], trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<|endoftext|>"], show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    path = tmp_path_factory.mktemp("bpe") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return load_questions("facts", str(path))
+
+
+def asked(documents: list[str], *questions: Question) -> QAData:
+    """A test split of one's own, in bytes."""
+    encode, decode, vocab_size = make_tokenizer("bytes", {})
+    split = Split(documents, list(questions))
+    return QAData("own", "bytes", "own", {"train": split, "validation": split, "test": split}, vocab_size,
+                  lambda text: encode({"": text}).tolist()[:-1], decode, (0,), "own")
+
+
+@pytest.fixture
+def small_town() -> QAData:
+    return asked([f"{who} lives in {who}ville, near the {i}th mill." for i, who in enumerate(WORDS)],
+                 *(Question(f"Where does {who} live?", f"{who}ville", i) for i, who in enumerate(WORDS)))
+
+
+# --- prompts --------------------------------------------------------------------------------------
+
+def test_the_paper_s_prompt_word_for_word(small_town):
+    """Fig. 4."""
+    prompt = Prompts(small_town, "test", "paper").make(2, 480, seed=0)
+    text = small_town.decode(prompt.tokens)
+    blocks = "".join(f"Document {n}:\n{small_town.splits['test'].documents[d]}\n\n" for n, d in enumerate(prompt.documents, 1))
+    assert text == f"{INSTRUCTION}\n\nThe following are given documents.\n\n{blocks}{INSTRUCTION}\n\nQuestion: Where does Cleo live? Answer:"
+    assert small_town.decode(prompt.answer) == " Cleoville" and prompt.answer[-1] == 0
+
+
+@pytest.mark.parametrize("kind", ["invented", "bpe"])
+@pytest.mark.parametrize("template", ["paper", "brief"])
+@pytest.mark.parametrize("budget", [400, 777, 2_048])
+def test_a_prompt_keeps_its_budget_and_is_within_one_document_of_it(kind, template, budget, request):
+    data = request.getfixturevalue(kind)
+    prompts = Prompts(data, "test", template)
+    longest = max(len(prompts.document(99, d)) for d in range(len(prompts.split.documents)))
+    for index in range(25):
+        prompt = prompts.make(index, budget, seed=1)
+        used = len(prompt.tokens) + len(prompt.answer)
+        assert budget - longest < used <= budget
+        assert data.encode(data.decode(prompt.tokens)) == prompt.tokens.tolist() or kind == "bpe"  # pieces are tokenised apart
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_answer_stands_in_one_document_only_and_its_place_is_recorded(invented, split):
+    prompts = Prompts(invented, split, "brief")
+    places = []
+    for index in range(200):
+        prompt = prompts.make(index, 512, seed=0)
+        question = prompts.split.questions[index]
+        holding = [d for d in prompt.documents if question.answer.lower() in prompts.split.documents[d].lower()]
+        assert holding == [question.document] and len(set(prompt.documents)) == len(prompt.documents)
+        assert prompt.depth == pytest.approx(prompt.documents.index(question.document) / (len(prompt.documents) - 1))
+        places.append(prompt.depth)
+    assert all(20 <= sum(low <= p < low + 0.25 + 1e-9 for p in places) for low in (0, 0.25, 0.5, 0.75))  # uniform
+
+
+def test_a_distractor_that_holds_the_answer_is_never_drawn():
+    data = asked(["The key is red.", *(f"A red herring, number {i}." for i in range(20)), *(f"Blue, {i}." for i in range(20))], Question("What is the key?", "red", 0))
+    documents = Prompts(data, "test", "brief").make(0, 200, seed=3).documents
+    assert len(documents) > 5 and all(d == 0 or d > 20 for d in documents)
+
+
+def test_the_same_seed_gives_the_same_prompts_on_every_machine(invented):
+    digest = hashlib.sha256()
+    for split in ("train", "test"):
+        prompts = Prompts(invented, split, "paper")
+        for index in range(0, len(prompts), len(prompts) // 20):
+            digest.update(bytes(prompts.make(index, 1_024, seed=5).tokens.tolist()))
+    assert digest.hexdigest()[:16] == "b3ccebe32bbde580"
+    assert invented.hash == "a0d6a1af84f9cf53"
+
+
+def test_another_seed_gives_other_documents(invented):
+    prompts = Prompts(invented, "test", "brief")
+    assert prompts.make(0, 512, seed=0).documents == prompts.make(0, 512, seed=0).documents != prompts.make(0, 512, seed=1).documents
+
+
+def test_every_invented_sentence_answers_one_question_only():
+    answers = [(topic, word) for topic, (_, _, words) in TOPICS.items() for word in words.split()]
+    assert len({word.lower() for _, word in answers}) == len(answers) > 50
+    for topic, (told, _, words) in TOPICS.items():
+        assert len({word[0].lower() for word in words.split()}) == len(words.split()) or topic in ("colour", "animal", "number", "day")
+        for sentence in told:
+            assert not [word for _, word in answers if word.lower() in sentence.format(x="").lower()], sentence
+    first = facts("test", 1_000)
+    assert first == facts("test", 1_000) != facts("train", 1_000) and {fact.topic for fact in first} == set(TOPICS)
+
+
+@pytest.mark.parametrize("documents, question, message", [
+    (["The key is red.", "  "], Question("What?", "red", 0), "document 1 of it is empty"),
+    (["The key is red."], Question("What?", "blue", 0), r"the answer 'blue' to 'What\?' is not in its document"),
+    (["The key is red."], Question("What?", " ", 0), "is not in its document"),
+])
+def test_questions_that_cannot_be_asked_are_refused(documents, question, message):
+    with pytest.raises(ValueError, match=message):
+        check_split(Split(documents, [question]), "it")
+
+
+def test_prompts_that_cannot_be_made_are_refused(small_town):
+    prompts = Prompts(small_town, "test", "brief")
+    with pytest.raises(ValueError, match="needs 93 tokens with its document and its answer 'Adaville', above the budget of 60"):
+        prompts.make(0, 60, seed=0)
+    long = Prompts(asked(["x" * 500], Question("What?", "x" * 500, 0)), "test", "brief")
+    with pytest.raises(ValueError, match="above the budget of 400"):
+        long.make(0, 400, seed=0)
+    with pytest.raises(ValueError, match="12 documents, 11 of them without the answer 'Adaville', do not fill a budget of 5000 tokens"):
+        prompts.make(0, 5_000, seed=0)
+    with pytest.raises(ValueError, match="unknown template 'long'"):
+        Prompts(small_town, "test", "long")
+    with pytest.raises(ValueError, match="unknown split 'dev'"):
+        Prompts(small_town, "dev")
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+def squad_folder(folder, rows):
+    from datasets import Dataset
+    folder.mkdir()
+    for split, some in rows.items():
+        Dataset.from_list(some).to_parquet(folder / f"{split}.parquet")
+    return str(folder)
+
+
+def row(title, context, question, *texts):
+    return {"title": title, "context": context, "question": question, "answers": {"text": list(texts), "answer_start": [context.find(t) for t in texts]}}
+
+
+def test_squad_s_columns_are_read_and_split_by_article(tmp_path):
+    rows = {"train": [row("A", "The sky is blue.", " What is blue? ", "The sky", "sky"), row("A", "The sky is blue.", "Unanswerable?"), row("B", "Grass is green.", "What is green?", "Grass")],
+            "validation": [row(f"T{i}", f"Number {i} is prime.", "Which is prime?", f"{i}") for i in range(40)]}
+    for split in rows.values():  # a first row with an empty list has no type
+        assert split[0]["answers"]["text"]
+    data = load_questions(squad_folder(tmp_path / "squad", rows))
+    assert data.splits["train"] == Split(["The sky is blue.", "Grass is green."], [Question("What is blue?", "The sky", 0), Question("What is green?", "Grass", 1)])
+    held = {name: data.splits[name].documents for name in ("validation", "test")}
+    assert len(held["validation"]) + len(held["test"]) == 40 and not set(held["validation"]) & set(held["test"])
+    assert 1 <= len(held["validation"]) < len(held["test"])
+
+
+@pytest.mark.parametrize("source, error, message", [
+    ("fact", ValueError, "unknown questions 'fact'"),
+    ("no/such", FileNotFoundError, "no folder of questions"),
+])
+def test_unknown_sources_are_refused(source, error, message):
+    with pytest.raises(error, match=message):
+        load_questions(source)
+
+
+def test_a_folder_must_hold_both_files_with_squad_s_columns(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train.parquet is missing"):
+        load_questions(str(tmp_path))
+    rows = {split: [{"context": "a", "question": "b"}] for split in ("train", "validation")}
+    with pytest.raises(ValueError, match="no column answers, title"):
+        load_questions(squad_folder(tmp_path / "q", rows))
+    (tmp_path / "q" / "train.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match="cannot be read as parquet"):
+        load_questions(str(tmp_path / "q"))
+
+
+def test_real_questions_make_the_paper_s_prompts(shared):
+    """SQuAD with GPT-2's vocabulary at 1,024 and 8,192 tokens."""
+    data = load_questions(str(shared / "data" / "squad"), str(shared / "data" / "gpt2_bpe" / "tokenizer.json"))
+    assert len(data.splits["train"].questions) == 87_599
+    prompts = Prompts(data, "test", "paper")
+    for index in (0, 500, 1_000):
+        for budget in (1_024, 8_192):
+            prompt = prompts.make(index, budget, seed=0)
+            assert budget - 900 < len(prompt.tokens) + len(prompt.answer) <= budget
+            text = data.decode(prompt.tokens)
+            assert text.startswith(INSTRUCTION) and text.endswith(f"Question: {prompts.split.questions[index].text} Answer:")
+
+
+# --- training -------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def base(tiny_recipe, tiny_data, tmp_path_factory):
+    """base("alibi"): the recipe of a tiny language model that is trained."""
+    def make(method="seqpe", **overrides):
+        recipe = tiny_recipe(method, max_position=400, **overrides)
+        train(recipe, data=tiny_data, cpu=True, progress=False)
+        return recipe
+    return make
+
+
+def tune(trained: Training, **overrides) -> QARecipe:
+    values = dict(train_len=112, eval_lens=(112, 160), steps=4, batch=8, micro_batch=8, checkpoint_every=2, eval_questions=6)
+    return question_answering(trained.method, trained.scale, trained.seed, trained, **values | overrides)
+
+
+def test_only_the_answer_counts(invented, base):
+    recipe = tune(base())
+    tokens, targets = Examples(recipe, invented)[3]
+    counted = targets != questions.NOT_COUNTED
+    first = int(counted.nonzero()[0])
+    text = invented.decode(tokens[: first + 1].tolist())
+    assert text.endswith("Answer:") and tokens[first + 1:][: counted.sum()].equal(targets[counted])
+    said = invented.decode(targets[counted].tolist())
+    assert targets[counted][-1] == 0 and said.strip() in text and counted.sum() == len(said) + 1
+    model = build_model(recipe, 256)
+    loss = questions.main_loss(model, recipe, (tokens[None], targets[None]), None)
+    changed = tokens.clone()
+    changed[first + int(counted.sum()) + 1:] = 7  # the padding
+    assert questions.main_loss(model, recipe, (changed[None], targets[None]), None) == loss
+    right = model(tokens[None])[0].log_softmax(-1)[torch.arange(len(tokens))[counted], targets[counted]]
+    assert loss.item() == pytest.approx(-right.mean().item(), rel=1e-5)
+
+
+def test_an_example_is_a_function_of_seed_and_index_and_every_question_has_its_turn(base, small_town):
+    recipe = tune(base())
+    examples = Examples(recipe, small_town)
+    assert all(a.equal(b) for a, b in zip(examples[5], Examples(recipe, small_town)[5]))
+    epoch = {small_town.decode(examples[i][0].tolist()).split("Question: ")[1] for i in range(12)}
+    assert len(epoch) == 12
+    assert not Examples(dataclasses.replace(recipe, seed=1), small_town)[5][0].equal(examples[5][0])
+
+
+@pytest.mark.parametrize("method", ["none", "learned", "rope-1e4", "alibi", "seqpe"])
+def test_a_run_starts_from_its_base_and_its_result_is_the_best_checkpoint(method, base, invented, tmp_path):
+    recipe = tune(base(method))
+    run = train(recipe, tmp_path / "run", data=invented, cpu=True, progress=False)
+    results = run.results()
+    assert results["perplexity"].keys() == results["exact_match"].keys() == {"112", "160"}
+    assert sum(of for _, of in results["by_depth"]["112"]) == 6 and results["data"]["hash"] == invented.hash
+    model = trained_model(run, invented)
+    best = min((json.loads((c / "state.json").read_text())["validation"], c) for c in run.checkpoints())
+    assert questions.validate(model, recipe, invented) == pytest.approx(best[0], rel=1e-5)
+    untuned = Run.open(runs_folder() / recipe.base).model_weights()
+    assert [m["step"] for m in run.metrics()] == [1, 2, 3, 4]
+    name = "transformer.h.0.mlp.c_fc.weight"
+    moved = (model.state_dict()[name] - untuned[name]).norm() / untuned[name].norm()
+    assert 0 < moved < 0.5  # four steps away, not drawn anew
+
+
+def test_a_resumed_run_equals_an_unbroken_one(base, invented, tmp_path):
+    recipe = tune(base())
+    whole = train(recipe, tmp_path / "whole", data=invented, cpu=True, progress=False)
+    shutil.copytree(whole.folder, tmp_path / "broken")
+    broken = Run.open(tmp_path / "broken")
+    (broken.folder / "results.json").unlink()
+    shutil.rmtree(broken.checkpoints()[-1])
+    again = train(recipe, broken.folder, data=invented, cpu=True, progress=False)
+    assert again.metrics() == whole.metrics() and again.results()["perplexity"] == whole.results()["perplexity"]
+
+
+def test_a_model_learns_to_answer_what_it_has_seen(base):
+    """One document, one question: the answer must come out, letter by letter."""
+    data = asked(["Ada lives in Rome.", *(f"It is {i}." for i in range(40))], Question("Where does Ada live?", "Rome", 0))
+    run = train(tune(base("none"), steps=80, learning_rate=1e-2, warmup_steps=1, eval_questions=1), data=data, cpu=True, progress=False)
+    assert run.results()["exact_match"]["112"] == 100 and run.results()["perplexity"]["112"] < 2
+
+
+def test_a_recipe_is_read_back_and_keeps_its_base(base):
+    recipe = tune(base("alibi"))
+    again = Training.from_json(recipe.to_json())
+    assert again == recipe and isinstance(again, QARecipe) and again.encoding == "alibi" and again.d_model == 16
+
+
+@pytest.mark.parametrize("overrides, message", [
+    (dict(alone=2.0), r"alone is a share in \[0, 1\], got 2.0"),
+    (dict(eval_lens=(112, 390)), "a prompt of 390 tokens and 16 new ones reach beyond max_position=400"),
+    (dict(eval_questions=0), "eval_questions must be a whole number of at least 1"),
+    (dict(depth=3), "a recipe has no field depth"),
+])
+def test_recipes_that_cannot_be_run_are_refused(overrides, message, base):
+    with pytest.raises(ValueError, match=message):
+        tune(base(), **overrides)
+
+
+def test_a_recipe_needs_a_base(base):
+    with pytest.raises(ValueError, match="base must name the run"):
+        dataclasses.replace(tune(base()), base="")
+
+
+def test_a_base_that_is_not_trained_is_refused(tiny_recipe, invented, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no finished run to start from"):
+        train(tune(tiny_recipe("alibi", seed=99, max_position=400)), tmp_path / "run", data=invented, cpu=True, progress=False)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+def prompts_of(data, template="brief"):
+    return [Prompts(data, "test", template).make(i, budget, seed=0) for i, budget in enumerate((140, 200, 140, 170, 260, 200))]
+
+
+@pytest.mark.parametrize("start", [0, 37])
+def test_answers_are_those_of_reading_everything_again_for_every_token(variant, start, small_town, tiny_model):
+    encoding, options = variant
+    model = tiny_model(encoding, options, vocab_size=256, max_position=400, gain=4.0)
+    for prompt, found in zip(prompts := prompts_of(small_town), answer(model, small_town, prompts, new_tokens=8, start=start)):
+        context = start + len(prompt.tokens) + max(8, max(len(p.answer) for p in prompts if len(p.tokens) == len(prompt.tokens)))
+        with torch.no_grad():
+            whole = torch.cat([prompt.tokens, prompt.answer])[None]
+            logits = model(whole[:, :-1], start=start, context_len=context)[0, len(prompt.tokens) - 1:].log_softmax(-1)
+        nats = -logits[torch.arange(len(prompt.answer) - 1), prompt.answer[:-1]].sum()
+        assert found.nats == pytest.approx(float(nats), rel=1e-4) and found.tokens == len(prompt.answer) - 1
+        slow = model.generate(prompt.tokens[None], 8, start=start, use_cache=False, context_len=context)[0, len(prompt.tokens):]
+        said = small_town.decode(questions._until(slow.tolist(), (0,))).strip()
+        assert found.said == said and found.depth == prompt.depth and not found.correct
+
+
+def test_case_and_space_do_not_matter_and_anything_else_does(small_town, tiny_model, monkeypatch):
+    prompts = prompts_of(small_town)[:3]
+    prompts = [prompts[0], prompts[0], prompts[0]]
+    model = tiny_model("none", vocab_size=256, max_position=400)
+    spoken = [" ADAVILLE\0x", "adaville", " Adaville."]
+    rows = torch.tensor([[0, *text.encode().ljust(12, b"\0")] for text in spoken])
+    monkeypatch.setattr(model, "generate", lambda *_, **__: rows)
+    assert [a.correct for a in answer(model, small_town, prompts)] == [True, True, False]
+
+
+def test_the_exam_asks_the_same_questions_at_every_length(base, invented):
+    recipe = tune(base())
+    short, long = (exam(recipe, invented, "test", 10, length) for length in (112, 300))
+    assert [p.text for p in short] == [p.text for p in long] and all(len(a.tokens) < len(b.tokens) for a, b in zip(short, long))
+
+
+def test_a_context_beyond_max_position_is_refused(small_town, tiny_model):
+    with pytest.raises(ValueError, match="max_position=150"):
+        answer(tiny_model("alibi", vocab_size=256, max_position=150), small_town, prompts_of(small_town))
