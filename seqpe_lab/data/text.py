@@ -126,7 +126,7 @@ def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
 def _token_file(source: str, tokenizer: str) -> Path:
     """Where the tokens of this text would lie, without ending."""
     stamps = []
-    for path in (Path(source).expanduser(), Path(tokenizer).expanduser()):
+    for path in (Path(name).expanduser() for name in (source, tokenizer) if name.strip()):
         for file in _files(path) if path.is_dir() else [path] * path.is_file():
             stamps.append((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns))
     return cache_folder() / "tokens" / hashlib.sha256(json.dumps([source, tokenizer, stamps]).encode()).hexdigest()[:16]
