@@ -33,7 +33,8 @@ class Fact(NamedTuple):
 def facts(split: str, count: int) -> list[Fact]:
     """So many facts, drawn; the same on every machine.
 
-    >>> facts("test", 1_000)[0]
+    >>> facts("test", 1)[0].topic in TOPICS
+    True
     """
     chance, drawn = random.Random(f"facts, {split}"), []
     for _ in range(count):
