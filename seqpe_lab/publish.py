@@ -90,6 +90,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
 
     say(f"Stage 6 of 6: executing the lessons{' (about 5 min on 2 cores)' if scale == 'small' else ''}")
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+    lessons.sort(key=lambda path: "lab.train(" not in path.read_text(encoding="utf-8"))  # those that train first, so that no worker is left alone with a long one
     _in_parallel([_lesson_task(path, folder, scale, workers) for path in lessons], workers, say)
     _write_index(folder)
     say(f"Done: open {folder / 'index.html'}")
