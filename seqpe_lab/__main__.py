@@ -112,7 +112,12 @@ def _train(args) -> None:
             raise ValueError(f"{args.folder} holds a run of another task: say train {recipe.task}")
     else:
         make = {"lm": language_model, "qa": question_answering, "image": image_model}[args.task]
-        recipe = make(args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), args.scale, args.seed, **_overrides(args.set))
+        method, overrides = args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), _overrides(args.set)
+        base = overrides.pop("base", None)
+        if args.task == "qa" and base:  # that run says what the model is
+            recipe = dataclasses.replace(make(base=Run.open(runs_folder() / base).recipe, **overrides), base=base)
+        else:
+            recipe = make(method, args.scale, args.seed, **overrides)
     if args.workers is not None and args.workers < 0:
         raise ValueError(f"--workers must be at least 0, got {args.workers}")
     run = train(recipe, args.folder, cpu=args.cpu, workers=args.workers, compile=args.compile)

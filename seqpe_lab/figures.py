@@ -233,7 +233,7 @@ def caption(results: Sequence[Mapping]) -> str:
 
     seeds = sorted({r["seed"] for r in results})
     data = all_of(", ".join(filter(None, [r["data"]["description"], r["data"].get("tokenizer")])) for r in results)
-    amount = all_of(f"{r['tokens']:,} tokens" if "tokens" in r else f"{r['images']:,} images" for r in results)
+    amount = all_of(next(f"{r[unit]:,} {unit}" for unit in ("tokens", "questions", "images") if unit in r) for r in results)
     chunks = " chunks" if "tokens" in results[0] else ""
     return (f"scale {all_of(r['scale'] for r in results)} · {data} (hash {all_of(r['data']['hash'] for r in results)}) · "
             f"{all_of(r['split'] for r in results)} split, {all_of(r['protocol'] for r in results)}{chunks}, {amount} · "

@@ -62,12 +62,12 @@ class Run:
 
     Args:
         recipe: what is run.
-        folder: by default ``runs/<scale>/<method>-seed<seed>-<digest>``.
+        folder: by default ``runs/<scale>/<method>-seed<seed>-<digest>``, with ``qa-`` before a run on questions.
     """
 
     def __init__(self, recipe: Training, folder: str | Path | None = None):
         self.recipe = recipe
-        self.folder = Path(folder) if folder else runs_folder() / recipe.scale / f"{recipe.method}-seed{recipe.seed}-{recipe.digest()}"
+        self.folder = Path(folder) if folder else runs_folder() / recipe.scale / f"{'qa-' * (recipe.task == 'qa')}{recipe.method}-seed{recipe.seed}-{recipe.digest()}"
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:

@@ -7,7 +7,8 @@ import shutil
 import pytest
 import torch
 
-from seqpe_lab import questions
+from seqpe_lab import figures, questions
+from seqpe_lab.__main__ import main
 from seqpe_lab.data.facts import TOPICS, facts
 from seqpe_lab.data.qa import INSTRUCTION, Prompts, QAData, Question, Split, check_split, load_questions
 from seqpe_lab.data.text import make_tokenizer
@@ -68,7 +69,7 @@ def test_the_paper_s_prompt_word_for_word(small_town):
 def test_a_prompt_keeps_its_budget_and_is_within_one_document_of_it(kind, template, budget, request):
     data = request.getfixturevalue(kind)
     prompts = Prompts(data, "test", template)
-    longest = max(len(prompts.document(99, d)) for d in range(len(prompts.split.documents)))
+    longest = max(len(prompts.document(999, d)) for d in range(len(prompts.split.documents)))
     for index in range(25):
         prompt = prompts.make(index, budget, seed=1)
         used = len(prompt.tokens) + len(prompt.answer)
@@ -353,3 +354,54 @@ def test_the_exam_asks_the_same_questions_at_every_length(base, invented):
 def test_a_context_beyond_max_position_is_refused(small_town, tiny_model):
     with pytest.raises(ValueError, match="max_position=150"):
         answer(tiny_model("alibi", vocab_size=256, max_position=150), small_town, prompts_of(small_town))
+
+
+# --- around them ----------------------------------------------------------------------------------
+
+def test_the_command_line_tunes_shows_evaluates_and_lists(base, capsys, tmp_path):
+    trained = base("alibi")
+    folder = tmp_path / "tuned"
+    sets = [f"{name}={json.dumps(value)}" for name, value in dataclasses.asdict(tune(trained)).items() if name not in ("method", "scale", "seed")]
+    assert main(["train", "qa", "--method", "alibi", "--scale", "smoke", "--folder", str(folder), "--cpu", "--set", *sets]) == 0
+    results = Run.open(folder).results()
+    assert json.dumps(results["exact_match"]) in capsys.readouterr().out
+    assert main(["train", "lm", "--folder", str(folder)]) == 2 and "say train qa" in capsys.readouterr().err
+    assert main(["evaluate", str(folder)]) == 0
+    for line, (length, value) in zip(capsys.readouterr().out.splitlines(), results["exact_match"].items()):
+        assert line.strip().startswith(f"{length} tokens: exact match {value:.1f} %") and "6 questions of the test split" in line
+    assert main(["evaluate", str(folder), "--sizes", "24"]) == 2 and "run on questions" in capsys.readouterr().err
+    assert main(["runs", "--folder", str(tmp_path)]) == 0
+    assert "finished" in (line := capsys.readouterr().out) and f"{results['exact_match']['160']:.2f} at 160" in line
+
+
+def test_a_figure_of_answers_and_one_of_depths():
+    results = [{"method": m, "seed": s, "scale": "small", "split": "test", "protocol": "p", "questions": 4, "data": {"description": "d", "hash": "h", "tokenizer": "bytes"},
+                "exact_match": {"128": 90.0 - s, "256": 50.0}, "perplexity": {"128": 1.0, "256": 2.0}} for m in ("alibi", "seqpe") for s in (0, 1)]
+    figure = figures.answers(results, train_len=128)
+    lines = {trace.name: list(trace.y) for trace in figure.data if trace.name}
+    assert lines == {"ALiBi": [89.5, 50.0], "SeqPE": [89.5, 50.0]} and figure.layout.yaxis.title.text == "exact match (%)"
+    shown = figures.depths({"alibi": [[100.0, None], [0.0, 50.0]], "none": [[1.0, 2.0], [3.0, 4.0]]}, lengths=("128", "1024"), title="t")
+    first, second = (trace for trace in shown.data if trace.type == "heatmap")
+    assert first.z[0][1] is None and first.z[1][1] == 50 and list(first.y) == ["128", "1,024"] and list(first.x) == [0.25, 0.75]
+    assert list(second.z[1]) == [3.0, 4.0] and shown.layout.coloraxis.cmax == 100
+
+
+def test_finished_runs_are_collected(tmp_path, monkeypatch):
+    from seqpe_lab import publish
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(publish, "PROJECT", tmp_path)
+    recipe = question_answering("alibi", "small", 3)
+    run = Run(recipe)
+    run.create()
+    run.write_results({"method": "alibi", "seed": 3, "protocol": "p", "exact_match": {"128": 1.0}})
+    path, = publish.collect("small")
+    assert path.name == "question-answering-small.json" and json.loads(path.read_text())[0]["seed"] == 3
+
+
+def test_a_lesson_trains_the_language_model_before_it_is_tuned(monkeypatch):
+    from seqpe_lab import lesson
+    asked = []
+    monkeypatch.setattr(lesson.Lesson, "train", lambda self, method: asked.append(method))
+    monkeypatch.setattr(lesson.Lesson, "_train", lambda self, recipe, usual, about: asked.append(recipe) or recipe)
+    assert lesson.Lesson("t", "smoke", 4).tune("alibi", steps=3) == question_answering("alibi", "smoke", 4, steps=3)
+    assert asked[0] == "alibi" and asked[1].task == "qa"
