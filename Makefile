@@ -9,7 +9,7 @@ figures: setup
 	@$(BIN)/python -m seqpe_lab figures
 
 test: setup
-	@echo "Testing: the library, then every lesson at smoke scale (5 to 10 minutes on 2 cores)"
+	@echo "Testing: the library, then every lesson at smoke scale (8 to 12 minutes on 2 cores)"
 	@SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
 

@@ -234,5 +234,5 @@ def test_committed_results_carry_their_provenance(project):
     for path in (project / "data" / "results").glob("*.json"):
         for result in committed_results(path.stem):
             assert {"method", "scale", "seed", "protocol", "split", "data", "versions", "device", "commit", "time"} <= result.keys()
-            assert {"tokens", "perplexity"} <= result.keys() or {"images", "accuracy"} <= result.keys()
+            assert {"tokens", "perplexity"} <= result.keys() or {"images", "accuracy"} <= result.keys() or {"questions", "exact_match"} <= result.keys()
             assert result["scale"] in PRESETS and result["data"]["hash"]

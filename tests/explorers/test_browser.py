@@ -27,7 +27,7 @@ from seqpe_lab.publish import find_browser
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
 pytestmark = pytest.mark.skipif(not find_browser(), reason="no browser: `make browser` installs chromium where it can")
 
-PATIENCE = 60  # seconds to wait for anything, on a busy machine
+PATIENCE = 120  # seconds to wait for anything, on a busy machine
 MOVES = {  # how a reader moves which control of an explorer; every move changes the picture
     "digits": [("press", "base b", "ArrowLeft"), ("drag", "digits k"), ("write", "position", "2, 3")],
     "geometry": [("press", "step", "ArrowLeft"), ("choose", "view", "neighbours of a position"), ("drag", "position"), ("write", "compare with", "77")],
