@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, ABOUT_QA, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, SCALES, ImageRecipe, QARecipe, image_model, language_model, question_answering
+from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, ABOUT_QA, IMAGE_ABLATIONS, IMAGE_METHODS, MAKERS, METHODS, SCALES, ImageRecipe, QARecipe
 from .runs import CheckpointError, Run, list_runs, runs_folder
 
 SEVERAL_DEVICES = """on several GPUs, and on several machines that share the run's folder; a step sees the same tokens or images on any number of them:
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown", formatter_class=argparse.RawDescriptionHelpFormatter,
                                 epilog=SEVERAL_DEVICES)
-    train.add_argument("task", choices=["lm", "qa", "image"], help="lm: a GPT-2 language model; qa: such a model, fine-tuned to answer questions; image: a ViT classifier")
+    train.add_argument("task", choices=[*MAKERS], help="lm: a GPT-2 language model; qa: such a model, fine-tuned to answer questions; image: a ViT classifier")
     train.add_argument("--encoding", "--method", dest="method",
                        help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
     train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
@@ -111,7 +111,7 @@ def _train(args) -> None:
         if recipe.task != args.task:
             raise ValueError(f"{args.folder} holds a run of another task: say train {recipe.task}")
     else:
-        make = {"lm": language_model, "qa": question_answering, "image": image_model}[args.task]
+        make = MAKERS[args.task]
         method, overrides = args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), _overrides(args.set)
         base = overrides.pop("base", None)
         if args.task == "qa" and base:  # that run says what the model is
@@ -153,7 +153,7 @@ def _evaluate(args) -> None:
         model = trained_model(run, data)
         for length in args.lengths or run.recipe.eval_lens:
             answers = questions.answer(model, data, questions.exam(run.recipe, data, args.split, run.recipe.eval_questions, length), new_tokens=run.recipe.new_tokens)
-            print(f"{length:>7} tokens: exact match {100 * sum(a.correct for a in answers) / len(answers):.1f} %, perplexity {math.exp(questions.mean_nats(answers)):.4f} "
+            print(f"{length:>7} tokens: exact match {questions.exact_match(answers):.1f} %, perplexity {math.exp(questions.mean_nats(answers)):.4f} "
                   f"({len(answers):,} questions of the {args.split} split)")
         return
     if run.recipe.task == "image":

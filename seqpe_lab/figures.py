@@ -52,9 +52,7 @@ def extrapolation(results: Sequence[Mapping], *, train_len: int, title: str = "T
         relative: show perplexity over perplexity at the shortest length.
     """
     figure = _by_method(results, "perplexity", "%{y:.3f} at %{x} tokens", relative)
-    ticks = sorted({int(n) for r in results for n in r["perplexity"]})
-    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
-    figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
+    _length_axis(figure, results, "perplexity", train_len)
     figure.update_yaxes(type="log", title="perplexity ÷ perplexity at the trained length" if relative else "perplexity on the test split",
                         tickformat="~g", nticks=8)
     return _finish(figure, title, caption(results))
@@ -78,11 +76,15 @@ def resolution(results: Sequence[Mapping], *, train_size: int, title: str = "Tra
 def answers(results: Sequence[Mapping], *, train_len: int, title: str = "To find an answer in a longer context") -> go.Figure:
     """Exact match against context length, a line a method, a band over its seeds; arguments as in :func:`extrapolation`."""
     figure = _by_method(results, "exact_match", "%{y:.1f} % at %{x} tokens")
-    ticks = sorted({int(n) for r in results for n in r["exact_match"]})
-    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
-    figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
+    _length_axis(figure, results, "exact_match", train_len)
     figure.update_yaxes(title="exact match (%)", range=[0, 103])
     return _finish(figure, title, caption(results))
+
+
+def _length_axis(figure: go.Figure, results: Sequence[Mapping], measure: str, train_len: int) -> None:
+    ticks = sorted({int(n) for r in results for n in r[measure]})
+    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
+    figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
 
 
 def depths(tables: Mapping[str, Sequence[Sequence[float | None]]], *, lengths: Sequence, title: str, caption: str = "") -> go.Figure:

@@ -29,6 +29,7 @@ from .recipes import (
     HEADLINE,
     IMAGE_ABLATIONS,
     IMAGE_METHODS,
+    MAKERS,
     METHODS,
     PLACED,
     TUNED,
@@ -244,9 +245,6 @@ TEXT_RESULTS, QA_RESULTS, IMAGE_RESULTS = "length-extrapolation", "question-answ
 MARKS = {kind: (f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->") for kind in ("perplexity", "accuracy")}  # the README's two tables
 
 
-PRESET = {"lm": language_model, "qa": question_answering, "image": image_model}
-
-
 def collect(scale: str) -> list[Path]:
     """Gather the finished runs of a scale into data/results/, with the README's picture and table (small scale).
 
@@ -281,7 +279,7 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         recipe = run.recipe
-        preset = PRESET[recipe.task](recipe.method, scale, recipe.seed, **({"augment": recipe.augment} if recipe.task == "image" else {}))
+        preset = MAKERS[recipe.task](recipe.method, scale, recipe.seed, **({"augment": recipe.augment} if recipe.task == "image" else {}))
         changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if getattr(recipe, f.name) != getattr(preset, f.name)}
         if changed and scale in ("smoke", "small"):
             continue

@@ -6,6 +6,7 @@ generation gives it to the letter.
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -110,32 +111,37 @@ def answer(model: GPT2, data: QAData, prompts: Sequence[Prompt], *, new_tokens: 
     Raises:
         ValueError: prompt and answer reach beyond the model's ``max_position``.
     """
-    device, was_training = next(model.parameters()).device, model.training
+    was_training = model.training
     model.eval()
     found: dict[int, Answer] = {}
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].tokens))
-    for length, same in groupby(by_length, key=lambda i: len(prompts[i].tokens)):
-        same = list(same)
-        for some in (same[i: i + max(1, tokens_per_pass // length)] for i in range(0, len(same), max(1, tokens_per_pass // length))):
-            tokens = torch.stack([prompts[i].tokens for i in some]).to(device)
-            longest = max(len(prompts[i].answer) for i in some)
-            context = start + length + max(new_tokens, longest)  # the same for both continuations
-            cache: list = []
-            if length > 1:
-                model.read(tokens[:, :-1], start=start, cache=cache, context_len=context)
-            right = torch.full((len(some), longest), NOT_COUNTED)
-            for row, i in enumerate(some):
-                right[row, :len(prompts[i].answer)] = prompts[i].answer
-            right = right.to(device)
-            logits = model(torch.cat([tokens[:, -1:], right[:, :-1].clamp(min=0)], 1), start=start, cache=list(cache), context_len=context).float()
-            nats = F.cross_entropy(logits.transpose(1, 2), right, ignore_index=NOT_COUNTED, reduction="none").cpu()
-            said = model.generate(tokens[:, -1:], new_tokens, start=start, cache=list(cache), context_len=context)[:, 1:].tolist()
-            for row, i in enumerate(some):
-                counted = len(prompts[i].answer) - len(data.end)
-                text = data.decode(_until(said[row], data.end)).strip()
-                found[i] = Answer(nats[row, :counted].sum().item(), counted, text, text.lower() == prompts[i].text.strip().lower(), prompts[i].depth)
-    model.train(was_training)
+    try:
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].tokens))
+        for length, same in groupby(by_length, key=lambda i: len(prompts[i].tokens)):
+            same, at_once = list(same), max(1, tokens_per_pass // length)
+            for some in (same[i: i + at_once] for i in range(0, len(same), at_once)):
+                found |= zip(some, _answer_together(model, data, [prompts[i] for i in some], new_tokens, start))
+    finally:  # also where a context is refused
+        model.train(was_training)
     return [found[i] for i in range(len(prompts))]
+
+
+def _answer_together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_tokens: int, start: int) -> list[Answer]:
+    """Answers to prompts of one length; the context is read once, and both the right answer and the model's own go on from it."""
+    device, longest = next(model.parameters()).device, max(len(prompt.answer) for prompt in prompts)
+    tokens = torch.stack([prompt.tokens for prompt in prompts]).to(device)
+    context = start + tokens.shape[1] + max(new_tokens, longest)  # the same for both continuations
+    cache: list = []
+    if tokens.shape[1] > 1:
+        model.read(tokens[:, :-1], start=start, cache=cache, context_len=context)
+    right = torch.nn.utils.rnn.pad_sequence([prompt.answer for prompt in prompts], batch_first=True, padding_value=NOT_COUNTED).to(device)
+    logits = model(torch.cat([tokens[:, -1:], right[:, :-1].clamp(min=0)], 1), start=start, cache=list(cache), context_len=context).float()
+    nats = F.cross_entropy(logits.transpose(1, 2), right, ignore_index=NOT_COUNTED, reduction="none").cpu()
+    said = model.generate(tokens[:, -1:], new_tokens, start=start, cache=list(cache), context_len=context)[:, 1:].tolist()
+    answers = []
+    for prompt, costs, numbers in zip(prompts, nats, said):
+        counted, text = len(prompt.answer) - len(data.end), data.decode(_until(numbers, data.end)).strip()
+        answers.append(Answer(costs[:counted].sum().item(), counted, text, text.lower() == prompt.text.strip().lower(), prompt.depth))
+    return answers
 
 
 def _until(tokens: list[int], end: tuple[int, ...]) -> list[int]:
@@ -145,10 +151,21 @@ def _until(tokens: list[int], end: tuple[int, ...]) -> list[int]:
 
 def exam(recipe: QARecipe, data: QAData, split: str, questions: int, length: int) -> list[Prompt]:
     """Prompts of ``length`` tokens about questions of a split: the same questions at every length, drawn once for all seeds."""
-    prompts = Prompts(data, split, recipe.template)
-    able = fitting(prompts, min(recipe.eval_lens))
+    prompts, able = _candidates(data, split, recipe.template, min(recipe.eval_lens))
     drawn = torch.randperm(len(able), generator=seeded(0, 0, stream=4))[:questions].tolist()
     return [prompts.make(able[i], length, f"exam/{length}") for i in drawn]
+
+
+@functools.lru_cache(maxsize=4)
+def _candidates(data: QAData, split: str, template: str, budget: int) -> tuple[Prompts, list[int]]:
+    """Found once: every document and question of the split must be tokenised for it."""
+    prompts = Prompts(data, split, template)
+    return prompts, fitting(prompts, budget)
+
+
+def exact_match(answers: Sequence[Answer]) -> float:
+    """Percent of right answers."""
+    return 100 * sum(a.correct for a in answers) / len(answers)
 
 
 def mean_nats(answers: Sequence[Answer]) -> float:
@@ -166,7 +183,7 @@ def evaluate(model: GPT2, recipe: QARecipe, data: QAData) -> dict:
     for length in recipe.eval_lens:
         answers = answer(model, data, exam(recipe, data, "test", recipe.eval_questions, length), new_tokens=recipe.new_tokens)
         perplexity[str(length)] = float(torch.tensor(mean_nats(answers)).exp())
-        matches[str(length)] = 100 * sum(a.correct for a in answers) / len(answers)
+        matches[str(length)] = exact_match(answers)
         parts = [[a.correct for a in answers if min(DEPTHS - 1, int(DEPTHS * a.depth)) == part] for part in range(DEPTHS)]
         by_depth[str(length)] = [[sum(part), len(part)] for part in parts]
     return {"protocol": f"the same {len(answers)} questions at every length, {recipe.new_tokens} greedy tokens", "split": "test", "questions": len(answers),

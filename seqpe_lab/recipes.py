@@ -384,10 +384,8 @@ def question_answering(method: str = "seqpe", scale: str | None = None, seed: in
     base = base or language_model(method, scale, seed)
     kept = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
     folder = f"{base.scale}/{base.method}-seed{base.seed}-{base.digest()}"
-    fields = {f.name for f in dataclasses.fields(QARecipe)}
-    if unknown := overrides.keys() - fields:
-        raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}: it has {', '.join(sorted(fields))}")
-    paper = {f.name: f.default for f in dataclasses.fields(QARecipe) if f.name not in kept or f.name in ("train_len", "steps", "warmup_steps", "eval_lens")}
+    _check_fields(QARecipe, overrides)
+    paper = {f.name: f.default for f in dataclasses.fields(QARecipe) if f.name in QARecipe.__annotations__}  # its own, not those of the language model
     return QARecipe(**kept | {"eval_tokens": 0} | paper | QA_PRESETS[base.scale] | {"base": folder} | copy.deepcopy(overrides))
 
 
@@ -466,13 +464,20 @@ def _make(kind, presets: dict[str, dict], known: dict[str, dict], method: str, s
         raise ValueError(f"unknown scale {scale!r}: choose from {', '.join(SCALES)}")
     if method not in known:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(known)}")
-    fields = {f.name for f in dataclasses.fields(kind)}
-    if unknown := overrides.keys() - fields:
-        raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}: it has {', '.join(sorted(fields))}")
+    _check_fields(kind, overrides)
     values = copy.deepcopy(presets[scale] | known[method] | overrides)  # nobody else's options
     if values.get("encoding", "seqpe") != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
         values = values | dict(alpha=0.0, beta=0.0, shifted=0.0)
     return kind(method=method, scale=scale, seed=seed, **values)
+
+
+def _check_fields(kind, overrides: dict) -> None:
+    fields = {f.name for f in dataclasses.fields(kind)}
+    if unknown := overrides.keys() - fields:
+        raise ValueError(f"a recipe has no field {', '.join(sorted(unknown))}: it has {', '.join(sorted(fields))}")
+
+
+MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model}  # of each task's recipes
 
 
 def default_scale() -> str:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .data.paper import paper_table
-from .data.text import load_text, make_tokenizer, require_hub
+from .data.text import load_from_hub, load_text, make_tokenizer, require_hub
 from .evaluation import Perplexity, perplexity_by_length
 from .models.gpt2 import GPT2, GPT2Config
 from .models.weights import load_published, load_published_vit
@@ -311,12 +311,7 @@ def text_of(source: str, tokenizer: str) -> Tensor:
     path = Path(source).expanduser()
     if source.startswith("hub:"):
         name, _, config = source.removeprefix("hub:").partition(":")
-        require_hub(f"the data set {name!r}", _WAYS_OUT_DATA)
-        from datasets import load_dataset
-        try:
-            lines = load_dataset(name, config or None, split="test")["text"]
-        except Exception as error:  # datasets' and the hub's own
-            raise ConnectionError(f"the hub did not give {name!r} ({type(error).__name__}: {error}). {_WAYS_OUT_DATA}") from error
+        lines = load_from_hub(f"the data set {name!r}", _WAYS_OUT_DATA, name, config or None, split="test")["text"]
     elif path.suffix in (".raw", ".txt") and path.is_file():
         lines = [line + "\n" for line in path.read_text(encoding="utf-8").split("\n")]
     else:

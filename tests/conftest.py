@@ -112,6 +112,14 @@ def tiny_data():
 
 
 @pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> Path:
+    """A text of some 19,000 bytes in a file, for what takes a path: programs, other processes."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(400)))
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_recipe():
     """tiny_recipe("alibi", steps=3, ...): a recipe that runs in a fraction of a second."""
     from seqpe_lab.recipes import language_model

@@ -92,28 +92,21 @@ def test_defaults_are_gpt2_small_where_there_is_a_gpu():
 # --- prepared data -----------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
-def text_source(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(300)))
-    return path
+def prepared_text(text_file, tmp_path_factory):
+    return medium.prepare("lm", str(text_file), "bpe:300", tmp_path_factory.mktemp("prepared"))
 
 
-@pytest.fixture(scope="module")
-def prepared_text(text_source, tmp_path_factory):
-    return medium.prepare("lm", str(text_source), "bpe:300", tmp_path_factory.mktemp("prepared"))
-
-
-def test_prepared_text_is_the_text(text_source, prepared_text):
+def test_prepared_text_is_the_text(text_file, prepared_text):
     from seqpe_lab.data.text import SPLITS, load_text
-    ours, theirs = medium.load("lm", str(prepared_text)), load_text(str(text_source), "bpe:300")
+    ours, theirs = medium.load("lm", str(prepared_text)), load_text(str(text_file), "bpe:300")
     for split in SPLITS:
         assert torch.equal(getattr(ours, split), getattr(theirs, split))
     assert (ours.hash, ours.vocab_size, ours.characters) == (theirs.hash, theirs.vocab_size, theirs.characters)
     assert ours.provenance()["source"] == "text.txt" and ours.provenance()["tokenizer"] == "bpe:300"  # no path of a machine
 
 
-def test_a_part_of_the_text_says_so_and_has_another_hash(text_source, tmp_path):
-    whole, part = (medium.load("lm", str(medium.prepare("lm", str(text_source), "bytes", tmp_path / str(keep), keep))) for keep in (0, 1_000))
+def test_a_part_of_the_text_says_so_and_has_another_hash(text_file, tmp_path):
+    whole, part = (medium.load("lm", str(medium.prepare("lm", str(text_file), "bytes", tmp_path / str(keep), keep))) for keep in (0, 1_000))
     assert len(part.train) == 1_000 and torch.equal(part.train, whole.train[:1_000]) and torch.equal(part.test, whole.test)
     assert part.hash != whole.hash and "the first 1,000 tokens" in part.description
 
@@ -128,10 +121,10 @@ def test_prepared_images_are_the_images(colour_folder, colours, tmp_path):
     assert len(few.train) == 10 and len(few.test) == len(ours.test) and few.hash != ours.hash and "10 training images" in few.description
 
 
-def test_a_file_that_is_too_large_is_not_written(text_source, tmp_path, monkeypatch):
+def test_a_file_that_is_too_large_is_not_written(text_file, tmp_path, monkeypatch):
     monkeypatch.setattr(medium, "LARGEST", 1e-3)
     with pytest.raises(ValueError, match=r"more than 0.001: pass --keep with fewer training tokens than"):
-        medium.prepare("lm", str(text_source), "bytes", tmp_path)
+        medium.prepare("lm", str(text_file), "bytes", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

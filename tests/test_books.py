@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from test_gpt2 import Largest
 
 from seqpe_lab.__main__ import main
-from seqpe_lab.data import books, text
+from seqpe_lab.data import text
 from seqpe_lab.data.books import PASSAGE, load_books, parts_apart
 from seqpe_lab.data.text import load_documents, make_tokenizer
 from seqpe_lab.evaluation import bits_per_character, perplexity, token_nats
@@ -147,7 +147,7 @@ def test_pg19_is_its_test_split_by_title(monkeypatch):
     import datasets
     rows = datasets.Dataset.from_dict({"short_book_title": ["A", "A"], "publication_date": [1800, 1900], "text": ["one", "the other"]})
     asked = []
-    monkeypatch.setattr(books, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: asked.append((name, split)) or rows)
     assert load_books("pg19").texts == {"1 A": "the other", "0 A": "one"}
     assert asked == [("emozilla/pg19-test", "test")]

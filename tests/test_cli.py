@@ -11,13 +11,6 @@ from seqpe_lab.runs import Run
 
 
 @pytest.fixture(scope="module")
-def text_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(300)))
-    return path
-
-
-@pytest.fixture(scope="module")
 def trained(text_file, tmp_path_factory):
     """A folder that `train lm --set ... --folder ...` has filled."""
     folder = tmp_path_factory.mktemp("run") / "run"

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from seqpe_lab.data import images
+from seqpe_lab.data import images, text
 from seqpe_lab.data.images import SPLITS, Images, load_images, render
 
 WAYS_OUT = ["Three ways out", "(1) connect to the network", "(2) download the images elsewhere and pass their folder", "(3) use source='digits'"]
@@ -353,7 +353,7 @@ def hub(monkeypatch):
         tables = {split: datasets.Dataset.from_dict({"img": cells(range(1000 * n, 1000 * n + count)), "label": [i % 2 for i in range(count)]}, features=features)
                   for n, (split, count) in enumerate(splits.items())}
         monkeypatch.setattr(datasets, "load_dataset", lambda name: tables)
-        monkeypatch.setattr(images, "require_hub", lambda *arguments: None)
+        monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
     return give
 
 

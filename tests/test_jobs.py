@@ -20,13 +20,6 @@ PATIENCE = 240  # seconds, for machines that do other things
 
 
 @pytest.fixture(scope="module")
-def text_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(400)))
-    return path
-
-
-@pytest.fixture(scope="module")
 def recipe(tiny_recipe, text_file):
     """Long enough to be stopped in the middle."""
     return tiny_recipe(source=str(text_file), steps=200, checkpoint_every=20, dropout=0.1, shifted=0.5, micro_batch=4)

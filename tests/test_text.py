@@ -309,7 +309,7 @@ def test_rows_of_a_hub_data_set_become_one_document_a_split(monkeypatch):
     import datasets
     rows = {"train": {"text": ["= Title =\n", "", "No line end"]}, "validation": {"text": ["v\n"]}, "test": {"text": ["t\n"]}}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
-    monkeypatch.setattr(text, "require_hub", lambda what: None)
+    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
     data = load_text("hub:someone/something")
     assert data.decode(data.train) == "= Title =\n\nNo line end\n" and data.description == "someone/something"
     del rows["test"]

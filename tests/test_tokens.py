@@ -73,10 +73,10 @@ def test_large_texts_of_the_hub_need_it_once(source, monkeypatch):
     import datasets
     rows = {split: {"text": [WORDS, "", "No line end"]} for split in SPLITS}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
-    monkeypatch.setattr(text, "require_hub", lambda what: None)
+    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
     first = load_text("hub:someone/something")
     assert load_text("hub:someone/else").source == "hub:someone/else"
-    monkeypatch.setattr(text, "require_hub", lambda what: pytest.fail("was asked again"))
+    monkeypatch.setattr(text, "require_hub", lambda *arguments: pytest.fail("was asked again"))
     assert torch.equal(load_text("hub:someone/something").test[:], first.test[:])
 
 
@@ -84,7 +84,7 @@ def test_two_texts_of_the_hub_with_one_tokenizer_of_a_file_are_two(source, tmp_p
     import datasets
     make_bpe().save(str(tmp_path / "tokenizer.json"))
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: {split: {"text": [WORDS + name]} for split in SPLITS})
-    monkeypatch.setattr(text, "require_hub", lambda what: None)
+    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
     hashes = {load_text(f"hub:someone/{name}", str(tmp_path / "tokenizer.json")).hash for name in "abab"}
     assert len(hashes) == 2
 

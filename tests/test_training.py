@@ -326,13 +326,6 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(tiny_recipe, tiny_data, tm
 
 # --- other processes ----------------------------------------------------------------------------
 
-@pytest.fixture(scope="module")
-def text_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(400)))
-    return path
-
-
 def environment(**more) -> dict:
     return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | more
 

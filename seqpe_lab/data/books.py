@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .text import Documents, _read, load_documents, require_hub
+from .text import Documents, _files, _read, load_documents, load_from_hub
 
 PG19 = "hub:emozilla/pg19-test"  # the 100 test books in parquet; deepmind/pg19 is a script, which `datasets` no longer runs
 PASSAGE = 13  # words in a row; two texts that share as many are taken for copies (Brown et al. 2020, App. C)
@@ -82,7 +82,7 @@ def load_books(source: str = "python", count: int = 10) -> Books:
 
 
 def _from_path(path: Path) -> Documents:
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".raw", ".parquet") and p.is_file())
+    files = [path] if path.is_file() else _files(path)
     if not files:
         raise ValueError(f"{path} holds no .txt, .raw or .parquet file")
     root = path if path.is_dir() else path.parent
@@ -90,12 +90,7 @@ def _from_path(path: Path) -> Documents:
 
 
 def _from_hub(name: str) -> Documents:
-    require_hub(f"the books {name!r}", _WAYS_OUT)
-    from datasets import load_dataset
-    try:
-        rows = load_dataset(name, split="test")
-    except Exception as error:
-        raise ConnectionError(f"the hub did not give the books {name!r} ({type(error).__name__}: {error}). {_WAYS_OUT}") from error
+    rows = load_from_hub(f"the books {name!r}", _WAYS_OUT, name, split="test")
     if "text" not in rows.column_names:
         raise ValueError(f"the books {name!r} have no column 'text', only {', '.join(rows.column_names)}")
     titles = rows["short_book_title"] if "short_book_title" in rows.column_names else [""] * len(rows)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .text import SPLITS, cache_folder, require_hub
+from .text import SPLITS, cache_folder, load_from_hub
 
 _WAYS_OUT = ("Three ways out: (1) connect to the network and try again; (2) download the images elsewhere and pass their folder as `source`; "
              "(3) use source='digits', which needs no network.")
@@ -195,14 +195,8 @@ def _from_parquet(source: str, tables: list[Path]) -> ImageData:
 
 
 def _from_hub(source: str) -> ImageData:
-    from datasets import load_dataset
     name = source.removeprefix("hub:")
-    require_hub(name, _WAYS_OUT)
-    try:
-        loaded = load_dataset(name)
-    except Exception as error:
-        raise ConnectionError(f"the hub did not give {name} ({type(error).__name__}: {error}). {_WAYS_OUT}") from error
-    splits = dict(loaded)
+    splits = dict(load_from_hub(name, _WAYS_OUT, name))
     if name.endswith("imagenet-1k"):
         splits = {"train": splits["train"], "test": splits["validation"]}
     return _from_datasets(source, name, splits, name)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .facts import facts
-from .text import SPLITS, cache_folder, load_documents, make_tokenizer, require_hub
+from .text import SPLITS, cache_folder, load_documents, load_from_hub, make_tokenizer
 
 INSTRUCTION = "Answer the question based on the given documents. Only give me the answer and do not output any other words."
 
@@ -66,7 +66,7 @@ class Prompt(NamedTuple):
     documents: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity: what is derived from one can be kept
 class QAData:
     """Questions with their documents, in three splits, and the tokenizer of the language model that is to answer.
 
@@ -115,7 +115,8 @@ def load_questions(source: str = "facts", tokenizer: str = "bytes", text: str = 
     if source == "facts":
         splits, description = {split: _facts(split) for split in SPLITS}, "invented facts"
     elif source.startswith("hub:"):
-        splits, description = _squad(_from_hub(source)), source.removeprefix("hub:")
+        description = source.removeprefix("hub:")
+        splits = _squad(load_from_hub(f"the data set {description!r}", _WAYS_OUT, description))
     elif Path(source).expanduser().is_dir():
         splits, description = _squad(_from_folder(Path(source).expanduser())), Path(source).name
     elif "/" in source:
@@ -243,16 +244,6 @@ def _facts(split: str) -> Split:
 
 _WAYS_OUT = ("Three ways out: (1) connect to the network and try again; (2) download train.parquet and validation.parquet elsewhere and pass their folder; "
              "(3) use 'facts', which needs no network.")
-
-
-def _from_hub(source: str):
-    name = source.removeprefix("hub:")
-    require_hub(f"the data set {name!r}", _WAYS_OUT)
-    from datasets import load_dataset
-    try:
-        return load_dataset(name)
-    except Exception as error:
-        raise ConnectionError(f"the hub did not give the data set {name!r} ({type(error).__name__}: {error}). {_WAYS_OUT}") from error
 
 
 def _from_folder(folder: Path):

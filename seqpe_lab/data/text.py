@@ -246,12 +246,7 @@ def _read(file: Path, root: Path) -> Documents:
 
 def _from_hub(source: str) -> dict[str, Documents]:
     name, _, config = source.removeprefix("hub:").partition(":")
-    require_hub(f"the data set {name!r}")
-    from datasets import load_dataset
-    try:
-        rows = load_dataset(name, config or None)
-    except Exception as error:
-        raise ConnectionError(f"the hub did not give the data set {name!r} ({type(error).__name__}: {error}). {_WAYS_OUT}") from error
+    rows = load_from_hub(f"the data set {name!r}", _WAYS_OUT, name, config or None)
     if missing := [split for split in SPLITS if split not in rows]:
         raise ValueError(f"the data set {name!r} has no split {', '.join(missing)}, only {', '.join(rows)}")
     # rows may be lines: blank ones belong to the text, so all of a split is one document
@@ -285,6 +280,16 @@ def require_hub(what: str, ways_out: str = _WAYS_OUT, timeout: float = 2.0) -> N
     asking.join(timeout + 0.5)
     if failed:
         raise ConnectionError(f"the hub cannot be reached for {what} ({failed[0]}). {ways_out}")
+
+
+def load_from_hub(what: str, ways_out: str, *arguments, **options):
+    """``datasets.load_dataset(*arguments, **options)``, if the hub answers and gives it; else ConnectionError, which names the ways out."""
+    require_hub(what, ways_out)
+    from datasets import load_dataset
+    try:
+        return load_dataset(*arguments, **options)
+    except Exception as error:  # datasets' and the hub's own
+        raise ConnectionError(f"the hub did not give {what} ({type(error).__name__}: {error}). {ways_out}") from error
 
 
 # --- tokenizers --------------------------------------------------------------------------------
