@@ -85,10 +85,9 @@ class Job:
         """
         record = self._record()
         process = _process(record)  # looked at first: it may finish between the two questions
-        if self.run.state == "finished":
-            return "finished"
-        if record is None:
-            return self.run.state
+        state = self.run.state
+        if record is None or state in ("running", "finished"):  # running also where a terminal started it
+            return state
         if process:
             return "running"
         return "stopped" if record["stopped"] else "failed" if record["host"] == platform.node() else "elsewhere"
@@ -146,6 +145,8 @@ class Job:
         self._refuse_elsewhere("start it again there, or delete job.json if that machine is gone")
         if left := self._processes():
             raise RuntimeError(f"{self.folder} is being trained already (process {', '.join(str(p.pid) for p in left)}): stop it first")
+        if trainer := self.run.trainer:
+            raise RuntimeError(f"{self.folder} is being trained already by {trainer}, which was started in a terminal: wait for it, or stop it there")
         log = self.folder / "log.txt"
         with open(log, "ab") as file:
             log_from = file.tell()
@@ -166,11 +167,16 @@ class Job:
         """SIGTERM to its process group; SIGKILL to what is left after ``patience`` seconds. Returns the state.
 
         What came after the last checkpoint is computed again on :meth:`resume`.
+
+        Raises:
+            RuntimeError: it was started in a terminal, or on another machine: only there it can be stopped.
         """
         self._refuse_elsewhere("stop it there")
         record, processes = self._record(), self._processes()
         if processes and record:
             self._write(record | {"stopped": True})
+        elif not processes and (trainer := self.run.trainer):
+            raise RuntimeError(f"{self.folder} is being trained by {trainer}, which was started in a terminal: stop it there")
         if process := _process(record):
             os.killpg(process.pid, signal.SIGTERM)  # it leads the group; torchrun hands the signal on to its workers
         else:
@@ -212,7 +218,9 @@ class Job:
         _reap()
         return [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("SEQPE_JOB") == str(self.folder)]
 
-    def _device(self, record: dict) -> str:
+    def _device(self, record: dict | None) -> str:
+        if record is None:
+            return ""  # a terminal runs it
         if not record["cpu"]:
             try:
                 return "GPU " + ", ".join(f"{torch.cuda.utilization(i)} %" for i in range(record["processes"]))

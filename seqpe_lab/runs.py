@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from safetensors import SafetensorError
@@ -94,25 +95,44 @@ class Run:
             RunningError: another process does already; two would write over one another.
         """
         with open(self.folder / "lock", "a+", encoding="utf-8") as file:
-            try:
-                import fcntl
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                file.seek(0)
-                raise RunningError(f"{self.folder} is being trained by {file.read() or 'another process'}: wait for it, or stop it first") from error
-            except (ImportError, OSError):
-                pass  # Windows has other locks, and some disks have none
+            for _ in range(10):  # somebody who only looks holds it for a moment
+                if claimed := _lock(file, exclusive=True):
+                    break
+                time.sleep(0.05)
+            if not claimed:
+                raise RunningError(f"{self.folder} is being trained by {self._named(file)}: wait for it, or stop it first")
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
-            yield
+            _claims.add(self.folder.resolve())
+            try:
+                yield
+            finally:
+                _claims.discard(self.folder.resolve())
+
+    @property
+    def trainer(self) -> str | None:
+        """Who trains in this folder now, "process 4711 on node17"; None if nobody does, or where the disk or the system has no locks."""
+        path = self.folder / "lock"
+        if self.folder.resolve() in _claims:  # a look at our own lock would end it: the system drops it with the first file that is closed
+            return f"process {os.getpid()} on {platform.node()}"
+        try:
+            with open(path, encoding="utf-8") as file:
+                return None if _lock(file, exclusive=False) else self._named(file)
+        except FileNotFoundError:
+            return None
+
+    @staticmethod
+    def _named(lock: TextIO) -> str:
+        lock.seek(0)
+        return lock.read() or "another process"
 
     @property
     def state(self) -> str:
-        """"new", "interrupted" (has a checkpoint to go on from, or runs now), or "finished"."""
+        """"new", "running" (a process trains in the folder now), "interrupted" (has a checkpoint to go on from), or "finished"."""
         if (self.folder / "results.json").exists():
             return "finished"
-        return "interrupted" if self.checkpoints() else "new"
+        return "running" if self.trainer else "interrupted" if self.checkpoints() else "new"
 
     # metrics
 
@@ -242,6 +262,21 @@ class Run:
 
     def write_results(self, results: dict) -> None:
         write_atomically(self.folder / "results.json", json.dumps(results, indent=1))
+
+
+_claims: set[Path] = set()  # folders in which this process trains
+
+
+def _lock(file: TextIO, exclusive: bool) -> bool:
+    """Whether the lock was there to take; True also where there are none (Windows has others, and some disks have none)."""
+    try:
+        import fcntl
+        fcntl.lockf(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
 
 
 def list_runs(folder: str | Path | None = None) -> list[Run]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ from seqpe_lab import jobs
 from seqpe_lab.__main__ import main
 from seqpe_lab.data.text import load_text
 from seqpe_lab.jobs import STATES, Job, seconds_per_step
-from seqpe_lab.runs import Run
+from seqpe_lab.runs import PROJECT, Run
 from seqpe_lab.training import train
 
 PATIENCE = 240  # seconds, for machines that do other things
@@ -51,6 +52,14 @@ def sleeper():
     yield process
     process.kill()
     process.wait()
+
+
+def until(happens, patience: float = PATIENCE):
+    """What a function gives once that is true, or gives in the end."""
+    began = time.monotonic()
+    while not (found := happens()) and time.monotonic() - began < patience:
+        time.sleep(0.05)
+    return found
 
 
 def record_of(job: Job, process: subprocess.Popen, **changes) -> dict:
@@ -171,6 +180,34 @@ def test_a_run_of_another_machine_is_left_to_it(job_of, tiny_recipe, sleeper):
             act()
     record_of(job, sleeper, host="node17", stopped=True)
     assert job.state == "stopped" and sleeper.poll() is None
+
+
+def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(job_of, tiny_recipe, text_file, capsys):
+    job = job_of(tiny_recipe(source=str(text_file), steps=100_000, checkpoint_every=100_000))
+    job.run.create()
+    terminal = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(job.folder), "--cpu"], cwd=PROJECT,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert until(job.run.metrics) and job.state == "running" and job.run.trainer == f"process {terminal.pid} on {jobs.platform.node()}"
+        assert main(["runs", "--folder", str(job.folder)]) == 0 and capsys.readouterr().out.startswith("running")
+        assert job.progress().device == "" and job.progress().seconds_left > 0
+        for act in (job.start, job.stop, job.resume):
+            with pytest.raises(RuntimeError, match=f"by process {terminal.pid} on .*, which was started in a terminal"):
+                act()
+    finally:
+        terminal.kill()
+        terminal.wait()
+    assert job.state == "new" and job.run.trainer is None  # it had not come to a checkpoint
+
+
+def test_who_trains_a_run_and_looks_at_its_state_keeps_the_lock(job_of, tiny_recipe):
+    run = job_of(tiny_recipe()).run
+    run.create()
+    look = [sys.executable, "-c", f"from seqpe_lab.runs import Run; print(Run.open({str(run.folder)!r}).state)"]
+    with run.claim():
+        assert run.state == "running"
+        assert subprocess.run(look, cwd=PROJECT, capture_output=True, text=True).stdout == "running\n"
+    assert run.state == "new"
 
 
 def test_too_few_or_too_many_processes_are_refused(job_of, tiny_recipe, monkeypatch):

@@ -23,7 +23,7 @@ from .panel import CARD, Panel
 
 POINTS = 500  # drawn at most, so that a second is enough for each picture
 LOSSES = {"main": "main loss", "contrastive": "L_δ", "distillation": "L_OOD"}
-WORDS = {"new": "Not started yet.", "interrupted": "Not running; it has a checkpoint to go on from. (Or a terminal runs it.)", "running": "Running.",
+WORDS = {"new": "Not started yet.", "interrupted": "Not running; it has a checkpoint to go on from.", "running": "Running.",
          "stopped": "Stopped; Resume goes on from the last checkpoint.", "failed": "Its process ended without a result. Its last words:",
          "finished": "Finished.", "elsewhere": "Started on another machine: look and stop there; the curve is read from the folder."}
 
