@@ -26,7 +26,13 @@ VALIDATION_QUESTIONS = 64
 NOT_COUNTED = -100  # a target that no loss sees
 DEPTHS = 5  # parts of the context in which accuracy is counted apart
 
-make_model = language.make_model
+
+def make_model(recipe: QARecipe, vocab_size: int) -> GPT2:
+    """The language model's; its position encoder learns nothing where the recipe keeps it."""
+    model = language.make_model(recipe, vocab_size)
+    if recipe.keep_encoder and recipe.encoding == "seqpe":
+        model.encoding.encoder.requires_grad_(False)
+    return model
 
 
 def load_data(recipe: QARecipe) -> QAData:

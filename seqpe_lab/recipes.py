@@ -184,6 +184,8 @@ class QARecipe(Recipe):
     eval_questions: int = 500  # of the test split, the same ones at every length
     new_tokens: int = 16  # that the model may answer with
     alone: float = 0.0  # share of the training, its beginning, in which the document with the answer stands alone
+    new_projection: bool = False  # SeqPE: W_PE starts anew, small; what the heads read out of positions is learnt again
+    keep_encoder: bool = False  # SeqPE: the position encoder stays as the language model left it, without losses that shape it
 
     task, takes_best = "qa", True
 
@@ -193,6 +195,8 @@ class QARecipe(Recipe):
             self._at_least_1(name)
         if not 0 <= self.alone <= 1:
             raise ValueError(f"alone is a share in [0, 1], got {self.alone}")
+        if self.keep_encoder and (self.alpha or self.beta):
+            raise ValueError(f"alpha={self.alpha} and beta={self.beta} weigh losses that shape the position encoder, which keep_encoder=true leaves as it is: set them to 0")
         if not self.base:
             raise ValueError("base must name the run of a language model that is to be fine-tuned")
         if max(self.eval_lens) + self.new_tokens > self.max_position:
@@ -351,9 +355,9 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
 # what differs from the paper, and from the language model that is fine-tuned
 QA_PRESETS: dict[str, dict] = {
     "smoke": dict(questions="facts", template="brief", train_len=104, eval_lens=(104, 128), steps=6, batch=8, micro_batch=8, warmup_steps=1,
-                  checkpoint_every=3, eval_questions=8),
-    "small": dict(questions="facts", template="brief", train_len=128, eval_lens=(128, 256, 512, 1_024), steps=650, warmup_steps=50, learning_rate=2e-3, alone=0.2,
-                  pivots=16, distillation_batch=16, checkpoint_every=130, eval_questions=100),
+                  new_projection=True, keep_encoder=True, alpha=0.0, beta=0.0, checkpoint_every=3, eval_questions=8),
+    "small": dict(questions="facts", template="brief", train_len=128, eval_lens=(128, 256, 512, 1_024), steps=1_300, batch=16, micro_batch=16, warmup_steps=50,
+                  learning_rate=2e-3, alone=0.2, new_projection=True, keep_encoder=True, alpha=0.0, beta=0.0, checkpoint_every=260, eval_questions=100),
     "medium": dict(steps=2_000, batch=64, micro_batch=16, learning_rate=1e-4),
     "full": dict(learning_rate=5e-5, weight_decay=0.0, batch=128, micro_batch=16, steps=10_000, warmup_steps=100),
 }

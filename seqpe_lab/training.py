@@ -347,7 +347,7 @@ def compile_model(model: nn.Module) -> Callable:
 
 
 def load_base(model: nn.Module, recipe: Training) -> None:
-    """Give a model the weights of the run that its recipe starts from; a learned table is stretched to the longer context.
+    """Give a model the weights of the run that its recipe starts from; a learned table is stretched to the longer context, and W_PE stays new where the recipe says so.
 
     Raises:
         FileNotFoundError: there is no such run, or it is not trained; says how to train it.
@@ -359,6 +359,8 @@ def load_base(model: nn.Module, recipe: Training) -> None:
     for name, value in model.state_dict().items():
         if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:
             weights[name] = nn.functional.interpolate(weights[name].T.unsqueeze(0), size=len(value), mode="linear", align_corners=True)[0].T.contiguous()
+        if recipe.new_projection and ".projections." in name:
+            weights[name] = value
     model.load_state_dict(weights)
 
 

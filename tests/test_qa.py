@@ -268,8 +268,37 @@ def test_a_run_starts_from_its_base_and_its_result_is_the_best_checkpoint(method
     assert 0 < moved < 0.5  # four steps away, not drawn anew
 
 
-def test_a_resumed_run_equals_an_unbroken_one(base, invented, tmp_path):
-    recipe = tune(base())
+AS_THE_PAPER = dict(new_projection=False, keep_encoder=False, alpha=0.1, beta=0.1)
+
+
+@pytest.mark.parametrize("changes, stays, near", [
+    (dict(), True, False),
+    (dict(keep_encoder=False, alpha=0.1, beta=0.1), False, False),
+    (dict(new_projection=False), True, True),
+    (AS_THE_PAPER, False, True),
+])
+def test_the_position_space_is_kept_and_read_anew_or_both_learn_on(changes, stays, near, base, invented, tmp_path):
+    """At small scale; at full scale, as in the paper, everything goes on from where it was."""
+    recipe = tune(base(), **changes)
+    run = train(recipe, tmp_path / "run", data=invented, cpu=True, progress=False)
+    before, after = Run.open(runs_folder() / recipe.base).model_weights(), run.model_weights()
+    encoder = [name for name in before if name.startswith("encoding.encoder.")]
+    assert encoder and all(torch.equal(before[name], after[name]) for name in encoder) == stays
+    [name] = [name for name in before if name.endswith("projections.0.weight")]
+    new = build_model(recipe, 256).state_dict()[name]
+    assert ((after[name] - before[name]).norm() < (after[name] - new).norm()) == near
+    assert ("contrastive" in run.metrics()[0]) != stays
+
+
+def test_at_medium_and_full_scale_everything_learns_on_as_in_the_paper():
+    for scale in ("medium", "full"):
+        recipe = question_answering("seqpe", scale)
+        assert (recipe.new_projection, recipe.keep_encoder, recipe.alpha, recipe.beta) == tuple(AS_THE_PAPER.values())
+
+
+@pytest.mark.parametrize("changes", [dict(), AS_THE_PAPER])
+def test_a_resumed_run_equals_an_unbroken_one(changes, base, invented, tmp_path):
+    recipe = tune(base(), **changes)
     whole = train(recipe, tmp_path / "whole", data=invented, cpu=True, progress=False)
     shutil.copytree(whole.folder, tmp_path / "broken")
     broken = Run.open(tmp_path / "broken")
@@ -297,6 +326,7 @@ def test_a_recipe_is_read_back_and_keeps_its_base(base):
     (dict(eval_lens=(112, 390)), "a prompt of 390 tokens and 16 new ones reach beyond max_position=400"),
     (dict(eval_questions=0), "eval_questions must be a whole number of at least 1"),
     (dict(depth=3), "a recipe has no field depth"),
+    (dict(keep_encoder=True, alpha=0.1), "alpha=0.1 and beta=0.0 weigh losses that shape the position encoder, which keep_encoder=true leaves as it is: set them to 0"),
 ])
 def test_recipes_that_cannot_be_run_are_refused(overrides, message, base):
     with pytest.raises(ValueError, match=message):
