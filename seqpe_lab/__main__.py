@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, ABOUT_QA, IMAGE_ABLATIONS, IMAGE_METHODS, MAKERS, METHODS, SCALES, ImageRecipe, QARecipe
+from .recipes import ABLATIONS, ABOUT, ABOUT_IMAGES, ABOUT_QA, IMAGE_ABLATIONS, IMAGE_METHODS, MAKERS, METHODS, QA_ABLATIONS, SCALES, ImageRecipe, QARecipe
 from .runs import CheckpointError, Run, list_runs, runs_folder
 
 SEVERAL_DEVICES = """on several GPUs, and on several machines that share the run's folder; a step sees the same tokens or images on any number of them:
@@ -48,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
                                 epilog=SEVERAL_DEVICES)
     train.add_argument("task", choices=[*MAKERS], help="lm: a GPT-2 language model; qa: such a model, fine-tuned to answer questions; image: a ViT classifier")
     train.add_argument("--encoding", "--method", dest="method",
-                       help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
+                       help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); qa: also {', '.join(QA_ABLATIONS)}; "
+                            f"image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
     train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")

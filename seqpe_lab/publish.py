@@ -12,15 +12,12 @@ import hashlib
 import html
 import json
 import os
-import queue
 import re
 import shutil
-import subprocess
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .data.text import load_text
@@ -32,6 +29,7 @@ from .recipes import (
     MAKERS,
     METHODS,
     PLACED,
+    QA_ABLATIONS,
     TUNED,
     ImageRecipe,
     QARecipe,
@@ -43,6 +41,7 @@ from .recipes import (
     question_answering,
 )
 from .runs import PROJECT, Run, list_runs, runs_folder, write_atomically
+from .workers import Task, in_parallel
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers: int | None = None) -> None:
@@ -92,7 +91,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
     say(f"Stage 6 of 6: executing the lessons{' (about 5 min on 2 cores)' if scale == 'small' else ''}")
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     lessons.sort(key=lambda path: "lab.train(" not in path.read_text(encoding="utf-8"))  # those that train first, so that no worker is left alone with a long one
-    _in_parallel([_lesson_task(path, folder, scale, workers) for path in lessons], workers, say)
+    in_parallel([_lesson(path, folder, scale) for path in lessons], workers, say)
     _write_index(folder)
     say(f"Done: open {folder / 'index.html'}")
 
@@ -144,99 +143,50 @@ def _start_browser() -> None:
 
 # --- tasks -------------------------------------------------------------------------------------
 
-Task = tuple[str, "Callable[[], str | None]"]  # (name, what to do; returns a line to report, or None)
-
-
 def _train_all(recipes: Sequence[Training], workers: int, say) -> None:
     longest_first = sorted(recipes, key=lambda recipe: recipe.encoding != "seqpe")  # so that no worker is left alone with a long run at the end
-    _in_parallel([(recipe.method, lambda recipe=recipe: _train_one(recipe, workers)) for recipe in longest_first], workers, say)
+    in_parallel([_training(recipe) for recipe in longest_first], workers, say)
 
 
-def _train_one(recipe: Training, workers: int) -> str:
-    """One run in a process of its own, so that an interruption or a crash touches no other."""
-    run = Run(recipe)
-    if run.state != "finished":
-        run.create()
-        resumed = run.checkpoints()[-1].name if run.checkpoints() else None
-        _execute([sys.executable, "-m", "seqpe_lab", "train", recipe.task, "--folder", str(run.folder)], run.folder / "log.txt", workers)
+def _training(recipe: Training) -> Task:
+    """One run, to its end."""
+    run, note = Run(recipe), ""
+    if finished := run.state == "finished":
+        note = " (finished before)"
     else:
-        resumed = "finished before"
+        run.create()
+        note = f" (from {run.checkpoints()[-1].name})" if run.checkpoints() else ""
     measure = {"lm": "perplexity", "qa": "exact match", "image": "accuracy"}[recipe.task]
-    note = f" (from {resumed})" if resumed else ""
-    return f"{measure} " + ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items()) + note
+
+    def report() -> str:
+        return f"{measure} " + ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items()) + note
+    from .__main__ import main
+    call = None if finished else (main, ["train", recipe.task, "--folder", str(run.folder)])
+    return Task(recipe.method, call, report, run.folder / "log.txt")
 
 
-def _lesson_task(path: Path, folder: Path, scale: str, workers: int) -> Task:
-    return path.stem, lambda: _execute_lesson(path, folder, scale, workers)
-
-
-def _execute_lesson(path: Path, folder: Path, scale: str, workers: int) -> str:
+def _lesson(path: Path, folder: Path, scale: str) -> Task:
     """Execute a notebook into folder/lessons/ unless that was done with this very notebook and library."""
     out = folder / "lessons" / f"{path.stem}.html"
     stamp = out.with_suffix(".stamp")
     sources = [path, *sorted((PROJECT / "seqpe_lab").rglob("*.py"))]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + scale.encode()).hexdigest()
     if out.exists() and stamp.exists() and stamp.read_text() == digest:
-        return "executed before"
+        return Task(path.stem, None, lambda: "executed before", out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--execute", "--ExecutePreprocessor.store_widget_state=False",
-               "--ExecutePreprocessor.timeout=1800", "--output-dir", str(out.parent), "--output", path.stem, str(path)]
+
+    def report() -> str:
+        stamp.write_text(digest)
+        return "executed"
     environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale, "SEQPE_RUNS": str(runs_folder().resolve())}
-    began = time.monotonic()
-    _execute(command, out.with_suffix(".log"), workers, environment)
-    stamp.write_text(digest)
-    return f"executed in {time.monotonic() - began:.0f} s"
+    return Task(path.stem, (execute_lesson, path, out), report, out.with_suffix(".log"), environment)
 
 
-def _execute(command: list[str], log: Path, workers: int, environment: dict[str, str] | None = None) -> None:
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    with open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=PROJECT,
-                                   env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | (environment or {}))
-        _running.add(process)
-        try:
-            code = process.wait()
-        finally:
-            _running.discard(process)
-    if code:
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"{' '.join(command)} failed with exit status {code}; the whole output is in {log}. Its end:\n{tail}")
-
-
-_running: set[subprocess.Popen] = set()
-
-
-def _in_parallel(tasks: Sequence[Task], workers: int, say) -> None:
-    """Run tasks, ``workers`` at a time, in order; report each; stop all at the first failure or interrupt."""
-    waiting: queue.SimpleQueue = queue.SimpleQueue()
-    for task in tasks:
-        waiting.put(task)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        while not failures:
-            try:
-                name, do = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                say(f"  {name}: {do()}")
-            except BaseException as error:
-                failures.append(error)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    try:
-        while any(thread.is_alive() for thread in threads) and not failures:
-            time.sleep(0.1)
-    finally:  # also on Ctrl-C
-        for process in list(_running):
-            process.terminate()
-        for thread in threads:
-            thread.join(timeout=10)
-    if failures:
-        raise RuntimeError(str(failures[0])) from failures[0]
+def execute_lesson(path: Path, out: Path) -> None:
+    """Execute a notebook and write what it shows, a page that needs no kernel."""
+    from nbconvert.nbconvertapp import NbConvertApp
+    NbConvertApp.launch_instance(["--to=html", "--execute", "--ExecutePreprocessor.store_widget_state=False", "--ExecutePreprocessor.timeout=1800",
+                                  f"--output-dir={out.parent}", f"--output={out.stem}", str(path)])
 
 
 # --- committed results -------------------------------------------------------------------------
@@ -256,7 +206,7 @@ def collect(scale: str) -> list[Path]:
     Raises:
         ValueError: no finished run at this scale; runs that were changed in different ways, or two of one method and seed.
     """
-    expected = {Recipe: [*METHODS, *ABLATIONS], QARecipe: [*METHODS, *ABLATIONS], ImageRecipe: [*IMAGE_METHODS, *IMAGE_ABLATIONS]}
+    expected = {Recipe: [*METHODS, *ABLATIONS], QARecipe: [*METHODS, *ABLATIONS, *QA_ABLATIONS], ImageRecipe: [*IMAGE_METHODS, *IMAGE_ABLATIONS]}
     finished = [run for run in list_runs() if run.recipe.scale == scale and run.recipe.method in expected[type(run.recipe)] and run.results()]
     runs = [run for kind in expected for run in _changed_alike([r for r in finished if type(r.recipe) is kind], scale)]
     if not runs:

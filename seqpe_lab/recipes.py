@@ -372,12 +372,21 @@ ABOUT_QA: dict[str, Scale] = {
 
 TUNED = ("none", "rope-1e4", "alibi", "seqpe")  # the language models that the lesson fine-tunes
 
+# What of SeqPE's positions learns on while it is tuned. The first is the paper's way, and "seqpe" itself at medium
+# and full scale; at small scale "seqpe" combines the other two.
+_LEARNS = dict(new_projection=False, keep_encoder=False, alpha=0.1, beta=0.1)
+QA_ABLATIONS: dict[str, dict] = {
+    "seqpe-all-learns": _LEARNS,
+    "seqpe-new-projection": _LEARNS | dict(new_projection=True),
+    "seqpe-kept-encoder": dict(new_projection=False, keep_encoder=True, alpha=0.0, beta=0.0),
+}
+
 
 def question_answering(method: str = "seqpe", scale: str | None = None, seed: int = 0, base: Recipe | None = None, **overrides) -> QARecipe:
     """The recipe of one fine-tuning run.
 
     Args:
-        method, scale, seed: of the language model to fine-tune, as in :func:`language_model`.
+        method, scale, seed: of the language model to fine-tune, as in :func:`language_model`; or a row of ``QA_ABLATIONS``, which tunes "seqpe".
         base: its recipe, if another one than these three name.
         overrides: any field of :class:`QARecipe` that does not shape the model.
 
@@ -385,12 +394,14 @@ def question_answering(method: str = "seqpe", scale: str | None = None, seed: in
     >>> recipe.train_len, recipe.eval_lens[-1], recipe.base.startswith("small/alibi-seed0-")
     (128, 1024, True)
     """
-    base = base or language_model(method, scale, seed)
+    changed = QA_ABLATIONS.get(method, {})
+    base = base or language_model("seqpe" if changed else method, scale, seed)
     kept = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
     folder = f"{base.scale}/{base.method}-seed{base.seed}-{base.digest()}"
     _check_fields(QARecipe, overrides)
     paper = {f.name: f.default for f in dataclasses.fields(QARecipe) if f.name in QARecipe.__annotations__}  # its own, not those of the language model
-    return QARecipe(**kept | {"eval_tokens": 0} | paper | QA_PRESETS[base.scale] | {"base": folder} | copy.deepcopy(overrides))
+    named = {"method": method} if changed else {}
+    return QARecipe(**kept | {"eval_tokens": 0} | paper | QA_PRESETS[base.scale] | changed | named | {"base": folder} | copy.deepcopy(overrides))
 
 
 # --- images ------------------------------------------------------------------------------------

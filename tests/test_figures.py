@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from seqpe_lab import figures, publish
-from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS
+from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, QA_ABLATIONS
 
 
 def result(method, seed=0, values=(4.0, 5.0, 6.0), lengths=(64, 128, 256), **changes):
@@ -19,7 +19,7 @@ def lines(figure):
 
 
 def test_one_style_a_method_and_no_two_alike():
-    text, images = {*METHODS, *ABLATIONS}, {*IMAGE_METHODS, *IMAGE_ABLATIONS}
+    text, images = {*METHODS, *ABLATIONS, *QA_ABLATIONS}, {*IMAGE_METHODS, *IMAGE_ABLATIONS}
     assert set(figures.STYLE) == text | images
     assert len({style[0] for style in figures.STYLE.values()}) == len(figures.STYLE)
     for task in (text, images):  # no figure shows both
@@ -205,20 +205,3 @@ def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_s
     assert index.index("HEADLINE") < index.index('id="a"') < index.index('id="b"')
     assert '<img src="a.png"' in index and '<iframe src="b.html"' in index
     assert '<a href="lessons/01_digits.html">01 digits</a>' in index
-
-
-def test_a_failing_task_stops_the_job_and_is_named():
-    done = []
-
-    def fail():
-        raise RuntimeError("run alibi failed")
-    tasks = [("one", lambda: done.append(1)), ("two", fail), ("three", lambda: done.append(3))]
-    with pytest.raises(RuntimeError, match="run alibi failed"):
-        publish._in_parallel(tasks, 1, lambda text: None)
-    assert done == [1]
-
-
-def test_a_failing_program_shows_the_end_of_its_output(tmp_path):
-    import sys
-    with pytest.raises(RuntimeError, match="exit status 3(.|\n)*the reason"):
-        publish._execute([sys.executable, "-c", "print('the reason'); raise SystemExit(3)"], tmp_path / "log.txt", 1)

@@ -12,8 +12,9 @@ from seqpe_lab.__main__ import main
 from seqpe_lab.data.facts import TOPICS, facts
 from seqpe_lab.data.qa import INSTRUCTION, Prompts, QAData, Question, Split, check_split, load_questions
 from seqpe_lab.data.text import make_tokenizer
+from seqpe_lab.figures import label
 from seqpe_lab.questions import Examples, answer, exam
-from seqpe_lab.recipes import QARecipe, Training, question_answering
+from seqpe_lab.recipes import QA_ABLATIONS, QARecipe, Training, question_answering
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.training import build_model, train, trained_model
 
@@ -268,13 +269,13 @@ def test_a_run_starts_from_its_base_and_its_result_is_the_best_checkpoint(method
     assert 0 < moved < 0.5  # four steps away, not drawn anew
 
 
-AS_THE_PAPER = dict(new_projection=False, keep_encoder=False, alpha=0.1, beta=0.1)
+AS_THE_PAPER = QA_ABLATIONS["seqpe-all-learns"]
 
 
 @pytest.mark.parametrize("changes, stays, near", [
     (dict(), True, False),
-    (dict(keep_encoder=False, alpha=0.1, beta=0.1), False, False),
-    (dict(new_projection=False), True, True),
+    (QA_ABLATIONS["seqpe-new-projection"], False, False),
+    (QA_ABLATIONS["seqpe-kept-encoder"], True, True),
     (AS_THE_PAPER, False, True),
 ])
 def test_the_position_space_is_kept_and_read_anew_or_both_learn_on(changes, stays, near, base, invented, tmp_path):
@@ -288,6 +289,15 @@ def test_the_position_space_is_kept_and_read_anew_or_both_learn_on(changes, stay
     new = build_model(recipe, 256).state_dict()[name]
     assert ((after[name] - before[name]).norm() < (after[name] - new).norm()) == near
     assert ("contrastive" in run.metrics()[0]) != stays
+
+
+def test_every_combination_has_a_name_and_a_run_of_its_own():
+    """Two things may learn on or not: three ablations and the method itself, all from the same language model."""
+    recipes = {name: question_answering(name, "small") for name in ("seqpe", *QA_ABLATIONS)}
+    assert len({(r.new_projection, r.keep_encoder) for r in recipes.values()}) == len(recipes) == 4
+    assert {r.base for r in recipes.values()} == {recipes["seqpe"].base} and {name: r.method for name, r in recipes.items()} == {name: name for name in recipes}
+    assert all(r.keep_encoder == (r.alpha == r.beta == 0) for r in recipes.values())
+    assert len({Run(r).folder for r in recipes.values()}) == 4 and all(label(name) != name for name in recipes)
 
 
 def test_at_medium_and_full_scale_everything_learns_on_as_in_the_paper():

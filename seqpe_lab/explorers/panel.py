@@ -222,8 +222,10 @@ def replace(live: FigureWidget, figure: go.Figure) -> None:
         else:
             live.data = ()
             live.add_traces(figure.data)
-        layout = figure.layout.to_plotly_json()
-        forgotten = dict.fromkeys(live.layout.to_plotly_json().keys() - layout.keys())  # the browser keeps what it is not told to drop: shapes, a scene
+        layout, shown = figure.layout.to_plotly_json(), live.layout.to_plotly_json()
+        if layout.get("template") == shown.get("template"):  # the largest part, and nearly always the same
+            del layout["template"], shown["template"]
+        forgotten = dict.fromkeys(shown.keys() - layout.keys())  # the browser keeps what it is not told to drop: shapes, a scene
         live.update_layout(forgotten | layout, overwrite=True)
 
 

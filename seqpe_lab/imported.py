@@ -1,0 +1,8 @@
+"""What training and executing lessons import, imported: see workers.py."""
+import nbconvert.nbconvertapp  # noqa: F401
+import torch
+
+from . import training, vision  # noqa: F401
+from .__main__ import main  # noqa: F401
+
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # torch imports its compiler with the first optimizer

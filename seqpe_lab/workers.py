@@ -1,0 +1,83 @@
+"""Several tasks at a time, each in a process of its own that is there at once.
+
+To import torch, and what trains with it, takes a process about five seconds. So one process imports
+everything (imported.py) and does nothing else, and each task runs in a copy of it, a fork: a crash
+touches no other task, and what a task prints goes into its own log.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Task(NamedTuple):
+    """Something to do, in another process.
+
+    Attributes:
+        name: for the reader.
+        call: a module's function and its arguments, picklable; it failed if it raises or returns anything but None or 0. None: nothing is left to do.
+        report: what to say when it is done; called here.
+        log: where all goes that it prints, written anew.
+        environment: more variables, for it and for what it starts.
+    """
+    name: str
+    call: tuple | None
+    report: Callable[[], str]
+    log: Path
+    environment: Mapping[str, str] = {}
+
+
+def in_parallel(tasks: Sequence[Task], workers: int, say: Callable[[str], None]) -> None:
+    """Do tasks, ``workers`` at a time, in order, each on its share of the cores; report each.
+
+    Raises:
+        RuntimeError: one failed; the others are stopped. Says what is in its log.
+    """
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))  # torch asks when it is imported
+    waiting, running = list(tasks), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                task = waiting.pop(0)
+                if task.call is None:
+                    say(f"  {task.name}: {task.report()}")
+                    continue
+                process = _processes().Process(target=_do, args=(task.call, task.log, dict(task.environment)), name=task.name)
+                process.start()
+                running[process.sentinel] = task, process, time.monotonic()
+            for ended in wait(list(running)):
+                task, process, began = running.pop(ended)
+                process.join()
+                if process.exitcode:
+                    tail = "\n".join(task.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+                    raise RuntimeError(f"{task.name} failed with exit status {process.exitcode}; the whole output is in {task.log}. Its end:\n{tail}")
+                say(f"  {task.name}: {task.report()}, {time.monotonic() - began:.0f} s")
+    finally:  # also on Ctrl-C
+        for _, process, _ in running.values():
+            process.terminate()
+            process.join(10)
+
+
+def _processes() -> multiprocessing.context.BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["seqpe_lab.imported"])
+    return context
+
+
+def _do(call: tuple, log: Path, environment: dict[str, str]) -> None:
+    """In the other process."""
+    with open(log, "wb", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.update(environment)
+    function, *arguments = call
+    sys.exit(function(*arguments))

@@ -1,0 +1,80 @@
+"""Tasks in processes of their own: in order, so many at a time, each with a log; what fails stops the others and says why."""
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from seqpe_lab.workers import Task, in_parallel
+
+
+def task(folder: Path, name: str, *call, environment=()) -> Task:
+    return Task(name, call or None, lambda: f"{name} done", folder / f"{name}.txt", dict(environment))
+
+
+def say_where(word: str) -> None:
+    print(word, os.getpid(), os.environ.get("OMP_NUM_THREADS"), os.environ.get("SEQPE_WORD"), flush=True)
+    os.system("echo from a child")
+
+
+def sleep(path: Path, seconds: float) -> None:
+    path.write_text(f"{os.getpid()} {time.time()} ")
+    time.sleep(seconds)
+    with open(path, "a") as file:
+        file.write(str(time.time()))
+
+
+def fail() -> None:
+    print("the reason")
+    raise ValueError("wrong")
+
+
+def give(status: int) -> int:
+    print("the last line")
+    return status
+
+
+def kill_oneself() -> None:
+    os.kill(os.getpid(), 9)
+
+
+def test_each_has_a_process_a_log_and_an_environment_of_its_own_and_is_reported(tmp_path):
+    said: list[str] = []
+    tasks = [task(tmp_path, "one", say_where, "first", environment={"SEQPE_WORD": "blue"}), task(tmp_path, "two"), task(tmp_path, "three", say_where, "third")]
+    in_parallel(tasks, 1, said.append)
+    one, three = ((tmp_path / f"{name}.txt").read_text().splitlines() for name in ("one", "three"))
+    word, process, threads, colour = one[0].split()
+    assert (word, threads, colour, one[1]) == ("first", str(os.cpu_count()), "blue", "from a child")
+    assert int(process) not in (os.getpid(), int(three[0].split()[1])) and three[0].endswith("None")
+    assert [line.split(",")[0] for line in said] == ["  one: one done", "  two: two done", "  three: three done"] and said[0].endswith(" s")
+    assert "SEQPE_WORD" not in os.environ and not (tmp_path / "two.txt").exists()
+
+
+def test_so_many_at_a_time_and_no_more(tmp_path):
+    in_parallel([task(tmp_path, str(n), sleep, tmp_path / f"when-{n}", 1.0) for n in range(4)], 2, lambda text: None)
+    spans = sorted(tuple(map(float, (tmp_path / f"when-{n}").read_text().split()[1:])) for n in range(4))
+    at_once = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]
+    assert max(at_once) == 2
+
+
+@pytest.mark.parametrize("call, status, end", [((fail,), 1, "ValueError: wrong"), ((give, 3), 3, "the last line"), ((kill_oneself,), -9, "")])
+def test_what_fails_is_named_with_the_end_of_its_log_and_stops_the_others(tmp_path, call, status, end):
+    other = tmp_path / "when"
+    tasks = [task(tmp_path, "slow", sleep, other, 600), task(tmp_path, "wrong", *call), task(tmp_path, "never", give, 0)]
+    with pytest.raises(RuntimeError, match=f"wrong failed with exit status {status}; the whole output is in .*wrong.txt(.|\\n)*{end}"):
+        in_parallel(tasks, 2, lambda text: None)
+    assert not (tmp_path / "never.txt").exists()
+    assert not other.exists() or not psutil.pid_exists(int(other.read_text().split()[0]))
+
+
+def test_an_interrupt_stops_all(tmp_path):
+    other = tmp_path / "when"
+
+    def interrupt(text: str) -> None:
+        while not other.exists() or not other.read_text():
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel([task(tmp_path, "slow", sleep, other, 600), task(tmp_path, "quick", give, 0)], 2, interrupt)
+    assert not psutil.pid_exists(int(other.read_text().split()[0]))
