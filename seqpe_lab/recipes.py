@@ -356,8 +356,8 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
 QA_PRESETS: dict[str, dict] = {
     "smoke": dict(questions="facts", template="brief", train_len=104, eval_lens=(104, 128), steps=6, batch=8, micro_batch=8, warmup_steps=1,
                   new_projection=True, keep_encoder=True, alpha=0.0, beta=0.0, checkpoint_every=3, eval_questions=8),
-    "small": dict(questions="facts", template="brief", train_len=128, eval_lens=(128, 256, 512, 1_024), steps=1_000, batch=16, micro_batch=16, warmup_steps=50,
-                  learning_rate=2e-3, alone=0.2, new_projection=True, keep_encoder=True, alpha=0.0, beta=0.0, checkpoint_every=200, eval_questions=100),
+    "small": dict(questions="facts", template="brief", train_len=128, eval_lens=(128, 256, 512, 1_024), steps=1_250, batch=16, micro_batch=16, warmup_steps=50,
+                  learning_rate=2e-3, alone=0.2, new_projection=True, keep_encoder=True, alpha=0.0, beta=0.0, checkpoint_every=250, eval_questions=100),
     "medium": dict(steps=2_000, batch=64, micro_batch=16, learning_rate=1e-4),
     "full": dict(learning_rate=5e-5, weight_decay=0.0, batch=128, micro_batch=16, steps=10_000, warmup_steps=100),
 }
