@@ -7,6 +7,7 @@ they have made of positions counts as content here.
 """
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import plotly.graph_objects as go
-import sklearn.datasets  # noqa: F401  like timm's ViT a second to import: now, and not when the first image is chosen
 import torch
 import torch.nn.functional as F
 from plotly.subplots import make_subplots
@@ -25,7 +25,6 @@ from .. import figures
 from ..data.images import load_images, render
 from ..digits import grid
 from ..models.gpt2 import GPT2
-from ..models.vit import ViT  # noqa: F401
 from ..recipes import Training, image_model, language_model
 from . import bundle
 from .panel import Panel, choice, slider, steps, toggle, typed
@@ -359,4 +358,15 @@ def explore() -> Panel:
 
     panel.controls["kind"].observe(lambda _: show_its_own(), names="value")
     show_its_own()
+    _get_ready_for_images()
     return panel
+
+
+def _get_ready_for_images() -> None:
+    """timm and scikit-learn take two seconds to import: not before the first picture, and not when the first image is chosen, but in between."""
+    try:
+        kernel = asyncio.get_running_loop()
+    except RuntimeError:  # a test, a script
+        return
+    kernel.call_later(3, kernel.run_in_executor, None, digit_image, 0, SIZES[0])
+    kernel.call_later(3, kernel.run_in_executor, None, bundle.model, "image", "seqpe-mul")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..digits import grid
+from ..encodings import PositionEncoding, make_encoding
 from ..recipes import ImageRecipe, Training, image_model, language_model
 from ..runs import PROJECT, Run
 from ..training import build_model, task_of, train
@@ -36,11 +37,28 @@ def model(kind: str, method: str) -> nn.Module:
     Args:
         kind: "text" (of ``MODELS``) or "image" (of ``IMAGE_MODELS``).
     """
-    path = _file(kind, method)
-    recipe = Training.from_json(about(kind, method)["recipe"])
-    result = build_model(recipe, about(kind, method)["outputs"])
-    result.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()})
+    result = build_model(recipe(kind, method), about(kind, method)["outputs"])
+    result.load_state_dict(_weights(kind, method))
     return result.eval().requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=32)
+def encoding(kind: str, method: str) -> PositionEncoding:
+    """The encoding of :func:`model` alone. An image model needs timm, which takes two seconds to import; its encoding does not."""
+    of = recipe(kind, method)
+    result = make_encoding(of.encoding, d_model=of.d_model, heads=of.heads, layers=of.layers, train_shape=of.train_shape, dims=of.dims,
+                           prefix=1 if kind == "image" else 0, **of.encoding_options)
+    result.load_state_dict({name.removeprefix("encoding."): t for name, t in _weights(kind, method).items() if name.startswith("encoding.")})
+    return result.eval().requires_grad_(False)
+
+
+def recipe(kind: str, method: str) -> Training:
+    """The recipe of a model."""
+    return Training.from_json(about(kind, method)["recipe"])
+
+
+def _weights(kind: str, method: str) -> dict[str, Tensor]:
+    return {name: t.float() if t.is_floating_point() else t for name, t in load_file(_file(kind, method)).items()}
 
 
 @functools.lru_cache(maxsize=8)
@@ -67,10 +85,10 @@ def _file(kind: str, method: str) -> Path:
 def make(say: Callable[[str], None] = print) -> None:
     """Write every file anew: minutes, since finished runs are reused and only the watched ones are trained again."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for kind, methods, recipe in (("text", MODELS, language_model), ("image", IMAGE_MODELS, image_model)):
+    for kind, methods, make_recipe in (("text", MODELS, language_model), ("image", IMAGE_MODELS, image_model)):
         for method in methods:
             say(f"{kind} {method}")
-            _write_model(kind, train(recipe(method, "small"), progress=False))
+            _write_model(kind, train(make_recipe(method, "small"), progress=False))
     for method in WATCHED:
         say(f"table of {method}: training")
         _write_tables(method)

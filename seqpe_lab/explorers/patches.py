@@ -13,13 +13,12 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import figures
 from ..digits import grid
 from ..encodings import Learned, SeqPE, resample_grid
 from ..geometry import nearest_neighbours, similarity
-from ..recipes import ImageRecipe, Training
 from . import bundle
 from .panel import Panel, choice, slider
 
@@ -35,34 +34,25 @@ EDGE = (dict(color="white", width=3), dict(color="black", width=1.5, dash="dash"
 
 # --- numbers -------------------------------------------------------------------------------------
 
-def vectors_of(model: nn.Module, side: int) -> Tensor:
-    """A vector for each patch of a square grid, row by row.
+@functools.lru_cache(maxsize=128)
+def vectors(method: str, side: int) -> Tensor:
+    """A vector for each patch of a square grid, row by row, of a model that comes with the project.
 
     A learned table is stretched over the grid, as its model does; SeqPE's are read off the digits;
     RoPE's are unit vectors, rotated in every layer and head.
 
-    Args:
-        model: a :class:`~seqpe_lab.models.vit.ViT`.
-
     Returns:
         float (side * side, width).
     """
-    encoding = model.encoding
+    encoding, recipe = bundle.encoding("image", method), bundle.recipe("image", method)
     if isinstance(encoding, Learned):
-        return resample_grid(encoding.table.weight, model.train_grid, (side, side))
+        return resample_grid(encoding.table.weight, recipe.train_shape, (side, side))
     if isinstance(encoding, SeqPE):
         return encoding.encoder.table(side, side)
-    layers, d_head = len(model.vit.blocks), model.vit.embed_dim // model.heads
-    ones = torch.ones(1, model.heads, encoding.prefix + side * side, d_head)
+    ones = torch.ones(1, recipe.heads, encoding.prefix + side * side, recipe.d_model // recipe.heads)
     prepared = encoding.prepare(grid(side, side))
-    rotated = torch.cat([encoding.transform(ones, ones, prepared, layer)[0][0, :, encoding.prefix:] for layer in range(layers)])  # (layers * H, N, d_head)
-    return rotated.transpose(0, 1).flatten(1) / (layers * model.heads * d_head) ** 0.5
-
-
-@functools.lru_cache(maxsize=128)
-def vectors(method: str, side: int) -> Tensor:
-    """:func:`vectors_of` the model that comes with the project."""
-    return vectors_of(bundle.model("image", method), side)
+    rotated = torch.cat([encoding.transform(ones, ones, prepared, layer)[0][0, :, encoding.prefix:] for layer in range(recipe.layers)])  # (layers * H, N, d_head)
+    return rotated.transpose(0, 1).flatten(1) / (recipe.layers * recipe.d_model) ** 0.5
 
 
 def similarity_map(table: Tensor, side: int, patch: int, kind: str) -> np.ndarray:
@@ -83,11 +73,7 @@ def distance(side: int, one: int, other: int) -> float:
 
 def trained_side() -> int:
     """Rows and columns of the grid that all were trained on."""
-    return _recipe(METHODS[0]).train_shape[0]
-
-
-def _recipe(method: str) -> ImageRecipe:
-    return Training.from_json(bundle.about("image", method)["recipe"])
+    return bundle.recipe("image", METHODS[0]).train_shape[0]
 
 
 # --- picture -------------------------------------------------------------------------------------
@@ -132,7 +118,7 @@ def _legend(trained: int, side: int, kind: str) -> dict:
 
 def caption(side: int) -> str:
     """Which runs these are."""
-    recipe, data = _recipe(METHODS[0]), bundle.about("image", METHODS[0])["results"]["data"]
+    recipe, data = bundle.recipe("image", METHODS[0]), bundle.about("image", METHODS[0])["results"]["data"]
     return (f"scale {recipe.scale} · {data['description']} (hash {data['hash']}) · seed {recipe.seed} · image classifiers trained on {recipe.image_size} × {recipe.image_size} pixels "
             f"in patches of {recipe.patch} · shown: {side * recipe.patch} × {side * recipe.patch} pixels")
 
@@ -176,7 +162,7 @@ class PatchPanel(Panel):
 
 def explore() -> Panel:
     """Grid, patch and similarity to choose."""
-    trained, most = trained_side(), min(_recipe(m).max_position for m in METHODS)
+    trained, most = trained_side(), min(bundle.recipe("image", m).max_position for m in METHODS)
     return PatchPanel(
         "Patches", "Click a patch, in any map. Then let the grid grow beyond the trained one: which encodings still know what lies next to what?",
         picture, {

@@ -1,5 +1,7 @@
 """The models that come with the project are what their files say."""
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -54,6 +56,21 @@ def test_the_last_table_is_what_the_shipped_model_of_the_same_run_computes():
     computed = bundle.model("text", "seqpe").encoding.encoder.table(bundle.AT_THE_END)
     cosine = torch.nn.functional.cosine_similarity(table[1_000], computed, dim=-1)
     assert float(cosine.min()) > 0.999
+
+
+@pytest.mark.parametrize("kind, method", [("text", m) for m in bundle.MODELS] + [("image", m) for m in bundle.IMAGE_MODELS])
+def test_an_encoding_alone_is_that_of_its_model(kind, method):
+    alone, whole = (e.state_dict() for e in (bundle.encoding(kind, method), bundle.model(kind, method).encoding))
+    assert alone.keys() == whole.keys() and all(torch.equal(alone[name], whole[name]) for name in whole)
+    assert type(bundle.encoding(kind, method)) is type(bundle.model(kind, method).encoding)
+
+
+def test_no_explorer_imports_timm_or_scikit_learn_for_its_first_picture(project):
+    program = ("import sys; from seqpe_lab.explorers import EXPLORERS, explore\n"
+               "for name in EXPLORERS: explore(name)\n"
+               "print([name for name in ('timm', 'sklearn', 'rfc3987_syntax.syntax_helpers') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", program], cwd=project, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_a_missing_one_is_refused_with_those_there_are():
