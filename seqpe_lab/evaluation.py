@@ -26,7 +26,7 @@ class Perplexity(NamedTuple):
 
 @torch.no_grad()
 def perplexity(model, tokens: Tensor, length: int, *, protocol: str = "non-overlapping", stride: int | None = None,
-               tokens_per_pass: int = 16_384) -> Perplexity:
+               tokens_per_pass: int | None = None) -> Perplexity:
     """Perplexity of ``model`` with contexts of ``length`` tokens, in evaluation mode.
 
     * non-overlapping (the paper's, after Press et al.): the text is cut into chunks of ``length``
@@ -39,7 +39,8 @@ def perplexity(model, tokens: Tensor, length: int, *, protocol: str = "non-overl
         model: tokens (B, L) -> logits (B, L, vocab_size).
         tokens: int64 (T,), T > length.
         stride: for "sliding"; by default length // 2.
-        tokens_per_pass: how many tokens go through the model at once.
+        tokens_per_pass: how many tokens go through the model at once; by default 4,096 on a CPU, whose
+            cache is small, and 16,384 on a GPU.
 
     Raises:
         ValueError: fewer tokens than one chunk, an unknown protocol, a stride outside [1, length].
@@ -48,6 +49,7 @@ def perplexity(model, tokens: Tensor, length: int, *, protocol: str = "non-overl
         raise ValueError(f"a chunk of {length} tokens and its next token do not fit into a text of {len(tokens)} tokens: shorten the length")
     stride = _stride(length, protocol, stride)
     device = next(model.parameters()).device
+    tokens_per_pass = tokens_per_pass or (4_096 if device.type == "cpu" else 16_384)
     was_training = model.training
     model.eval()
     starts = torch.arange(0, len(tokens) - length, stride)
