@@ -39,7 +39,7 @@ def in_parallel(tasks: Sequence[Task], workers: int, say: Callable[[str], None])
     Raises:
         RuntimeError: one failed; the others are stopped. Says what is in its log.
     """
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))  # torch asks when it is imported
+    threads = max(1, (os.cpu_count() or 1) // workers)
     waiting, running = list(tasks), {}
     try:
         while waiting or running:
@@ -48,7 +48,7 @@ def in_parallel(tasks: Sequence[Task], workers: int, say: Callable[[str], None])
                 if task.call is None:
                     say(f"  {task.name}: {task.report()}")
                     continue
-                process = _processes().Process(target=_do, args=(task.call, task.log, dict(task.environment)), name=task.name)
+                process = _processes().Process(target=_do, args=(task.call, task.log, threads, dict(task.environment)), name=task.name)
                 process.start()
                 running[process.sentinel] = task, process, time.monotonic()
             for ended in wait(list(running)):
@@ -72,12 +72,14 @@ def _processes() -> multiprocessing.context.BaseContext:
     return context
 
 
-def _do(call: tuple, log: Path, environment: dict[str, str]) -> None:
+def _do(call: tuple, log: Path, threads: int, environment: dict[str, str]) -> None:
     """In the other process."""
     with open(log, "wb", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ.update(environment)
+    os.environ.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} | environment)  # for what it starts, a lesson's kernel say
+    import torch
+    torch.set_num_threads(threads)
     function, *arguments = call
     sys.exit(function(*arguments))

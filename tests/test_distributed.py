@@ -295,6 +295,23 @@ def test_a_batch_that_the_processes_do_not_divide_is_refused_before_a_folder_is_
     assert "2 processes with micro_batch=8 do not divide batch=8" in started.log(0) and not (tmp_path / "run").exists()
 
 
+def test_two_machines_find_each_other_and_equal_one_process(tiny_recipe, text_file, tmp_path, project):
+    """The README's command for several machines; here both are this one, each with a torchrun of its own."""
+    recipe = tiny_recipe(source=str(text_file), steps=3, micro_batch=4)
+    alone, both = (new_run(recipe, tmp_path / name) for name in ("alone", "both"))
+    train(recipe, alone.folder, data=load_text(str(text_file)), cpu=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}",
+               "-m", "seqpe_lab", "train", "lm", "--folder", str(both.folder), "--cpu"]
+    machines = [subprocess.Popen(command, cwd=project, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [machine.communicate(timeout=600)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert both.results()["processes"] == 2
+    assert_close(both, alone)
+
+
 def test_more_processes_than_accelerate_sees_are_refused(tiny_recipe, tiny_data, tmp_path, monkeypatch):
     """As when a program has used accelerate before it was given its rank."""
     train(tiny_recipe(steps=1), tmp_path / "alone", data=tiny_data, cpu=True)
