@@ -192,7 +192,8 @@ def execute_lesson(path: Path, out: Path) -> None:
 # --- committed results -------------------------------------------------------------------------
 
 TEXT_RESULTS, QA_RESULTS, IMAGE_RESULTS = "length-extrapolation", "question-answering", "resolution-extrapolation"
-MARKS = {kind: (f"<!-- {kind}: begin -->\n", f"<!-- {kind}: end -->") for kind in ("perplexity", "accuracy")}  # the README's two tables
+MEASURES = {"exact_match": ("exact match (%) at", 1), "perplexity": ("perplexity at", 2), "accuracy": ("top-1 accuracy (%) at", 1)}  # of the README's tables: heading, digits
+MARKS = {measure: (f"<!-- {measure}: begin -->\n", f"<!-- {measure}: end -->") for measure in MEASURES}
 
 
 def collect(scale: str) -> list[Path]:
@@ -219,7 +220,7 @@ def collect(scale: str) -> list[Path]:
             written.append(PROJECT / "data" / "results" / f"{name}-{scale}.json")
             written[-1].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(written[-1], json.dumps(found, indent=1))
-            if scale == "small" and kind is not QARecipe:
+            if scale == "small":
                 _update_readme(found)
     return written
 
@@ -251,7 +252,8 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
 
 def _update_readme(results: Sequence[dict]) -> None:
     """The README's table from committed results, and of language models its picture."""
-    if "perplexity" in results[0]:
+    measure = measure_of(results)
+    if measure == "perplexity":
         from . import figures
         picture = figures.extrapolation([r for r in results if r["method"] in HEADLINE], train_len=language_model("seqpe", "small").train_len,
                                         title="Trained on 64 tokens, tested on up to 1,024")
@@ -259,19 +261,24 @@ def _update_readme(results: Sequence[dict]) -> None:
         write_figure(picture, folder, "extrapolation")
         for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
             (folder / extra).unlink(missing_ok=True)
-    begin, end = MARKS["perplexity" if "perplexity" in results[0] else "accuracy"]
+    begin, end = MARKS[measure]
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     before, _, rest = readme.partition(begin)
     write_atomically(PROJECT / "README.md", before + begin + readme_table(results) + end + rest.partition(end)[2])
 
 
+def measure_of(results: Sequence[dict]) -> str:
+    """What the task of these results is judged by, one of ``MEASURES``."""
+    return next(measure for measure in MEASURES if measure in results[0])  # a run on questions has a perplexity, too
+
+
 def readme_table(results: Sequence[dict]) -> str:
-    """The README's table, from committed results: perplexity by length or accuracy by size, mean over the seeds."""
+    """The README's table, from committed results: what the task is judged by for each length or size, mean over the seeds."""
     from .figures import label
-    measure, digits = ("perplexity", 2) if "perplexity" in results[0] else ("accuracy", 1)
+    measure = measure_of(results)
+    head, digits = MEASURES[measure]
     results = [r for r in results if not r["protocol"].startswith("object")]  # the control is lesson 11's
     places = list(results[0][measure])
-    head = "perplexity at" if measure == "perplexity" else "top-1 accuracy (%) at"
     lines = [f"| {head} | " + " | ".join(f"{int(n):,}" for n in places) + " | mean | seeds |", "|---" * (len(places) + 3) + "|"]
     for method in dict.fromkeys(r["method"] for r in results):
         seeds = [r[measure] for r in results if r["method"] == method]

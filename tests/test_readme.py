@@ -4,19 +4,20 @@ import re
 import pytest
 
 from seqpe_lab.publish import MARKS, readme_table
-from seqpe_lab.recipes import HEADLINE, IMAGE_METHODS, Recipe, image_model, language_model
+from seqpe_lab.recipes import HEADLINE, IMAGE_METHODS, TUNED, Recipe, image_model, language_model, question_answering
 from seqpe_lab.runs import PROJECT, committed_results
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 RESULTS = committed_results("length-extrapolation-small")
 IMAGE_RESULTS = committed_results("resolution-extrapolation-small")
+QA_RESULTS = committed_results("question-answering-small")
 
 
 @pytest.mark.parametrize("measure", MARKS)
 def test_the_tables_in_the_readme_are_made_from_the_committed_results(measure):
     begin, end = MARKS[measure]
     shown = README.split(begin)[1].split(end)[0]
-    assert shown == readme_table(RESULTS if measure == "perplexity" else IMAGE_RESULTS), "run `python -m seqpe_lab collect`"
+    assert shown == readme_table({"perplexity": RESULTS, "accuracy": IMAGE_RESULTS, "exact_match": QA_RESULTS}[measure]), "run `python -m seqpe_lab collect`"
 
 
 def test_the_picture_in_the_readme_is_there():
@@ -41,6 +42,19 @@ def test_every_committed_image_result_carries_its_provenance(result):
     assert result["commit"] and not result["commit"].endswith("-dirty")
     assert result["versions"]["timm"] and result["device"] and result["data"]["hash"] and result["split"] == "test"
     assert list(map(int, result["accuracy"])) == list(recipe.eval_sizes)
+
+
+@pytest.mark.parametrize("result", QA_RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}")
+def test_every_committed_result_of_questions_carries_its_provenance(result):
+    recipe = question_answering(result["method"], result["scale"], result["seed"])
+    assert result["recipe"] == recipe.digest(), "the recipe has changed since: train and collect again"
+    assert result["commit"] and not result["commit"].endswith("-dirty")
+    assert result["versions"]["torch"] and result["device"] and result["data"]["hash"] and result["questions"] == recipe.eval_questions
+    assert list(map(int, result["exact_match"])) == list(recipe.eval_lens)
+
+
+def test_tuned_methods_have_three_seeds():
+    assert all({r["seed"] for r in QA_RESULTS if r["method"] == method} == {0, 1, 2} for method in TUNED)
 
 
 def test_the_methods_of_table_3_have_several_seeds():

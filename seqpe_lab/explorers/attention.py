@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -358,15 +359,18 @@ def explore() -> Panel:
 
     panel.controls["kind"].observe(lambda _: show_its_own(), names="value")
     show_its_own()
-    _get_ready_for_images()
+    try:
+        asyncio.get_running_loop().call_later(3, get_ready_for_images)  # not before the first picture, and not when the first image is chosen, but in between
+    except RuntimeError:
+        pass  # no kernel: a test, a script
     return panel
 
 
-def _get_ready_for_images() -> None:
-    """timm and scikit-learn take two seconds to import: not before the first picture, and not when the first image is chosen, but in between."""
-    try:
-        kernel = asyncio.get_running_loop()
-    except RuntimeError:  # a test, a script
-        return
-    kernel.call_later(3, kernel.run_in_executor, None, digit_image, 0, SIZES[0])
-    kernel.call_later(3, kernel.run_in_executor, None, bundle.model, "image", "seqpe-mul")
+def get_ready_for_images() -> threading.Thread:
+    """Import timm and scikit-learn, which takes two seconds, and load an image and a model, while the reader looks at something else."""
+    def load() -> None:
+        digit_image(0, SIZES[0])
+        bundle.model("image", "seqpe-mul")
+    loading = threading.Thread(target=load, daemon=True)
+    loading.start()
+    return loading
