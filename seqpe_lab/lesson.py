@@ -19,7 +19,21 @@ from .data.images import ImageData, load_images
 from .data.qa import QAData, load_questions
 from .data.text import TextData, load_text
 from .models.gpt2 import GPT2
-from .recipes import ABOUT, ABOUT_IMAGES, ABOUT_QA, SCALES, ImageRecipe, Recipe, Scale, Training, default_scale, image_model, language_model, question_answering
+from .recipes import (
+    ABOUT,
+    ABOUT_IMAGES,
+    ABOUT_QA,
+    QA_ABLATIONS,
+    SCALES,
+    ImageRecipe,
+    Recipe,
+    Scale,
+    Training,
+    default_scale,
+    image_model,
+    language_model,
+    question_answering,
+)
 from .runs import Run
 from .training import train, trained_model
 
@@ -59,7 +73,7 @@ class Lesson:
 
     def tune(self, method: str, **overrides) -> Run:
         """Fine-tune a language model of this scale to answer questions, or take a finished run; the language model is trained first if it is not."""
-        self.train(method)
+        self.train("seqpe" if method in QA_ABLATIONS else method)
         recipe = question_answering(method, self.scale, self.seed, **overrides)
         return self._train(recipe, question_answering(method, self.scale, self.seed), ABOUT_QA)
 

@@ -445,3 +445,5 @@ def test_a_lesson_trains_the_language_model_before_it_is_tuned(monkeypatch):
     monkeypatch.setattr(lesson.Lesson, "_train", lambda self, recipe, usual, about: asked.append(recipe) or recipe)
     assert lesson.Lesson("t", "smoke", 4).tune("alibi", steps=3) == question_answering("alibi", "smoke", 4, steps=3)
     assert asked[0] == "alibi" and asked[1].task == "qa"
+    lesson.Lesson("t", "smoke", 4).tune("seqpe-all-learns")
+    assert asked[2] == "seqpe" and asked[3].method == "seqpe-all-learns"
