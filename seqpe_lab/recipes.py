@@ -365,7 +365,7 @@ QA_PRESETS: dict[str, dict] = {
 
 ABOUT_QA: dict[str, Scale] = {
     "smoke": Scale("any CPU", "seconds", "under 1 GB", "nothing is learnt: it proves that the program runs"),
-    "small": Scale("2 CPU cores", "3 to 6 minutes a run", "under 2 GB", "ALiBi and RoPE answer nearly all at 128 bytes and fewer the longer the context; SeqPE few (lesson 15 says why)"),
+    "small": Scale("2 CPU cores", "3 to 5 minutes a run", "under 2 GB", "SeqPE, ALiBi and RoPE answer nearly all at 128 bytes; at 1,024 SeqPE and ALiBi about half, RoPE none"),
     "medium": Scale("one GPU with 24 GB", "under an hour", "under 20 GB", "not run yet: no number is shown"),
     "full": Scale("4 GPUs with 48 GB", "about 4 to 8 hours", "about 30 GB a GPU", "the paper's Table 2: SeqPE 26.8 % at 1K and 2.6 % at 8K tokens"),
 }
