@@ -134,7 +134,7 @@ def _by_method(results: Sequence[Mapping], measure: str, hover: str, relative: b
             values = values / values[:, :1]
         name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
         if len(values) > 1:
-            figure.add_scatter(x=places + places[::-1], y=[*values.max(0), *values.min(0)[::-1]], fill="toself", fillcolor=colour,
+            figure.add_scatter(x=places + places[::-1], y=[*values.max(0), *values.min(0)[::-1]], mode="none", fill="toself", fillcolor=colour,
                                opacity=0.18, line_width=0, hoverinfo="skip", showlegend=False, legendgroup=method)
         figure.add_scatter(x=places, y=values.mean(0), name=name, legendgroup=method, mode="lines+markers",
                            line=dict(color=colour, dash=dash, width=3 if method in ("seqpe", "seqpe-mul") else 2), marker=dict(symbol=marker, size=9),
