@@ -146,7 +146,7 @@ def test_the_reader_downloads_what_the_panel_shows():
 
 def test_the_live_figure_is_the_static_twin_after_every_move():
     panel = explore()
-    for methods in (("none", "rope-1e4"), ("seqpe", "seqpe-strong-losses"), ("none", "rope-1e4")):  # four traces each time: lines; a band among them; lines
+    for methods in (("learned", "rope-1e6"), ("seqpe", "seqpe-strong-losses"), ("learned", "rope-1e6")):  # four traces each time: lines; a band among them; lines
         panel.controls["methods"].value = methods
         assert len(panel.figure.data) == 4
     for live, still in zip(panel._live.data, panel.figure.data, strict=True):
