@@ -41,7 +41,7 @@ from .recipes import (
     question_answering,
 )
 from .runs import PROJECT, Run, list_runs, runs_folder, write_atomically
-from .workers import Task, in_parallel
+from .workers import Stage, Task, get_ready, in_stages
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers: int | None = None) -> None:
@@ -63,6 +63,10 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         print(f"[{minutes:2d}:{seconds:02d}] {text}", flush=True)
 
+    def takes(minutes: int) -> str:
+        return f" (about {minutes} min on 2 cores)" if scale == "small" else ""
+
+    get_ready()
     first = language_model("seqpe", scale, seed)
     say(f"Stage 1 of 6: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
     data = load_text(first.source, first.tokenizer)
@@ -70,29 +74,24 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
 
     headline = [language_model(method, scale, seed) for method in HEADLINE]
     others = [language_model(method, scale, seed) for method in [*METHODS, *ABLATIONS] if method not in HEADLINE]
-    say(f"Stage 2 of 6: {len(headline)} runs for the headline figure{' (about 6 min on 2 cores)' if scale == 'small' else ''}")
-    _train_all(headline, workers, say)
-    _write_headline(headline, folder)
-    _write_index(folder)
-    say(f"  The headline figure stands: {folder / 'headline.html'}")
-
-    say(f"Stage 3 of 6: the other {len(others)} runs of the extrapolation lesson{' (about 12 min on 2 cores)' if scale == 'small' else ''}")
-    _train_all(others, workers, say)
-
     images = [image_model(method, scale, seed) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
     images += [image_model(method, scale, seed, augment="place") for method in PLACED]
-    say(f"Stage 4 of 6: {len(images)} runs on images{' (about 13 min on 2 cores)' if scale == 'small' else ''}")
-    _train_all(images, workers, say)
-
     tuned = [question_answering(method, scale, seed) for method in TUNED]
-    say(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{' (about 8 min on 2 cores)' if scale == 'small' else ''}")
-    _train_all(tuned, workers, say)
-
-    say(f"Stage 6 of 6: executing the lessons{' (about 5 min on 2 cores)' if scale == 'small' else ''}")
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     lessons.sort(key=lambda path: "lab.train(" not in path.read_text(encoding="utf-8"))  # those that train first, so that no worker is left alone with a long one
-    in_parallel([_lesson(path, folder, scale) for path in lessons], workers, say)
-    _write_index(folder)
+
+    def show_headline() -> str:
+        _write_headline(headline, folder)
+        _write_index(folder)
+        return f"  The headline figure stands: {folder / 'headline.html'}"
+
+    in_stages([
+        Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{takes(7)}", lambda: _training(headline), show_headline),
+        Stage(f"Stage 3 of 6: the other {len(others)} runs of the extrapolation lesson{takes(12)}", lambda: _training(others)),
+        Stage(f"Stage 4 of 6: {len(images)} runs on images{takes(12)}", lambda: _training(images)),
+        Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{takes(7)}", lambda: _training(tuned), waits=True),
+        Stage(f"Stage 6 of 6: executing the lessons{takes(6)}", lambda: [_executing(path, folder, scale) for path in lessons], lambda: _write_index(folder), waits=True),
+    ], workers, say)
     say(f"Done: open {folder / 'index.html'}")
 
 
@@ -143,13 +142,12 @@ def _start_browser() -> None:
 
 # --- tasks -------------------------------------------------------------------------------------
 
-def _train_all(recipes: Sequence[Training], workers: int, say) -> None:
-    longest_first = sorted(recipes, key=lambda recipe: recipe.encoding != "seqpe")  # so that no worker is left alone with a long run at the end
-    in_parallel([_training(recipe) for recipe in longest_first], workers, say)
+def _training(recipes: Sequence[Training]) -> list[Task]:
+    """Runs to their end, the longest first, so that no worker is left alone with a long one."""
+    return [_run(recipe) for recipe in sorted(recipes, key=lambda recipe: recipe.encoding != "seqpe")]
 
 
-def _training(recipe: Training) -> Task:
-    """One run, to its end."""
+def _run(recipe: Training) -> Task:
     run, note = Run(recipe), ""
     if finished := run.state == "finished":
         note = " (finished before)"
@@ -165,7 +163,7 @@ def _training(recipe: Training) -> Task:
     return Task(recipe.method, call, report, run.folder / "log.txt")
 
 
-def _lesson(path: Path, folder: Path, scale: str) -> Task:
+def _executing(path: Path, folder: Path, scale: str) -> Task:
     """Execute a notebook into folder/lessons/ unless that was done with this very notebook and library."""
     out = folder / "lessons" / f"{path.stem}.html"
     stamp = out.with_suffix(".stamp")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
@@ -33,35 +36,77 @@ class Task(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
-def in_parallel(tasks: Sequence[Task], workers: int, say: Callable[[str], None]) -> None:
-    """Do tasks, ``workers`` at a time, in order, each on its share of the cores; report each.
+class Stage(NamedTuple):
+    """Tasks that belong together.
+
+    Attributes:
+        title: said when it begins.
+        tasks: makes them, when the stage begins.
+        then: what to do here when all are done; returns something to say, or None.
+        waits: True: it begins when everything before it is done; False: as soon as a worker is free, so that none is idle.
+    """
+    title: str
+    tasks: Callable[[], Sequence[Task]]
+    then: Callable[[], str | None] = lambda: None
+    waits: bool = False
+
+
+def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None]) -> None:
+    """Do the tasks of all stages in order, ``workers`` at a time, each on its share of the cores; report each.
 
     Raises:
         RuntimeError: one failed; the others are stopped. Says what is in its log.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
-    waiting, running = list(tasks), {}
+    ahead, waiting, open_tasks, running = list(stages), [], Counter(), {}
+
+    def close_if_done(stage: Stage) -> None:
+        if not open_tasks[stage] and (more := stage.then()):
+            say(more)
+
+    def done(stage: Stage, text: str) -> None:
+        say(text)
+        open_tasks[stage] -= 1
+        close_if_done(stage)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what ends this process ends its tasks, too
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                task = waiting.pop(0)
+        while ahead or waiting or running:
+            while len(running) < workers:
+                if not waiting:
+                    if not ahead or (ahead[0].waits and running):
+                        break
+                    stage = ahead.pop(0)
+                    say(stage.title)
+                    waiting = [(stage, task) for task in stage.tasks()]
+                    open_tasks[stage] = len(waiting)
+                    close_if_done(stage)
+                    continue
+                stage, task = waiting.pop(0)
                 if task.call is None:
-                    say(f"  {task.name}: {task.report()}")
+                    done(stage, f"  {task.name}: {task.report()}")
                     continue
                 process = _processes().Process(target=_do, args=(task.call, task.log, threads, dict(task.environment)), name=task.name)
                 process.start()
-                running[process.sentinel] = task, process, time.monotonic()
-            for ended in wait(list(running)):
-                task, process, began = running.pop(ended)
+                running[process.sentinel] = stage, task, process, time.monotonic()
+            for ended in wait(list(running)) if running else ():
+                stage, task, process, began = running.pop(ended)
                 process.join()
                 if process.exitcode:
                     tail = "\n".join(task.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
                     raise RuntimeError(f"{task.name} failed with exit status {process.exitcode}; the whole output is in {task.log}. Its end:\n{tail}")
-                say(f"  {task.name}: {task.report()}, {time.monotonic() - began:.0f} s")
+                done(stage, f"  {task.name}: {task.report()}, {time.monotonic() - began:.0f} s")
     finally:  # also on Ctrl-C
-        for _, process, _ in running.values():
+        for _, _, process, _ in running.values():
             process.terminate()
             process.join(10)
+        signal.signal(signal.SIGTERM, before)
+
+
+def get_ready() -> None:
+    """Let the process that imports everything begin, while this one does something else."""
+    if _processes().get_start_method() == "forkserver":
+        forkserver.ensure_running()
 
 
 def _processes() -> multiprocessing.context.BaseContext:

@@ -1,16 +1,22 @@
 """Tasks in processes of their own: in order, so many at a time, each with a log; what fails stops the others and says why."""
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from seqpe_lab.workers import Task, in_parallel
+from seqpe_lab.workers import Stage, Task, in_stages
 
 
 def task(folder: Path, name: str, *call, environment=()) -> Task:
     return Task(name, call or None, lambda: f"{name} done", folder / f"{name}.txt", dict(environment))
+
+
+def in_parallel(tasks, workers, say) -> None:
+    in_stages([Stage("Begin", lambda: tasks)], workers, say)
 
 
 def say_where(word: str) -> None:
@@ -47,6 +53,7 @@ def test_each_has_a_process_a_log_and_an_environment_of_its_own_and_is_reported(
     word, process, threads, colour = one[0].split()
     assert (word, threads, colour, one[1]) == ("first", str(os.cpu_count()), "blue", "from a child")
     assert int(process) not in (os.getpid(), int(three[0].split()[1])) and three[0].endswith("None")
+    assert said.pop(0) == "Begin"
     assert [line.split(",")[0] for line in said] == ["  one: one done", "  two: two done", "  three: three done"] and said[0].endswith(" s")
     assert "SEQPE_WORD" not in os.environ and not (tmp_path / "two.txt").exists()
 
@@ -72,9 +79,43 @@ def test_an_interrupt_stops_all(tmp_path):
     other = tmp_path / "when"
 
     def interrupt(text: str) -> None:
+        if text == "Begin":
+            return
         while not other.exists() or not other.read_text():
             time.sleep(0.05)
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         in_parallel([task(tmp_path, "slow", sleep, other, 600), task(tmp_path, "quick", give, 0)], 2, interrupt)
     assert not psutil.pid_exists(int(other.read_text().split()[0]))
+
+
+def test_what_ends_the_job_ends_its_tasks(tmp_path, project):
+    other = tmp_path / "when"
+    program = ("import pathlib, sys; sys.path.insert(0, 'tests'); import test_workers as t; folder = pathlib.Path(sys.argv[1])\n"
+               "t.in_parallel([t.task(folder, 'slow', t.sleep, folder / 'when', 600)], 1, print)")
+    job = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=project)
+    while not other.exists() or not other.read_text():
+        time.sleep(0.05)
+    job.terminate()
+    assert job.wait(60) == 143 and not psutil.pid_exists(int(other.read_text().split()[0]))
+
+
+def test_a_worker_that_is_free_begins_with_the_next_stage_unless_that_waits(tmp_path):
+    said: list[str] = []
+
+    def waiting(name: str, for_what: str) -> Task:
+        return task(tmp_path, name, wait_for, tmp_path / f"{name}.began", tmp_path / f"{for_what}.began")
+    stages = [Stage("first", lambda: [waiting("long", "other"), task(tmp_path, "short", give, 0)], lambda: "first is done"),
+              Stage("second", lambda: [waiting("other", "long")], lambda: "second is done"),
+              Stage("nothing", lambda: [], lambda: "nothing is done"),
+              Stage("third", lambda: [Task("late", None, lambda: " ".join(line.split(",")[0].strip() for line in said if "done" in line), tmp_path / "late")], waits=True)]
+    in_stages(stages, 2, said.append)  # long ends when other, of the next stage, has begun
+    assert said.index("second") < said.index("first is done")
+    assert set(said[-1].removeprefix("  late: ").split(" ")) >= {"long:", "short:", "other:", "first", "second"}  # all were done before it began
+    assert [title for title in said if title in ("first", "second", "nothing", "third")] == ["first", "second", "nothing", "third"]
+
+
+def wait_for(mine: Path, other: Path) -> None:
+    mine.touch()
+    while not other.exists():
+        time.sleep(0.05)
