@@ -1,5 +1,6 @@
 """What training and executing lessons import, imported: see workers.py."""
 import nbconvert.nbconvertapp  # noqa: F401
+import sklearn.datasets  # noqa: F401
 import torch
 
 from . import training, vision  # noqa: F401

@@ -190,7 +190,7 @@ def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(job_of, ti
     try:
         assert until(job.run.metrics) and job.state == "running" and job.run.trainer == f"process {terminal.pid} on {jobs.platform.node()}"
         assert main(["runs", "--folder", str(job.folder)]) == 0 and capsys.readouterr().out.startswith("running")
-        assert job.progress().device == "" and job.progress().seconds_left > 0
+        assert until(lambda: job.progress().seconds_left) and job.progress().device == ""
         for act in (job.start, job.stop, job.resume):
             with pytest.raises(RuntimeError, match=f"by process {terminal.pid} on .*, which was started in a terminal"):
                 act()

@@ -433,9 +433,13 @@ def test_finished_runs_are_collected(tmp_path, monkeypatch):
     recipe = question_answering("alibi", "small", 3)
     run = Run(recipe)
     run.create()
-    run.write_results({"method": "alibi", "seed": 3, "protocol": "p", "exact_match": {"128": 1.0}})
+    run.write_results({"method": "alibi", "seed": 3, "protocol": "p", "exact_match": {"128": 90.0, "256": 40.0}, "perplexity": {"128": 1.1, "256": 2.0}})
+    begin, end = publish.MARKS["exact_match"]
+    (tmp_path / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
     path, = publish.collect("small")
     assert path.name == "question-answering-small.json" and json.loads(path.read_text())[0]["seed"] == 3
+    readme = (tmp_path / "README.md").read_text()
+    assert "| ALiBi | 90.0 | 40.0 | 65.0 | 1 |" in readme and "old" not in readme and readme.startswith("before") and readme.endswith("after\n")
 
 
 def test_a_lesson_trains_the_language_model_before_it_is_tuned(monkeypatch):
