@@ -78,7 +78,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
     images += [image_model(method, scale, seed, augment="place") for method in PLACED]
     tuned = [question_answering(method, scale, seed) for method in TUNED]
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
-    lessons.sort(key=lambda path: "lab.train(" not in path.read_text(encoding="utf-8"))  # those that train first, so that no worker is left alone with a long one
+    lessons.sort(key=lambda path: not re.search(r"lab\.train\(|job\.start\(", path.read_text(encoding="utf-8")))  # those that train first, so that no worker is left alone with a long one
 
     def show_headline() -> str:
         _write_headline(headline, folder)
