@@ -144,7 +144,8 @@ def _start_browser() -> None:
 
 def _training(recipes: Sequence[Training]) -> list[Task]:
     """Runs to their end, the longest first, so that no worker is left alone with a long one."""
-    return [_run(recipe) for recipe in sorted(recipes, key=lambda recipe: recipe.encoding != "seqpe")]
+    slowness = ("seqpe", "rope-mixed", "rope")
+    return [_run(recipe) for recipe in sorted(recipes, key=lambda r: slowness.index(r.encoding) if r.encoding in slowness else len(slowness))]
 
 
 def _run(recipe: Training) -> Task:
