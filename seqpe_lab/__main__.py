@@ -114,9 +114,9 @@ def _train(args) -> None:
     else:
         make = MAKERS[args.task]
         method, overrides = args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), _overrides(args.set)
-        base = overrides.pop("base", None)
-        if args.task == "qa" and base:  # that run says what the model is
-            recipe = dataclasses.replace(make(base=Run.open(runs_folder() / base).recipe, **overrides), base=base)
+        base = overrides.pop("base", None) if args.task == "qa" else None  # no other task has one, and says so
+        if base:  # that run says what the model is
+            recipe = dataclasses.replace(make(method, base=Run.open(runs_folder() / base).recipe, **overrides), base=base)
         else:
             recipe = make(method, args.scale, args.seed, **overrides)
     if args.workers is not None and args.workers < 0:

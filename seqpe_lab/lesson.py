@@ -23,7 +23,6 @@ from .recipes import (
     ABOUT,
     ABOUT_IMAGES,
     ABOUT_QA,
-    QA_ABLATIONS,
     SCALES,
     ImageRecipe,
     Recipe,
@@ -33,6 +32,7 @@ from .recipes import (
     image_model,
     language_model,
     question_answering,
+    tuned_method,
 )
 from .runs import Run
 from .training import train, trained_model
@@ -73,7 +73,7 @@ class Lesson:
 
     def tune(self, method: str, **overrides) -> Run:
         """Fine-tune a language model of this scale to answer questions, or take a finished run; the language model is trained first if it is not."""
-        self.train("seqpe" if method in QA_ABLATIONS else method)
+        self.train(tuned_method(method))
         recipe = question_answering(method, self.scale, self.seed, **overrides)
         return self._train(recipe, question_answering(method, self.scale, self.seed), ABOUT_QA)
 

@@ -40,7 +40,7 @@ from .recipes import (
     language_model,
     question_answering,
 )
-from .runs import PROJECT, Run, list_runs, runs_folder, write_atomically
+from .runs import PROJECT, Run, judged_by, list_runs, runs_folder, write_atomically
 from .workers import Stage, Task, get_ready, in_stages
 
 
@@ -155,10 +155,9 @@ def _run(recipe: Training) -> Task:
     else:
         run.create()
         note = f" (from {run.checkpoints()[-1].name})" if run.checkpoints() else ""
-    measure = {"lm": "perplexity", "qa": "exact match", "image": "accuracy"}[recipe.task]
 
     def report() -> str:
-        return f"{measure} " + ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items()) + note
+        return judged_by(run.results()).replace("_", " ") + " " + ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items()) + note
     from .__main__ import main
     call = None if finished else (main, ["train", recipe.task, "--folder", str(run.folder)])
     return Task(recipe.method, call, report, run.folder / "log.txt")
@@ -251,7 +250,7 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
 
 def _update_readme(results: Sequence[dict]) -> None:
     """The README's table from committed results, and of language models its picture."""
-    measure = measure_of(results)
+    measure = judged_by(results[0])
     if measure == "perplexity":
         from . import figures
         picture = figures.extrapolation([r for r in results if r["method"] in HEADLINE], train_len=language_model("seqpe", "small").train_len,
@@ -266,15 +265,10 @@ def _update_readme(results: Sequence[dict]) -> None:
     write_atomically(PROJECT / "README.md", before + begin + readme_table(results) + end + rest.partition(end)[2])
 
 
-def measure_of(results: Sequence[dict]) -> str:
-    """What the task of these results is judged by, one of ``MEASURES``."""
-    return next(measure for measure in MEASURES if measure in results[0])  # a run on questions has a perplexity, too
-
-
 def readme_table(results: Sequence[dict]) -> str:
     """The README's table, from committed results: what the task is judged by for each length or size, mean over the seeds."""
     from .figures import label
-    measure = measure_of(results)
+    measure = judged_by(results[0])
     head, digits = MEASURES[measure]
     results = [r for r in results if not r["protocol"].startswith("object")]  # the control is lesson 11's
     places = list(results[0][measure])

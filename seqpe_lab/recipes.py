@@ -382,6 +382,11 @@ QA_ABLATIONS: dict[str, dict] = {
 }
 
 
+def tuned_method(method: str) -> str:
+    """The language model's method that a method of fine-tuning starts from: "seqpe" for a row of ``QA_ABLATIONS``, else its own."""
+    return "seqpe" if method in QA_ABLATIONS else method
+
+
 def question_answering(method: str = "seqpe", scale: str | None = None, seed: int = 0, base: Recipe | None = None, **overrides) -> QARecipe:
     """The recipe of one fine-tuning run.
 
@@ -395,7 +400,7 @@ def question_answering(method: str = "seqpe", scale: str | None = None, seed: in
     (128, 1024, True)
     """
     changed = QA_ABLATIONS.get(method, {})
-    base = base or language_model("seqpe" if changed else method, scale, seed)
+    base = base or language_model(tuned_method(method), scale, seed)
     kept = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
     folder = f"{base.scale}/{base.method}-seed{base.seed}-{base.digest()}"
     _check_fields(QARecipe, overrides)

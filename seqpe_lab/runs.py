@@ -14,7 +14,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,28 +96,28 @@ class Run:
         """
         with open(self.folder / "lock", "a+", encoding="utf-8") as file:
             for _ in range(10):  # somebody who only looks holds it for a moment
-                if claimed := _lock(file, exclusive=True):
+                if _lock(file, exclusive=True):
                     break
                 time.sleep(0.05)
-            if not claimed:
+            else:
                 raise RunningError(f"{self.folder} is being trained by {self._named(file)}: wait for it, or stop it first")
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.write(_this_process())
             file.flush()
-            _claims.add(self.folder.resolve())
+            claimed = self.folder.resolve()
+            _claims.add(claimed)
             try:
                 yield
             finally:
-                _claims.discard(self.folder.resolve())
+                _claims.discard(claimed)
 
     @property
     def trainer(self) -> str | None:
         """Who trains in this folder now, "process 4711 on node17"; None if nobody does, or where the disk or the system has no locks."""
-        path = self.folder / "lock"
         if self.folder.resolve() in _claims:  # a look at our own lock would end it: the system drops it with the first file that is closed
-            return f"process {os.getpid()} on {platform.node()}"
+            return _this_process()
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(self.folder / "lock", encoding="utf-8") as file:
                 return None if _lock(file, exclusive=False) else self._named(file)
         except FileNotFoundError:
             return None
@@ -258,13 +258,22 @@ class Run:
     def measured(self) -> dict[str, float]:
         """What the task is judged by, for each length or size: perplexity, exact match (percent) or accuracy (percent)."""
         results = self.results()
-        return results.get("exact_match") or results.get("accuracy") or results["perplexity"]
+        return results[judged_by(results)]
 
     def write_results(self, results: dict) -> None:
         write_atomically(self.folder / "results.json", json.dumps(results, indent=1))
 
 
+def judged_by(results: Mapping) -> str:
+    """What a run's task is judged by, a key of its results; a run on questions has a perplexity, too."""
+    return next(measure for measure in ("exact_match", "accuracy", "perplexity") if measure in results)
+
+
 _claims: set[Path] = set()  # folders in which this process trains
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def _lock(file: TextIO, exclusive: bool) -> bool:

@@ -6,6 +6,7 @@ touches no other task, and what a task prints goes into its own log.
 """
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -126,5 +127,6 @@ def _do(call: tuple, log: Path, threads: int, environment: dict[str, str]) -> No
     os.environ.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} | environment)  # for what it starts, a lesson's kernel say
     import torch
     torch.set_num_threads(threads)
+    gc.freeze()  # a run ends in gc.collect(), which would copy all that was imported
     function, *arguments = call
     sys.exit(function(*arguments))

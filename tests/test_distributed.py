@@ -61,14 +61,18 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     sys.exit(main(arguments))
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Together:
     """``seqpe_lab train`` on several processes; ``log(r)`` is what process r said."""
 
     def __init__(self, folder: Path, arguments: list[str], world: int = 2, spoil: str = ""):
         self.logs = [folder.with_name(f"{folder.name}-log-{number}") for number in range(world)]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.processes = [PROCESSES.Process(target=rank, args=(number, world, port, str(self.logs[number]), arguments, spoil)) for number in range(world)]
         for process in self.processes:
             process.start()
@@ -300,10 +304,7 @@ def test_two_machines_find_each_other_and_equal_one_process(tiny_recipe, text_fi
     recipe = tiny_recipe(source=str(text_file), steps=3, micro_batch=4)
     alone, both = (new_run(recipe, tmp_path / name) for name in ("alone", "both"))
     train(recipe, alone.folder, data=load_text(str(text_file)), cpu=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}",
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{free_port()}",
                "-m", "seqpe_lab", "train", "lm", "--folder", str(both.folder), "--cpu"]
     machines = [subprocess.Popen(command, cwd=project, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [machine.communicate(timeout=600)[1] for machine in machines]

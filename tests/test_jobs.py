@@ -14,7 +14,7 @@ from seqpe_lab import jobs
 from seqpe_lab.__main__ import main
 from seqpe_lab.data.text import load_text
 from seqpe_lab.jobs import STATES, Job, seconds_per_step
-from seqpe_lab.runs import PROJECT, Run
+from seqpe_lab.runs import Run
 from seqpe_lab.training import train
 
 PATIENCE = 240  # seconds, for machines that do other things
@@ -182,10 +182,10 @@ def test_a_run_of_another_machine_is_left_to_it(job_of, tiny_recipe, sleeper):
     assert job.state == "stopped" and sleeper.poll() is None
 
 
-def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(job_of, tiny_recipe, text_file, capsys):
+def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(job_of, tiny_recipe, text_file, project, capsys):
     job = job_of(tiny_recipe(source=str(text_file), steps=100_000, checkpoint_every=100_000))
     job.run.create()
-    terminal = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(job.folder), "--cpu"], cwd=PROJECT,
+    terminal = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(job.folder), "--cpu"], cwd=project,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         assert until(job.run.metrics) and job.state == "running" and job.run.trainer == f"process {terminal.pid} on {jobs.platform.node()}"
@@ -200,13 +200,13 @@ def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(job_of, ti
     assert job.state == "new" and job.run.trainer is None  # it had not come to a checkpoint
 
 
-def test_who_trains_a_run_and_looks_at_its_state_keeps_the_lock(job_of, tiny_recipe):
+def test_who_trains_a_run_and_looks_at_its_state_keeps_the_lock(job_of, tiny_recipe, project):
     run = job_of(tiny_recipe()).run
     run.create()
     look = [sys.executable, "-c", f"from seqpe_lab.runs import Run; print(Run.open({str(run.folder)!r}).state)"]
     with run.claim():
         assert run.state == "running"
-        assert subprocess.run(look, cwd=PROJECT, capture_output=True, text=True).stdout == "running\n"
+        assert subprocess.run(look, cwd=project, capture_output=True, text=True).stdout == "running\n"
     assert run.state == "new"
 
 

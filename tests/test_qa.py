@@ -291,6 +291,19 @@ def test_the_position_space_is_kept_and_read_anew_or_both_learn_on(changes, stay
     assert ("contrastive" in run.metrics()[0]) != stays
 
 
+def test_an_ablation_of_a_base_by_its_folder_is_that_ablation_and_other_tasks_have_no_base(base, capsys, monkeypatch):
+    asked = []
+
+    def refuse(recipe, *arguments, **options):
+        asked.append(recipe)
+        raise ValueError("not now")
+    monkeypatch.setattr("seqpe_lab.training.train", refuse)
+    recipe = tune(base())
+    assert main(["train", "qa", "--encoding", "seqpe-all-learns", "--set", f"base={recipe.base}"]) == 2 and "not now" in capsys.readouterr().err
+    assert asked[0].method == "seqpe-all-learns" and asked[0].base == recipe.base and not asked[0].keep_encoder
+    assert main(["train", "lm", "--set", f"base={recipe.base}"]) == 2 and "a recipe has no field base" in capsys.readouterr().err
+
+
 def test_every_combination_has_a_name_and_a_run_of_its_own():
     """Two things may learn on or not: three ablations and the method itself, all from the same language model."""
     recipes = {name: question_answering(name, "small") for name in ("seqpe", *QA_ABLATIONS)}

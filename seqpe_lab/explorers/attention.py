@@ -26,7 +26,7 @@ from .. import figures
 from ..data.images import load_images, render
 from ..digits import grid
 from ..models.gpt2 import GPT2
-from ..recipes import Training, image_model, language_model
+from ..recipes import image_model, language_model
 from . import bundle
 from .panel import Panel, choice, slider, steps, toggle, typed
 
@@ -290,7 +290,7 @@ def _patch_axis(seen: View) -> dict:
 
 def _caption(seen: View, text: str, corner: int) -> str:
     about = bundle.about(seen.kind, seen.method)
-    recipe, data = Training.from_json(about["recipe"]), about["results"]["data"]["description"]
+    recipe, data = bundle.recipe(seen.kind, seen.method), about["results"]["data"]["description"]
     if seen.kind == "text":
         trained, said = f"sequences of {recipe.train_len} tokens", [f"positions {seen.first:,} to {seen.first + len(seen.shown) - 1:,}"]
         if (length := len(text.encode(errors="replace"))) > LONGEST:

@@ -52,8 +52,9 @@ def encoding(kind: str, method: str) -> PositionEncoding:
     return result.eval().requires_grad_(False)
 
 
+@functools.lru_cache(maxsize=32)
 def recipe(kind: str, method: str) -> Training:
-    """The recipe of a model."""
+    """The recipe of a model, or of a table's run."""
     return Training.from_json(about(kind, method)["recipe"])
 
 

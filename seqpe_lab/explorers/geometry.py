@@ -88,17 +88,12 @@ def measures(method: str, step: int, positions: int, kind: str) -> dict[str, flo
     vectors = bundle.tables(method)[step][:positions]
     drawn = vectors[::_stride(len(vectors))]  # a rank correlation of 600,000 pairs takes too long for a move of a slider
     rho = distance_correlation(drawn, kind=kind)  # nan where all similarities are equal: they say nothing about distance
-    return {"correlation": 0.0 if math.isnan(rho) else rho, "confusion": lexical_confusion(vectors, _digits(_recipe(method)), kind=kind), **collapse(vectors, shift=10)}
+    return {"correlation": 0.0 if math.isnan(rho) else rho, "confusion": lexical_confusion(vectors, _digits(bundle.recipe("table", method)), kind=kind), **collapse(vectors, shift=10)}
 
 
 @functools.lru_cache(maxsize=128)
 def _by_distance(method: str, step: int, first: int, end: int, kind: str) -> np.ndarray:
     return by_distance(similarity(bundle.tables(method)[step][first:end], kind=kind))
-
-
-@functools.lru_cache(maxsize=32)
-def _recipe(method: str) -> Training:
-    return Training.from_json(bundle.about("table", method)["recipe"])
 
 
 def _digits(recipe: Training) -> int:
@@ -126,7 +121,7 @@ def similar_to(vectors: Tensor, position: int, kind: str) -> tuple[np.ndarray, l
 def picture(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, stretch: bool = False,
             camera: dict | None = None) -> go.Figure:
     """One view of a run's position vectors; while it learnt, the first 256 were kept. ``camera``: from where the path is seen."""
-    vectors, recipe = bundle.tables(method)[step][:positions], _recipe(method)
+    vectors, recipe = bundle.tables(method)[step][:positions], bundle.recipe("table", method)
     trained, marked = recipe.train_len, [position, *(p for p in others(compare) if p < len(vectors) and p != position)]
     if view == "path":
         figure = _path(vectors, trained, marked, camera or CAMERA)
@@ -145,7 +140,7 @@ def picture(method: str, step: int, view: str, kind: str, positions: int, positi
 
 def caption(method: str, step: int, count: int) -> str:
     """Which run this is."""
-    results, recipe = bundle.about("table", method)["results"], _recipe(method)
+    results, recipe = bundle.about("table", method)["results"], bundle.recipe("table", method)
     return (f"scale {recipe.scale} · {results['data']['description']} (hash {results['data']['hash']}) · seed {recipe.seed} · position vectors of a language model, "
             f"d={recipe.d_model}, step {step:,} of {recipe.steps:,} · trained on positions 0 to {recipe.train_len - 1} · shown: 0 to {count - 1:,}")
 

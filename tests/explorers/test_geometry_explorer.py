@@ -14,7 +14,7 @@ TRAINED = 64
 
 
 def forget():
-    for cached in (bundle.tables, bundle.about, explorer.measures, explorer._by_distance, explorer._recipe):
+    for cached in (bundle.tables, bundle.about, explorer.measures, explorer._by_distance, bundle.recipe):
         cached.cache_clear()
 
 

@@ -18,7 +18,7 @@ TINY = dict(d_model=16, layers=2, heads=2, patch=4, image_size=4 * TRAINED, max_
 
 
 def forget():
-    for cached in (bundle.model, bundle.encoding, bundle.about, patches.vectors, patches.nearest):
+    for cached in (bundle.model, bundle.encoding, bundle.about, bundle.recipe, patches.vectors, patches.nearest):
         cached.cache_clear()
 
 
