@@ -194,12 +194,15 @@ def test_rope_keeps_lengths_and_leaves_position_0_alone(pairing):
     assert (turned_k[:, :, 1:] - k[:, :, 1:]).abs().max() > 0.1
 
 
-def test_rope_agrees_with_complex_multiplication():
-    """An independent form: features (2t, 2t+1) are one complex number, turned by e^{i p theta_t}."""
-    x = torch.randn(L, D_HEAD, generator=torch.Generator().manual_seed(0))
-    angles = rotary_angles(column(L), D_HEAD)
-    turned = torch.view_as_real(torch.view_as_complex(x.double().unflatten(-1, (-1, 2))) * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
-    torch.testing.assert_close(rotate(x, angles.cos().float(), angles.sin().float()), turned.float(), atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_rope_picks_every_other_feature(dtype):
+    """The same, feature by feature; the dtype stays, and bfloat16 is rounded once, at the end."""
+    x = torch.randn(2, 3, L, D_HEAD, generator=torch.Generator().manual_seed(0)).to(dtype).transpose(1, 2)  # as a model's queries: not contiguous
+    angles = rotary_angles(torch.arange(3).unsqueeze(-1), D_HEAD).to(torch.promote_types(dtype, torch.float32))
+    turned = rotate(x, angles.cos(), angles.sin())
+    x1, x2 = x[..., 0::2].to(angles.dtype), x[..., 1::2].to(angles.dtype)
+    expected = torch.stack([x1 * angles.cos() - x2 * angles.sin(), x1 * angles.sin() + x2 * angles.cos()], -1).flatten(-2)
+    torch.testing.assert_close(turned, expected.to(dtype))
 
 
 # --- SeqPE --------------------------------------------------------------------------------------

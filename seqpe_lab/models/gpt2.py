@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..activation import gelu
 from ..digits import check_positions
 from ..encodings import make_encoding
 from ..memory import recomputed
@@ -68,7 +69,7 @@ class MLP(nn.Module):
         self.c_proj = Conv1D(4 * config.d_model, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = recomputed(lambda wide: self.c_proj(F.gelu(wide, approximate="tanh")), self.c_fc(x))
+        x = recomputed(lambda wide: self.c_proj(gelu(wide)), self.c_fc(x))
         return F.dropout(x, self.dropout, self.training)
 
 
