@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from . import language, questions
 from .digits import grid
 from .losses import contrastive_loss, distillation_loss
+from .memory import keep_freed_memory
 from .recipes import ImageRecipe, QARecipe, Training
 from .runs import Run, provenance, runs_folder
 from .sampling import contrastive_sample, distillation_sample, random_shift, seed_of, seeded
@@ -191,6 +192,8 @@ def train(recipe: Training, folder: str | Path | None = None, *, data=None, cpu:
     if not finished:
         with ExitStack() as claims:
             on_main(accelerator, lambda: claims.enter_context(run.claim()))
+            if accelerator.device.type == "cpu":
+                keep_freed_memory()
             _train(accelerator, run, data, progress, workers, compile, watch)
             accelerator.free_memory()
     return run

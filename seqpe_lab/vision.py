@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .data.images import ImageData, Images, load_images, render
+from .data.images import ImageData, Images, bicubic, load_images, render
 from .encodings import resample_grid
 from .models.vit import ViT, ViTConfig
 from .recipes import ImageRecipe
@@ -100,7 +100,9 @@ def zoom(image: Tensor, recipe: ImageRecipe, generator: torch.Generator) -> Tens
     share = recipe.crop + (1 - recipe.crop) * area  # of the area, uniformly, as RandomResizedCrop
     large = round(size / share**0.5)
     top, left = (int(place * (large - size + 1)) for place in (down, right))
-    return render(_middle(image).unsqueeze(0), large)[0, :, top: top + size, left: left + size]
+    image = _middle(image)
+    enlarge = bicubic(image.shape[-1], large)  # only the window is rendered: a training run shows tens of thousands
+    return (enlarge[top: top + size] @ image @ enlarge[left: left + size].T).clamp(0, 1)
 
 
 def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int, generator: torch.Generator) -> Tensor:

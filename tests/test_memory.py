@@ -1,4 +1,8 @@
 """What is recomputed gives the same numbers and keeps less."""
+import ctypes
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -72,3 +76,24 @@ def test_no_matrix_product_is_repeated():
     narrow = nn.Sequential(nn.GELU(), Counting(4, 2))
     recomputed(narrow, torch.randn(3, 4, requires_grad=True)).sum().backward()
     assert calls == ["enters", "leaves", "enters"]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library's memory has no such options here")
+def test_memory_that_is_kept_is_not_fetched_again():
+    """64 MiB in tensors of 1 MiB, freed and taken again: counted in page faults, in a process of its own."""
+    program = """
+import resource, torch
+from seqpe_lab.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        [torch.ones(2**18) for _ in range(64)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(), print(faults())
+keep_freed_memory()
+faults(), print(faults())
+"""
+    without, kept = map(int, subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+    assert kept < without / 10

@@ -170,6 +170,18 @@ def render(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.interpolate(images, size=size, mode="bicubic", antialias=shrinks, align_corners=False).clamp(0, 1)
 
 
+@functools.lru_cache(maxsize=256)
+def bicubic(side: int, size: int) -> Tensor:
+    """One axis of :func:`render` as a matrix, (size, side): W image W^T is the image rendered, some rows of W a window of it.
+
+    >>> image = torch.rand(8, 8)
+    >>> window = bicubic(8, 24)[4:10] @ image @ bicubic(8, 24)[:6].T
+    >>> torch.allclose(window.clamp(0, 1), render(image[None, None], 24)[0, 0, 4:10, :6], atol=1e-6)
+    True
+    """
+    return F.interpolate(torch.eye(side).view(1, 1, side, side), size=(size, side), mode="bicubic", antialias=size < side, align_corners=False)[0, 0]
+
+
 # --- sources -----------------------------------------------------------------------------------
 
 def _digits() -> ImageData:

@@ -65,7 +65,7 @@ class SeqPE(PositionEncoding):
         prepared = []
         for projection in self.projections:
             both = [part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projection(vectors).chunk(2, dim=-1)]
-            prepared.append(tuple(both if which is None else (part[which] for part in both)))
+            prepared.append(tuple(both if which is None else (part.index_select(0, which) for part in both)))
         return prepared
 
     def transform(self, q, k, prepared, layer):
