@@ -75,7 +75,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
     headline = [language_model(method, scale, seed) for method in HEADLINE]
     others = [language_model(method, scale, seed) for method in [*METHODS, *ABLATIONS] if method not in HEADLINE]
     images = [image_model(method, scale, seed) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
-    images += [image_model(method, scale, seed, augment="place") for method in PLACED]
+    placed = [image_model(method, scale, seed, augment="place") for method in PLACED]
     tuned = [question_answering(method, scale, seed) for method in TUNED]
     lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     lessons.sort(key=lambda path: not re.search(r"lab\.train\(|job\.start\(", path.read_text(encoding="utf-8")))  # those that train first, so that no worker is left alone with a long one
@@ -88,7 +88,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
     in_stages([
         Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{takes(7)}", lambda: _training(headline), show_headline),
         Stage(f"Stage 3 of 6: the other {len(others)} runs of the extrapolation lesson{takes(12)}", lambda: _training(others)),
-        Stage(f"Stage 4 of 6: {len(images)} runs on images{takes(12)}", lambda: _training(images)),
+        Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger canvases{takes(10)}", lambda: _training(images) + _training(placed)),
         Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{takes(7)}", lambda: _training(tuned), waits=True),
         Stage(f"Stage 6 of 6: executing the lessons{takes(6)}", lambda: [_executing(path, folder, scale) for path in lessons], lambda: _write_index(folder), waits=True),
     ], workers, say)
