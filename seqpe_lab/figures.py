@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-import plotly.io as pio
-from plotly.subplots import make_subplots
+
+from .draft import Draft
 
 # method: (name in legends, colour, dash, marker)
 STYLE = {
@@ -42,15 +42,6 @@ STYLE = {
 }
 
 
-def _register_template() -> None:
-    """plotly_white, without the forty kinds of traces that nothing here draws: an explorer sets it with every move, and the whole took a third of each."""
-    white, drawn = pio.templates["plotly_white"], ("scatter", "scatter3d", "heatmap", "bar", "table")
-    pio.templates["seqpe_lab"] = go.layout.Template(layout=white.layout, data={kind: white.data[kind] for kind in drawn})
-
-
-_register_template()
-
-
 def label(method: str) -> str:
     """The method's name in legends and tables."""
     return STYLE[method][0] if method in STYLE else method
@@ -64,11 +55,12 @@ def extrapolation(results: Sequence[Mapping], *, train_len: int, title: str = "T
         train_len: marked by a vertical line, tokens.
         relative: show perplexity over perplexity at the shortest length.
     """
-    figure = _by_method(results, "perplexity", "%{y:.3f} at %{x} tokens", relative)
+    figure = Draft()
+    figure.data = _by_method(results, "perplexity", "%{y:.3f} at %{x} tokens", relative)
     _length_axis(figure, results, "perplexity", train_len)
     figure.update_yaxes(type="log", title="perplexity ÷ perplexity at the trained length" if relative else "perplexity on the test split",
                         tickformat="~g", nticks=8)
-    return _finish(figure, title, caption(results))
+    return figure.finish(title, caption(results))
 
 
 def resolution(results: Sequence[Mapping], *, train_size: int, title: str = "Trained small, tested large", measure: str = "accuracy") -> go.Figure:
@@ -79,22 +71,24 @@ def resolution(results: Sequence[Mapping], *, train_size: int, title: str = "Tra
         train_size: marked by a vertical line, pixels.
         measure: "accuracy", or "interpolated" for SeqPE with its positions stretched like a learned table.
     """
-    figure = _by_method(results, measure, "%{y:.1f} % at %{x} pixels")
+    figure = Draft()
+    figure.data = _by_method(results, measure, "%{y:.1f} % at %{x} pixels")
     _mark(figure, train_size, f"trained at {train_size}", log_x=False)
     figure.update_xaxes(title="image size (pixels a side)", tickvals=sorted({int(n) for r in results for n in r[measure]}))
     figure.update_yaxes(title="top-1 accuracy on the test split (%)", rangemode="tozero")
-    return _finish(figure, title, caption(results))
+    return figure.finish(title, caption(results))
 
 
 def answers(results: Sequence[Mapping], *, train_len: int, title: str = "To find an answer in a longer context") -> go.Figure:
     """Exact match against context length, a line a method, a band over its seeds; arguments as in :func:`extrapolation`."""
-    figure = _by_method(results, "exact_match", "%{y:.1f} % at %{x} tokens")
+    figure = Draft()
+    figure.data = _by_method(results, "exact_match", "%{y:.1f} % at %{x} tokens")
     _length_axis(figure, results, "exact_match", train_len)
     figure.update_yaxes(title="exact match (%)", range=[0, 103])
-    return _finish(figure, title, caption(results))
+    return figure.finish(title, caption(results))
 
 
-def _length_axis(figure: go.Figure, results: Sequence[Mapping], measure: str, train_len: int) -> None:
+def _length_axis(figure: Draft, results: Sequence[Mapping], measure: str, train_len: int) -> None:
     ticks = sorted({int(n) for r in results for n in r[measure]})
     _mark(figure, train_len, f"trained at {train_len}", log_x=True)
     figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
@@ -107,22 +101,22 @@ def depths(tables: Mapping[str, Sequence[Sequence[float | None]]], *, lengths: S
         tables: {method: one row a length, one column a part of the context, the earliest first; None where nothing was asked}.
         lengths: of the rows, tokens.
     """
-    figure = make_subplots(1, len(tables), subplot_titles=[label(method) for method in tables], horizontal_spacing=0.02, shared_yaxes=True)
+    figure = Draft(1, len(tables), [label(method) for method in tables], horizontal_spacing=0.02, shared_yaxes=True)
     for column, table in enumerate(tables.values(), start=1):
         parts = len(table[0])
-        figure.add_heatmap(z=table, x=[(part + 0.5) / parts for part in range(parts)], y=[f"{int(n):,}" for n in lengths], coloraxis="coloraxis", row=1, col=column,
+        figure.add("heatmap", z=table, x=[(part + 0.5) / parts for part in range(parts)], y=[f"{int(n):,}" for n in lengths], coloraxis="coloraxis", row=1, col=column,
                            texttemplate="%{z:.0f}", hovertemplate="%{y} tokens, depth %{x:.1f}: %{z:.0f} %<extra></extra>")
         figure.update_xaxes(title="depth (0: first, 1: last)", dtick=0.5, range=[0, 1], row=1, col=column)
     figure.update_yaxes(title="context length (tokens)", type="category", autorange="reversed", col=1)
     figure.update_layout(coloraxis=dict(colorscale="Viridis", cmin=0, cmax=100, colorbar_title="right (%)"))
-    return _finish(figure, title, caption, height=400)
+    return figure.finish(title, caption, height=400)
 
 
-def _by_method(results: Sequence[Mapping], measure: str, hover: str, relative: bool = False) -> go.Figure:
-    """Lines through the mean of the seeds, bands from their lowest to their highest."""
+def _by_method(results: Sequence[Mapping], measure: str, hover: str, relative: bool = False) -> list[dict]:
+    """Traces: lines through the mean of the seeds, bands from their lowest to their highest."""
     if not results:
         raise ValueError("no results to draw")
-    figure = go.Figure()
+    traces = []
     by_method: dict[str, list[Mapping]] = {}
     for result in results:
         by_method.setdefault(result["method"], []).append(result)
@@ -134,12 +128,12 @@ def _by_method(results: Sequence[Mapping], measure: str, hover: str, relative: b
             values = values / values[:, :1]
         name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
         if len(values) > 1:
-            figure.add_scatter(x=places + places[::-1], y=[*values.max(0), *values.min(0)[::-1]], mode="none", fill="toself", fillcolor=colour,
-                               opacity=0.18, line_width=0, hoverinfo="skip", showlegend=False, legendgroup=method)
-        figure.add_scatter(x=places, y=values.mean(0), name=name, legendgroup=method, mode="lines+markers",
+            traces.append(dict(type="scatter", x=places + places[::-1], y=[*values.max(0), *values.min(0)[::-1]], mode="none", fill="toself", fillcolor=colour,
+                               opacity=0.18, line_width=0, hoverinfo="skip", showlegend=False, legendgroup=method))
+        traces.append(dict(type="scatter", x=places, y=values.mean(0), name=name, legendgroup=method, mode="lines+markers",
                            line=dict(color=colour, dash=dash, width=3 if method in ("seqpe", "seqpe-mul") else 2), marker=dict(symbol=marker, size=9),
-                           hovertemplate=hover)
-    return figure
+                           hovertemplate=hover))
+    return traces
 
 
 def patch_similarity(maps: Mapping[str, Mapping[str, object]], *, title: str, trained: int | None = None, caption: str = "") -> go.Figure:
@@ -150,10 +144,10 @@ def patch_similarity(maps: Mapping[str, Mapping[str, object]], *, title: str, tr
         trained: rows and columns of the trained grid, outlined from the upper left.
     """
     patches = list(next(iter(maps.values())))
-    figure = make_subplots(len(maps), len(patches), subplot_titles=patches, horizontal_spacing=0.02, vertical_spacing=0.03, row_titles=list(maps))
+    figure = Draft(len(maps), len(patches), patches, horizontal_spacing=0.02, vertical_spacing=0.03, row_titles=list(maps))
     for row, tables in enumerate(maps.values(), start=1):
         for column, patch in enumerate(patches, start=1):
-            figure.add_heatmap(z=np.asarray(tables[patch], dtype=np.float32), colorscale="Viridis", showscale=False, row=row, col=column,
+            figure.add("heatmap", z=np.asarray(tables[patch], dtype=np.float32), colorscale="Viridis", showscale=False, row=row, col=column,
                                hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra></extra>")
             axis = "" if row == column == 1 else (row - 1) * len(patches) + column
             figure.update_xaxes(constrain="domain", showticklabels=row == len(maps), row=row, col=column)
@@ -162,59 +156,60 @@ def patch_similarity(maps: Mapping[str, Mapping[str, object]], *, title: str, tr
                 figure.add_shape(type="rect", x0=-0.5, y0=-0.5, x1=trained - 0.5, y1=trained - 0.5, line=dict(color="white", width=2, dash="dot"), row=row, col=column)
     figure.update_xaxes(title="column", row=len(maps))
     figure.update_yaxes(title="row", col=1)
-    return _finish(figure, title, caption, height=120 + 190 * len(maps))
+    return figure.finish(title, caption, height=120 + 190 * len(maps))
 
 
 def heatmap(matrix, *, title: str, axis: str = "position", value: str = "similarity", diverging: bool = False, caption: str = "") -> go.Figure:
     """A square table of similarities; brighter is more similar, as in the paper's Fig. 2."""
     matrix = np.asarray(matrix, dtype=np.float32)
-    figure = go.Figure(go.Heatmap(z=matrix, colorscale="RdBu_r" if diverging else "Viridis", zmid=0 if diverging else None,
-                                  colorbar_title=value, hovertemplate=f"{axis} %{{x}}, %{{y}}: %{{z:.3f}}<extra></extra>"))
+    figure = Draft()
+    figure.add("heatmap", z=matrix, colorscale="RdBu_r" if diverging else "Viridis", zmid=0 if diverging else None,
+               colorbar_title=value, hovertemplate=f"{axis} %{{x}}, %{{y}}: %{{z:.3f}}<extra></extra>")
     figure.update_xaxes(title=axis, constrain="domain")
     figure.update_yaxes(title=axis, autorange="reversed", scaleanchor="x", constrain="domain")
-    return _finish(figure, title, caption, height=560)
+    return figure.finish(title, caption, height=560)
 
 
 def heatmaps(matrices: Mapping[str, object], *, title: str, axis: str = "position", value: str = "similarity", caption: str = "") -> go.Figure:
     """Several square tables side by side, each with its own colour scale (their ranges differ)."""
-    figure = make_subplots(1, len(matrices), subplot_titles=list(matrices), horizontal_spacing=0.06)
+    figure = Draft(1, len(matrices), list(matrices), horizontal_spacing=0.06)
     for column, matrix in enumerate(matrices.values(), start=1):
-        figure.add_heatmap(z=np.asarray(matrix, dtype=np.float32), colorscale="Viridis", showscale=False, row=1, col=column,
+        figure.add("heatmap", z=np.asarray(matrix, dtype=np.float32), colorscale="Viridis", showscale=False, row=1, col=column,
                            hovertemplate=f"{axis} %{{x}}, %{{y}}: {value} %{{z:.3f}}<extra></extra>")
         figure.update_xaxes(title=axis, constrain="domain", row=1, col=column)
         anchor = "x" if column == 1 else f"x{column}"
         figure.update_yaxes(autorange="reversed", scaleanchor=anchor, constrain="domain", row=1, col=column)
     figure.update_yaxes(title=axis, row=1, col=1)
-    return _finish(figure, title, caption, height=460)
+    return figure.finish(title, caption, height=460)
 
 
 def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: str, y_title: str, log_x: bool = False, log_y: bool = False,
            mark: float | None = None, mark_text: str = "", caption: str = "") -> go.Figure:
     """Lines over one axis. A series named like a method takes that method's colour."""
-    figure = go.Figure()
+    figure = Draft()
     for name, (shown, colour, dash) in _line_styles(series).items():
         y = series[name]
-        figure.add_scatter(x=list(x), y=list(y), name=shown, mode="lines+markers" if len(x) <= 20 else "lines", line=dict(color=colour, dash=dash, width=2))
+        figure.add("scatter", x=list(x), y=list(y), name=shown, mode="lines+markers" if len(x) <= 20 else "lines", line=dict(color=colour, dash=dash, width=2))
     if mark is not None:
         _mark(figure, mark, mark_text, log_x)
     figure.update_xaxes(title=x_title, **_ticks(x, log_x))
     figure.update_yaxes(title=y_title, **_ticks([v for y in series.values() for v in y], log_y))
-    return _finish(figure, title, caption)
+    return figure.finish(title, caption)
 
 
 def panels(x: Sequence, measures: Mapping[str, Mapping[str, Sequence]], *, title: str, x_title: str, y_title: str = "", log_x: bool = False, log_y: bool = False,
            caption: str = "") -> go.Figure:
     """One small panel a measure, the same lines in each: {measure: {line: values}}. ``y_title`` stands at the first panel."""
-    figure = make_subplots(1, len(measures), subplot_titles=list(measures), horizontal_spacing=0.1)
+    figure = Draft(1, len(measures), list(measures), horizontal_spacing=0.1)
     for column, lines in enumerate(measures.values(), start=1):
         for name, (shown, colour, dash) in _line_styles(lines).items():
             y = lines[name]
-            figure.add_scatter(x=list(x), y=list(y), name=shown, legendgroup=name, showlegend=column == 1, mode="lines",
+            figure.add("scatter", x=list(x), y=list(y), name=shown, legendgroup=name, showlegend=column == 1, mode="lines",
                                line=dict(color=colour, dash=dash, width=2), row=1, col=column)
         figure.update_xaxes(title=x_title, row=1, col=column, **_ticks(x, log_x, room=max(4, 10 // len(measures))))
         figure.update_yaxes(row=1, col=column, **_ticks([v for y in lines.values() for v in y], log_y, room=8))
     figure.update_yaxes(title=y_title, row=1, col=1)
-    return _finish(figure, title, caption, height=400)
+    return figure.finish(title, caption, height=400)
 
 
 def table(columns: Mapping[str, Sequence], *, title: str, widths: Sequence[float] | None = None, caption: str = "") -> go.Figure:
@@ -233,12 +228,12 @@ def table(columns: Mapping[str, Sequence], *, title: str, widths: Sequence[float
     cells = [[show(v) for v in values] for values in columns.values()]
     header = max(lines(name, 9, room) for name, room in zip(columns, pixels))  # bold
     rows = [max(lines(text, 8, room) for text, room in zip(row, pixels)) for row in itertools.zip_longest(*cells, fillvalue="")]
-    figure = go.Figure(go.Table(
-        columnwidth=list(widths),
-        header=dict(values=[f"<b>{name}</b>" for name in columns], align="left", fill_color="#e6e6e6", font_color="#111111"),
-        cells=dict(values=cells, align="left", height=26, fill_color="#fafafa", font_color="#111111")))
+    figure = Draft()
+    figure.add("table", columnwidth=list(widths),
+               header=dict(values=[f"<b>{name}</b>" for name in columns], align="left", fill_color="#e6e6e6", font_color="#111111"),
+               cells=dict(values=cells, align="left", height=26, fill_color="#fafafa", font_color="#111111"))
     inner = 6 + 14 + 20 * header + sum(26 if n < 2 else 14 + 20 * n for n in rows)
-    return _finish(figure, title, caption, height=70 + inner + (50 if caption else 20), gap=32)
+    return figure.finish(title, caption, height=70 + inner + (50 if caption else 20), gap=32)
 
 
 def caption(results: Sequence[Mapping]) -> str:
@@ -255,9 +250,9 @@ def caption(results: Sequence[Mapping]) -> str:
             f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
 
 
-def _mark(figure: go.Figure, x: float, text: str, log_x: bool) -> None:
+def _mark(figure: Draft, x: float, text: str, log_x: bool) -> None:
     """A dashed vertical line. On a log axis plotly wants a shape's x as it is and an annotation's as its logarithm."""
-    figure.add_vline(x=x, line_dash="dash", line_color="#444444")
+    figure.add_vline(x)
     if text:
         figure.add_annotation(x=float(np.log10(x)) if log_x else x, y=1, yref="paper", text=text, showarrow=False, xanchor="left", yanchor="bottom")
 
@@ -296,19 +291,3 @@ def _ticks(values: Sequence, log: bool, room: int = 10) -> dict:
     if 3 * span <= room and "tickformat" in labels:
         return dict(type="log", dtick="D2") | labels  # 1, 2, 5, 10, 20, 50, ...
     return dict(type="log", dtick=int(np.ceil(span / room))) | labels
-
-
-def _finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: int = 72) -> go.Figure:
-    """Title, margins and caption. ``height`` has room for one line of caption, each further line adds its own.
-
-    ``gap``: pixels from the plot to the caption, for the labels and the title of the axis.
-    """
-    lines = textwrap.wrap(caption, 150)
-    more = 14 * max(0, len(lines) - 1)
-    figure.update_layout(template="seqpe_lab", title=dict(text=title, x=0.01, xanchor="left"), height=height + more, width=960,
-                         margin=dict(l=70, r=30, t=70, b=gap + 18 + more if lines else gap - 12),
-                         legend=dict(font_size=12), font=dict(family="Arial, DejaVu Sans, sans-serif", size=14))
-    if lines:
-        figure.add_annotation(text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0, yshift=-gap, xanchor="left", yanchor="top",
-                              showarrow=False, font=dict(size=10, color="#777777"), align="left")
-    return figure

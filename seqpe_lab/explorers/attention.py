@@ -19,12 +19,12 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 import torch.nn.functional as F
-from plotly.subplots import make_subplots
 from torch import Tensor, nn
 
 from .. import figures
 from ..data.images import load_images, render
 from ..digits import grid
+from ..draft import Draft
 from ..models.gpt2 import GPT2
 from ..recipes import image_model, language_model
 from . import bundle
@@ -223,7 +223,7 @@ def picture(kind: str, text: str, method: str, start: int, digit: int, size: int
     ranges = {title: (table[seen.parts.sees].min(), table[seen.parts.sees].max()) for title, table in tables.items()}
     titles = [f"{title}<br><sup>{low:.3g} to {high:.3g}{'' if 'weight' in title else ' nats'}</sup>" for title, (low, high) in ranges.items()]
     titles += ["the image"] * (kind == "image") + [f"mean position part{', less that at distance 0' if relative else ''}"]
-    figure = make_subplots(2, 3, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.17, row_heights=[0.55, 0.45],
+    figure = Draft(2, 3, titles, horizontal_spacing=0.07, vertical_spacing=0.17, row_heights=[0.55, 0.45],
                            specs=[[{}] * 3, [{"colspan": 3}, None, None] if kind == "text" else [{}, {"colspan": 2}, None]])
     _draw_tables(figure, seen, tables)
     if kind == "image":
@@ -231,11 +231,10 @@ def picture(kind: str, text: str, method: str, start: int, digit: int, size: int
     _draw_curve(figure, by_distance(seen.parts, head, relative), seen)
     content, position = (moves(tables[name], seen.parts.sees) for name in ("content part", "position part"))
     title = f"{figures.label(seen.method)}, layer {layer}, head {head}: position moves the scores by {position:.2f}, content by {content:.2f} nats"
-    figures._finish(figure, title, _caption(seen, text, corner), height=780)
-    return figure.update_layout(margin_t=110, title_font_size=16, showlegend=False)
+    return figure.finish(title, _caption(seen, text, corner), height=780, margin=dict(t=110), title_font_size=16, showlegend=False)
 
 
-def _draw_tables(figure: go.Figure, seen: View, tables: dict[str, np.ndarray]) -> None:
+def _draw_tables(figure: Draft, seen: View, tables: dict[str, np.ndarray]) -> None:
     """Queries downwards, keys to the right; a text's upper half, which no query sees, stays empty."""
     queries, keys = np.nonzero(seen.parts.sees)
     square = dict(constrain="domain", showgrid=False, zeroline=False)
@@ -249,30 +248,30 @@ def _draw_tables(figure: go.Figure, seen: View, tables: dict[str, np.ndarray]) -
             cells = {"x": (keys + seen.first).astype(np.int16), "y": (queries + seen.first).astype(np.int16), "z": values[queries, keys]}
         if low == high:  # one colour, in the middle of the scale
             low, high = low - 1, high + 1
-        figure.add_heatmap(**cells, colorscale="Viridis", showscale=False, zmin=low, zmax=high, hovertemplate=f"query %{{y}}, key %{{x}}<br>{title} %{{z:.3f}}<extra></extra>", row=1, col=column)
+        figure.add("heatmap", **cells, colorscale="Viridis", showscale=False, zmin=low, zmax=high, hovertemplate=f"query %{{y}}, key %{{x}}<br>{title} %{{z:.3f}}<extra></extra>", row=1, col=column)
         figure.update_yaxes(autorange="reversed", scaleanchor=f"x{column if column > 1 else ''}", showticklabels=column == 1, **axis, **square, row=1, col=column)
     figure.update_yaxes(title="query", row=1, col=1)
 
 
-def _draw_image(figure: go.Figure, digit: int, size: int) -> None:
-    figure.add_heatmap(z=digit_image(digit, size)[0][0, 0].numpy(), colorscale="Greys_r", showscale=False, hoverinfo="skip", row=2, col=1)
+def _draw_image(figure: Draft, digit: int, size: int) -> None:
+    figure.add("heatmap", z=digit_image(digit, size)[0][0, 0].numpy(), colorscale="Greys_r", showscale=False, hoverinfo="skip", row=2, col=1)
     figure.update_xaxes(title="pixel", constrain="domain", row=2, col=1)
     figure.update_yaxes(title="pixel", autorange="reversed", scaleanchor="x4", constrain="domain", row=2, col=1)
 
 
-def _draw_curve(figure: go.Figure, curve: dict[str, np.ndarray], seen: View) -> None:
+def _draw_curve(figure: Draft, curve: dict[str, np.ndarray], seen: View) -> None:
     colour, place = figures.STYLE[seen.method][1], dict(row=2, col=1 if seen.kind == "text" else 2)
     x, mean, spread = curve["distance"], curve["mean"], curve["spread"]
-    figure.add_scatter(x=[*x, *x[::-1]], y=[*(mean + spread), *(mean - spread)[::-1]], mode="lines", fill="toself", fillcolor=colour, opacity=0.2, line_width=0,
+    figure.add("scatter", x=[*x, *x[::-1]], y=[*(mean + spread), *(mean - spread)[::-1]], mode="lines", fill="toself", fillcolor=colour, opacity=0.2, line_width=0,
                        hoverinfo="skip", **place)
-    figure.add_scatter(x=x, y=mean, customdata=np.stack([spread, curve["pairs"]], 1), mode="lines+markers", line=dict(color=colour, width=2), marker_size=5,
+    figure.add("scatter", x=x, y=mean, customdata=np.stack([spread, curve["pairs"]], 1), mode="lines+markers", line=dict(color=colour, width=2), marker_size=5,
                        hovertemplate="distance %{x:.3~g}: %{y:.3f} ± %{customdata[0]:.3f}, %{customdata[1]} pairs<extra></extra>", **place)
     figure.update_xaxes(title=f"distance of query and key ({'tokens' if seen.kind == 'text' else 'patches, Euclidean'})", **place)
     figure.update_yaxes(title="position part (nats)", zeroline=True, zerolinecolor="#999999", **place)
     if seen.kind == "image" and seen.shown[1] > SIZES[0]:
         longest = 2**0.5 * (image_model(seen.method, "small").train_shape[0] - 1)
-        figure.add_shape(type="line", x0=longest, x1=longest, y0=0, y1=1, yref="y5 domain", xref="x5", line=dict(dash="dash", color="#444444"))
-        figure.add_annotation(x=longest, y=0, yref="y5 domain", xref="x5", text="longest in training", showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
+        figure.add_vline(longest, **place)
+        figure.add_annotation(x=longest, y=0, yref="y domain", **place, text="longest in training", showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
 
 
 def _token_axis(seen: View) -> dict:

@@ -15,12 +15,11 @@ import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from .. import geometry, sampling
+from ..draft import Draft
 from ..encoder import PositionEncoder
-from ..figures import _finish
 from ..losses import contrastive_loss, distillation_loss
 from .panel import Panel, slider
 
@@ -111,10 +110,10 @@ def picture(records: Sequence[Record], similarity: Tensor, alpha: float, beta: f
         z: the shift whose cosine is followed.
     """
     now, steps, shifts, shown = records[-1], [record.step for record in records], list(range(1, POSITIONS)), list(range(0, POSITIONS, EVERY))
-    figure = make_subplots(2, 3, specs=[[{"rowspan": 2}, {}, {}], [None, {}, {}]], column_widths=[0.42, 0.29, 0.29], horizontal_spacing=0.09, vertical_spacing=0.24, subplot_titles=(
+    figure = Draft(2, 3, specs=[[{"rowspan": 2}, {}, {}], [None, {}, {}]], column_widths=[0.42, 0.29, 0.29], horizontal_spacing=0.09, vertical_spacing=0.24, titles=(
         "cosine of all pairs, now", "e<sub>p</sub> and e<sub>p+z</sub>, now; dotted: untrained", f"e<sub>p</sub> and e<sub>p+{z}</sub>", "effective rank",
         f"L<sub>δ</sub> solid (log {CANDIDATES} dotted), L<sub>OOD</sub> dashed"))
-    figure.add_heatmap(x=shown, y=shown, z=similarity[::EVERY, ::EVERY].numpy(), colorscale="Viridis", zmin=-1, zmax=1, hovertemplate="positions %{x}, %{y}: %{z:.3f}<extra></extra>",
+    figure.add("heatmap", x=shown, y=shown, z=similarity[::EVERY, ::EVERY].numpy(), colorscale="Viridis", zmin=-1, zmax=1, hovertemplate="positions %{x}, %{y}: %{z:.3f}<extra></extra>",
                        colorbar=dict(orientation="h", title=dict(text="cosine", side="top"), thickness=12, x=0.17, len=0.36, y=0.02), row=1, col=1)
     changes = [old.step for old, new in zip(records[1:], records[2:]) if (old.alpha, old.beta) != (new.alpha, new.beta)]
     highest, not_knowing = max(r.effective_rank for r in records), math.log(CANDIDATES)
@@ -136,13 +135,14 @@ def picture(records: Sequence[Record], similarity: Tensor, alpha: float, beta: f
         figure.update_yaxes(title="mean cosine", range=[-1.08, 1.08], dtick=0.5, row=1, col=column)
     figure.update_yaxes(title="directions", range=[0, 1.06 * highest], row=2, col=2)
     figure.update_yaxes(title="loss (nats)", type="log", range=[math.log10(SMALLEST) - 0.3, 1], dtick=2, exponentformat="power", row=2, col=3)
-    figure.update_yaxes(title_standoff=2).update_annotations(font_size=13)
-    return _finish(figure, _claim(now, alpha, beta), f"an encoder of width 64 alone, no text · positions 0..{POSITIONS - 1}, every {EVERY}rd drawn, teachers 0..{TRAIN_LEN - 1} · seed 0 · "
+    figure.update_yaxes(title_standoff=2)
+    figure.update_annotations(font_size=13)
+    return figure.finish(_claim(now, alpha, beta), f"an encoder of width 64 alone, no text · positions 0..{POSITIONS - 1}, every {EVERY}rd drawn, teachers 0..{TRAIN_LEN - 1} · seed 0 · "
                    f"AdamW, rate {RATE:g} after {WARM_UP} steps · losses on fixed samples, drawn from 10⁻⁸ up · collapsed: spread below {COLLAPSED} · grey vertical lines: weights changed", height=620)
 
 
-def _line(figure: go.Figure, row: int, column: int, name: str, x, y, colour: str, dash: str) -> None:
-    figure.add_scatter(x=x, y=y, mode="markers" if len(x) == 1 else "lines", line=dict(color=colour, dash=dash, width=2), marker=dict(color=colour, size=9), showlegend=False,
+def _line(figure: Draft, row: int, column: int, name: str, x, y, colour: str, dash: str) -> None:
+    figure.add("scatter", x=x, y=y, mode="markers" if len(x) == 1 else "lines", line=dict(color=colour, dash=dash, width=2), marker=dict(color=colour, size=9), showlegend=False,
                        hovertemplate=f"{name} at %{{x}}: %{{y:.3g}}<extra></extra>", row=row, col=column)
 
 

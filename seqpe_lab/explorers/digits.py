@@ -12,12 +12,11 @@ import re
 import plotly.graph_objects as go
 import torch
 import torch.nn.functional as F
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from ..digits import digits_needed, to_digits
+from ..draft import Draft
 from ..encoder import PositionEncoder, PrefixTree, prefix_tree
-from ..figures import _finish
 from .panel import Panel, choice, slider, typed
 
 LARGEST = {1: 99_999, 2: 999, 3: 255}  # of a coordinate: its digits in base 2 still fit on the page
@@ -121,25 +120,24 @@ def picture(text: str, base: int, k: int, along: str, width: int) -> go.Figure:
     sequences = F.pad(to_digits(around, digits, base), (0, 1), value=base)  # closed by [CLS]
     tree, rows, named = prefix_tree(sequences), sum(embeddings(digits, base, dims).values()), base ** (digits * dims)
     pixels = (230, 27 * len(around) + 30, 60)
-    figure = make_subplots(3, 1, row_heights=pixels, vertical_spacing=90 / (sum(pixels) + 180), subplot_titles=(
+    figure = Draft(3, 1, row_heights=pixels, vertical_spacing=90 / (sum(pixels) + 180), titles=(
         f"{_name(position)} in base {base}, k = {digits}: every token's vector is U = T + O + D",
         f"{len(around)} positions are {sequences.numel()} tokens but {len(tree.token)} distinct prefixes: the encoder computes each once",
         f"{rows} embeddings name {_count(named)} positions; a lookup table needs one for each"))
     _draw_sum(figure, sequences[row].tolist(), digits, base, dims)
     _draw_tree(figure, tree, row, base, around, table(text, base, k, along, width)["shared prefix"])
-    figure.add_bar(x=[float(named), float(rows)], y=["table", "T, O, D"], orientation="h", marker=dict(color=[OTHER, OWN], pattern_shape=["/", ""]), showlegend=False, textposition="outside",
+    figure.add("bar", x=[float(named), float(rows)], y=["table", "T, O, D"], orientation="h", marker=dict(color=[OTHER, OWN], pattern_shape=["/", ""]), showlegend=False, textposition="outside",
                    text=[_count(named), " + ".join(map(str, embeddings(digits, base, dims).values())) + f" = {rows}"], hovertemplate="%{y}: %{x:,} embeddings<extra></extra>", row=3, col=1)
     longest = math.log10(max(named, rows))
     figure.update_xaxes(type="log", range=[0, 1.25 * longest + 0.5], dtick=math.ceil(longest / 8), exponentformat="power", title="embeddings (rows of d numbers)", row=3, col=1)
     columns = sequences.shape[1]
     for panel in (1, 2):  # the strips stand above the tree, with room for the positions' names on the right
         figure.update_xaxes(range=[-1.3, 1.3 * columns + 0.3], tickvals=list(range(columns)), tickangle=0, showgrid=False, zeroline=False, row=panel)
-    figure.layout.annotations[0].yshift = 22  # the digits are the ticks below it
-    _finish(figure, _claim(position, digits, base, k), f"digits counted, nothing trained · vectors: {FEATURES} features of an untrained PositionEncoder (normal, std 0.02, seed 0), "
-            "red positive, blue negative, white 0 · tree: seqpe_lab.encoder.prefix_tree", height=sum(pixels) + 345)
-    above_tree = figure.layout.yaxis2.domain[1] + 26 / (sum(pixels) + 140)
-    figure.update_layout(margin_t=105, legend=dict(orientation="h", x=0, y=above_tree, yanchor="bottom", xanchor="left", itemclick=False))
-    return figure
+    figure.layout["annotations"][0]["yshift"] = 22  # the digits are the ticks below it
+    above_tree = figure.layout["yaxis2"]["domain"][1] + 26 / (sum(pixels) + 140)
+    return figure.finish(_claim(position, digits, base, k), f"digits counted, nothing trained · vectors: {FEATURES} features of an untrained PositionEncoder (normal, std 0.02, seed 0), "
+                         "red positive, blue negative, white 0 · tree: seqpe_lab.encoder.prefix_tree", height=sum(pixels) + 345, margin=dict(t=105),
+                         legend=dict(orientation="h", x=0, y=above_tree, yanchor="bottom", xanchor="left", itemclick=False))
 
 
 def _claim(position: tuple[int, ...], digits: int, base: int, k: int) -> str:
@@ -157,15 +155,15 @@ def _claim(position: tuple[int, ...], digits: int, base: int, k: int) -> str:
     return f"1 away, {_name(near)} differs in {differing(near)} digits; {_count(gap)} away, {_name(far)} differs in 1"
 
 
-def _draw_sum(figure: go.Figure, sequence: list[int], k: int, base: int, dims: int) -> None:
+def _draw_sum(figure: Draft, sequence: list[int], k: int, base: int, dims: int) -> None:
     """Four strips of features, a column a token: T + O + D = U."""
     columns, block = len(sequence), FEATURES + 2  # a strip, and two lines for its labels
     names = [[f"T<sub>{'CLS' if s == base else s}</sub>" for s in sequence], [f"O<sub>{j % k}</sub>" for j in range(columns - 1)] + ["0"],
              [f"D<sub>{j // k}</sub>" if dims > 1 else "0" for j in range(columns - 1)] + ["0"], ["U"] * columns]
     addends = vectors(tuple(sequence[:-1]), k, base, dims)
     strips = [F.pad(v.T, (0, 0, 2, 0), value=torch.nan) for v in (*addends, sum(addends))]
-    figure.add_heatmap(z=torch.cat(strips).numpy(), colorscale="RdBu_r", zmin=-0.06, zmax=0.06, xgap=3, showscale=False, hovertemplate="%{z:.3f}<extra></extra>", row=1, col=1)
-    figure.add_scatter(x=list(range(columns)) * 4, y=[strip * block + 0.4 for strip in range(4) for _ in sequence], text=sum(names, []), mode="text",
+    figure.add("heatmap", z=torch.cat(strips).numpy(), colorscale="RdBu_r", zmin=-0.06, zmax=0.06, xgap=3, showscale=False, hovertemplate="%{z:.3f}<extra></extra>", row=1, col=1)
+    figure.add("scatter", x=list(range(columns)) * 4, y=[strip * block + 0.4 for strip in range(4) for _ in sequence], text=sum(names, []), mode="text",
                        textfont_size=13 if columns < 18 else 10, showlegend=False, hoverinfo="skip", row=1, col=1)
     closing = "[CLS]" if columns < 18 else "C"
     figure.update_xaxes(ticktext=[f"<b>{s}</b>" for s in sequence[:-1]] + [f"<b>{closing}</b>"], side="top", row=1, col=1)
@@ -175,7 +173,7 @@ def _draw_sum(figure: go.Figure, sequence: list[int], k: int, base: int, dims: i
     figure.update_xaxes(title="place value of the digit" + ", dimension by dimension" * (dims > 1), title_standoff=4, row=2, col=1)
 
 
-def _draw_tree(figure: go.Figure, tree: PrefixTree, row: int, base: int, around: Tensor, shared: list[int]) -> None:
+def _draw_tree(figure: Draft, tree: PrefixTree, row: int, base: int, around: Tensor, shared: list[int]) -> None:
     """Digits as nodes, left to right; one node for all positions that begin alike."""
     paths, level, height = tree.paths[-1], tree.place.tolist(), heights(tree, row).tolist()
     own, passing = set(paths[row].tolist()), paths.flatten().bincount().tolist()
@@ -183,7 +181,7 @@ def _draw_tree(figure: go.Figure, tree: PrefixTree, row: int, base: int, around:
     level, height = [*level, -1], [*height, row]
     for is_own in (False, True):
         ends = [end for parent, child in sorted(edges) if (child in own) == is_own for end in (parent, child, None)]
-        figure.add_scatter(x=[None if e is None else level[e] for e in ends], y=[None if e is None else height[e] for e in ends], mode="lines", showlegend=False, hoverinfo="skip",
+        figure.add("scatter", x=[None if e is None else level[e] for e in ends], y=[None if e is None else height[e] for e in ends], mode="lines", showlegend=False, hoverinfo="skip",
                            line=dict(color=OWN if is_own else "#bbbbbb", width=3 if is_own else 1.5), row=2, col=1)
     groups = {"prefixes shared with neighbours": ([m for m in own if passing[m] > 1], SHARED, SHARED, "#ffffff"),
               f"of {_name(around[row].tolist())} alone": ([m for m in own if passing[m] == 1], OWN, "#ffffff", "#111111"),
@@ -191,12 +189,12 @@ def _draw_tree(figure: go.Figure, tree: PrefixTree, row: int, base: int, around:
     size = 21 if len(paths[row]) < 20 else 17
     for name, (nodes, colour, fill, ink) in groups.items():
         closes = [int(tree.token[m]) == base for m in nodes]
-        figure.add_scatter(x=[level[m] for m in nodes], y=[height[m] for m in nodes], mode="markers+text", name=name, text=["" if c else str(int(tree.token[m])) for c, m in zip(closes, nodes)],
+        figure.add("scatter", x=[level[m] for m in nodes], y=[height[m] for m in nodes], mode="markers+text", name=name, text=["" if c else str(int(tree.token[m])) for c, m in zip(closes, nodes)],
                            textfont=dict(color=ink, size=12), hovertemplate="%{text}<extra>" + name + "</extra>", row=2, col=1,
                            marker=dict(size=[12 if c else size for c in closes], symbol=["square" if c else "circle" for c in closes], color=fill, opacity=1,
                                        line=dict(color=colour, width=3 if colour == OWN else 1.5)))
     labels = [f"<b>{_name(p)}</b>" if r == row else f"{_name(p)} shares {shared[r]}" for r, p in enumerate(around.tolist())]
-    figure.add_scatter(x=[max(level) + 0.3] * len(labels), y=list(range(len(labels))), text=labels, mode="text", textposition="middle right", showlegend=False, hoverinfo="skip", row=2, col=1)
+    figure.add("scatter", x=[max(level) + 0.3] * len(labels), y=list(range(len(labels))), text=labels, mode="text", textposition="middle right", showlegend=False, hoverinfo="skip", row=2, col=1)
     figure.update_yaxes(range=[len(labels) - 0.4, -0.6], showticklabels=False, showgrid=False, zeroline=False, title="position", row=2, col=1)
 
 

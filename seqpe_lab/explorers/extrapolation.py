@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from .. import figures
 from ..data.paper import paper_table
+from ..draft import Draft
 from ..recipes import image_model, language_model
 from ..runs import PROJECT, committed_results
 from .panel import LABELLED, Panel, choice, several
@@ -139,7 +139,7 @@ def picture(task: str, methods: Sequence[str], times: tuple[float, float], scale
     sides = (ours(task, scale), papers(task))
     shown = [within(side, asked, methods, times, ratio) for side in sides]
     alike = (ratio or "%" in asked.value) and all(shown)  # then one vertical axis serves both
-    figure = make_subplots(1, 2, subplot_titles=[side.name for side in sides], horizontal_spacing=0.1, shared_yaxes="all" if alike else False)
+    figure = Draft(1, 2, [side.name for side in sides], horizontal_spacing=0.1, shared_yaxes="all" if alike else False)
     figure.update_annotations(yshift=20)  # above the mark of the trained length
     named, hidden = set(), False
     for column, (side, results) in enumerate(zip(sides, shown), start=1):
@@ -149,18 +149,17 @@ def picture(task: str, methods: Sequence[str], times: tuple[float, float], scale
             results = [r for r in positive if r[asked.measure]]
         if not results:
             why = "no run of ours answers questions" if asked.results is None and column == 1 else "nothing was measured here:<br>choose other methods or a wider range"
-            figure.add_scatter(x=[0], y=[0], mode="text", text=why, hoverinfo="skip", showlegend=False, row=1, col=column)
+            figure.add("scatter", x=[0], y=[0], mode="text", text=why, hoverinfo="skip", showlegend=False, row=1, col=column)
             figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=column)
             figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=column)
             continue
-        lines = figures._by_method(results, asked.measure, f"%{{y:.4~g}} at %{{x:,}} {asked.unit}").data
-        for trace in lines:
-            if trace.fill:  # a band
-                trace.mode = "lines"
+        for trace in figures._by_method(results, asked.measure, f"%{{y:.4~g}} at %{{x:,}} {asked.unit}"):
+            if "fill" in trace:  # a band
+                trace["mode"] = "lines"
             else:
-                trace.showlegend = trace.legendgroup not in named
-                named.add(trace.legendgroup)
-        figure.add_traces(lines, rows=1, cols=column)
+                trace["showlegend"] = trace["legendgroup"] not in named
+                named.add(trace["legendgroup"])
+            figure.add(**trace, row=1, col=column)
         _lengths(figure, column, side.trained, sorted({int(n) for r in results for n in r[asked.measure]} | {side.trained}), log=not asked.images)
         numbers = [v for r in (sum(shown, []) if alike else results) for v in r[asked.measure].values()]
         figure.update_yaxes(showticklabels=True, rangemode="tozero" if "%" in asked.value else "normal", **figures._ticks(numbers, axis == "log", room=6), row=1, col=column)
@@ -169,7 +168,7 @@ def picture(task: str, methods: Sequence[str], times: tuple[float, float], scale
     return _finish(figure, asked, shown, ratio, hidden)
 
 
-def _lengths(figure: go.Figure, column: int, trained: int, places: Sequence[int], log: bool) -> None:
+def _lengths(figure: Draft, column: int, trained: int, places: Sequence[int], log: bool) -> None:
     """The horizontal axis of a panel, each length named where there is room, the trained one marked."""
     at = np.log10(places) if log else np.array(places, dtype=float)
     span = (at[-1] - at[0]) or 1.0
@@ -178,20 +177,20 @@ def _lengths(figure: go.Figure, column: int, trained: int, places: Sequence[int]
         named.append(last - place > 0.08 * span)
         last = place if named[-1] else last
     mark = float(np.log10(trained) if log else trained)
-    figure.add_shape(type="line", x0=trained, x1=trained, y0=0, y1=1, yref="y domain", line=dict(dash="dash", color="#444444"), row=1, col=column)
+    figure.add_vline(trained, row=1, col=column)
     figure.add_annotation(x=mark, y=1, yref="y domain", text=f"trained at {trained:,}", showarrow=False, xanchor="left", yanchor="bottom", font_size=12, row=1, col=column)
     figure.update_xaxes(type="log" if log else "linear", range=[at[0] - 0.06 * span, at[-1] + 0.06 * span], tickvals=places,
                         ticktext=[f"{n:,}" if name else "" for n, name in zip(places, named[::-1])], tickfont_size=11, tickangle=0, row=1, col=column)
 
 
-def _finish(figure: go.Figure, task: Task, shown: Sequence[Sequence[Mapping]], ratio: bool, hidden: bool) -> go.Figure:
+def _finish(figure: Draft, task: Task, shown: Sequence[Sequence[Mapping]], ratio: bool, hidden: bool) -> go.Figure:
     best = [f"{figures.label(method)} in {where} ({n:,})" for where, (method, n) in
             ((where, winner(results, task)) for where, results in zip(("our runs", "the paper"), shown) if results)]
     title = f"{task.best.capitalize()} {task.value.partition(' (')[0]}{' ratio' if ratio else ''} at the {'largest' if task.images else 'longest'}: {', '.join(best)}"
     captions = [f"Ours: {figures.caption(shown[0])}, a band from lowest to highest where a method has several." if shown[0] else "",
                 f"The paper: {task.about}, one value each.", "0 % has no place on a log axis." if hidden else ""]
-    figures._finish(figure, title if best else "Nothing to compare: choose a method and a range", " ".join(filter(None, captions)), height=560, gap=72)
-    return figure.update_layout(margin_t=112, title_font_size=16, legend=dict(orientation="v"))
+    return figure.finish(title if best else "Nothing to compare: choose a method and a range", " ".join(filter(None, captions)), height=560,
+                         margin=dict(t=112), title_font_size=16, legend=dict(orientation="v"))
 
 
 def words(task: str, methods: Sequence[str], times: tuple[float, float], scale: str, **_) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import figures
+from ..draft import Draft
 from ..geometry import collapse, distance_correlation, is_digit_edit, lexical_confusion, similarity, spread
 from ..recipes import Training
 from . import bundle
@@ -135,7 +136,7 @@ def picture(method: str, step: int, view: str, kind: str, positions: int, positi
         figure = _heatmap(vectors, trained, kind, stretch) if view == "heatmap" else _distance(method, step, len(vectors), trained, kind)
         rho = measures(method, step, len(vectors), kind)["correlation"]
         claim = f"similarity {'falls with' if rho < -0.9 else 'tends to fall with' if rho < -0.3 else 'says little about'} distance (ρ = {_signed(rho)})"
-    return figures._finish(figure, f"{figures.label(method)}, step {step:,}: {claim}", caption(method, step, len(vectors)), height=560, gap=20 if view == "path" else 72)
+    return figure.finish(f"{figures.label(method)}, step {step:,}: {claim}", caption(method, step, len(vectors)), height=560, gap=20 if view == "path" else 72)
 
 
 def caption(method: str, step: int, count: int) -> str:
@@ -145,14 +146,15 @@ def caption(method: str, step: int, count: int) -> str:
             f"d={recipe.d_model}, step {step:,} of {recipe.steps:,} · trained on positions 0 to {recipe.train_len - 1} · shown: 0 to {count - 1:,}")
 
 
-def _heatmap(vectors: Tensor, trained: int, kind: str, stretch: bool) -> go.Figure:
+def _heatmap(vectors: Tensor, trained: int, kind: str, stretch: bool) -> Draft:
     every = _stride(len(vectors))
     table = similarity(vectors[::every], kind=kind).double().numpy()
     span = max(float(np.ptp(table)), 1e-5)  # below that there is nothing but rounding
     table = np.round(table, 4 - math.floor(math.log10(span)))  # short numbers: they travel to the browser as text
     lowest, highest = (None, None) if kind == "dot" or (stretch and span > 1e-5) else (-1, 1)
-    figure = go.Figure(go.Heatmap(z=table, dx=every, dy=every, colorscale="Viridis", zmin=lowest, zmax=highest, colorbar=dict(title=UNIT[kind], x=SQUARE[1] + 0.02),
-                                  hovertemplate="positions %{x} and %{y}: %{z:.6~g}<extra></extra>"))
+    figure = Draft()
+    figure.add("heatmap", z=table, dx=every, dy=every, colorscale="Viridis", zmin=lowest, zmax=highest, colorbar=dict(title=UNIT[kind], x=SQUARE[1] + 0.02),
+               hovertemplate="positions %{x} and %{y}: %{z:.6~g}<extra></extra>")
     title = "position" + (f" ({('every 2nd', 'every 3rd')[every - 2] if every < 4 else f'every {every}th'} is drawn)" if every > 1 else "")
     first, last = -0.5 * every, every * (len(table) - 0.5)
     figure.update_xaxes(title=title, domain=SQUARE, range=[first, last])  # a scaleanchor would remember the range of the picture before
@@ -166,31 +168,35 @@ def _heatmap(vectors: Tensor, trained: int, kind: str, stretch: bool) -> go.Figu
     return figure
 
 
-def _path(vectors: Tensor, trained: int, marked: list[int], camera: dict) -> go.Figure:
+def _path(vectors: Tensor, trained: int, marked: list[int], camera: dict) -> Draft:
     coordinates, shares = principal_path(vectors)
     x, y, z = coordinates.T
     number = np.arange(len(vectors))
-    figure = go.Figure(go.Scatter3d(x=x, y=y, z=z, mode="lines", line=dict(color="#bbbbbb", width=2), hoverinfo="skip", showlegend=False))
+    figure = Draft()
+    figure.add("scatter3d", x=x, y=y, z=z, mode="lines", line=dict(color="#bbbbbb", width=2), hoverinfo="skip", showlegend=False)
     for name, part, colour, symbol in ((f"trained, 0 to {trained - 1}", slice(0, trained), TRAINED, "diamond"), (f"beyond, from {trained} on", slice(trained, None), BEYOND, "circle-open")):
-        figure.add_scatter3d(x=x[part], y=y[part], z=z[part], text=number[part], name=name, mode="markers", marker=dict(color=colour, size=3, symbol=symbol),
+        figure.add("scatter3d", x=x[part], y=y[part], z=z[part], text=number[part], name=name, mode="markers", marker=dict(color=colour, size=3, symbol=symbol),
                              hovertemplate="position %{text}<extra></extra>")
     notes = [dict(x=x[p], y=y[p], z=z[p], text=f"<b>{p:,}</b>", ax=(-45, 45)[i % 2], ay=-25 - 18 * i, arrowhead=0, arrowwidth=1, bgcolor="rgba(255,255,255,0.7)")
              for i, p in enumerate(dict.fromkeys([*marked, 0, len(vectors) - 1]))]
     axes = {f"{axis}axis": dict(title=f"PC {i}: {share:.1%} of variance", tickfont_size=10, title_font_size=12) for i, (axis, share) in enumerate(zip("xyz", shares), start=1)}
-    return figure.update_layout(scene=dict(**axes, aspectmode="cube", camera=camera, annotations=notes), legend=dict(x=0, y=1, itemsizing="constant"))
+    figure.update_layout(scene=dict(**axes, aspectmode="cube", camera=camera, annotations=notes), legend=dict(x=0, y=1, itemsizing="constant"))
+    return figure
 
 
-def _neighbours(row: np.ndarray, nearest: list[int], look_alikes: list[int], marked: list[int], trained: int, kind: str) -> go.Figure:
+def _neighbours(row: np.ndarray, nearest: list[int], look_alikes: list[int], marked: list[int], trained: int, kind: str) -> Draft:
     hover = "position %{x}: %{y:.3f}<extra></extra>"
-    figure = go.Figure(go.Scatter(y=row, name="all positions", mode="lines", line=dict(color="#777777", width=1.5), hovertemplate=hover))
-    figure.add_scatter(x=look_alikes, y=row[look_alikes], name="one digit edit away", mode="markers", marker=dict(color=BEYOND, symbol="square-open", size=9, line_width=2), hovertemplate=hover)
-    figure.add_scatter(x=nearest, y=row[nearest], name=f"the {len(nearest)} most similar", mode="markers", marker=dict(color=TRAINED, symbol="circle", size=8), hovertemplate=hover)
-    figure.add_scatter(x=marked, y=row[marked], text=[f"<b>{p:,}</b>" for p in marked], name="asked for", mode="markers+text", textposition=_above_and_below(marked),
+    figure = Draft()
+    figure.add("scatter", y=row, name="all positions", mode="lines", line=dict(color="#777777", width=1.5), hovertemplate=hover)
+    figure.add("scatter", x=look_alikes, y=row[look_alikes], name="one digit edit away", mode="markers", marker=dict(color=BEYOND, symbol="square-open", size=9, line_width=2), hovertemplate=hover)
+    figure.add("scatter", x=nearest, y=row[nearest], name=f"the {len(nearest)} most similar", mode="markers", marker=dict(color=TRAINED, symbol="circle", size=8), hovertemplate=hover)
+    figure.add("scatter", x=marked, y=row[marked], text=[f"<b>{p:,}</b>" for p in marked], name="asked for", mode="markers+text", textposition=_above_and_below(marked),
                        marker=dict(color=ASKED, symbol="x", size=10), hovertemplate=hover)
     _trained_region(figure, trained, len(row), "trained")
     figure.update_xaxes(title="position", range=[-0.02 * len(row), 1.02 * len(row)])
     figure.update_yaxes(title=f"{UNIT[kind]} with position {marked[0]:,}", range=[-1.2, 1.2] if kind == "cosine" else None)
-    return figure.update_layout(legend=LEGEND)
+    figure.update_layout(legend=LEGEND)
+    return figure
 
 
 def _above_and_below(marked: list[int]) -> list[str]:
@@ -198,24 +204,25 @@ def _above_and_below(marked: list[int]) -> list[str]:
     return ["top center" if i % 2 == 0 else "bottom center" for i in range(len(marked))]
 
 
-def _distance(method: str, step: int, count: int, trained: int, kind: str) -> go.Figure:
-    figure = go.Figure()
+def _distance(method: str, step: int, count: int, trained: int, kind: str) -> Draft:
+    figure = Draft()
     for name, first, end, colour, dash in ((f"both positions trained, 0 to {trained - 1}", 0, min(trained, count), TRAINED, "solid"),
                                            (f"both beyond, {trained} to {count - 1:,}", trained, count, BEYOND, "dash")):
         if end <= first:
             continue
         mean, low, high = _by_distance(method, step, first, end, kind)
         z = np.arange(len(mean))
-        figure.add_scatter(x=[*z, *z[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=colour, opacity=0.2, line_width=0, hoverinfo="skip", showlegend=False)
-        figure.add_scatter(x=z, y=mean, name=name, mode="lines", line=dict(color=colour, dash=dash, width=2.5), hovertemplate="%{x} apart: %{y:.3f}<extra></extra>")
+        figure.add("scatter", x=[*z, *z[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=colour, opacity=0.2, line_width=0, hoverinfo="skip", showlegend=False)
+        figure.add("scatter", x=z, y=mean, name=name, mode="lines", line=dict(color=colour, dash=dash, width=2.5), hovertemplate="%{x} apart: %{y:.3f}<extra></extra>")
     _trained_region(figure, trained, count, "distances seen in training")
     figure.update_xaxes(title="distance |p − q| (positions)")
     figure.update_yaxes(title=f"{UNIT[kind]}: mean, band from 10 % to 90 %", range=[-1.05, 1.05] if kind == "cosine" else None)
-    return figure.update_layout(legend=LEGEND, showlegend=True)
+    figure.update_layout(legend=LEGEND, showlegend=True)
+    return figure
 
 
-def _trained_region(figure: go.Figure, trained: int, count: int, text: str) -> None:
-    figure.add_vrect(x0=-0.5, x1=min(trained, count) - 0.5, fillcolor="#0072B2", opacity=0.1, line_width=0, layer="below")
+def _trained_region(figure: Draft, trained: int, count: int, text: str) -> None:
+    figure.add_shape(type="rect", x0=-0.5, x1=min(trained, count) - 0.5, y0=0, y1=1, xref="x", yref="y domain", fillcolor="#0072B2", opacity=0.1, line_width=0, layer="below")
     figure.add_annotation(x=0, y=1, yref="paper", text=text, showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
 
 

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from ..figures import _finish
+from ..draft import Draft
 from .panel import Panel, slider
 
 LIMIT, FARTHEST = 2.0, 4.9  # of a coordinate, and of what sum and mul make of two: axes that never move
@@ -54,7 +53,7 @@ def picture(**coordinates: float) -> go.Figure:
     q, k, e_q, e_k = vectors(**coordinates)
     found = scores(q, k, e_q, e_k)
     total = {name: sum(terms.values()) for name, terms in found._asdict().items()}
-    figure = make_subplots(2, 3, specs=[[{}, {}, {}], [{"colspan": 3}, None, None]], row_heights=[0.6, 0.4], vertical_spacing=0.18, horizontal_spacing=0.05, subplot_titles=(
+    figure = Draft(2, 3, specs=[[{}, {}, {}], [{"colspan": 3}, None, None]], row_heights=[0.6, 0.4], vertical_spacing=0.18, horizontal_spacing=0.05, titles=(
         f"sum: (q + e<sub>q</sub>)·(k + e<sub>k</sub>)<br>{_pair(q + e_q)}·{_pair(k + e_k)} = <b>{_number(total['sum'])}</b>",
         f"mul: (q ⊙ e<sub>q</sub>)·(k ⊙ e<sub>k</sub>)<br>{_pair(q * e_q)}·{_pair(k * e_k)} = <b>{_number(total['mul'])}</b>",
         f"bias: q·k + e<sub>q</sub>·e<sub>k</sub><br>{_number(q @ k)} {'−' if e_q @ e_k < 0 else '+'} {_number(abs(e_q @ e_k))} = <b>{_number(total['bias'])}</b>"))
@@ -69,15 +68,15 @@ def picture(**coordinates: float) -> go.Figure:
     figure.update_yaxes(title="feature 2", row=1, col=1)
     _draw_terms(figure, found, total)
     figure.update_annotations(font_size=13)
-    _finish(figure, f"The same vectors score {_number(total['sum'])} by sum, {_number(total['mul'])} by mul, {_number(total['bias'])} by bias, {_number(total['without'])} without position",
-            "dotted: content q and k · dashed: position e · solid: what is multiplied · blue: of the query, orange: of the key · scores before the division by √d_head and the softmax · "
-            "vectors from the sliders, nothing trained · SeqPE, Sec. 3.5, Eq. 12 to 14", height=790)
-    return figure.update_layout(margin=dict(t=110, l=165))
+    return figure.finish(
+        f"The same vectors score {_number(total['sum'])} by sum, {_number(total['mul'])} by mul, {_number(total['bias'])} by bias, {_number(total['without'])} without position",
+        "dotted: content q and k · dashed: position e · solid: what is multiplied · blue: of the query, orange: of the key · scores before the division by √d_head and the softmax · "
+        "vectors from the sliders, nothing trained · SeqPE, Sec. 3.5, Eq. 12 to 14", height=790, margin=dict(t=110, l=165))
 
 
-def _arrows(figure: go.Figure, column: int, arrows) -> None:
+def _arrows(figure: Draft, column: int, arrows) -> None:
     """Arrows of one plane: (name, colour, dash, start, end), the important ones first; a name that would cover another gives way."""
-    named, traces = [], []
+    named = []
     for name, colour, dash, start, end in arrows:
         corner = ["bottom", "top"][int(end[1] >= 0)], ["left", "right"][int(end[0] >= 0)]
         crowd = [taken for tip, _, taken in named if abs(tip[0] - end[0]) < 1.8 and abs(tip[1] - end[1]) < 0.9]
@@ -87,26 +86,25 @@ def _arrows(figure: go.Figure, column: int, arrows) -> None:
         if shown:
             named.append((end, colour, side))
         width = {"solid": 4, "dash": 2.5, "dot": 2}[dash]
-        traces.append(dict(type="scatter", x=[start[0], end[0]], y=[start[1], end[1]], mode="lines+markers+text", text=["", shown], textposition=side, textfont=dict(color=colour, size=14),
-                           line=dict(color=colour, width=width, dash=dash), marker=dict(color=colour, symbol="arrow", angleref="previous", size=[0, 6 + 2 * width], opacity=1),
-                           cliponaxis=False, showlegend=False, hovertemplate=f"(%{{x:.2f}}, %{{y:.2f}})<extra>{name or 'e'}</extra>"))
-    figure.add_traces(traces, rows=[1] * len(traces), cols=[column] * len(traces))  # at once is faster
+        figure.add("scatter", x=[start[0], end[0]], y=[start[1], end[1]], mode="lines+markers+text", text=["", shown], textposition=side, textfont=dict(color=colour, size=14),
+                   line=dict(color=colour, width=width, dash=dash), marker=dict(color=colour, symbol="arrow", angleref="previous", size=[0, 6 + 2 * width], opacity=1),
+                   cliponaxis=False, showlegend=False, hovertemplate=f"(%{{x:.2f}}, %{{y:.2f}})<extra>{name or 'e'}</extra>", row=1, col=column)
 
 
-def _draw_terms(figure: go.Figure, found: Scores, total: dict[str, float]) -> None:
+def _draw_terms(figure: Draft, found: Scores, total: dict[str, float]) -> None:
     """A bar a score, in its terms; a diamond at their sum."""
     bars = {name: f"{title} = <b>{_number(total[name])}</b>" for name, title in zip(found._fields, ("no position", "sum, Eq. 12", "mul, Eq. 13", "bias, Eq. 14"))}
     for term, (colour, pattern) in TERMS.items():
         of = {bars[name]: terms[term] for name, terms in found._asdict().items() if term in terms}
-        figure.add_bar(y=list(of), x=list(of.values()), orientation="h", name=term, marker=dict(color=colour, pattern_shape=pattern, line=dict(color="#111111", width=1)),
+        figure.add("bar", y=list(of), x=list(of.values()), orientation="h", name=term, marker=dict(color=colour, pattern_shape=pattern, line=dict(color="#111111", width=1)),
                        hovertemplate=term + ": %{x:.2f}<extra></extra>", row=2, col=1)
-    figure.add_scatter(y=list(bars.values()), x=list(total.values()), mode="markers", name="score", marker=dict(symbol="diamond", size=13, color="#111111", line=dict(color="white", width=1)),
+    figure.add("scatter", y=list(bars.values()), x=list(total.values()), mode="markers", name="score", marker=dict(symbol="diamond", size=13, color="#111111", line=dict(color="white", width=1)),
                        hovertemplate="score %{x:.2f}<extra></extra>", cliponaxis=False, row=2, col=1)
-    figure.add_vline(x=total["without"], line_dash="dash", line_color="#444444", row=2, col=1)
+    figure.add_vline(total["without"], row=2, col=1)
     ends = [sum(v for v in terms.values() if sign * v > 0) for terms in found for sign in (-1, 1)]
     figure.update_xaxes(title="score (unit: that of q·k); dashed: without position", range=[1.06 * min(-2, *ends), 1.06 * max(12, *ends)], zerolinecolor="#111111", row=2, col=1)
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=list(bars.values()), automargin=False, row=2, col=1)
-    figure.update_layout(barmode="relative", legend=dict(orientation="h", x=0, y=figure.layout.yaxis4.domain[1] + 0.01, yanchor="bottom", itemclick=False))
+    figure.update_layout(barmode="relative", legend=dict(orientation="h", x=0, y=figure.layout["yaxis4"]["domain"][1] + 0.01, yanchor="bottom", itemclick=False))
 
 
 def _number(value: float) -> str:

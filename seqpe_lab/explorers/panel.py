@@ -5,7 +5,7 @@ arguments. The panel draws it at once and again after every move, shows the read
 and gives the same figure as a static twin. Nothing else happens here, so a panel is tested without
 a kernel or a browser: set a control's value, look at ``panel.figure``.
 
-A live figure keeps a copy of plotly in the page, so at most ``Panel.MOST_ALIVE`` are alive at once.
+A live figure costs the page and the kernel more than a picture, so at most ``Panel.MOST_ALIVE`` are alive at once.
 The panel that was used longest ago falls asleep: it shows the same picture, and wakes when one of
 its controls moves.
 """
@@ -21,8 +21,11 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import ipywidgets
+import numpy as np
 import plotly.graph_objects as go
+import traitlets
 from plotly.graph_objects import FigureWidget  # named here, because plotly loads it only when asked, which takes a second
+from plotly.serializers import custom_serializers
 from plotly.utils import PlotlyJSONEncoder
 
 LABELLED = dict(style={"description_width": "initial"}, layout=ipywidgets.Layout(width="auto", min_width="300px", max_width="460px"))
@@ -102,7 +105,7 @@ class Panel(ipywidgets.VBox):
         self.figure: go.Figure | None = None
         self.seconds = 0.0
         self._held = self._wrong = False
-        self._live: FigureWidget | None = None
+        self._live: Live | None = None
         self._stage = ipywidgets.VBox(layout=ipywidgets.Layout(overflow="auto"))  # holds the live figure, or the sleeping one; a narrow page scrolls
         self._message = ipywidgets.HTML()
         self._words = ipywidgets.HTML()
@@ -182,12 +185,12 @@ class Panel(ipywidgets.VBox):
     def _wake(self) -> None:
         while len(Panel._alive) >= self.MOST_ALIVE:
             Panel._alive[0]._sleep()
-        self._live = FigureWidget(self.figure)
+        self._live = Live(self.figure)
         self._stage.children = (self._live,)
         Panel._alive.append(self)
         self.on_wake(self._live)
 
-    def on_wake(self, live: FigureWidget) -> None:
+    def on_wake(self, live: Live) -> None:
         """For explorers that listen to clicks in the figure."""
 
     def _sleep(self) -> None:
@@ -211,22 +214,85 @@ class Panel(ipywidgets.VBox):
             self._table.value = table_html(self.table(**self.values), self.file)
 
 
-def replace(live: FigureWidget, figure: go.Figure) -> None:
-    """Let a live figure show another one, in one message to the browser."""
+def _packed(value, manager):
+    """As plotly sends it, tables row by row."""
+    if isinstance(value, dict):
+        return {name: _packed(part, manager) for name, part in value.items()}
+    if isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim == 2 and value.size > 1_000:
+        return [_packed(part, manager) for part in value]
+    return custom_serializers["to_json"](value, manager)
+
+
+class Program(ipywidgets.Widget):
+    """Plotly's program for the page."""
+    text = traitlets.Unicode(str(FigureWidget._esm)).tag(sync=True)
+
+
+class Live(FigureWidget):
+    """Plotly's live figure, light enough for every move and for several on a page.
+
+    Plotly's own brings its program along, 5 MB that the page reads anew for each figure, for seconds;
+    these share one. And plotly sends rows of numbers as they lie in memory, but whole tables as text,
+    which takes ten times as long.
+    """
+
+    _esm = """
+        async function plotly(model) {
+            const program = await model.widget_manager.get_model(model.get("_program"))
+            program.read ??= import(URL.createObjectURL(new Blob([program.get("text")], {type: "text/javascript"})))
+            return (await program.read).default()
+        }
+        export default () => {
+            let figure
+            return {
+                async initialize({model}) { figure = await plotly(model); figure.initialize({model}) },
+                render: ({el}) => figure.render({el}),
+            }
+        }"""
+    _shared: Program | None = None
+
+    _program = traitlets.Unicode().tag(sync=True)
+    _widget_data = traitlets.List().tag(sync=True, to_json=_packed)
+    _py2js_addTraces = traitlets.Dict(allow_none=True).tag(sync=True, to_json=_packed)
+    _py2js_update = traitlets.Dict(allow_none=True).tag(sync=True, to_json=_packed)
+
+    @traitlets.default("_program")
+    def _share(self) -> str:
+        if Live._shared is None or Live._shared.comm is None:  # none yet, or all widgets were closed
+            Live._shared = Program()
+        return Live._shared.model_id
+
+
+def replace(live: Live, figure: go.Figure) -> None:
+    """Let a live figure show another one, in one message to the browser, which holds what differs."""
     with live.batch_update():
         if [trace.type for trace in live.data] == [trace.type for trace in figure.data]:
             for old, new in zip(live.data, figure.data):
-                described = new.to_plotly_json()
-                gone = dict.fromkeys(old.to_plotly_json().keys() - described.keys() - {"uid"})  # a band's fill must not stay on a line
-                old.update(gone | described, overwrite=True)
+                old.update(changes(old.to_plotly_json(), new.to_plotly_json() | {"uid": old.uid}), overwrite=True)
         else:
             live.data = ()
             live.add_traces(figure.data)
-        layout, shown = figure.layout.to_plotly_json(), live.layout.to_plotly_json()
-        if layout.get("template") == shown.get("template"):  # the largest part, and nearly always the same
-            del layout["template"], shown["template"]
-        forgotten = dict.fromkeys(shown.keys() - layout.keys())  # the browser keeps what it is not told to drop: shapes, a scene
-        live.update_layout(forgotten | layout, overwrite=True)
+        live.update_layout(changes(live.layout.to_plotly_json(), figure.layout.to_plotly_json()), overwrite=True)
+
+
+def changes(old: Mapping, new: Mapping) -> dict:
+    """What turns one description into another; None takes away what would stay: a band's fill on a line, shapes, a scene.
+
+    >>> changes({"x": [1, 2], "fill": "toself"}, {"x": [1, 2], "y": [3, 4]}) == {"fill": None, "y": [3, 4]}
+    True
+    """
+    return {name: new.get(name) for name in old.keys() | new.keys() if not alike(old.get(name), new.get(name))}
+
+
+def alike(one, other) -> bool:
+    """Whether two descriptions are the same, arrays inside included."""
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return one == other
 
 
 def sleeping(figure: go.Figure) -> ipywidgets.Output:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import figures
 from ..digits import grid
+from ..draft import Draft
 from ..encodings import Learned, SeqPE, resample_grid
 from ..geometry import nearest_neighbours, similarity
 from . import bundle
@@ -81,23 +82,25 @@ def trained_side() -> int:
 def picture(side: int, row: int, column: int, kind: str) -> go.Figure:
     """One patch's similarity to all others, a map an encoding."""
     trained, patch = trained_side(), row * side + column
-    maps, layout = [], dict(shapes=[], annotations=[_legend(trained, side, kind)], coloraxis=COLOURS)
+    figure = Draft()
+    figure.update_layout(coloraxis=COLOURS)
+    figure.add_annotation(**_legend(trained, side, kind))
     for number, (method, (left, bottom)) in enumerate(zip(METHODS, CORNERS), start=1):
         x, y = f"x{number}", f"y{number}"
         z = np.round(similarity_map(vectors(method, side), side, patch, kind), 4)  # short numbers: they travel to the browser as text
         colours = dict(coloraxis="coloraxis") if kind == "cosine" else dict(colorscale="Viridis", showscale=False)
-        maps.append(go.Heatmap(z=z, xaxis=x, yaxis=y, name=figures.label(method), xgap=1, ygap=1, hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra>%{fullData.name}</extra>", **colours))
+        figure.add("heatmap", z=z, xaxis=x, yaxis=y, name=figures.label(method), xgap=1, ygap=1, hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra>%{fullData.name}</extra>", **colours)
         axis = dict(dtick=1 + side // 8, showgrid=False, zeroline=False, title_standoff=4)
-        layout[f"xaxis{number}"] = dict(axis, domain=(left, left + WIDTH), anchor=y, title_text="column", range=(-0.5, side - 0.5))
-        layout[f"yaxis{number}"] = dict(axis, domain=(bottom, bottom + HEIGHT), anchor=x, title_text="row", range=(side - 0.5, -0.5))
-        layout["annotations"].append(dict(text=_heading(method, side, patch, kind), x=left + WIDTH / 2, xanchor="center", y=bottom + HEIGHT, yanchor="bottom",
-                                          yshift=3, xref="paper", yref="paper", showarrow=False))
+        figure.update_layout(**{f"xaxis{number}": dict(axis, domain=(left, left + WIDTH), anchor=y, title_text="column", range=(-0.5, side - 0.5)),
+                                f"yaxis{number}": dict(axis, domain=(bottom, bottom + HEIGHT), anchor=x, title_text="row", range=(side - 0.5, -0.5))})
+        figure.add_annotation(text=_heading(method, side, patch, kind), x=left + WIDTH / 2, xanchor="center", y=bottom + HEIGHT, yanchor="bottom",
+                              yshift=3, xref="paper", yref="paper", showarrow=False)
         if method != "learned":  # a stretched table has no patches beyond the trained ones
-            layout["shapes"] += [dict(type="rect", xref=x, yref=y, x0=-0.5, y0=-0.5, x1=trained - 0.5, y1=trained - 0.5, line=line) for line in EDGE]
-        layout["shapes"] += [dict(type="rect", xref=x, yref=y, x0=column - 0.5, y0=row - 0.5, x1=column + 0.5, y1=row + 0.5, line=line) for line in CHOSEN]
+            figure.layout["shapes"] += [dict(type="rect", xref=x, yref=y, x0=-0.5, y0=-0.5, x1=trained - 0.5, y1=trained - 0.5, line=line) for line in EDGE]
+        figure.layout["shapes"] += [dict(type="rect", xref=x, yref=y, x0=column - 0.5, y0=row - 0.5, x1=column + 0.5, y1=row + 0.5, line=line) for line in CHOSEN]
     adjacent = sum(distance(side, patch, nearest(m, side, kind)[patch]) < 1.5 for m in METHODS)
     title = f"Patch ({row}, {column}) of {side} × {side}: most similar is an adjacent one for {adjacent} of {len(METHODS)} encodings"
-    return figures._finish(go.Figure(maps, layout), title, caption(side), height=750).update_layout(margin_t=110)
+    return figure.finish(title, caption(side), height=750, margin=dict(t=110))
 
 
 def _heading(method: str, side: int, patch: int, kind: str) -> str:
