@@ -1,7 +1,7 @@
 """seqpe_lab: learn, teach and research position encoding, built around SeqPE.
 
-Modules import upwards in this order only: digits, encoder, losses, sampling, encodings, models,
-data, recipes, training, evaluation, runs, geometry, draft, figures, lesson.
+Modules import upwards in this order only: digits, activation, memory, encoder, losses, sampling,
+encodings, models, data, recipes, training, evaluation, runs, geometry, draft, figures, lesson.
 """
 import os
 
