@@ -366,10 +366,7 @@ def explore() -> Panel:
 
 
 def get_ready_for_images() -> threading.Thread:
-    """Import timm and scikit-learn, which takes two seconds, and load an image and a model, while the reader looks at something else."""
-    def load() -> None:
-        digit_image(0, SIZES[0])
-        bundle.model("image", "seqpe-mul")
-    loading = threading.Thread(target=load, daemon=True)
+    """Import timm and scikit-learn, which takes two seconds, and let a model read an image, while the reader looks at something else."""
+    loading = threading.Thread(target=parts_of, args=("image", "seqpe-mul", (3, SIZES[0]), 0, 0), daemon=True)
     loading.start()
     return loading
