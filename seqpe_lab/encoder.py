@@ -94,21 +94,23 @@ class Block(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self._finish(x, attended.transpose(1, 2).flatten(-2))
 
-    def forward_tree(self, x: Tensor, tree: PrefixTree, last: bool) -> Tensor:
-        """Every prefix once: (M, d) -> (M, d); in the last layer only the [CLS] level, (U, d), is finished."""
+    def forward_tree(self, x: Tensor, paths: list[Tensor]) -> Tensor:
+        """Every prefix once: states (R, d), and which of them stand on the way to each node, (P_j, j+1) for each level -> (sum P_j, d)."""
+        own = torch.cat([path[:, -1] for path in paths])
         normed = self.ln_1(x)
         weight, bias = self.qkv.weight, self.qkv.bias
         d = x.shape[-1]
-        levels = tree.paths[-1:] if last else tree.paths
-        reading = normed[-len(levels[-1]):] if last else normed  # only these nodes ask; all nodes answer
-        q = F.linear(reading, weight[:d], bias[:d])
+        if len(own) < len(x):  # the last layer: only [CLS] asks, all nodes answer
+            q = F.linear(F.embedding(own, normed), weight[:d], bias[:d])
+        else:
+            q = F.embedding(own, F.linear(normed, weight[:d], bias[:d]))
         kv = F.linear(normed, weight[d:], bias[d:])
         attended = [recomputed(self._attend, q_j, kv, path)  # gathered keys and values are large
-                    for q_j, path in zip(q.split([len(p) for p in levels]), levels)]
-        return self._finish(x[-len(q):], torch.cat(attended))
+                    for q_j, path in zip(q.split([len(path) for path in paths]), paths)]
+        return self._finish(F.embedding(own, x), torch.cat(attended))
 
     def _attend(self, q: Tensor, kv: Tensor, path: Tensor) -> Tensor:
-        """Queries (P, d) over the keys and values (M, 2d) of the nodes on their own paths (P, j+1) -> (P, d)."""
+        """Queries (P, d) over the keys and values (R, 2d) on their own paths (P, j+1) -> (P, d)."""
         k, v = F.embedding(path, kv).unflatten(-1, (2, self.heads, -1)).unbind(2)  # (P, j+1, H, d_head)
         q = q.unflatten(-1, (self.heads, -1)).unsqueeze(1)  # (P, 1, H, d_head)
         weights = ((q * k).sum(-1) / k.shape[-1] ** 0.5).softmax(1)  # (P, j+1, H)
@@ -208,16 +210,21 @@ class PositionEncoder(nn.Module):
         return x[:, -1]
 
     def encode_tree(self, sequences: Tensor) -> Tensor:
-        """Each distinct prefix once; equal to :meth:`encode_whole` up to rounding."""
+        """Each distinct prefix once; equal to :meth:`encode_whole` up to rounding.
+
+        The first layer reads nodes that know their own digit and place only, at most n*k*b + 1 different ones.
+        """
         tree = prefix_tree(sequences)
-        x = self.embed(tree.token, tree.place)  # (M, d)
-        device = x.device
-        tree = tree._replace(paths=[path.to(device, non_blocking=True) for path in tree.paths])
+        device = self.token.weight.device
         if self.gru is not None:
-            return self._gru_tree(x, tree)
-        for i, block in enumerate(self.blocks):
-            x = block.forward_tree(x, tree, last=i == len(self.blocks) - 1)
-        return x
+            return self._gru_tree(self.embed(tree.token, tree.place), tree._replace(paths=[path.to(device, non_blocking=True) for path in tree.paths]))
+        symbols, symbol = torch.unique(tree.place * (self.base + 1) + tree.token, return_inverse=True)
+        x = self.embed(symbols % (self.base + 1), symbols // (self.base + 1))
+        nodes = [path.to(device, non_blocking=True) for path in tree.paths]
+        paths = [symbol[path].to(device, non_blocking=True) for path in tree.paths]
+        for block in self.blocks[:-1]:
+            x, paths = block.forward_tree(x, paths), nodes
+        return self.blocks[-1].forward_tree(x, paths[-1:])
 
     def _gru_tree(self, x: Tensor, tree: PrefixTree) -> Tensor:
         """A GRU needs only the state of the parent: level by level, layer by layer."""
