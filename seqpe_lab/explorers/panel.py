@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
+import gc
 import html
 import io
 import json
@@ -101,6 +103,7 @@ class Panel(ipywidgets.VBox):
 
     def __init__(self, title: str, about: str, picture: Callable[..., go.Figure], controls: Mapping[str, ipywidgets.Widget], *,
                  words: Callable[..., str] | None = None, table: Callable[..., Mapping[str, Sequence]] | None = None, file: str = "table"):
+        _spare_what_is_imported()
         self.title, self.picture, self.controls, self.words, self.table, self.file = title, picture, dict(controls), words, table, file
         self.figure: go.Figure | None = None
         self.seconds = 0.0
@@ -212,6 +215,12 @@ class Panel(ipywidgets.VBox):
     def _show_table(self) -> None:
         if self.table and self._sheet.selected_index is not None:
             self._table.value = table_html(self.table(**self.values), self.file)
+
+
+@functools.cache
+def _spare_what_is_imported() -> None:
+    """Python looks through all its objects for garbage now and then; torch's and plotly's take it up to half a second, in the middle of a move."""
+    gc.freeze()
 
 
 def _packed(value, manager):
