@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SLOPE, CUBE = 2 * (2 / torch.pi) ** 0.5, 2 * (2 / torch.pi) ** 0.5 * 0.044715
+SLOPE = 2 * (2 / torch.pi) ** 0.5  # 2u = SLOPE x + CUBE x^3
+CUBE = SLOPE * 0.044715
 
 
 def gelu(x: Tensor) -> Tensor:

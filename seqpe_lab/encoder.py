@@ -216,27 +216,27 @@ class PositionEncoder(nn.Module):
         """
         tree = prefix_tree(sequences)
         device = self.token.weight.device
-        if self.gru is not None:
-            return self._gru_tree(self.embed(tree.token, tree.place), tree._replace(paths=[path.to(device, non_blocking=True) for path in tree.paths]))
-        symbols, symbol = torch.unique(tree.place * (self.base + 1) + tree.token, return_inverse=True)
-        x = self.embed(symbols % (self.base + 1), symbols // (self.base + 1))
         nodes = [path.to(device, non_blocking=True) for path in tree.paths]
-        paths = [symbol[path].to(device, non_blocking=True) for path in tree.paths]
+        if self.gru is not None:
+            return self._gru_tree(self.embed(tree.token, tree.place), nodes)
+        symbols, symbol = torch.unique(tree.place * (self.base + 1) + tree.token, return_inverse=True)
+        x, symbol = self.embed(symbols % (self.base + 1), symbols // (self.base + 1)), symbol.to(device, non_blocking=True)
+        paths = [symbol[path] for path in nodes]
         for block in self.blocks[:-1]:
             x, paths = block.forward_tree(x, paths), nodes
         return self.blocks[-1].forward_tree(x, paths[-1:])
 
-    def _gru_tree(self, x: Tensor, tree: PrefixTree) -> Tensor:
+    def _gru_tree(self, x: Tensor, paths: list[Tensor]) -> Tensor:
         """A GRU needs only the state of the parent: level by level, layer by layer."""
         for layer in range(self.gru.num_layers):
             weights = [getattr(self.gru, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             states, offset = [], 0
-            for level, path in enumerate(tree.paths):
+            for level, path in enumerate(paths):
                 inputs = x[offset: offset + len(path)]
                 if level == 0:
                     state = torch.zeros_like(inputs)
                 else:  # the parent's number within its own level
-                    state = F.embedding(path[:, -2] - (offset - len(tree.paths[level - 1])), states[-1])
+                    state = F.embedding(path[:, -2] - (offset - len(paths[level - 1])), states[-1])
                 states.append(torch.gru_cell(inputs, state, *weights))
                 offset += len(path)
             x = torch.cat(states)
