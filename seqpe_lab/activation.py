@@ -26,7 +26,7 @@ class _Gelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        gate = x.square().mul_(CUBE).add_(SLOPE).mul_(x).sigmoid_()
+        gate = (x * x).mul_(CUBE).add_(SLOPE).mul_(x).sigmoid_()  # torch's square takes twice as long as a product
         ctx.save_for_backward(x, gate)
         return x * gate
 
@@ -34,7 +34,7 @@ class _Gelu(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, gate = ctx.saved_tensors
-        steep = x.square().mul_(3 * CUBE).add_(SLOPE).mul_(x)  # x times the derivative of 2u
+        steep = (x * x).mul_(3 * CUBE).add_(SLOPE).mul_(x)  # x times the derivative of 2u
         return steep.addcmul_(steep, gate, value=-1).add_(1).mul_(gate).mul_(grad)
 
 

@@ -19,6 +19,7 @@ from .data.images import ImageData, load_images
 from .data.qa import QAData, load_questions
 from .data.text import TextData, load_text
 from .models.gpt2 import GPT2
+from .publish import NOT_SEEN, write_figure
 from .recipes import (
     ABOUT,
     ABOUT_IMAGES,
@@ -107,6 +108,22 @@ class Lesson:
         """A run's model with its trained weights, in evaluation mode on the CPU."""
         return trained_model(run, self.data(run.recipe))
 
+    def expect(self, claim: str, seen) -> None:
+        """Say whether what was trained here shows a claim of the lesson; at smoke scale, where nothing is learnt, say nothing.
+
+        Chance has a part in every training: the same seed on another processor is another run. So this
+        does not stop the notebook; what holds for any training is asserted.
+
+        Args:
+            seen: a truth value, also as a tensor.
+
+        >>> Lesson("05", "small", seed=0).expect("the loss falls", 0.9 < 0.5)
+        ✗ not in this run: the loss falls
+        """
+        seen = bool(seen)
+        if self.scale != "smoke":
+            print(f"✓ {claim}" if seen else f"{NOT_SEEN}{claim}")
+
     def show(self, figure, name: str):
         """Show a figure; make it the last expression of a cell.
 
@@ -121,8 +138,6 @@ class Lesson:
         if not folder:
             return figure
         from IPython.display import HTML
-
-        from .publish import write_figure
         number = re.match(r"\d+", self.title)
         name = f"{number[0] + '-' if number else ''}{name}"
         has_image = write_figure(figure, Path(folder), name)

@@ -43,6 +43,8 @@ from .recipes import (
 from .runs import PROJECT, Run, judged_by, list_runs, runs_folder, write_atomically
 from .workers import Stage, Task, get_ready, in_stages
 
+NOT_SEEN = "✗ not in this run: "  # begins what a lesson prints where its training does not show what it says
+
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers: int | None = None) -> None:
     """Do the whole job and leave ``folder/index.html``.
@@ -92,7 +94,8 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
         Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{takes(7)}", lambda: _training(tuned), waits=True),
         Stage(f"Stage 6 of 6: executing the lessons{takes(6)}", lambda: [_executing(path, folder, scale) for path in lessons], lambda: _write_index(folder), waits=True),
     ], workers, say)
-    say(f"Done: open {folder / 'index.html'}")
+    missing = sum(len(not_seen(folder / "lessons" / f"{path.stem}.html")) for path in lessons)
+    say(f"Done: open {folder / 'index.html'}" + (f" ({missing} of the lessons' expectations did not show in these runs)" if missing else ""))
 
 
 def default_workers() -> int:
@@ -170,14 +173,25 @@ def _executing(path: Path, folder: Path, scale: str) -> Task:
     sources = [path, *sorted((PROJECT / "seqpe_lab").rglob("*.py"))]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + scale.encode()).hexdigest()
     if out.exists() and stamp.exists() and stamp.read_text() == digest:
-        return Task(path.stem, None, lambda: "executed before", out)
+        return Task(path.stem, None, lambda: "executed before" + _but(out), out)
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def report() -> str:
         stamp.write_text(digest)
-        return "executed"
+        return "executed" + _but(out)
     environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale, "SEQPE_RUNS": str(runs_folder().resolve())}
     return Task(path.stem, (execute_lesson, path, out), report, out.with_suffix(".log"), environment)
+
+
+def not_seen(page: Path) -> list[str]:
+    """What an executed lesson expected (:meth:`Lesson.expect <seqpe_lab.lesson.Lesson.expect>`) and did not find."""
+    found = re.findall(rf"^(?:<pre>)?{NOT_SEEN}(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [html.unescape(re.sub(r"<[^>]+>", "", claim)) for claim in found]
+
+
+def _but(page: Path) -> str:
+    claims = not_seen(page)
+    return f"; {NOT_SEEN.removeprefix('✗ ')}{'; '.join(claims)}" if claims else ""
 
 
 def execute_lesson(path: Path, out: Path) -> None:
@@ -301,7 +315,7 @@ def _write_index(folder: Path) -> None:
         shown = f'<a href="{name}.html"><img src="{name}.png" alt="{title}" loading="lazy"></a>' if image.exists() else f'<iframe src="{name}.html" title="{title}" loading="lazy"></iframe>'
         parts.append(f'<figure id="{name}">{shown}<figcaption><a href="{name}.html">{title}</a></figcaption></figure>')
     lessons = sorted((folder / "lessons").glob("*.html")) if (folder / "lessons").exists() else []
-    links = "".join(f'<li><a href="lessons/{path.name}">{html.escape(path.stem.replace("_", " "))}</a></li>' for path in lessons)
+    links = "".join(f'<li><a href="lessons/{path.name}">{html.escape(path.stem.replace("_", " "))}</a>{html.escape(_but(path))}</li>' for path in lessons)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>seqpe_lab: figures</title>

@@ -57,19 +57,30 @@ class Views(Dataset):
         self.transform = _deit(recipe, data) if recipe.augment == "deit" else None
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        images, recipe = self.data.train, self.recipe
-        epoch, place = divmod(index, len(images))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, torch.randperm(len(images), generator=seeded(recipe.seed, epoch, stream=1))
-        number = int(self._order[place])
-        generator = seeded(recipe.seed, index, stream=4)
-        label = int(images.labels[number])
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """A batch, which torch's DataLoader asks for in one call: small images are rendered several times as fast together."""
+        numbers, recipe = [self._number(index) for index in indices], self.recipe
+        images, labels = [self.data.train[number] for number in numbers], self.data.train.labels[numbers].tolist()
+        generators = [seeded(recipe.seed, index, stream=4) for index in indices]
         if self.transform is not None:
-            from torchvision.transforms.functional import to_pil_image
-            with _seeded_globals(generator):  # timm and torchvision draw from there
-                return self.transform(to_pil_image(images[number])), label
-        seen = zoom(images[number], recipe, generator) if recipe.augment == "zoom" else place_on_canvas(images[number], recipe, recipe.image_size, generator)
-        return self.data.normalise(seen), label
+            return list(zip(map(self._transformed, images, generators), labels))
+        views = zoom(images, recipe, generators) if recipe.augment == "zoom" else torch.stack(
+            [place_on_canvas(image, recipe, recipe.image_size, generator) for image, generator in zip(images, generators)])
+        return list(zip(self.data.normalise(views), labels))
+
+    def _number(self, index: int) -> int:
+        """Which image item ``index`` shows."""
+        epoch, place = divmod(index, len(self.data.train))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, torch.randperm(len(self.data.train), generator=seeded(self.recipe.seed, epoch, stream=1))
+        return int(self._order[place])
+
+    def _transformed(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        from torchvision.transforms.functional import to_pil_image
+        with _seeded_globals(generator):  # timm and torchvision draw from there
+            return self.transform(to_pil_image(image))
 
 
 def training_set(recipe: ImageRecipe, data: ImageData) -> Views:
@@ -90,19 +101,32 @@ def main_loss(model: ViT, recipe: ImageRecipe, batch: Sequence[Tensor], generato
 
 # --- views -------------------------------------------------------------------------------------
 
-def zoom(image: Tensor, recipe: ImageRecipe, generator: torch.Generator) -> Tensor:
-    """A window of image_size pixels, somewhere on the image's middle square rendered 1 to 1/sqrt(crop) times as large.
+def zoom(images: Sequence[Tensor], recipe: ImageRecipe, generators: Sequence[torch.Generator]) -> Tensor:
+    """A window of image_size pixels, somewhere on each image's middle square rendered 1 to 1/sqrt(crop) times as large.
 
     Args:
-        image: float (channels, height, width) in [0, 1].
+        images: float (channels, height, width) each, in [0, 1].
+        generators: one for each image.
+
+    Returns:
+        (B, channels, image_size, image_size), in [0, 1].
     """
+    images = [_middle(image) for image in images]
+    rows, columns = zip(*(_window(image.shape[-1], recipe, generator) for image, generator in zip(images, generators)))
+    if len({image.shape for image in images}) == 1:
+        images, rows, columns = torch.stack(images), torch.stack(rows).unsqueeze(1), torch.stack(columns).unsqueeze(1)
+        return (rows @ images @ columns.mT).clamp(0, 1)
+    return torch.stack([(r @ image @ c.T).clamp(0, 1) for r, image, c in zip(rows, images, columns)])
+
+
+def _window(side: int, recipe: ImageRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Where a view lies: the rows of :func:`bicubic`'s two matrices that render only it, (image_size, side) each."""
     size, (area, down, right) = recipe.image_size, torch.rand(3, generator=generator).tolist()
     share = recipe.crop + (1 - recipe.crop) * area  # of the area, uniformly, as RandomResizedCrop
     large = round(size / share**0.5)
     top, left = (int(place * (large - size + 1)) for place in (down, right))
-    image = _middle(image)
-    enlarge = bicubic(image.shape[-1], large)  # only the window is rendered: a training run shows tens of thousands
-    return (enlarge[top: top + size] @ image @ enlarge[left: left + size].T).clamp(0, 1)
+    enlarge = bicubic(side, large)
+    return enlarge[top: top + size], enlarge[left: left + size]
 
 
 def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 import pytest
 
 from seqpe_lab import figures, publish
+from seqpe_lab.lesson import Lesson
 from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, QA_ABLATIONS
 
 
@@ -192,6 +193,21 @@ def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(tm
     publish._write_index(tmp_path)
     index = (tmp_path / "index.html").read_text()
     assert '<iframe src="one.html"' in index and "a bold claim &amp; more" in index
+
+
+def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, capsys):
+    from nbconvert import HTMLExporter
+    from nbformat.v4 import new_code_cell, new_notebook, new_output
+    lab = Lesson("01", "small", 0)
+    for claim, seen in (("L_delta < log m & no stray", False), ("the loss falls", True), ("the last < the first", False)):
+        lab.expect(claim, seen)
+    cell = new_code_cell(f'lab.expect("{publish.NOT_SEEN}as code", False)', outputs=[new_output("stream", text=capsys.readouterr().out)])
+    (tmp_path / "lessons").mkdir()
+    page = tmp_path / "lessons" / "01_digits.html"
+    page.write_text(HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))[0], encoding="utf-8")
+    assert publish.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
+    publish._write_index(tmp_path)
+    assert "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; the last &lt; the first</li>" in (tmp_path / "index.html").read_text()
 
 
 def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_some(tmp_path):

@@ -43,6 +43,20 @@ def test_a_scale_that_is_none_is_refused_with_the_choices(monkeypatch):
         lesson.start("any")
 
 
+@pytest.mark.parametrize("seen, printed", [(True, "✓ the loss falls\n"), (torch.tensor(True), "✓ the loss falls\n"), (torch.tensor(False), "✗ not in this run: the loss falls\n")])
+def test_what_a_training_does_not_show_is_said_and_stops_nothing(seen, printed, capsys):
+    lesson.Lesson("any", "small", 0).expect("the loss falls", seen)
+    assert capsys.readouterr().out == printed
+
+
+def test_nothing_is_expected_at_smoke_scale_but_a_truth_value(lab, capsys):
+    capsys.readouterr()
+    lab.expect("the loss falls", False)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(RuntimeError, match="ambiguous"):
+        lab.expect("all losses fall", torch.tensor([True, False]))
+
+
 @pytest.mark.parametrize("scale, expected", [("smoke", 5), ("small", 300), ("medium", 300), ("full", 300)])
 def test_a_larger_scale_takes_the_largest_value_given(scale, expected):
     assert lesson.Lesson("any", scale, 0).at_scale(smoke=5, small=300) == expected

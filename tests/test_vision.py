@@ -68,7 +68,7 @@ def test_zoom_shows_a_window_of_the_image_rendered_1_to_1_over_sqrt_crop_times_a
     monkeypatch.setattr(vision, "bicubic", lambda side, size: sizes.append(size) or original(side, size))
     corners = set()
     for i in range(200):
-        seen = zoom(image, recipe, seeded(0, i, stream=4))
+        seen, = zoom([image], recipe, [seeded(0, i, stream=4)])
         assert seen.shape == (1, 12, 12)
         large = render(image.unsqueeze(0), sizes[-1])[0]
         windows = large.unfold(1, 12, 1).unfold(2, 12, 1)[0]  # (places down, places right, 12, 12)
@@ -84,7 +84,18 @@ def test_zoom_shows_a_window_of_the_image_rendered_1_to_1_over_sqrt_crop_times_a
 @pytest.mark.parametrize("shape", [(8, 8), (8, 16)], ids=str)
 def test_without_a_crop_zoom_shows_what_a_test_shows(shape, tiny_image_recipe):
     image, recipe = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0)), tiny_image_recipe(augment="zoom", crop=1.0)
-    torch.testing.assert_close(zoom(image, recipe, seeded(0, 0, 4)), view_of_a_test(image, recipe, 12, 0))
+    torch.testing.assert_close(zoom([image], recipe, [seeded(0, 0, 4)])[0], view_of_a_test(image, recipe, 12, 0))
+
+
+@pytest.mark.parametrize("augment", ["deit", "zoom", "place"])
+@pytest.mark.parametrize("source", ["digits", "folder"])  # all of one shape, and not
+def test_a_batch_holds_the_views_one_by_one(augment, source, tiny_image_recipe, digit_images, colours):
+    data = colours if augment == "deit" or source == "folder" else digit_images
+    views = Views(data, tiny_image_recipe(augment=augment, erasing=0.5, crop=0.3))
+    some = [0, 3, 1, len(data.train) + 5]  # of two epochs
+    batch = views.__getitems__(some)
+    assert [label for _, label in batch] == [views[i][1] for i in some]
+    torch.testing.assert_close([view for view, _ in batch], [views[i][0] for i in some])
 
 
 def test_erased_pixels_are_standard_normal_to_the_model(colours, tiny_image_recipe):
