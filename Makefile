@@ -1,9 +1,10 @@
 # make figures | test | lab | explore      (the first of them also installs everything, into .venv)
+# make unit | lint | benchmarks            (unit: the tests that start no programs of their own, 2 to 3 minutes)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: figures test lab explore setup browser lint benchmarks clean
+.PHONY: figures test unit lab explore setup browser lint benchmarks clean
 
 figures: setup
 	@$(BIN)/python -m seqpe_lab figures
@@ -12,6 +13,9 @@ test: setup
 	@echo "Testing: the library, then every lesson at smoke scale (8 to 12 minutes on 2 cores)"
 	@SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
+
+unit: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/system seqpe_lab tests
 
 # JupyterLab opens with a question about its news: switched off once, for .venv alone (its option news_url leaves the question there)
 lab: setup

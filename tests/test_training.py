@@ -1,22 +1,16 @@
-"""The training loop: its objective (Eq. 15), exact resume after a kill, micro-batches, processes, checkpoints."""
+"""The training loop: its objective (Eq. 15), exact resume, micro-batches, checkpoints. Kills and several processes: system/test_distributed.py."""
 import dataclasses
 import functools
-import json
 import math
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from torch import nn
 
 from seqpe_lab import runs, training
-from seqpe_lab.data.text import load_text
 from seqpe_lab.evaluation import perplexity
 from seqpe_lab.language import Chunks
 from seqpe_lab.losses import contrastive_loss, distillation_loss
@@ -324,72 +318,7 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(tiny_recipe, tiny_data, tm
     assert compiled.model_weights().keys() == plain.model_weights().keys()
 
 
-# --- other processes ----------------------------------------------------------------------------
-
-def environment(**more) -> dict:
-    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | more
-
-
-def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(tiny_recipe, text_file, tmp_path, project):
-    """SIGKILL, which nothing can catch: to the last bit, and every moment leaves a readable run."""
-    recipe = tiny_recipe(source=str(text_file), steps=60, checkpoint_every=3, dropout=0.1, shifted=0.5, micro_batch=4, warmup_steps=10)
-    unbroken = train(recipe, tmp_path / "unbroken", data=load_text(str(text_file)), cpu=True)
-    run = Run(recipe, tmp_path / "killed")
-    run.create()
-    metrics, chance, kills = run.folder / "metrics.jsonl", random.Random(0), 0
-
-    def written() -> tuple[int, int]:
-        """(which file, how many lines): a process that resumes begins with a new file."""
-        return (metrics.stat().st_ino, metrics.read_bytes().count(b"\n")) if metrics.exists() else (0, 0)
-
-    while run.state != "finished":
-        step = int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
-        old_file, goal = written()[0], step + chance.randint(1, 9)
-        with open(tmp_path / "log.txt", "w") as log:
-            process = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"],
-                                       cwd=project, env=environment(), stdout=log, stderr=log)
-            if kills < 5:
-                while process.poll() is None and (written()[0] == old_file or written()[1] < goal):
-                    time.sleep(0.001)
-                time.sleep(chance.random() * 0.03)
-                process.send_signal(signal.SIGKILL)
-            status = process.wait(timeout=300)
-        assert status == (-signal.SIGKILL if kills < 5 else 0), (tmp_path / "log.txt").read_text()
-        kills += status == -signal.SIGKILL
-        opened = Run.open(run.folder)
-        assert opened.recipe == recipe and [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
-        for path in opened.checkpoints():
-            assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
-    assert kills == 5
-    assert metrics.read_bytes() == (unbroken.folder / "metrics.jsonl").read_bytes()
-    assert all(torch.equal(v, unbroken.model_weights()[k]) for k, v in run.model_weights().items())
-    assert run.results()["perplexity"] == unbroken.results()["perplexity"]
-
-
-def test_two_processes_have_the_losses_of_one(tiny_recipe, text_file, tmp_path, project):
-    """Each takes its share of every batch; the tokens per step stay those of the recipe."""
-    recipe = tiny_recipe(source=str(text_file), steps=4, checkpoint_every=4, shifted=0.5, micro_batch=2)
-    alone = train(recipe, tmp_path / "alone", data=load_text(str(text_file)), cpu=True)
-    run = Run(recipe, tmp_path / "together")
-    run.create()
-    program = tmp_path / "program.py"
-    program.write_text(f"""
-import pathlib, sys
-from accelerate import PartialState
-from seqpe_lab.__main__ import main
-status = main(["train", "lm", "--folder", {str(run.folder)!r}, "--cpu"])
-state = PartialState()
-pathlib.Path({str(tmp_path)!r}, f"world-{{state.process_index}}").write_text(str(state.num_processes))
-sys.exit(status)
-""")
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(program)],
-                          cwd=project, env=environment(PYTHONPATH=str(project)), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert [(tmp_path / f"world-{i}").read_text() for i in range(2)] == ["2", "2"]
-    assert close(run.metrics(), alone.metrics())
-    assert run.results()["perplexity"] == pytest.approx(alone.results()["perplexity"], rel=1e-4)
-    assert done.stdout.count("perplexity") <= 1 and json.dumps(run.results()["perplexity"]) in done.stdout
-
+# --- a program ----------------------------------------------------------------------------------
 
 def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datasets(text_file, project):
     program = """
@@ -399,5 +328,5 @@ for name in ("plotly", "ipywidgets", "datasets"):
 import seqpe_lab.training, seqpe_lab.evaluation, seqpe_lab.__main__
 assert len(seqpe_lab.language.load_text(sys.argv[1]).train) > 100
 """
-    done = subprocess.run([sys.executable, "-c", program, str(text_file)], cwd=project, env=environment(), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, str(text_file)], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

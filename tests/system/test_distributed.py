@@ -1,9 +1,10 @@
-"""Several processes: the numbers of one, whatever kills them, and no process that waits for another for ever.
+"""Training in processes of its own, one or several: the same numbers, whatever kills them, and no process that waits for another for ever.
 
-The processes are forked from a server that has imported torch once; one test goes through torchrun.
+They are forked from a server that has imported torch once; one test goes through torchrun.
 """
 import gc
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -34,9 +35,10 @@ def fingerprint(tokens: torch.Tensor) -> str:
 
 
 def rank(number: int, world: int, port: int, log: str, arguments: list[str], spoil: str) -> None:
-    """What torchrun starts: ``python -m seqpe_lab <arguments>`` as process ``number`` of ``world``."""
-    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    """``python -m seqpe_lab <arguments>``; of several, what torchrun starts as process ``number`` of ``world``."""
+    if world > 1:
+        os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
+                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1), os.dup2(handle, 2)
     torch.set_num_threads(1)
@@ -68,7 +70,7 @@ def free_port() -> int:
 
 
 class Together:
-    """``seqpe_lab train`` on several processes; ``log(r)`` is what process r said."""
+    """``seqpe_lab train`` on one process or several; ``log(r)`` is what process r said."""
 
     def __init__(self, folder: Path, arguments: list[str], world: int = 2, spoil: str = ""):
         self.logs = [folder.with_name(f"{folder.name}-log-{number}") for number in range(world)]
@@ -154,6 +156,8 @@ def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(finished, t
     assert len(alone_saw) == len(set(alone_saw)) == 6 * 4 and saw == [alone_saw[0::2], alone_saw[1::2]]
     assert_close(finished, alone)
     assert (finished.results()["processes"], alone.results()["processes"]) == (2, 1)
+    said = [Path(f"{finished.folder}-log-{number}").read_text() for number in range(2)]
+    assert json.dumps(finished.results()["perplexity"]) in said[0] and "perplexity" not in said[1]  # one speaks for both
     assert {"contrastive", "distillation"} <= alone.metrics()[0].keys()
 
 
@@ -178,6 +182,41 @@ def test_a_run_of_two_processes_goes_on_with_one_or_four(copy, finished, text_fi
 
 # --- kills --------------------------------------------------------------------------------------
 
+def written(run: Run) -> tuple[int, int]:
+    """(which file, how many lines) of metrics: a process that resumes begins with a new file."""
+    metrics = run.folder / "metrics.jsonl"
+    return (metrics.stat().st_ino, metrics.read_bytes().count(b"\n")) if metrics.exists() else (0, 0)
+
+
+def last_checkpoint(run: Run) -> int:
+    return int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
+
+
+def assert_readable(run: Run) -> None:
+    opened = Run.open(run.folder)
+    assert opened.recipe == run.recipe and [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
+    for path in opened.checkpoints():
+        assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
+
+
+def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(tiny_recipe, text_file, tmp_path):
+    """SIGKILL, which nothing can catch: to the last bit, and every moment leaves a readable run."""
+    recipe = tiny_recipe(source=str(text_file), steps=60, checkpoint_every=3, dropout=0.1, shifted=0.5, micro_batch=4, warmup_steps=10)
+    unbroken, run, chance = new_run(recipe, tmp_path / "unbroken"), new_run(recipe, tmp_path / "killed"), random.Random(0)
+    assert together(unbroken, world=1) == [0]
+    for _ in range(5):
+        old_file, goal = written(run)[0], last_checkpoint(run) + chance.randint(1, 9)
+        started = Together(run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], world=1)
+        while started.alive() and (written(run)[0] == old_file or written(run)[1] < goal):
+            time.sleep(0.001)
+        time.sleep(chance.random() * 0.03)
+        started.processes[0].kill()
+        assert started.wait() == [-signal.SIGKILL], started.log(0)
+        assert_readable(run)
+    assert together(run, world=1) == [0]
+    assert_equal(run, unbroken)
+
+
 def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unbroken_run(tiny_recipe, text_file, tmp_path):
     """SIGKILL of both or of one, also in the middle of a checkpoint: to the last bit, and every moment leaves a readable run.
 
@@ -186,21 +225,15 @@ def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unb
     recipe = tiny_recipe(source=str(text_file), steps=30, checkpoint_every=3, dropout=0.1, shifted=0.5, batch=4, micro_batch=2, warmup_steps=10)
     unbroken, run = new_run(recipe, tmp_path / "unbroken"), new_run(recipe, tmp_path / "killed")
     assert together(unbroken) == [0, 0]
-    metrics, checkpoints, chance, kills, cut_short = run.folder / "metrics.jsonl", run.folder / "checkpoints", random.Random(0), 0, 0
-
-    def written() -> tuple[int, int]:
-        """(which file, how many lines): a process that resumes begins with a new file."""
-        return (metrics.stat().st_ino, metrics.read_bytes().count(b"\n")) if metrics.exists() else (0, 0)
-
+    checkpoints, chance, kills, cut_short = run.folder / "checkpoints", random.Random(0), 0, 0
     while kills < KILLS:
         if run.state == "finished":
             assert_equal(run, unbroken)
             shutil.rmtree(run.folder)
             run.create()
-        step = int(run.checkpoints()[-1].name.removeprefix("step-")) if run.checkpoints() else 0
-        old_file, goal, old_partial = written()[0], step + chance.randint(0, 2), set(checkpoints.glob(".partial-*"))
+        old_file, goal, old_partial = written(run)[0], last_checkpoint(run) + chance.randint(0, 2), set(checkpoints.glob(".partial-*"))
         started = Together(run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="slow disk")
-        while started.alive() and (written()[0] == old_file or written()[1] < goal):
+        while started.alive() and (written(run)[0] == old_file or written(run)[1] < goal):
             time.sleep(0.003)
         while kills % 2 and started.alive() and not {path.parent for path in checkpoints.glob(".partial-*/model.safetensors")} - old_partial:
             time.sleep(0.003)  # to the middle of a checkpoint
@@ -213,10 +246,7 @@ def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unb
             continue
         assert all(statuses[number] == -signal.SIGKILL for number in victims) and all(statuses), (started.log(0), started.log(1))
         kills, cut_short = kills + 1, cut_short + bool(list(checkpoints.glob(".partial-*")))
-        opened = Run.open(run.folder)
-        assert [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
-        for path in opened.checkpoints():
-            assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
+        assert_readable(run)
     assert cut_short >= 1
     assert together(run) == [0, 0]
     assert_equal(run, unbroken)

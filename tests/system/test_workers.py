@@ -91,7 +91,7 @@ def test_an_interrupt_stops_all(tmp_path):
 
 def test_what_ends_the_job_ends_its_tasks(tmp_path, project):
     other = tmp_path / "when"
-    program = ("import pathlib, sys; sys.path.insert(0, 'tests'); import test_workers as t; folder = pathlib.Path(sys.argv[1])\n"
+    program = ("import pathlib, sys; sys.path.insert(0, 'tests/system'); import test_workers as t; folder = pathlib.Path(sys.argv[1])\n"
                "t.in_parallel([t.task(folder, 'slow', t.sleep, folder / 'when', 600)], 1, print)")
     job = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=project)
     while not other.exists() or not other.read_text():
