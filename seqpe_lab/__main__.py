@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
                        help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); qa: also {', '.join(QA_ABLATIONS)}; "
                             f"image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
     train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=int, help="default: 0; qa with a base: the base's, and another one tunes in another order")
     train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")
     train.add_argument("--folder", help="the run's folder; one that holds a recipe.json needs no other option")
     train.add_argument("--cpu", action="store_true", help="stay on the CPU")
@@ -116,9 +116,9 @@ def _train(args) -> None:
         method, overrides = args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), _overrides(args.set)
         base = overrides.pop("base", None) if args.task == "qa" else None  # no other task has one, and says so
         if base:  # that run says what the model is
-            recipe = dataclasses.replace(make(method, base=Run.open(runs_folder() / base).recipe, **overrides), base=base)
+            recipe = dataclasses.replace(make(method, base=Run.open(runs_folder() / base).recipe, **{"seed": args.seed} | overrides), base=base)
         else:
-            recipe = make(method, args.scale, args.seed, **overrides)
+            recipe = make(method, args.scale, args.seed or 0, **overrides)
     if args.workers is not None and args.workers < 0:
         raise ValueError(f"--workers must be at least 0, got {args.workers}")
     run = train(recipe, args.folder, cpu=args.cpu, workers=args.workers, compile=args.compile)

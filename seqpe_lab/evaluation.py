@@ -58,7 +58,7 @@ def perplexity(model, tokens: Tensor, length: int, *, protocol: str = "non-overl
         for part in starts.split(max(1, tokens_per_pass // length)):
             windows = tokens[part.unsqueeze(1) + torch.arange(length + 1)].to(device)  # (B, length + 1)
             logits = model(windows[:, :-1]).float()
-            nats = F.cross_entropy(logits.transpose(1, 2), windows[:, 1:], reduction="none")  # (B, length)
+            nats = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="none").view(len(part), length)
             counted = torch.ones_like(nats, dtype=torch.bool)
             counted[:, : length - stride] = (part == 0).unsqueeze(1).to(device)
             total += nats.double()[counted].sum().item()

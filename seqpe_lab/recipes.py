@@ -387,12 +387,12 @@ def tuned_method(method: str) -> str:
     return "seqpe" if method in QA_ABLATIONS else method
 
 
-def question_answering(method: str = "seqpe", scale: str | None = None, seed: int = 0, base: Recipe | None = None, **overrides) -> QARecipe:
+def question_answering(method: str = "seqpe", scale: str | None = None, seed: int | None = None, base: Recipe | None = None, **overrides) -> QARecipe:
     """The recipe of one fine-tuning run.
 
     Args:
         method, scale, seed: of the language model to fine-tune, as in :func:`language_model`; or a row of ``QA_ABLATIONS``, which tunes "seqpe".
-        base: its recipe, if another one than these three name.
+        base: its recipe, if another one than these three name; ``seed`` is then that of the tuning alone, by default the base's.
         overrides: any field of :class:`QARecipe` that does not shape the model.
 
     >>> recipe = question_answering("alibi", scale="small")
@@ -400,12 +400,12 @@ def question_answering(method: str = "seqpe", scale: str | None = None, seed: in
     (128, 1024, True)
     """
     changed = QA_ABLATIONS.get(method, {})
-    base = base or language_model(tuned_method(method), scale, seed)
+    base = base or language_model(tuned_method(method), scale, seed or 0)
     kept = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
     folder = f"{base.scale}/{base.method}-seed{base.seed}-{base.digest()}"
     _check_fields(QARecipe, overrides)
     paper = {f.name: f.default for f in dataclasses.fields(QARecipe) if f.name in QARecipe.__annotations__}  # its own, not those of the language model
-    named = {"method": method} if changed else {}
+    named = ({"method": method} if changed else {}) | ({} if seed is None else {"seed": seed})
     return QARecipe(**kept | {"eval_tokens": 0} | paper | QA_PRESETS[base.scale] | changed | named | {"base": folder} | copy.deepcopy(overrides))
 
 

@@ -224,10 +224,11 @@ def _spare_what_is_imported() -> None:
 
 
 def _packed(value, manager):
-    """As plotly sends it, tables row by row."""
+    """As plotly sends it, but tables row by row where they are large, or have gaps (NaN), which as text make Jupyter pack the whole message twice."""
     if isinstance(value, dict):
         return {name: _packed(part, manager) for name, part in value.items()}
-    if isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim == 2 and value.size > 1_000:
+    is_table = isinstance(value, np.ndarray) and value.ndim == 2
+    if isinstance(value, (list, tuple)) or is_table and (value.size > 1_000 or value.dtype.kind == "f" and np.isnan(value).any()):
         return [_packed(part, manager) for part in value]
     return custom_serializers["to_json"](value, manager)
 

@@ -6,6 +6,7 @@ import time
 import ipywidgets
 import numpy as np
 import pytest
+from jupyter_client.jsonutil import json_default
 
 from seqpe_lab.explorers import EXPLORERS, attention, explore
 from seqpe_lab.explorers.panel import Panel
@@ -107,6 +108,13 @@ def test_everything_is_explained_and_has_a_static_twin(panel):
         assert control.description and control.help and control.tooltip == control.help, name
     again = panel.picture(**panel.values)
     assert json.loads(again.to_json()) == json.loads(panel.figure.to_json()), "the picture depends on more than the controls"
+
+
+@pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
+def test_what_is_sent_to_the_page_is_json_without_gaps(panel):
+    """Else Jupyter warns, and packs the whole message a second time."""
+    state, _, _ = ipywidgets.widgets.widget._remove_buffers(panel._live.get_state())
+    json.dumps(state, allow_nan=False, default=json_default)
 
 
 def test_an_unknown_explorer_is_refused_with_the_known_ones():

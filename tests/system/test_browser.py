@@ -49,6 +49,13 @@ RUN = """async source => {  // run the cell that holds this
     await jupyterapp.commands.execute('notebook:run-cell') }"""
 PICTURE = """panel => { const plot = panel.querySelector('.js-plotly-plot')  // what it draws; null while it is replaced
     return plot?._fullLayout ? JSON.stringify([plot.data, plot.layout], (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value) : null }"""
+CLOCK = """() => {  // when the reader last did something, and when a picture last changed after that, in the page's own milliseconds
+    window.clock = {moved: 0, drawn: 0}
+    for (const kind of ['keydown', 'pointermove', 'pointerup', 'input', 'change', 'click'])
+        document.addEventListener(kind, event => { if (event.key != 'Enter') clock.moved = performance.now() }, true)  // typing counts before it
+    const pictures = changes => changes.some(change => change.target.closest?.('.js-plotly-plot') && !change.target.closest('.hoverlayer, .modebar'))
+    new MutationObserver(changes => { if (pictures(changes)) clock.drawn = performance.now() })
+        .observe(document.body, {subtree: true, childList: true, attributes: true}) }"""
 BREAK = """
 from seqpe_lab.explorers.panel import Panel
 panel = [shown for shown in Out.values() if isinstance(shown, Panel)][{place}]
@@ -132,14 +139,16 @@ class Site:
         return self.panel(name).locator(".js-plotly-plot .gtitle").text_content()
 
     def move(self, name: str, hand: str, label: str, *more: str) -> float:
-        """Let a reader's hand move a control; the seconds until the panel draws something else."""
+        """Let a reader's hand move a control; the seconds from its last touch until the panel shows something else, and rests."""
         before = self.picture(name)
         getattr(self, hand)(name, label, *more)
         began = time.monotonic()
         while self.picture(name) in (before, None) or SAYS.get(label, "") not in self.title(name):
             assert time.monotonic() < began + PATIENCE, f"{name}: {hand} {label} changes nothing in {PATIENCE} s"
-            self.page.wait_for_timeout(10)
-        return time.monotonic() - began
+            self.page.wait_for_timeout(100)
+        if label not in SAYS:  # training does not rest
+            self.page.wait_for_function("performance.now() > clock.drawn + 400")
+        return self.page.evaluate("clock.drawn - clock.moved") / 1_000
 
     def control(self, name: str, label: str) -> "playwright.Locator":
         named = self.page.locator(".widget-label").get_by_text(label, exact=True)
@@ -222,6 +231,7 @@ def lab(browser, project, tmp_path_factory) -> Iterator[Site]:
                 site.page.goto(f"http://127.0.0.1:{port}/lab/tree/{Path(notebook).name}?token=test")
                 site.page.locator(".jp-Notebook h1").wait_for()
                 site.page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'")
+        site.page.evaluate(CLOCK)
         with site.timed("import"):
             site.page.evaluate(RUN, "import")
         for name in EXPLORERS:
@@ -245,6 +255,7 @@ def web(browser, project, tmp_path_factory) -> Iterator[Site]:
             site.page.goto(address)
             for name in EXPLORERS:
                 site.drawn(name)
+        site.page.evaluate(CLOCK)
         yield site
         site.page.close()
 
