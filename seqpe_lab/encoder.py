@@ -94,25 +94,41 @@ class Block(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self._finish(x, attended.transpose(1, 2).flatten(-2))
 
-    def forward_tree(self, x: Tensor, paths: list[Tensor]) -> Tensor:
-        """Every prefix once: states (R, d), and which of them stand on the way to each node, (P_j, j+1) for each level -> (sum P_j, d)."""
+    def forward_symbols(self, x: Tensor, paths: list[Tensor]) -> Tensor:
+        """The first layer: nodes that know nothing but their own symbol, a digit at its place.
+
+        There are few symbols and none stands twice on a path. So a node's attention to its path is attention to
+        all symbols with a mask, and nothing need be gathered.
+
+        Args:
+            x: (R, d), a state for each symbol.
+            paths: for each level, int64 (P_j, j+1): the symbols on the way to each node.
+
+        Returns:
+            (sum P_j, d), a state for each node.
+        """
         own = torch.cat([path[:, -1] for path in paths])
-        normed = self.ln_1(x)
-        weight, bias = self.qkv.weight, self.qkv.bias
-        d = x.shape[-1]
-        if len(own) < len(x):  # the last layer: only [CLS] asks, all nodes answer
-            q = F.linear(F.embedding(own, normed), weight[:d], bias[:d])
-        else:
-            q = F.embedding(own, F.linear(normed, weight[:d], bias[:d]))
-        kv = F.linear(normed, weight[d:], bias[d:])
-        attended = [recomputed(self._attend, q_j, kv, path)  # gathered keys and values are large
+        q, k, v = self.qkv(self.ln_1(x)).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # (H, R, d_head)
+        seen = torch.cat([torch.zeros(len(path), len(x), dtype=torch.bool, device=x.device).scatter_(1, path, True) for path in paths])
+        attended = F.scaled_dot_product_attention(q.index_select(1, own).unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), attn_mask=seen)[0]
+        return self._finish(F.embedding(own, x), attended.transpose(0, 1).flatten(-2))
+
+    def forward_tree(self, x: Tensor, paths: list[Tensor]) -> Tensor:
+        """The layers above: states of all nodes (M, d), and which of them stand on the way to those that ask, (P_j, j+1) for each level -> (sum P_j, d).
+
+        In the last layer only [CLS] asks, and all nodes answer.
+        """
+        own, normed = torch.cat([path[:, -1] for path in paths]), self.ln_1(x)
+        (w_q, w_k, w_v), (b_q, b_k, b_v) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        q, k, v = F.linear(F.embedding(own, normed), w_q, b_q), F.linear(normed, w_k, b_k), F.linear(normed, w_v, b_v)
+        attended = [recomputed(self._attend, q_j, k, v, path)  # gathered keys and values are large
                     for q_j, path in zip(q.split([len(path) for path in paths]), paths)]
         return self._finish(F.embedding(own, x), torch.cat(attended))
 
-    def _attend(self, q: Tensor, kv: Tensor, path: Tensor) -> Tensor:
-        """Queries (P, d) over the keys and values (R, 2d) on their own paths (P, j+1) -> (P, d)."""
-        k, v = F.embedding(path, kv).unflatten(-1, (2, self.heads, -1)).unbind(2)  # (P, j+1, H, d_head)
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, path: Tensor) -> Tensor:
+        """Queries (P, d) over the keys and values (M, d) on their own paths (P, j+1) -> (P, d)."""
         q = q.unflatten(-1, (self.heads, -1)).unsqueeze(1)  # (P, 1, H, d_head)
+        k, v = (F.embedding(path, each).unflatten(-1, (self.heads, -1)) for each in (k, v))  # (P, j+1, H, d_head)
         weights = ((q * k).sum(-1) / k.shape[-1] ** 0.5).softmax(1)  # (P, j+1, H)
         return (weights.unsqueeze(-1) * v).sum(1).flatten(-2)
 
@@ -212,7 +228,7 @@ class PositionEncoder(nn.Module):
     def encode_tree(self, sequences: Tensor) -> Tensor:
         """Each distinct prefix once; equal to :meth:`encode_whole` up to rounding.
 
-        The first layer reads nodes that know their own digit and place only, at most n*k*b + 1 different ones.
+        At first nodes know their own digit and place only, of which there are at most n*k*b + 1 different ones.
         """
         tree = prefix_tree(sequences)
         device = self.token.weight.device
@@ -221,10 +237,11 @@ class PositionEncoder(nn.Module):
             return self._gru_tree(self.embed(tree.token, tree.place), nodes)
         symbols, symbol = torch.unique(tree.place * (self.base + 1) + tree.token, return_inverse=True)
         x, symbol = self.embed(symbols % (self.base + 1), symbols // (self.base + 1)), symbol.to(device, non_blocking=True)
-        paths = [symbol[path] for path in nodes]
-        for block in self.blocks[:-1]:
-            x, paths = block.forward_tree(x, paths), nodes
-        return self.blocks[-1].forward_tree(x, paths[-1:])
+        first, *others = self.blocks
+        x = first.forward_symbols(x, [symbol[path] for path in (nodes if others else nodes[-1:])])
+        for block in others:
+            x = block.forward_tree(x, nodes[-1:] if block is others[-1] else nodes)
+        return x
 
     def _gru_tree(self, x: Tensor, paths: list[Tensor]) -> Tensor:
         """A GRU needs only the state of the parent: level by level, layer by layer."""
