@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST = SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: figures test unit lab explore setup browser lint benchmarks clean
 
@@ -11,11 +12,10 @@ figures: setup
 
 test: setup
 	@echo "Testing: the library, then every lesson at smoke scale (8 to 12 minutes on 2 cores)"
-	@SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
+	@$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
 
 unit: setup
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/system seqpe_lab tests
+	@$(PYTEST) --ignore=tests/system seqpe_lab tests
 
 # JupyterLab opens with a question about its news: switched off once, for .venv alone (its option news_url leaves the question there)
 lab: setup

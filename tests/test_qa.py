@@ -301,9 +301,9 @@ def test_an_ablation_of_a_base_by_its_folder_is_that_ablation_and_other_tasks_ha
     recipe = tune(base())
     assert main(["train", "qa", "--encoding", "seqpe-all-learns", "--set", f"base={recipe.base}"]) == 2 and "not now" in capsys.readouterr().err
     assert asked[0].method == "seqpe-all-learns" and asked[0].base == recipe.base and not asked[0].keep_encoder
-    for seed in (["--seed", "1"], ["--set", "seed=1"], []):  # of the tuning; the base keeps its own
-        assert main(["train", "qa", *seed, *([] if "--set" in seed else ["--set"]), f"base={recipe.base}"]) == 2
-        assert (asked[-1].base, asked[-1].seed) == (recipe.base, 1 if seed else recipe.seed)
+    for options, seed in ((["--seed", "1", "--set"], 1), (["--set", "seed=1"], 1), (["--set"], recipe.seed)):  # of the tuning; the base keeps its own
+        assert main(["train", "qa", *options, f"base={recipe.base}"]) == 2
+        assert (asked[-1].base, asked[-1].seed) == (recipe.base, seed)
     assert main(["train", "lm", "--set", f"base={recipe.base}"]) == 2 and "a recipe has no field base" in capsys.readouterr().err
 
 
