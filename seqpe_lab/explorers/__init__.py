@@ -11,7 +11,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the widgets take a second to import
+from . import plot  # noqa: F401  first of all, so that the page reads plotly's program while the kernel imports torch
+
+if TYPE_CHECKING:
     from .panel import Panel
 
 EXPLORERS = {

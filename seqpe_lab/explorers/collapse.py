@@ -171,7 +171,7 @@ def history(records: Sequence[Record], z: int) -> dict[str, list]:
 class Collapse(Panel):
     """A panel that trains between its drawings, in pieces of a fraction of a second, on the kernel's own event loop.
 
-    One panel trains at a time, and one that is closed, or put to sleep by others, pauses.
+    One panel trains at a time, and one that is closed pauses.
 
     Attributes:
         training: what is trained.
@@ -252,12 +252,6 @@ class Collapse(Panel):
         start, pause, step, _ = self.buttons.children
         start.disabled = step.disabled = self.running
         pause.disabled = not self.running
-
-    def _sleep(self) -> None:
-        if self.running:
-            self.pause()
-            self.tell("paused, because other explorers were used: Start goes on")
-        super()._sleep()
 
     def close(self) -> None:
         self.pause()

@@ -119,13 +119,12 @@ def similar_to(vectors: Tensor, position: int, kind: str) -> tuple[np.ndarray, l
 
 # --- pictures ------------------------------------------------------------------------------------
 
-def picture(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, stretch: bool = False,
-            camera: dict | None = None) -> go.Figure:
-    """One view of a run's position vectors; while it learnt, the first 256 were kept. ``camera``: from where the path is seen."""
+def picture(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, stretch: bool = False) -> go.Figure:
+    """One view of a run's position vectors; while it learnt, the first 256 were kept."""
     vectors, recipe = bundle.tables(method)[step][:positions], bundle.recipe("table", method)
     trained, marked = recipe.train_len, [position, *(p for p in others(compare) if p < len(vectors) and p != position)]
     if view == "path":
-        figure = _path(vectors, trained, marked, camera or CAMERA)
+        figure = _path(vectors, trained, marked)
         claim = f"the path is {spread(vectors):.1%} as wide as its vectors are long"
     elif view == "neighbours":
         row, ranked = similar_to(vectors, position, kind)
@@ -148,9 +147,8 @@ def caption(method: str, step: int, count: int) -> str:
 
 def _heatmap(vectors: Tensor, trained: int, kind: str, stretch: bool) -> Draft:
     every = _stride(len(vectors))
-    table = similarity(vectors[::every], kind=kind).double().numpy()
+    table = similarity(vectors[::every], kind=kind).numpy()
     span = max(float(np.ptp(table)), 1e-5)  # below that there is nothing but rounding
-    table = np.round(table, 4 - math.floor(math.log10(span)))  # short numbers: they travel to the browser as text
     lowest, highest = (None, None) if kind == "dot" or (stretch and span > 1e-5) else (-1, 1)
     figure = Draft()
     figure.add("heatmap", z=table, dx=every, dy=every, colorscale="Viridis", zmin=lowest, zmax=highest, colorbar=dict(title=UNIT[kind], x=SQUARE[1] + 0.02),
@@ -168,7 +166,7 @@ def _heatmap(vectors: Tensor, trained: int, kind: str, stretch: bool) -> Draft:
     return figure
 
 
-def _path(vectors: Tensor, trained: int, marked: list[int], camera: dict) -> Draft:
+def _path(vectors: Tensor, trained: int, marked: list[int]) -> Draft:
     coordinates, shares = principal_path(vectors)
     x, y, z = coordinates.T
     number = np.arange(len(vectors))
@@ -180,7 +178,7 @@ def _path(vectors: Tensor, trained: int, marked: list[int], camera: dict) -> Dra
     notes = [dict(x=x[p], y=y[p], z=z[p], text=f"<b>{p:,}</b>", ax=(-45, 45)[i % 2], ay=-25 - 18 * i, arrowhead=0, arrowwidth=1, bgcolor="rgba(255,255,255,0.7)")
              for i, p in enumerate(dict.fromkeys([*marked, 0, len(vectors) - 1]))]
     axes = {f"{axis}axis": dict(title=f"PC {i}: {share:.1%} of variance", tickfont_size=10, title_font_size=12) for i, (axis, share) in enumerate(zip("xyz", shares), start=1)}
-    figure.update_layout(scene=dict(**axes, aspectmode="cube", camera=camera, annotations=notes), legend=dict(x=0, y=1, itemsizing="constant"))
+    figure.update_layout(scene=dict(**axes, aspectmode="cube", camera=CAMERA, annotations=notes), legend=dict(x=0, y=1, itemsizing="constant"))
     return figure
 
 
@@ -226,8 +224,7 @@ def _trained_region(figure: Draft, trained: int, count: int, text: str) -> None:
     figure.add_annotation(x=0, y=1, yref="paper", text=text, showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
 
 
-def words(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, stretch: bool = False,
-          camera: dict | None = None) -> str:
+def words(method: str, step: int, view: str, kind: str, positions: int, position: int, compare: str, stretch: bool = False) -> str:
     """What can be read off the numbers: the position asked for, and the space as a whole."""
     vectors = bundle.tables(method)[step][:positions]
     row, ranked = similar_to(vectors, position, kind)
@@ -243,12 +240,7 @@ def words(method: str, step: int, view: str, kind: str, positions: int, position
 
 
 class GeometryPanel(Panel):
-    """``position`` ends where the positions end that are shown; a path that was turned stays turned."""
-
-    @property
-    def values(self) -> dict:
-        shown = self._live if self.alive else self.figure
-        return super().values | {"camera": shown.layout.scene.camera.to_plotly_json() if shown is not None else None}
+    """``position`` ends where the positions end that are shown."""
 
     def draw(self) -> None:
         asked, position = self.values, self.controls["position"]

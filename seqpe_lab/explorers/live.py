@@ -81,7 +81,7 @@ class LivePanel(Panel):
         """Show what the folder says now."""
         state, file = self.job.state, self.job.folder / "metrics.jsonl"
         seen = (state, file.stat().st_size if file.exists() else 0)
-        if seen != self._seen and self.alive:
+        if seen != self._seen:
             self._draw()
             self._seen = seen
         else:
@@ -123,7 +123,6 @@ class LivePanel(Panel):
         try:
             do()
         finally:
-            self.draw()  # wakes it if it sleeps
             self.refresh()
 
     def close(self) -> None:

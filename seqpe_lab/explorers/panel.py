@@ -4,10 +4,6 @@ An explorer is a pure function, ``picture(**values) -> go.Figure``, and one cont
 arguments. The panel draws it at once and again after every move, shows the reader what goes wrong,
 and gives the same figure as a static twin. Nothing else happens here, so a panel is tested without
 a kernel or a browser: set a control's value, look at ``panel.figure``.
-
-A live figure costs the page and the kernel more than a picture, so at most ``Panel.MOST_ALIVE`` are alive at once.
-The panel that was used longest ago falls asleep: it shows the same picture, and wakes when one of
-its controls moves.
 """
 from __future__ import annotations
 
@@ -17,18 +13,14 @@ import functools
 import gc
 import html
 import io
-import json
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import ipywidgets
-import numpy as np
 import plotly.graph_objects as go
-import traitlets
-from plotly.graph_objects import FigureWidget  # named here, because plotly loads it only when asked, which takes a second
-from plotly.serializers import custom_serializers
-from plotly.utils import PlotlyJSONEncoder
+
+from .plot import Plot
 
 LABELLED = dict(style={"description_width": "initial"}, layout=ipywidgets.Layout(width="auto", min_width="300px", max_width="460px"))
 CARD = ("background:#fff;color:#111;padding:6px 10px;border-radius:4px;"  # its own paper: readable on a light and a dark page
@@ -90,6 +82,7 @@ class Panel(ipywidgets.VBox):
 
     Attributes:
         figure: what is drawn now, a ``go.Figure`` (the static twin).
+        plot: the same on the page.
         seconds: how long the last drawing took.
 
     >>> line = Panel("A line", "Tilt it.", lambda slope: go.Figure(go.Scatter(x=[0, 1], y=[0, slope])), {"slope": slider("slope", "how steep", 0, 9, 2)})
@@ -98,9 +91,6 @@ class Panel(ipywidgets.VBox):
     (0, 5)
     """
 
-    MOST_ALIVE = 2
-    _alive: list[Panel] = []
-
     def __init__(self, title: str, about: str, picture: Callable[..., go.Figure], controls: Mapping[str, ipywidgets.Widget], *,
                  words: Callable[..., str] | None = None, table: Callable[..., Mapping[str, Sequence]] | None = None, file: str = "table"):
         _spare_what_is_imported()
@@ -108,8 +98,8 @@ class Panel(ipywidgets.VBox):
         self.figure: go.Figure | None = None
         self.seconds = 0.0
         self._held = self._wrong = False
-        self._live: Live | None = None
-        self._stage = ipywidgets.VBox(layout=ipywidgets.Layout(overflow="auto"))  # holds the live figure, or the sleeping one; a narrow page scrolls
+        self.plot = Plot()
+        stage = ipywidgets.VBox([self.plot], layout=ipywidgets.Layout(overflow="auto"))  # a narrow page scrolls
         self._message = ipywidgets.HTML()
         self._words = ipywidgets.HTML()
         self._table = ipywidgets.HTML()
@@ -119,7 +109,7 @@ class Panel(ipywidgets.VBox):
         self.buttons = ipywidgets.HBox(layout=ipywidgets.Layout(flex_flow="row wrap"))
         self._sheet = ipywidgets.Accordion([self._table], titles=("The numbers behind the picture, to copy or to download",))
         below = [self._words] + ([self._sheet] if table else [])
-        super().__init__([heading, ipywidgets.HBox(labelled, layout=ipywidgets.Layout(flex_flow="row wrap")), self.buttons, self._message, self._stage, *below])
+        super().__init__([heading, ipywidgets.HBox(labelled, layout=ipywidgets.Layout(flex_flow="row wrap")), self.buttons, self._message, stage, *below])
         self.add_class("seqpe-explorer")
         self._sheet.observe(lambda _: self.guard(self._show_table), names="selected_index")
         for control in self.controls.values():
@@ -151,11 +141,7 @@ class Panel(ipywidgets.VBox):
         values = self.values
         figure = self.picture(**values)  # if this fails the last good picture stays
         self.figure = figure
-        if self._live is None:
-            self._wake()
-        else:
-            replace(self._live, figure)
-            Panel._alive.append(Panel._alive.pop(Panel._alive.index(self)))  # the one used last stays alive longest
+        self.plot.show(figure)
         if self.words:
             self._words.value = f'<div style="{CARD}">{self.words(**values)}</div>'
         self._show_table()
@@ -172,42 +158,15 @@ class Panel(ipywidgets.VBox):
             if self._wrong:
                 self.tell("")
 
-
     def tell(self, text: str, wrong: bool = False) -> None:
         """A line above the figure; "" takes it away."""
         self._wrong = wrong
         role, colour = ("alert", "#b00020") if wrong else ("status", "#1a1a1a")
         self._message.value = f'<div role="{role}" style="{CARD};color:{colour};border-left:4px solid {colour}">{html.escape(text)}</div>' if text else ""
 
-    # --- live and asleep ---------------------------------------------------------------------
-
-    @property
-    def alive(self) -> bool:
-        return self._live is not None
-
-    def _wake(self) -> None:
-        while len(Panel._alive) >= self.MOST_ALIVE:
-            Panel._alive[0]._sleep()
-        self._live = Live(self.figure)
-        self._stage.children = (self._live,)
-        Panel._alive.append(self)
-        self.on_wake(self._live)
-
-    def on_wake(self, live: Live) -> None:
-        """For explorers that listen to clicks in the figure."""
-
-    def _sleep(self) -> None:
-        Panel._alive.remove(self)
-        live, self._live = self._live, None
-        self._stage.children = (sleeping(self.figure),)
-        live.close()
-
     def close(self) -> None:
-        """Take the panel and its figure off the page."""
-        if self.alive:
-            Panel._alive.remove(self)
-            self._live.close()
-            self._live = None
+        """Take the panel and its picture off the page."""
+        self.plot.close()
         super().close()
 
     # --- the table ---------------------------------------------------------------------------
@@ -221,99 +180,6 @@ class Panel(ipywidgets.VBox):
 def _spare_what_is_imported() -> None:
     """Python looks through all its objects for garbage now and then; torch's and plotly's take it up to half a second, in the middle of a move."""
     gc.freeze()
-
-
-def _packed(value, manager):
-    """As plotly sends it, but tables row by row where they are large, or have gaps (NaN), which as text make Jupyter pack the whole message twice."""
-    if isinstance(value, dict):
-        return {name: _packed(part, manager) for name, part in value.items()}
-    is_table = isinstance(value, np.ndarray) and value.ndim == 2
-    if isinstance(value, (list, tuple)) or is_table and (value.size > 1_000 or value.dtype.kind == "f" and np.isnan(value).any()):
-        return [_packed(part, manager) for part in value]
-    return custom_serializers["to_json"](value, manager)
-
-
-class Program(ipywidgets.Widget):
-    """Plotly's program for the page."""
-    text = traitlets.Unicode(str(FigureWidget._esm)).tag(sync=True)
-
-
-class Live(FigureWidget):
-    """Plotly's live figure, light enough for every move and for several on a page.
-
-    Plotly's own brings its program along, 5 MB that the page reads anew for each figure, for seconds;
-    these share one. And plotly sends rows of numbers as they lie in memory, but whole tables as text,
-    which takes ten times as long.
-    """
-
-    _esm = """
-        async function plotly(model) {
-            const program = await model.widget_manager.get_model(model.get("_program"))
-            program.read ??= import(URL.createObjectURL(new Blob([program.get("text")], {type: "text/javascript"})))
-            return (await program.read).default()
-        }
-        export default () => {
-            let figure
-            return {
-                async initialize({model}) { figure = await plotly(model); figure.initialize({model}) },
-                render: ({el}) => figure.render({el}),
-            }
-        }"""
-    _shared: Program | None = None
-
-    _program = traitlets.Unicode().tag(sync=True)
-    _widget_data = traitlets.List().tag(sync=True, to_json=_packed)
-    _py2js_addTraces = traitlets.Dict(allow_none=True).tag(sync=True, to_json=_packed)
-    _py2js_update = traitlets.Dict(allow_none=True).tag(sync=True, to_json=_packed)
-
-    @traitlets.default("_program")
-    def _share(self) -> str:
-        if Live._shared is None or Live._shared.comm is None:  # none yet, or all widgets were closed
-            Live._shared = Program()
-        return Live._shared.model_id
-
-
-def replace(live: Live, figure: go.Figure) -> None:
-    """Let a live figure show another one, in one message to the browser, which holds what differs."""
-    with live.batch_update():
-        if [trace.type for trace in live.data] == [trace.type for trace in figure.data]:
-            for old, new in zip(live.data, figure.data):
-                old.update(changes(old.to_plotly_json(), new.to_plotly_json() | {"uid": old.uid}), overwrite=True)
-        else:
-            live.data = ()
-            live.add_traces(figure.data)
-        live.update_layout(changes(live.layout.to_plotly_json(), figure.layout.to_plotly_json()), overwrite=True)
-
-
-def changes(old: Mapping, new: Mapping) -> dict:
-    """What turns one description into another; None takes away what would stay: a band's fill on a line, shapes, a scene.
-
-    >>> changes({"x": [1, 2], "fill": "toself"}, {"x": [1, 2], "y": [3, 4]}) == {"fill": None, "y": [3, 4]}
-    True
-    """
-    return {name: new.get(name) for name in old.keys() | new.keys() if not alike(old.get(name), new.get(name))}
-
-
-def alike(one, other) -> bool:
-    """Whether two descriptions are the same, arrays inside included."""
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(alike, one, other))
-    return one == other
-
-
-def sleeping(figure: go.Figure) -> ipywidgets.Output:
-    """A figure that is shown but not alive: plotly's own display, in an output of its own."""
-    bundle = {"application/vnd.plotly.v1+json": figure.to_plotly_json() | {"config": {"displayModeBar": False}}, "text/plain": "figure"}
-    return ipywidgets.Output(outputs=({"output_type": "display_data", "data": _plain(bundle), "metadata": {}},))
-
-
-def _plain(value):
-    """Numbers and lists only, as JSON wants them."""
-    return json.loads(json.dumps(value, cls=PlotlyJSONEncoder))
 
 
 def table_html(columns: Mapping[str, Sequence], file: str) -> str:

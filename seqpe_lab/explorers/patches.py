@@ -87,7 +87,7 @@ def picture(side: int, row: int, column: int, kind: str) -> go.Figure:
     figure.add_annotation(**_legend(trained, side, kind))
     for number, (method, (left, bottom)) in enumerate(zip(METHODS, CORNERS), start=1):
         x, y = f"x{number}", f"y{number}"
-        z = np.round(similarity_map(vectors(method, side), side, patch, kind), 4)  # short numbers: they travel to the browser as text
+        z = similarity_map(vectors(method, side), side, patch, kind)
         colours = dict(coloraxis="coloraxis") if kind == "cosine" else dict(colorscale="Viridis", showscale=False)
         figure.add("heatmap", z=z, xaxis=x, yaxis=y, name=figures.label(method), xgap=1, ygap=1, hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra>%{fullData.name}</extra>", **colours)
         axis = dict(dtick=1 + side // 8, showgrid=False, zeroline=False, title_standoff=4)
@@ -144,6 +144,10 @@ def table(side: int, row: int, column: int, kind: str) -> dict[str, list]:
 class PatchPanel(Panel):
     """A click on a patch chooses it; row and column end where the grid ends."""
 
+    def __init__(self, *what, **more):
+        super().__init__(*what, **more)
+        self.plot.on_click(lambda x, y: self.guard(lambda: self.choose(row=round(y), column=round(x))))
+
     def draw(self) -> None:
         last, row, column = self.controls["side"].value - 1, self.controls["row"], self.controls["column"]
         if self._held or row.max == last:
@@ -152,15 +156,9 @@ class PatchPanel(Panel):
             with self.at_once():
                 row.max = column.max = last
 
-    def on_wake(self, live: go.FigureWidget) -> None:
-        for trace in live.data:
-            trace.on_click(lambda trace, points, state: self.guard(lambda: self.choose(points)))
-
-    def choose(self, points) -> None:
-        """Take the patch that was clicked; plotly calls this for every map, and only one has points."""
-        if points.xs:
-            with self.at_once():
-                self.controls["row"].value, self.controls["column"].value = round(points.ys[0]), round(points.xs[0])
+    def choose(self, row: int, column: int) -> None:
+        with self.at_once():
+            self.controls["row"].value, self.controls["column"].value = row, column
 
 
 def explore() -> Panel:

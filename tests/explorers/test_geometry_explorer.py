@@ -1,4 +1,6 @@
 """The explorer of position spaces, on tables of random numbers in place of those that come with the project."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -223,17 +225,14 @@ def test_a_typing_error_is_shown_and_the_picture_stays(panel):
     assert panel._message.value == "" and panel.figure is not before
 
 
-def test_a_path_that_was_turned_stays_turned(panel):
-    panel.controls["view"].value = "path"
-    panel._live.layout.scene.camera.eye = dict(x=-2, y=0.5, z=0.1)  # as the browser reports it
-    panel.controls["step"].value = 700
-    assert panel.figure.layout.scene.camera.eye.to_plotly_json() == dict(x=-2, y=0.5, z=0.1)
+def test_a_path_that_was_turned_stays_turned_and_a_zoom_lasts_while_the_axes_mean_the_same(panel):
+    """plotly.js keeps what a reader did while ``uirevision`` stays."""
+    def revision(**moves):
+        for name, value in moves.items():
+            panel.controls[name].value = value
+        return json.loads(panel.plot.figure)["layout"]["uirevision"]
 
-
-def test_the_browser_is_told_to_drop_the_scene(panel):
-    panel.controls["view"].value = "path"
-    told = []
-    panel._live.observe(lambda change: told.append(change.new), names="_py2js_update")
-    panel.controls["view"].value = "neighbours"
-    (layout,) = (message["layout_data"] for message in told if message)
-    assert not layout["scene"] and layout["shapes"]
+    heatmap, path = revision(view="heatmap", positions=256), revision(view="path")
+    assert revision(step=700) == path and revision(positions=64) == path
+    assert revision(view="neighbours") not in (heatmap, path)
+    assert revision(view="heatmap", positions=256) == heatmap == revision(step=0)

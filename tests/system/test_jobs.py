@@ -305,7 +305,7 @@ def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, mo
     for step in (1, 2):
         job.run.append_metrics({"step": step, "loss": 2.0, "main": 2.0 / step})
     panel.refresh()
-    assert panel._live.data[0].x == panel.figure.data[0].x == (1, 2) and panel._live.data[0].y == (2.0, 1.0) and "Running." in panel._words.value
+    assert panel.figure.data[0].x == (1, 2) and panel.figure.data[0].y == (2.0, 1.0) and '"y":[2.0,1.0]' in panel.plot.figure and "Running." in panel._words.value
     panel.actions["Stop"].click()
     assert job.state == "stopped" and enabled(panel) == {"Resume"}
 
