@@ -54,7 +54,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
             GPU-less machine with two cores or more, else one.
 
     Raises:
-        RuntimeError: a run or a lesson failed; names it and where its output is.
+        RuntimeError: at the end, if a run or a lesson failed; names it and where its output is.
     """
     folder, scale = Path(folder).resolve(), scale or default_scale()
     workers = workers or default_workers()
@@ -87,13 +87,16 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
         _write_index(folder)
         return f"  The headline figure stands: {folder / 'headline.html'}"
 
-    in_stages([
-        Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{takes(7)}", lambda: _training(headline), show_headline),
-        Stage(f"Stage 3 of 6: the other {len(others)} runs of the extrapolation lesson{takes(12)}", lambda: _training(others)),
-        Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger canvases{takes(13)}", lambda: _training(images) + _training(placed)),
-        Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{takes(7)}", lambda: _training(tuned), waits=True),
-        Stage(f"Stage 6 of 6: executing the lessons{takes(6)}", lambda: [_executing(path, folder, scale) for path in lessons], lambda: _write_index(folder), waits=True),
-    ], workers, say)
+    try:
+        in_stages([
+            Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{takes(7)}", lambda: _training(headline), show_headline),
+            Stage(f"Stage 3 of 6: the other {len(others)} runs of the extrapolation lesson{takes(12)}", lambda: _training(others)),
+            Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger canvases{takes(13)}", lambda: _training(images) + _training(placed)),
+            Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{takes(7)}", lambda: _training(tuned), waits=True),
+            Stage(f"Stage 6 of 6: executing the lessons{takes(6)}", lambda: [_executing(path, folder, scale) for path in lessons], waits=True),
+        ], workers, say)
+    finally:
+        _write_index(folder)  # also of what was done before a failure
     missing = sum(len(not_seen(folder / "lessons" / f"{path.stem}.html")) for path in lessons)
     say(f"Done: open {folder / 'index.html'}" + (f" ({missing} of the lessons' expectations did not show in these runs)" if missing else ""))
 

@@ -43,8 +43,8 @@ class Stage(NamedTuple):
     Attributes:
         title: said when it begins.
         tasks: makes them, when the stage begins.
-        then: what to do here when all are done; returns something to say, or None.
-        waits: True: it begins when everything before it is done; False: as soon as a worker is free, so that none is idle.
+        then: what to do here when all are done, and none has failed; returns something to say, or None.
+        waits: True: it begins when everything before it is done, and nothing has failed; False: as soon as a worker is free, so that none is idle.
     """
     title: str
     tasks: Callable[[], Sequence[Task]]
@@ -55,11 +55,13 @@ class Stage(NamedTuple):
 def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None]) -> None:
     """Do the tasks of all stages in order, ``workers`` at a time, each on its share of the cores; report each.
 
+    What fails is said at once, and the others go on; a stage that waits does not begin then.
+
     Raises:
-        RuntimeError: one failed; the others are stopped. Says what is in its log.
+        RuntimeError: at the end, if any failed. Says what is in their logs.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
-    ahead, waiting, open_tasks, running = list(stages), [], Counter(), {}
+    ahead, waiting, open_tasks, running, failures = list(stages), [], Counter(), {}, []
 
     def close_if_done(stage: Stage) -> None:
         if not open_tasks[stage] and (more := stage.then()):
@@ -72,10 +74,10 @@ def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None])
 
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what ends this process ends its tasks, too
     try:
-        while ahead or waiting or running:
+        while waiting or running or ahead and not (ahead[0].waits and failures):
             while len(running) < workers:
                 if not waiting:
-                    if not ahead or (ahead[0].waits and running):
+                    if not ahead or (ahead[0].waits and (running or failures)):
                         break
                     stage = ahead.pop(0)
                     say(stage.title)
@@ -95,13 +97,17 @@ def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None])
                 process.join()
                 if process.exitcode:
                     tail = "\n".join(task.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-                    raise RuntimeError(f"{task.name} failed with exit status {process.exitcode}; the whole output is in {task.log}. Its end:\n{tail}")
+                    failures.append(f"{task.name} failed with exit status {process.exitcode}; the whole output is in {task.log}. Its end:\n{tail}")
+                    say(f"  {task.name}: failed, {time.monotonic() - began:.0f} s; see {task.log}")
+                    continue
                 done(stage, f"  {task.name}: {task.report()}, {time.monotonic() - began:.0f} s")
     finally:  # also on Ctrl-C
         for _, _, process, _ in running.values():
             process.terminate()
             process.join(10)
         signal.signal(signal.SIGTERM, before)
+    if failures:
+        raise RuntimeError("\n\n".join(failures))
 
 
 def get_ready() -> None:
