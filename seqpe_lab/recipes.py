@@ -214,6 +214,7 @@ class ImageRecipe(Training):
     encoding_options: dict = field(default_factory=lambda: {"integration": "mul", "shared_projection": False, "digits": 2})
     timm_model: str = "vit_small_patch16_224"
     patch: int = 16  # pixels a side
+    mlp_ratio: float = 4.0  # hidden units of a block's MLP for each of d_model
     drop_path: float = 0.1
     # data
     source: str = "hub:ILSVRC/imagenet-1k"
@@ -252,6 +253,8 @@ class ImageRecipe(Training):
             raise ValueError(f"unknown augment {self.augment!r}: choose from deit, zoom, place")
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop is a share in (0, 1], got {self.crop}")
+        if not 1 <= self.mlp_ratio * self.d_model < float("inf"):
+            raise ValueError(f"mlp_ratio={self.mlp_ratio} must leave at least one hidden unit: the paper's ViT has 4.0")
         for name in ("mixup", "cutmix", "eval_images"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -418,7 +421,7 @@ IMAGE_PRESETS: dict[str, dict] = {
         learning_rate=2e-3, warmup_steps=2, adam_beta2=0.99, clip=1.0, pivots=8, candidates=8, hard=2, distillation_batch=4, teachers=8,
         log_every=1, checkpoint_every=6, eval_sizes=(16, 32), eval_images=32),
     "small": dict(
-        source="digits", timm_model="vit_tiny_patch16_224", d_model=64, layers=3, heads=4, patch=4, image_size=24, max_position=20,
+        source="digits", timm_model="vit_tiny_patch16_224", d_model=64, layers=3, heads=4, patch=4, mlp_ratio=1.0, image_size=24, max_position=20,
         drop_path=0.0, augment="zoom", crop=0.15, mixup=0.0, cutmix=0.0, smoothing=0.0, erasing=0.0, steps=1_500, batch=32, micro_batch=32,
         learning_rate=3e-3, warmup_steps=75, adam_beta2=0.99, clip=1.0, alpha=0.3, beta=0.3, pivots=16, candidates=16, hard=4,
         distillation_batch=16, teachers=16, checkpoint_every=500, eval_sizes=(24, 28, 36, 48, 60, 72)),

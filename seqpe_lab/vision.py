@@ -42,7 +42,7 @@ def outputs(data: ImageData) -> int:
 def make_model(recipe: ImageRecipe, classes: int) -> ViT:
     channels = {"in_chans": 1} if recipe.source == "digits" else {}
     return ViT(ViTConfig(recipe.timm_model, recipe.image_size, classes, recipe.max_position, recipe.encoding, dict(recipe.encoding_options),
-                         dict(patch_size=recipe.patch, embed_dim=recipe.d_model, depth=recipe.layers, num_heads=recipe.heads,
+                         dict(patch_size=recipe.patch, embed_dim=recipe.d_model, depth=recipe.layers, num_heads=recipe.heads, mlp_ratio=recipe.mlp_ratio,
                               drop_path_rate=recipe.drop_path) | channels))
 
 

@@ -421,6 +421,7 @@ CASES = [
     ("a cutmix that is a word", lambda tmp: image(cutmix="much"), ValueError, ["cutmix", "a number", "'much'"]),
     ("a smoothing of 1", lambda tmp: image(smoothing=1.0), ValueError, ["smoothing", "[0, 1)", "1.0"]),
     ("an erasing of 1", lambda tmp: image(erasing=1.0), ValueError, ["erasing", "[0, 1)", "1.0"]),
+    ("an MLP without hidden units", lambda tmp: image(mlp_ratio=0.0), ValueError, ["mlp_ratio=0.0", "hidden unit"]),
     ("a negative drop path", lambda tmp: image(drop_path=-0.1), ValueError, ["drop_path", "[0, 1)", "-0.1"]),
     ("a negative number of test images", lambda tmp: image(eval_images=-5), ValueError, ["eval_images", "at least 0", "-5"]),
     ("more teachers than patches", lambda tmp: image(teachers=5), ValueError, ["5 teachers", "4 training positions", "lower `teachers` or enlarge the image"]),
