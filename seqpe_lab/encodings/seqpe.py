@@ -64,8 +64,8 @@ class SeqPE(PositionEncoding):
             vectors = torch.cat([self.prefix.expand(*vectors.shape[:-2], -1, -1), vectors], dim=-2)
         prepared = []
         for projection in self.projections:
-            both = [part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projection(vectors).chunk(2, dim=-1)]
-            prepared.append(tuple(both if which is None else (part.index_select(0, which) for part in both)))
+            projected = projection(vectors) if which is None else projection(vectors).index_select(0, which)
+            prepared.append(tuple(part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projected.chunk(2, dim=-1)))
         return prepared
 
     def transform(self, q, k, prepared, layer):

@@ -236,19 +236,16 @@ def picture(kind: str, text: str, method: str, start: int, digit: int, size: int
 
 def _draw_tables(figure: Draft, seen: View, tables: dict[str, np.ndarray]) -> None:
     """Queries downwards, keys to the right; a text's upper half, which no query sees, stays empty."""
-    queries, keys = np.nonzero(seen.parts.sees)
+    origin = seen.first if seen.kind == "text" else 0
     square = dict(constrain="domain", showgrid=False, zeroline=False)
     axis = _token_axis(seen) if seen.kind == "text" else _patch_axis(seen)
     figure.update_xaxes(title=f"key ({axis.pop('title')})", title_font_size=12, tickangle=0, **axis, **square, row=1)
     for column, (title, table) in enumerate(tables.items(), start=1):
-        values = table.astype(np.float32)
-        low, high = values[queries, keys].min(), values[queries, keys].max()
-        cells = {"z": values}
-        if seen.kind == "text":
-            cells = {"x": (keys + seen.first).astype(np.int16), "y": (queries + seen.first).astype(np.int16), "z": values[queries, keys]}
+        values = np.where(seen.parts.sees, table, np.nan).astype(np.float32)
+        low, high = np.nanmin(values), np.nanmax(values)
         if low == high:  # one colour, in the middle of the scale
             low, high = low - 1, high + 1
-        figure.add("heatmap", **cells, colorscale="Viridis", showscale=False, zmin=low, zmax=high, hovertemplate=f"query %{{y}}, key %{{x}}<br>{title} %{{z:.3f}}<extra></extra>", row=1, col=column)
+        figure.add("heatmap", z=values, x0=origin, y0=origin, colorscale="Viridis", showscale=False, zmin=low, zmax=high, hovertemplate=f"query %{{y}}, key %{{x}}<br>{title} %{{z:.3f}}<extra></extra>", row=1, col=column)
         figure.update_yaxes(autorange="reversed", scaleanchor=f"x{column if column > 1 else ''}", showticklabels=column == 1, **axis, **square, row=1, col=column)
     figure.update_yaxes(title="query", row=1, col=1)
 
