@@ -91,7 +91,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
         in_stages([
             Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{takes(7)}", lambda: _training(headline), show_headline),
             Stage(f"Stage 3 of 6: the other {len(others)} runs of the extrapolation lesson{takes(12)}", lambda: _training(others)),
-            Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger canvases{takes(13)}", lambda: _training(images) + _training(placed)),
+            Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger canvases{takes(11)}", lambda: _training(images) + _training(placed)),
             Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions{takes(7)}", lambda: _training(tuned), waits=True),
             Stage(f"Stage 6 of 6: executing the lessons{takes(6)}", lambda: [_executing(path, folder, scale) for path in lessons], waits=True),
         ], workers, say)

@@ -433,7 +433,7 @@ IMAGE_PRESETS: dict[str, dict] = {
 
 ABOUT_IMAGES: dict[str, Scale] = {
     "smoke": Scale("any CPU", "seconds", "under 1 GB", "nothing is learnt: it proves that the program runs"),
-    "small": Scale("2 CPU cores", "1 to 2 minutes a run", "under 2 GB", "see lesson 11: not all of the paper's ranking shows on handwritten digits"),
+    "small": Scale("2 CPU cores", "1 to 2 minutes a run", "under 2 GB", "SeqPE mul 94 % at 24 pixels and 66 % at 72, RoPE 98 and 19: beyond training the losses decide (lesson 11)"),
     "medium": Scale("one GPU with 24 GB", "under an hour", "under 20 GB", "not run yet: no number is shown"),
     "full": Scale("4 GPUs with 48 GB", "about 3 to 5 days", "about 30 GB a GPU", "the paper's Table 3: SeqPE 81.2 at 224 and 76.7 at 672 pixels"),
 }
@@ -460,7 +460,7 @@ IMAGE_ABLATIONS: dict[str, dict] = {f"seqpe-mul-{name}": dict(encoding="seqpe", 
                                                          "ood-only": dict(alpha=0.0)}.items()}
 
 
-PLACED = ("none", "learned", "rope-axial", "seqpe-mul")  # also trained with augment="place", where nothing but positions is new
+PLACED = ("none", "learned", "rope-axial", "seqpe-mul")  # also trained with augment="place", where what a patch shows is not new
 
 
 def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int = 0, **overrides) -> ImageRecipe:

@@ -6,7 +6,7 @@ Three ways to show an image (``augment`` of the recipe), in training and, withou
 * "zoom": training shows a random window of an image rendered 1 to 1/sqrt(crop) times larger; tests
   show the whole image, larger. What a patch shows at a larger size has been seen, where it is has not.
 * "place": the object always has 2/3 of the training image's side, at a random place on an empty
-  canvas; tests enlarge the canvas alone. So nothing but positions is new.
+  canvas; tests enlarge the canvas alone. What patches show has been seen; where they are, and how many, has not.
 """
 from __future__ import annotations
 

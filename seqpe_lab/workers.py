@@ -89,6 +89,7 @@ def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None])
                 if task.call is None:
                     done(stage, f"  {task.name}: {task.report()}")
                     continue
+                task.log.unlink(missing_ok=True)
                 process = _processes().Process(target=_do, args=(task.call, task.log, threads, dict(task.environment)), name=task.name)
                 process.start()
                 running[process.sentinel] = stage, task, process, time.monotonic()
@@ -96,7 +97,8 @@ def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None])
                 stage, task, process, began = running.pop(ended)
                 process.join()
                 if process.exitcode:
-                    tail = "\n".join(task.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+                    lines = task.log.read_text(encoding="utf-8", errors="replace").splitlines() if task.log.exists() else ["it ended before it wrote anything"]
+                    tail = "\n".join(lines[-15:])
                     failures.append(f"{task.name} failed with exit status {process.exitcode}; the whole output is in {task.log}. Its end:\n{tail}")
                     say(f"  {task.name}: failed, {time.monotonic() - began:.0f} s; see {task.log}")
                     continue

@@ -166,7 +166,7 @@ def test_the_full_scale_of_images_is_the_paper_s():
     """Sec. 4, 4.3, App. A and B.4: ViT-S/16 on ImageNet-1k, DeiT's recipe."""
     recipe = image_model("seqpe-mul", "full")
     assert recipe == ImageRecipe(method="seqpe-mul")
-    assert (recipe.timm_model, recipe.d_model, recipe.layers, recipe.heads, recipe.patch, recipe.image_size) == ("vit_small_patch16_224", 384, 12, 6, 16, 224)
+    assert (recipe.timm_model, recipe.d_model, recipe.layers, recipe.heads, recipe.patch, recipe.image_size, recipe.mlp_ratio) == ("vit_small_patch16_224", 384, 12, 6, 16, 224, 4.0)
     assert recipe.train_shape == (14, 14) and recipe.max_position == 100 and recipe.dims == 2
     assert recipe.steps * recipe.batch / 1_281_167 == pytest.approx(400, abs=0.5) and recipe.batch == 4 * 256
     assert recipe.learning_rate == pytest.approx(6e-4 * recipe.batch / 512) and recipe.warmup_steps * recipe.batch / 1_281_167 == pytest.approx(20, abs=0.1)

@@ -245,7 +245,8 @@ def _draw_tables(figure: Draft, seen: View, tables: dict[str, np.ndarray]) -> No
         low, high = np.nanmin(values), np.nanmax(values)
         if low == high:  # one colour, in the middle of the scale
             low, high = low - 1, high + 1
-        figure.add("heatmap", z=values, x0=origin, y0=origin, colorscale="Viridis", showscale=False, zmin=low, zmax=high, hovertemplate=f"query %{{y}}, key %{{x}}<br>{title} %{{z:.3f}}<extra></extra>", row=1, col=column)
+        figure.add("heatmap", z=values, x0=origin, y0=origin, colorscale="Viridis", showscale=False, zmin=low, zmax=high,
+                   hovertemplate=f"query %{{y}}, key %{{x}}<br>{title} %{{z:.3f}}<extra></extra>", row=1, col=column)
         figure.update_yaxes(autorange="reversed", scaleanchor=f"x{column if column > 1 else ''}", showticklabels=column == 1, **axis, **square, row=1, col=column)
     figure.update_yaxes(title="query", row=1, col=1)
 
@@ -273,7 +274,7 @@ def _draw_curve(figure: Draft, curve: dict[str, np.ndarray], seen: View) -> None
 
 def _token_axis(seen: View) -> dict:
     if len(seen.shown) > NAMED:
-        return {"title": "position, tokens"}
+        return {"title": f"tokens from position {seen.first:,}"}
     names = [{32: "·"}.get(b, chr(b) if 32 < b < 127 else f"{b:02x}") for b in seen.shown]
     return {"title": f"tokens from position {seen.first:,}", "tickvals": list(range(seen.first, seen.first + len(names))), "ticktext": names, "tickfont_size": 10}
 

@@ -171,7 +171,7 @@ def history(records: Sequence[Record], z: int) -> dict[str, list]:
 class Collapse(Panel):
     """A panel that trains between its drawings, in pieces of a fraction of a second, on the kernel's own event loop.
 
-    One panel trains at a time, and one that is closed pauses.
+    One panel trains at a time; a new one, as of a cell that is run again, stops it, and so does its own end.
 
     Attributes:
         training: what is trained.
@@ -180,6 +180,8 @@ class Collapse(Panel):
     _busy: Collapse | None = None
 
     def __init__(self):
+        if Collapse._busy:
+            Collapse._busy.pause()
         self.training, self._task = Training(), None
         super().__init__("Collapse", "Press Start and watch an encoder learn from L_OOD alone: within seconds all positions are one vector. Then raise α, or reset and start with both.",
                          lambda alpha, beta, z: picture(self.training.records, self.training.similarity, alpha, beta, z), {

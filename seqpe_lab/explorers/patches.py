@@ -146,7 +146,7 @@ class PatchPanel(Panel):
 
     def __init__(self, *what, **more):
         super().__init__(*what, **more)
-        self.plot.on_click(lambda x, y: self.guard(lambda: self.choose(row=round(y), column=round(x))))
+        self.plot.on_click(lambda x, y: self.choose(row=round(y), column=round(x)))
 
     def draw(self) -> None:
         last, row, column = self.controls["side"].value - 1, self.controls["row"], self.controls["column"]

@@ -14,16 +14,17 @@ import traitlets
 from anywidget import AnyWidget
 from plotly.offline import get_plotlyjs
 
+READ = """
+    function read(program) {  // once for a page, whatever notebooks it shows
+        return window.seqpePlotly ??= import(URL.createObjectURL(new Blob([program.get("text")], {type: "text/javascript"}))).then(() => window.Plotly)
+    }"""
+
 
 class Program(AnyWidget):
     """Plotly's program for the page, which begins to read it as soon as this is made."""
 
-    _esm = """
-        export default {
-            initialize({model}) {  // a page has one, whatever notebooks it shows
-                window.seqpePlotly ??= import(URL.createObjectURL(new Blob([model.get("text")], {type: "text/javascript"}))).then(() => window.Plotly)
-            },
-        }"""
+    _esm = READ + """
+        export default { initialize({model}) { read(model) } }"""
     text = traitlets.Unicode().tag(sync=True)
 
     _shared: Program | None = None
@@ -39,7 +40,8 @@ class Program(AnyWidget):
 class Plot(AnyWidget):
     """A figure on the page.
 
-    What a reader has zoomed or turned stays so while the axes measure the same.
+    What a reader has zoomed or turned stays so while the axes measure the same and ask for the same
+    range, and what was hidden by a click on the legend while the legend says the same.
 
     >>> plot = Plot()
     >>> plot.show(go.Figure(go.Scatter(y=[1, 2])))
@@ -47,37 +49,36 @@ class Plot(AnyWidget):
     '{"data":[{"y":[1,2],"type":"scatter"}],"'
     """
 
-    _esm = """
-        async function draw(model, place) {
-            await model.widget_manager.get_model(model.get("program"))
-            const plotly = await window.seqpePlotly
-            let drawn
-            async function catchUp() {  // one drawing at a time, and always the newest figure: what came in between is never drawn
-                if (place.busy) return
-                place.busy = true
-                try {
-                    while (drawn !== model.get("figure")) {
-                        await new Promise(requestAnimationFrame)
-                        drawn = model.get("figure")
-                        const {data, layout} = JSON.parse(drawn)
-                        await plotly.react(place, data, layout, {displaylogo: false})
-                    }
-                } finally {
-                    place.busy = false
-                }
-            }
-            await catchUp()
-            place.on("plotly_click", ({points: [{x, y}]}) => model.send({x, y}))
-            model.on("change:figure", catchUp)
-            await catchUp()
-            return () => { model.off("change:figure", catchUp); plotly.purge(place) }
-        }
+    _esm = READ + """
         export default {
             render({model, el}) {
-                const place = document.createElement("div")
-                el.append(place)
-                const drawing = draw(model, place)
-                return () => drawing.then(forget => forget())
+                const place = el.appendChild(document.createElement("div"))
+                let plotly, drawn = "{}", listens = false, busy = false, gone = false
+                async function catchUp() {  // one drawing at a time, and always the newest figure: what came in between is never drawn
+                    if (busy) return
+                    busy = true
+                    try {
+                        plotly ??= await read(await model.widget_manager.get_model(model.get("program")))
+                        while (drawn !== model.get("figure")) {
+                            await new Promise(requestAnimationFrame)
+                            if (gone) return
+                            drawn = model.get("figure")
+                            const {data, layout} = JSON.parse(drawn)
+                            await plotly.react(place, data, layout, {displaylogo: false})
+                            if (!listens) place.on("plotly_click", ({points: [{x, y}]}) => model.send({x, y}))
+                            listens = true
+                        }
+                    } finally {
+                        busy = false
+                    }
+                }
+                model.on("change:figure", catchUp)
+                catchUp()
+                return () => {
+                    gone = true
+                    model.off("change:figure", catchUp)
+                    plotly?.purge(place)
+                }
             },
         }"""
     figure = traitlets.Unicode("{}").tag(sync=True)  # JSON, tables as bytes in base64
@@ -90,7 +91,9 @@ class Plot(AnyWidget):
     def show(self, figure: go.Figure) -> None:
         """Replace what the page shows, in one message."""
         described = figure.to_plotly_json()
-        described["layout"]["uirevision"] = _measured(described["layout"])
+        layout = described["layout"]
+        layout["uirevision"] = _measured(layout)
+        layout.setdefault("legend", {})["uirevision"] = str([(trace.get("name"), trace.get("xaxis")) for trace in described["data"]])  # plotly tells traces apart by their place
         self.figure = pio.to_json(described, validate=False)
 
     def on_click(self, does: Callable[[float, float], None]) -> None:

@@ -147,7 +147,7 @@ class Site:
             assert time.monotonic() < began + PATIENCE, f"{name}: {hand} {label} changes nothing in {PATIENCE} s"
             self.page.wait_for_timeout(100)
         if label not in SAYS:  # training does not rest
-            self.page.wait_for_function("performance.now() > clock.drawn + 400")
+            self.page.wait_for_function("performance.now() > Math.max(clock.drawn, clock.moved) + 400")
         return max(0, self.page.evaluate("clock.drawn - clock.moved")) / 1_000  # a hand may rest later than the picture
 
     def control(self, name: str, label: str) -> "playwright.Locator":
@@ -290,8 +290,10 @@ def test_it_opens_and_draws_without_a_click(site, place, name, pictures):
     assert cell.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_text_contents() == []  # no warnings
     usual = site.page.viewport_size
     site.page.set_viewport_size(dict(width=1_500, height=1_600))  # the whole panel
-    site.panel(name).screenshot(path=pictures / f"{place}-{name}.png")
-    site.page.set_viewport_size(usual)
+    try:
+        site.panel(name).screenshot(path=pictures / f"{place}-{name}.png")
+    finally:
+        site.page.set_viewport_size(usual)
 
 
 @every_panel
@@ -299,6 +301,32 @@ def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, record_proper
     seconds = {f"{hand} {label}": site.move(name, hand, label, *more) for hand, label, *more in MOVES[name]}
     record_property("explorer", f"{PLACES[place]}, {name}: " + ", ".join(f"{move} {second * 1_000:.0f} ms" for move, second in seconds.items()))
     playwright.expect(site.panel(name).get_by_role("alert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("place", ["lab"])
+def test_a_zoom_and_a_hidden_line_stay_while_the_picture_means_the_same(site):
+    def looks(name: str) -> tuple[list[float], list[str]]:
+        return site.panel(name).locator(".js-plotly-plot").evaluate(
+            "plot => [plot._fullLayout.xaxis.range, plot._fullData.filter(trace => trace.visible == 'legendonly').map(trace => trace.name)]")
+
+    legend = site.panel("extrapolation").locator(".legendtoggle").first
+    legend.scroll_into_view_if_needed()
+    legend.click()
+    site.page.wait_for_function("panel => panel.querySelectorAll('.traces[style*=\"opacity: 0.5\"]').length", arg=site.panel("extrapolation").element_handle())
+    (hidden,) = set(looks("extrapolation")[1])
+    plot = site.panel("extrapolation").locator(".nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    box, whole = plot.bounding_box(), looks("extrapolation")[0]
+    site.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    site.page.mouse.down()
+    site.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+    site.page.mouse.up()
+    site.page.wait_for_function("([panel, whole]) => panel.querySelector('.js-plotly-plot')._fullLayout.xaxis.range[0] > whole", arg=[site.panel("extrapolation").element_handle(), whole[0]])
+    zoomed = looks("extrapolation")[0]
+    site.choose("extrapolation", "vertical axis", "linear")
+    playwright.expect(site.panel("extrapolation").locator(".js-plotly-plot")).to_be_visible()
+    site.page.wait_for_function("panel => panel.querySelector('.js-plotly-plot')._fullLayout.yaxis.type == 'linear'", arg=site.panel("extrapolation").element_handle())
+    assert looks("extrapolation") == [zoomed, [hidden] * looks("extrapolation")[1].count(hidden)]
 
 
 @every_panel
@@ -316,7 +344,7 @@ def test_it_says_what_went_wrong_and_goes_on(site, place, name):
 
 @pytest.mark.parametrize("place", ["lab", "web"])
 def test_all_figures_share_one_program(site, place, record_property):
-    """Each of plotly's own FigureWidgets would bring 5 MB along: at most two may be alive, and there is none."""
+    """Plotly's own FigureWidgets would bring 5 MB along each; none is used."""
     alive = "[type(widget).__name__ for widget in ipywidgets.widget._instances.values()].count({!r})"
     assert [int(site.kernel("import ipywidgets", alive.format(kind))) for kind in ("FigureWidget", "Program", "Plot")] == [0, 1, len(EXPLORERS)]
     assert site.page.locator(".seqpe-explorer .js-plotly-plot").count() == len(EXPLORERS)
