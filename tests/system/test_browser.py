@@ -56,9 +56,10 @@ CLOCK = """() => {  // when the reader last did something, and when a picture la
     const pictures = changes => changes.some(change => change.target.closest?.('.js-plotly-plot') && !change.target.closest('.hoverlayer, .modebar'))
     new MutationObserver(changes => { if (pictures(changes)) clock.drawn = performance.now() })
         .observe(document.body, {subtree: true, childList: true, attributes: true}) }"""
-BREAK = """
+PANEL = """
 from seqpe_lab.explorers.panel import Panel
-panel = [shown for shown in Out.values() if isinstance(shown, Panel)][{place}]
+panel = [shown for shown in Out.values() if isinstance(shown, Panel)][{place}]"""
+BREAK = PANEL + """
 panel.picture, whole = lambda **values: 1 / 0, panel.picture"""
 MEND = "panel.picture = whole"
 
@@ -305,28 +306,38 @@ def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, record_proper
 
 @pytest.mark.parametrize("place", ["lab"])
 def test_a_zoom_and_a_hidden_line_stay_while_the_picture_means_the_same(site):
-    def looks(name: str) -> tuple[list[float], list[str]]:
-        return site.panel(name).locator(".js-plotly-plot").evaluate(
-            "plot => [plot._fullLayout.xaxis.range, plot._fullData.filter(trace => trace.visible == 'legendonly').map(trace => trace.name)]")
+    name = "extrapolation"
+    site.kernel(PANEL.format(place=list(EXPLORERS).index(name)) + """
+with panel.at_once():
+    panel.controls["task"].value, panel.controls["axis"].value, panel.controls["times"].index = "text", "log", (0, len(panel.controls["times"].options) - 1)""")
+    shown = site.panel(name).locator(".js-plotly-plot")
 
-    legend = site.panel("extrapolation").locator(".legendtoggle").first
-    legend.scroll_into_view_if_needed()
-    legend.click()
-    site.page.wait_for_function("panel => panel.querySelectorAll('.traces[style*=\"opacity: 0.5\"]').length", arg=site.panel("extrapolation").element_handle())
-    (hidden,) = set(looks("extrapolation")[1])
-    plot = site.panel("extrapolation").locator(".nsewdrag").first
+    def until(says: str) -> None:
+        site.page.wait_for_function(f"plot => {says}", arg=shown.element_handle())
+
+    def hidden() -> set[str]:
+        return set(shown.evaluate("plot => plot._fullData.filter(trace => trace.visible == 'legendonly').map(trace => trace.legendgroup)"))
+
+    until("plot._fullLayout.yaxis.type == 'log' && plot.querySelector('.legendtoggle')")
+    site.panel(name).locator(".legendtoggle").first.click()
+    until("plot._fullData.some(trace => trace.visible == 'legendonly')")
+    (first,) = hidden()
+    plot = site.panel(name).locator(".nsewdrag").first
     plot.scroll_into_view_if_needed()
-    box, whole = plot.bounding_box(), looks("extrapolation")[0]
-    site.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    box, whole = plot.bounding_box(), shown.evaluate("plot => plot._fullLayout.xaxis.range[0]")
+    middle = box["y"] + 0.5 * box["height"]
+    site.page.mouse.move(box["x"] + 0.3 * box["width"], middle)
     site.page.mouse.down()
-    site.page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+    site.page.mouse.move(box["x"] + 0.7 * box["width"], middle, steps=5)
     site.page.mouse.up()
-    site.page.wait_for_function("([panel, whole]) => panel.querySelector('.js-plotly-plot')._fullLayout.xaxis.range[0] > whole", arg=[site.panel("extrapolation").element_handle(), whole[0]])
-    zoomed = looks("extrapolation")[0]
-    site.choose("extrapolation", "vertical axis", "linear")
-    playwright.expect(site.panel("extrapolation").locator(".js-plotly-plot")).to_be_visible()
-    site.page.wait_for_function("panel => panel.querySelector('.js-plotly-plot')._fullLayout.yaxis.type == 'linear'", arg=site.panel("extrapolation").element_handle())
-    assert looks("extrapolation") == [zoomed, [hidden] * looks("extrapolation")[1].count(hidden)]
+    until(f"plot._fullLayout.xaxis.range[0] > {whole}")
+    zoomed = shown.evaluate("plot => plot._fullLayout.xaxis.range")
+    site.choose(name, "vertical axis", "linear")
+    until("plot._fullLayout.yaxis.type == 'linear'")
+    assert shown.evaluate("plot => plot._fullLayout.xaxis.range") == zoomed and hidden() == {first}
+    site.kernel("panel.controls['methods'].value = panel.controls['methods'].value[1:]")  # another line is the first now
+    until(f"!plot._fullData.some(trace => trace.legendgroup == {first!r})")
+    assert hidden() == set()
 
 
 @every_panel
