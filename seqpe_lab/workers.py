@@ -7,6 +7,7 @@ touches no other task, and what a task prints goes into its own log.
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -74,10 +75,10 @@ def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None])
 
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what ends this process ends its tasks, too
     try:
-        while waiting or running or ahead and not (ahead[0].waits and failures):
+        while ahead or waiting or running:
             while len(running) < workers:
                 if not waiting:
-                    if not ahead or (ahead[0].waits and (running or failures)):
+                    if not ahead or (ahead[0].waits and running):
                         break
                     stage = ahead.pop(0)
                     say(stage.title)
@@ -100,6 +101,7 @@ def in_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None])
                     lines = task.log.read_text(encoding="utf-8", errors="replace").splitlines() if task.log.exists() else ["it ended before it wrote anything"]
                     tail = "\n".join(lines[-15:])
                     failures.append(f"{task.name} failed with exit status {process.exitcode}; the whole output is in {task.log}. Its end:\n{tail}")
+                    ahead = list(itertools.takewhile(lambda stage: not stage.waits, ahead))
                     say(f"  {task.name}: failed, {time.monotonic() - began:.0f} s; see {task.log}")
                     continue
                 done(stage, f"  {task.name}: {task.report()}, {time.monotonic() - began:.0f} s")

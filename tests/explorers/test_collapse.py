@@ -180,7 +180,9 @@ def test_one_panel_trains_at_a_time(panel):
         panel.start()
         other.start()
         assert other.running and not panel.running
-        other.pause()
+        anew = collapse.explore()  # as a cell that is run again
+        assert not other.running
+        anew.close()
         await asyncio.sleep(0)
 
     asyncio.run(lecture())
