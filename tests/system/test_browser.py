@@ -305,22 +305,6 @@ def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, record_proper
 
 
 @pytest.mark.parametrize("place", ["lab"])
-def test_a_click_in_any_map_chooses_the_patch(site):
-    maps = site.panel("patches").locator(".nsewdrag")
-    assert maps.count() == 5
-    for number in range(5):
-        share = 0.15 + 0.15 * number
-        box = maps.nth(number).bounding_box()
-        place = dict(x=share * box["width"], y=share * box["height"])
-        maps.nth(number).hover(position=place)
-        site.panel("patches").locator(".hovertext").first.wait_for()
-        maps.nth(number).click(position=place)
-        side = int(site.kernel(PANEL.format(place=list(EXPLORERS).index("patches")), "panel.values['side']"))
-        chosen = int(share * side)
-        playwright.expect(site.panel("patches").locator(".js-plotly-plot .gtitle")).to_contain_text(f"Patch ({chosen}, {chosen}) of")
-
-
-@pytest.mark.parametrize("place", ["lab"])
 def test_a_zoom_and_a_hidden_line_stay_while_the_picture_means_the_same(site):
     name = "extrapolation"
     site.kernel(PANEL.format(place=list(EXPLORERS).index(name)) + """
