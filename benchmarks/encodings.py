@@ -13,6 +13,7 @@ large matrix product reaches in the same precision on the same device in the sam
     python -m benchmarks.encodings                                    # the machine's GPU, else its CPU
     python -m benchmarks.encodings --device cpu --batch 1 --length 1024 --methods none alibi seqpe
 """
+
 from __future__ import annotations
 
 import argparse
@@ -31,26 +32,71 @@ from seqpe_lab.training import Objective, build_model, make_optimizer
 from . import measure, plain
 
 SIZES = {  # GPT-2 small where there is a GPU, and what a CPU does in minutes
-    "cuda": dict(d_model=768, layers=12, heads=12, vocabulary=50_257, batch=32, train_len=512, length=16_384, plain_length=8_192, steps=10, matrix=8_192),
-    "cpu": dict(d_model=256, layers=4, heads=4, vocabulary=4_096, batch=4, train_len=256, length=4_096, plain_length=2_048, steps=1, matrix=2_048),
+    "cuda": dict(
+        d_model=768,
+        layers=12,
+        heads=12,
+        vocabulary=50_257,
+        batch=32,
+        train_len=512,
+        length=16_384,
+        plain_length=8_192,
+        steps=10,
+        matrix=8_192,
+    ),
+    "cpu": dict(
+        d_model=256,
+        layers=4,
+        heads=4,
+        vocabulary=4_096,
+        batch=4,
+        train_len=256,
+        length=4_096,
+        plain_length=2_048,
+        steps=1,
+        matrix=2_048,
+    ),
 }
-COMPARED = ("none", "sinusoidal", "learned", "rope-1e4", "alibi", "seqpe-no-losses", "seqpe")  # RoPE costs the same at every base
+COMPARED = (
+    "none",
+    "sinusoidal",
+    "learned",
+    "rope-1e4",
+    "alibi",
+    "seqpe-no-losses",
+    "seqpe",
+)  # RoPE costs the same at every base
 PLAIN = ("none", "alibi", "seqpe")
 STEP, SHARE, TIME, MEMORY = 1.10, 0.40, 1.3, 1.3  # on a GPU
-EQUAL = {"cuda": 0.15, "cpu": 1e-3}  # largest difference between logits of the two forms, bf16 and float32
+EQUAL = {
+    "cuda": 0.15,
+    "cpu": 1e-3,
+}  # largest difference between logits of the two forms, bf16 and float32
 
 
 def recipe_of(method: str, options: argparse.Namespace, **changes) -> Recipe:
-    return language_model(method, "full", d_model=options.d_model, layers=options.layers, heads=options.heads, train_len=options.train_len,
-                          batch=options.batch, micro_batch=options.batch, max_position=max(20_000, options.length), **changes)
+    return language_model(
+        method,
+        "full",
+        d_model=options.d_model,
+        layers=options.layers,
+        heads=options.heads,
+        train_len=options.train_len,
+        batch=options.batch,
+        micro_batch=options.batch,
+        max_position=max(20_000, options.length),
+        **changes,
+    )
 
 
 def clock(work: Callable[[], object], device: str) -> float:
     """Wall seconds of one call, to the last kernel."""
+
     def waited() -> None:
         work()
         if device == "cuda":
             torch.cuda.synchronize()
+
     return measure.clock(waited)[0]
 
 
@@ -59,18 +105,33 @@ def in_turn(base: Callable, other: Callable, repeats: int, device: str) -> dict:
     clock(base, device), clock(other, device)
     pairs = [(clock(base, device), clock(other, device)) for _ in range(repeats)]
     a, b = zip(*pairs)
-    return {"base_s": measure.spread(a), "s": measure.spread(b), "ratio": measure.spread([y / x for x, y in pairs])}
+    return {
+        "base_s": measure.spread(a),
+        "s": measure.spread(b),
+        "ratio": measure.spread([y / x for x, y in pairs]),
+    }
 
 
 # --- the two works -----------------------------------------------------------------------------
 
-def training(recipe: Recipe, options: argparse.Namespace, plainly: bool = False) -> Callable[[], None]:
+
+def training(
+    recipe: Recipe, options: argparse.Namespace, plainly: bool = False
+) -> Callable[[], None]:
     """A function that takes ``options.steps`` training steps."""
-    accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision="bf16" if options.device == "cuda" else "no")
+    accelerator = Accelerator(
+        cpu=options.device == "cpu", mixed_precision="bf16" if options.device == "cuda" else "no"
+    )
     model = build_model(recipe, options.vocabulary)
-    objective, optimizer = accelerator.prepare(Objective(model, recipe), make_optimizer(model, recipe))
+    objective, optimizer = accelerator.prepare(
+        Objective(model, recipe), make_optimizer(model, recipe)
+    )
     objective.train()
-    tokens = torch.randint(options.vocabulary, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(1)).to(accelerator.device)
+    tokens = torch.randint(
+        options.vocabulary,
+        (recipe.batch, recipe.train_len + 1),
+        generator=torch.Generator().manual_seed(1),
+    ).to(accelerator.device)
     number = 0
 
     def work() -> None:
@@ -79,43 +140,95 @@ def training(recipe: Recipe, options: argparse.Namespace, plainly: bool = False)
             number += 1
             if plainly:
                 with accelerator.autocast():
-                    loss = plain.training_losses(model, recipe, tokens, seeded(recipe.seed, number, stream=2))["loss"]
+                    loss = plain.training_losses(
+                        model, recipe, tokens, seeded(recipe.seed, number, stream=2)
+                    )["loss"]
             else:
                 loss = objective(tokens, number)["loss"]
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             optimizer.zero_grad()
+
     return work
 
 
-def evaluation(recipe: Recipe, options: argparse.Namespace, length: int, plainly: bool = False) -> Callable[[], torch.Tensor]:
+def evaluation(
+    recipe: Recipe, options: argparse.Namespace, length: int, plainly: bool = False
+) -> Callable[[], torch.Tensor]:
     """A function that gives the logits of one long sequence."""
-    model: GPT2 = build_model(recipe, options.vocabulary).eval().to(options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
-    tokens = torch.randint(options.vocabulary, (1, length), generator=torch.Generator().manual_seed(2)).to(options.device)
+    model: GPT2 = (
+        build_model(recipe, options.vocabulary)
+        .eval()
+        .to(options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
+    )
+    tokens = torch.randint(
+        options.vocabulary, (1, length), generator=torch.Generator().manual_seed(2)
+    ).to(options.device)
 
     @torch.no_grad()
     def work() -> torch.Tensor:
         if not plainly:
             return model(tokens)
         if recipe.encoding == "seqpe":
-            return plain.logits(model, tokens, plain.encode(model.encoding.encoder, torch.arange(length).unsqueeze(-1)))
-        return plain.biased_logits(model, tokens, plain.alibi_bias(model, length).to(model.transformer.wte.weight.dtype) if recipe.encoding == "alibi" else 0.0)
+            return plain.logits(
+                model,
+                tokens,
+                plain.encode(model.encoding.encoder, torch.arange(length).unsqueeze(-1)),
+            )
+        return plain.biased_logits(
+            model,
+            tokens,
+            plain.alibi_bias(model, length).to(model.transformer.wte.weight.dtype)
+            if recipe.encoding == "alibi"
+            else 0.0,
+        )
+
     return work
 
 
-def make(kind: str, method: str, options: argparse.Namespace, length: int = 0, plainly: bool = False, compared: bool = False) -> Callable:
+def make(
+    kind: str,
+    method: str,
+    options: argparse.Namespace,
+    length: int = 0,
+    plainly: bool = False,
+    compared: bool = False,
+) -> Callable:
     """The work of a case; ``compared`` with the plain form there is no dropout and no shift."""
-    recipe = recipe_of(method, options, **(dict(dropout=0.0, shifted=0.0) if compared or plainly else {}))
-    return training(recipe, options, plainly) if kind == "training" else evaluation(recipe, options, length or options.length, plainly)
+    recipe = recipe_of(
+        method, options, **(dict(dropout=0.0, shifted=0.0) if compared or plainly else {})
+    )
+    return (
+        training(recipe, options, plainly)
+        if kind == "training"
+        else evaluation(recipe, options, length or options.length, plainly)
+    )
 
 
-def memory(kind: str, method: str, options: argparse.Namespace, length: int = 0, plainly: bool = False) -> float:
+def memory(
+    kind: str, method: str, options: argparse.Namespace, length: int = 0, plainly: bool = False
+) -> float:
     """Peak bytes that a case needs, model and optimizer among them: of the GPU, or of a process of its own above Python and torch."""
     if options.device == "cpu":
-        sizes = [word for name in SIZES["cpu"] for word in (f"--{name.replace('_', '-')}", getattr(options, name))]
-        return measure.in_fresh_process("benchmarks.encodings", "--child", kind, "--methods", method, "--child-length", length, *sizes, "--device", "cpu",
-                                        *(["--child-plain"] if plainly else []))["above"]
+        sizes = [
+            word
+            for name in SIZES["cpu"]
+            for word in (f"--{name.replace('_', '-')}", getattr(options, name))
+        ]
+        return measure.in_fresh_process(
+            "benchmarks.encodings",
+            "--child",
+            kind,
+            "--methods",
+            method,
+            "--child-length",
+            length,
+            *sizes,
+            "--device",
+            "cpu",
+            *(["--child-plain"] if plainly else []),
+        )["above"]
     clean()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -136,37 +249,53 @@ def clean() -> None:
 
 def child(options: argparse.Namespace) -> dict:
     before = measure.resident()
-    work = make(options.child, options.methods[0], options, options.child_length, options.child_plain)
+    work = make(
+        options.child, options.methods[0], options, options.child_length, options.child_plain
+    )
     work(), work()
     return {"above": measure.peak() - before}
 
 
 # --- rates -------------------------------------------------------------------------------------
 
+
 def matrix_rate(size: int, device: str, repeats: int = 5) -> float:
     """Floating point operations a second of one product of size x size matrices, the best of some: bf16 on a GPU, float32 on a CPU."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16 if device == "cuda" else torch.float32) for _ in range(2))
+    a, b = (
+        torch.randn(
+            size, size, device=device, dtype=torch.bfloat16 if device == "cuda" else torch.float32
+        )
+        for _ in range(2)
+    )
     at_once = 20 if device == "cuda" else 1
 
     def work() -> None:
         for _ in range(at_once):
             a @ b
+
     clock(work, device)
     return at_once * 2 * size**3 / min(clock(work, device) for _ in range(repeats))
 
 
 def operations_a_token(options: argparse.Namespace) -> int:
     """Of a training step, forward and backward, without positions: 6 N + 6 layers d_model L."""
-    parameters = sum(p.numel() for p in build_model(recipe_of("none", options), options.vocabulary).parameters())
+    parameters = sum(
+        p.numel() for p in build_model(recipe_of("none", options), options.vocabulary).parameters()
+    )
     return 6 * parameters + 6 * options.layers * options.d_model * options.train_len
 
 
 # --- the run -----------------------------------------------------------------------------------
 
+
 def run(options: argparse.Namespace) -> dict:
     """All cases -> one record a method, with the machine's matrix rate."""
     device, repeats = options.device, options.repeats
-    rate, operations, tokens = matrix_rate(options.matrix, device), operations_a_token(options), options.batch * options.train_len
+    rate, operations, tokens = (
+        matrix_rate(options.matrix, device),
+        operations_a_token(options),
+        options.batch * options.train_len,
+    )
     records = {}
     base = {kind: make(kind, "none", options) for kind in ("training", "evaluation")}
     for method in dict.fromkeys(["none", *options.methods]):
@@ -184,16 +313,36 @@ def run(options: argparse.Namespace) -> dict:
         record["evaluation"] = in_turn(base["evaluation"], work, repeats, device)
         del work
         clean()
-        print(f"{method}: a step {step['s']['median']:.4f} s, {measure.times(step['ratio'])} x NoPE's; "
-              f"{options.length:,} tokens {record['evaluation']['s']['median']:.4f} s, {measure.times(record['evaluation']['ratio'])} x", flush=True)
+        print(
+            f"{method}: a step {step['s']['median']:.4f} s, {measure.times(step['ratio'])} x NoPE's; "
+            f"{options.length:,} tokens {record['evaluation']['s']['median']:.4f} s, {measure.times(record['evaluation']['ratio'])} x",
+            flush=True,
+        )
     del base
     clean()
     for method, record in records.items():
-        record["step_bytes"], record["evaluation_bytes"] = memory("training", method, options), memory("evaluation", method, options)
+        record["step_bytes"], record["evaluation_bytes"] = (
+            memory("training", method, options),
+            memory("evaluation", method, options),
+        )
     for method in [m for m in records if m in PLAIN and not options.no_plain]:
         records[method]["plain"] = against_plain(method, options)
-        print(f"{method}, plain: " + ", ".join(f"{name} {value:.2f} x" for name, value in records[method]["plain"].items() if isinstance(value, float) and name != "difference"), flush=True)
-    return {"sizes": {name: getattr(options, name) for name in SIZES["cuda"]}, "device": device, "matrix_rate": rate, "operations_a_token": operations, "methods": records}
+        print(
+            f"{method}, plain: "
+            + ", ".join(
+                f"{name} {value:.2f} x"
+                for name, value in records[method]["plain"].items()
+                if isinstance(value, float) and name != "difference"
+            ),
+            flush=True,
+        )
+    return {
+        "sizes": {name: getattr(options, name) for name in SIZES["cuda"]},
+        "device": device,
+        "matrix_rate": rate,
+        "operations_a_token": operations,
+        "methods": records,
+    }
 
 
 def against_plain(method: str, options: argparse.Namespace) -> dict:
@@ -201,15 +350,26 @@ def against_plain(method: str, options: argparse.Namespace) -> dict:
     length, device = options.plain_length, options.device
     result: dict = {"length": length}
     try:
-        ours, plainly = (make("evaluation", method, options, length, side, compared=True) for side in (False, True))
+        ours, plainly = (
+            make("evaluation", method, options, length, side, compared=True)
+            for side in (False, True)
+        )
         result["difference"] = float((ours() - plainly()).abs().max())
         if result["difference"] > EQUAL[device]:
-            raise RuntimeError(f"{method}: the logits of the two forms differ by {result['difference']:.3g}, more than {EQUAL[device]}")
-        result["evaluation_time"] = in_turn(ours, plainly, options.repeats, device)["ratio"]["median"]
+            raise RuntimeError(
+                f"{method}: the logits of the two forms differ by {result['difference']:.3g}, more than {EQUAL[device]}"
+            )
+        result["evaluation_time"] = in_turn(ours, plainly, options.repeats, device)["ratio"][
+            "median"
+        ]
         del ours, plainly
-        result["evaluation_memory"] = memory("evaluation", method, options, length, plainly=True) / memory("evaluation", method, options, length)
+        result["evaluation_memory"] = memory(
+            "evaluation", method, options, length, plainly=True
+        ) / memory("evaluation", method, options, length)
         if method == "seqpe":
-            ours, plainly = (make("training", method, options, 0, side, compared=True) for side in (False, True))
+            ours, plainly = (
+                make("training", method, options, 0, side, compared=True) for side in (False, True)
+            )
             result["step_time"] = in_turn(ours, plainly, options.repeats, device)["ratio"]["median"]
     except torch.OutOfMemoryError:
         result["note"] = "out of memory"
@@ -221,16 +381,43 @@ def table(result: dict) -> str:
     """One row a method."""
     records, mb = result["methods"], measure.MB
     of_plain = any("plain" in r for r in records.values())
-    header = ["encoding", "step, ms", "x NoPE", "tokens/s", "of matrix rate", "MB", "x NoPE", f"{result['sizes']['length']:,} tokens, ms", "x NoPE", "first pass, ms", "MB", "x NoPE"]
+    header = [
+        "encoding",
+        "step, ms",
+        "x NoPE",
+        "tokens/s",
+        "of matrix rate",
+        "MB",
+        "x NoPE",
+        f"{result['sizes']['length']:,} tokens, ms",
+        "x NoPE",
+        "first pass, ms",
+        "MB",
+        "x NoPE",
+    ]
     rows = []
     for method, r in records.items():
         none = records["none"]
-        row = [method, f"{1e3 * r['step']['s']['median']:.1f}", f"{r['step']['ratio']['median']:.2f}", f"{r['tokens_per_s']:,.0f}", f"{r['share']:.0%}",
-               f"{r['step_bytes'] / mb:,.0f}", f"{r['step_bytes'] / none['step_bytes']:.2f}", f"{1e3 * r['evaluation']['s']['median']:.1f}", f"{r['evaluation']['ratio']['median']:.2f}",
-               f"{1e3 * r['first_pass_s']:.1f}", f"{r['evaluation_bytes'] / mb:,.0f}", f"{r['evaluation_bytes'] / none['evaluation_bytes']:.2f}"]
+        row = [
+            method,
+            f"{1e3 * r['step']['s']['median']:.1f}",
+            f"{r['step']['ratio']['median']:.2f}",
+            f"{r['tokens_per_s']:,.0f}",
+            f"{r['share']:.0%}",
+            f"{r['step_bytes'] / mb:,.0f}",
+            f"{r['step_bytes'] / none['step_bytes']:.2f}",
+            f"{1e3 * r['evaluation']['s']['median']:.1f}",
+            f"{r['evaluation']['ratio']['median']:.2f}",
+            f"{1e3 * r['first_pass_s']:.1f}",
+            f"{r['evaluation_bytes'] / mb:,.0f}",
+            f"{r['evaluation_bytes'] / none['evaluation_bytes']:.2f}",
+        ]
         if of_plain:
             p = r.get("plain", {})
-            row += [f"{p[key]:.2f}" if key in p else p.get("note", "-") for key in ("step_time", "evaluation_time", "evaluation_memory")]
+            row += [
+                f"{p[key]:.2f}" if key in p else p.get("note", "-")
+                for key in ("step_time", "evaluation_time", "evaluation_memory")
+            ]
         rows.append(row)
     if of_plain:
         header += ["plain: step x", f"{result['sizes']['plain_length']:,} tokens x", "memory x"]
@@ -242,20 +429,51 @@ def verdicts(result: dict) -> list[bool]:
     if "seqpe" not in result["methods"] or result["device"] != "cuda":
         print("The bars are SeqPE's on a GPU: not judged here.")
         return []
-    seqpe, none, length = result["methods"]["seqpe"], result["methods"]["none"], result["sizes"]["length"]
+    seqpe, none, length = (
+        result["methods"]["seqpe"],
+        result["methods"]["none"],
+        result["sizes"]["length"],
+    )
     share = seqpe["evaluation_bytes"] / none["evaluation_bytes"]
-    return [measure.verdict(f"a step with both losses at most {STEP} x NoPE's: {measure.times(seqpe['step']['ratio'])}", seqpe["step"]["ratio"]["median"] <= STEP),
-            measure.verdict(f"at least {SHARE:.0%} of the measured matrix rate: {seqpe['share']:.1%}, {seqpe['tokens_per_s']:,.0f} tokens/s", seqpe["share"] >= SHARE),
-            measure.verdict(f"{length:,} tokens in at most {TIME} x NoPE's time: {measure.times(seqpe['evaluation']['ratio'])}", seqpe["evaluation"]["ratio"]["median"] <= TIME),
-            measure.verdict(f"and at most {MEMORY} x its memory: {share:.2f}", share <= MEMORY)]
+    return [
+        measure.verdict(
+            f"a step with both losses at most {STEP} x NoPE's: {measure.times(seqpe['step']['ratio'])}",
+            seqpe["step"]["ratio"]["median"] <= STEP,
+        ),
+        measure.verdict(
+            f"at least {SHARE:.0%} of the measured matrix rate: {seqpe['share']:.1%}, {seqpe['tokens_per_s']:,.0f} tokens/s",
+            seqpe["share"] >= SHARE,
+        ),
+        measure.verdict(
+            f"{length:,} tokens in at most {TIME} x NoPE's time: {measure.times(seqpe['evaluation']['ratio'])}",
+            seqpe["evaluation"]["ratio"]["median"] <= TIME,
+        ),
+        measure.verdict(f"and at most {MEMORY} x its memory: {share:.2f}", share <= MEMORY),
+    ]
 
 
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = measure.parser(__doc__, repeats=3)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s, here")
-    parser.add_argument("--methods", nargs="+", default=list(COMPARED), choices=[*METHODS, "seqpe-no-losses"], metavar="METHOD", help="default: " + " ".join(COMPARED))
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="default: %(default)s, here",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(COMPARED),
+        choices=[*METHODS, "seqpe-no-losses"],
+        metavar="METHOD",
+        help="default: " + " ".join(COMPARED),
+    )
     for name, value in SIZES["cuda"].items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default {value:,}, on a CPU {SIZES['cpu'][name]:,}")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            help=f"default {value:,}, on a CPU {SIZES['cpu'][name]:,}",
+        )
     parser.add_argument("--no-plain", action="store_true", help="leave the plain forms out")
     parser.add_argument("--child", choices=("training", "evaluation"), help=argparse.SUPPRESS)
     parser.add_argument("--child-length", type=int, default=0, help=argparse.SUPPRESS)
@@ -276,9 +494,11 @@ def main(arguments: list[str] | None = None) -> None:
         return
     result = run(options)
     sizes = result["sizes"]
-    print(f"\nGPT-2 of {sizes['layers']} layers of {sizes['d_model']}, {sizes['heads']} heads, vocabulary {sizes['vocabulary']:,}; steps of {sizes['batch']} x {sizes['train_len']} tokens; "
-          f"{'bf16' if result['device'] == 'cuda' else 'float32'}; one product of {sizes['matrix']:,} x {sizes['matrix']:,} matrices: {result['matrix_rate'] / 1e12:.3g} TFLOP/s; "
-          f"{result['operations_a_token'] / 1e9:.3g} GFLOP a token\n")
+    print(
+        f"\nGPT-2 of {sizes['layers']} layers of {sizes['d_model']}, {sizes['heads']} heads, vocabulary {sizes['vocabulary']:,}; steps of {sizes['batch']} x {sizes['train_len']} tokens; "
+        f"{'bf16' if result['device'] == 'cuda' else 'float32'}; one product of {sizes['matrix']:,} x {sizes['matrix']:,} matrices: {result['matrix_rate'] / 1e12:.3g} TFLOP/s; "
+        f"{result['operations_a_token'] / 1e9:.3g} GFLOP a token\n"
+    )
     print(table(result) + "\n")
     measure.finish(result, options.json, verdicts(result), options.device)
 

@@ -6,6 +6,7 @@ beside wall seconds, because waiting for a busy core is not work.
 
 Memory is the peak resident memory of a process of its own, since it never falls again in one.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -46,16 +47,24 @@ def compare(plain: list[tuple[float, float]], ours: list[tuple[float, float]]) -
     summary = {}
     for i, kind in enumerate(("wall", "cpu")):
         p, o = [t[i] for t in plain], [t[i] for t in ours]
-        summary[kind] = {"plain_s": statistics.median(p), "ours_s": statistics.median(o), "faster": spread([a / b for a, b in zip(p, o)])}
+        summary[kind] = {
+            "plain_s": statistics.median(p),
+            "ours_s": statistics.median(o),
+            "faster": spread([a / b for a, b in zip(p, o)]),
+        }
     return summary | {"rounds": len(plain)}
 
 
 def compare_memory(plain: list[dict], ours: list[dict]) -> dict:
-    """"peak" and "above" (bytes) of each round -> medians in MB, and which share of the first the second needs."""
+    """ "peak" and "above" (bytes) of each round -> medians in MB, and which share of the first the second needs."""
     summary = {}
     for kind in ("peak", "above"):
         p, o = [r[kind] / MB for r in plain], [r[kind] / MB for r in ours]
-        summary[kind] = {"plain_mb": statistics.median(p), "ours_mb": statistics.median(o), "share": spread([b / a for a, b in zip(p, o)])}
+        summary[kind] = {
+            "plain_mb": statistics.median(p),
+            "ours_mb": statistics.median(o),
+            "share": spread([b / a for a, b in zip(p, o)]),
+        }
     return summary
 
 
@@ -78,34 +87,78 @@ def in_fresh_process(module: str, *arguments: object) -> dict:
     """Run ``python -m module --child ...`` and read the JSON of its last line."""
     # glibc raises this threshold as it goes, to 32 MB, and from then on holds on to freed tensors, how many is chance: fixed, the peak is what is in use
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    command = [sys.executable, "-m", module, *(str(a) for a in arguments), "--threads", str(torch.get_num_threads())]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment)
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        *(str(a) for a in arguments),
+        "--threads",
+        str(torch.get_num_threads()),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment
+    )
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+        raise RuntimeError(
+            f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr[-2000:]}"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def parser(description: str, repeats: int) -> argparse.ArgumentParser:
     """The options that all benchmarks share."""
-    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--repeats", type=int, default=repeats, help="rounds of A B (default %(default)s)")
-    result.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default %(default)s)")
-    result.add_argument("--json", type=Path, metavar="FILE", help="write the numbers with their provenance")
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument(
+        "--repeats", type=int, default=repeats, help="rounds of A B (default %(default)s)"
+    )
+    result.add_argument(
+        "--threads",
+        type=int,
+        default=torch.get_num_threads(),
+        help="of torch (default %(default)s)",
+    )
+    result.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the numbers with their provenance"
+    )
     return result
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Columns aligned, the first to the left."""
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))) for line in [header, *rows])
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths))
+        )
+        for line in [header, *rows]
+    )
 
 
-def two_sided(title: str, unit: str, time: dict, memory: dict, above: str = "above the model") -> str:
+def two_sided(
+    title: str, unit: str, time: dict, memory: dict, above: str = "above the model"
+) -> str:
     """The table of one comparison."""
-    rows = [[f"{kind} s {unit}", f"{time[key]['plain_s']:.2f}", f"{time[key]['ours_s']:.2f}", times(time[key]["faster"]) + " x faster"]
-            for key, kind in (("wall", "wall"), ("cpu", "CPU"))]
-    rows += [[f"{name}, MB", f"{memory[key]['plain_mb']:,.0f}", f"{memory[key]['ours_mb']:,.0f}", times(memory[key]["share"]) + " of it"]
-             for key, name in (("peak", "peak of the process"), ("above", above))]
+    rows = [
+        [
+            f"{kind} s {unit}",
+            f"{time[key]['plain_s']:.2f}",
+            f"{time[key]['ours_s']:.2f}",
+            times(time[key]["faster"]) + " x faster",
+        ]
+        for key, kind in (("wall", "wall"), ("cpu", "CPU"))
+    ]
+    rows += [
+        [
+            f"{name}, MB",
+            f"{memory[key]['plain_mb']:,.0f}",
+            f"{memory[key]['ours_mb']:,.0f}",
+            times(memory[key]["share"]) + " of it",
+        ]
+        for key, name in (("peak", "peak of the process"), ("above", above))
+    ]
     return table([title, "plain", "ours", "ours against plain"], rows)
 
 
@@ -122,5 +175,7 @@ def verdict(claim: str, holds: bool) -> bool:
 def finish(numbers: dict, file: Path | None, bars: list[bool], device: str = "cpu") -> None:
     """Write the numbers and leave with 1 if a bar was missed."""
     if file:
-        write_atomically(file, json.dumps(numbers | {"bars_met": bars, **provenance(device)}, indent=1))
+        write_atomically(
+            file, json.dumps(numbers | {"bars_met": bars, **provenance(device)}, indent=1)
+        )
     sys.exit(0 if all(bars) else 1)

@@ -17,6 +17,7 @@
 
 ``--set FIELD=VALUE`` changes the recipe of all runs alike, ``--source`` also takes what the recipes take.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,17 +37,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seqpe_lab.__main__ import _overrides
-from seqpe_lab.data.text import SPLITS, TextData
+from seqpe_lab.cli import _overrides
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
 from seqpe_lab.runs import Run, list_runs, runs_folder, write_atomically
+from seqpe_lab.tasks.corpus import SPLITS, TextData
 from seqpe_lab.training import task_of, train
 
 from . import measure
 
 LARGEST = 60  # MB of a prepared file
 MAKE = {"lm": language_model, "image": image_model}
-DEFAULT = {"lm": ["seqpe:3", "alibi:3", *(m for m in METHODS if m not in ("seqpe", "alibi"))], "image": ["seqpe-mul", *(m for m in IMAGE_METHODS if m != "seqpe-mul")]}
+DEFAULT = {
+    "lm": ["seqpe:3", "alibi:3", *(m for m in METHODS if m not in ("seqpe", "alibi"))],
+    "image": ["seqpe-mul", *(m for m in IMAGE_METHODS if m != "seqpe-mul")],
+}
 ALSO = {"lm": {}, "image": {"eval_images": 2_000}}  # what the budget asks of the recipes
 RESERVE = 0.3  # of the time, for evaluations, checkpoints and starts
 CALIBRATION = (10, 30)  # steps between which a step is timed
@@ -54,6 +58,7 @@ UNFINISHED = 75
 
 
 # --- prepared data -----------------------------------------------------------------------------
+
 
 def prepare(task: str, source: str, tokenizer: str, folder: Path, keep: int = 0) -> Path:
     """Write ``folder``/lm.npz (token numbers as uint16) or image.npz (encoded images as uint8), compressed.
@@ -66,49 +71,86 @@ def prepare(task: str, source: str, tokenizer: str, folder: Path, keep: int = 0)
     """
     path = Path(folder) / f"{task}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays, about = _text_arrays(source, tokenizer, keep) if task == "lm" else _image_arrays(source, keep)
+    arrays, about = (
+        _text_arrays(source, tokenizer, keep) if task == "lm" else _image_arrays(source, keep)
+    )
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with open(partial, "wb") as file:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
     size = partial.stat().st_size / measure.MB
     if size > LARGEST:
         partial.unlink()
-        raise ValueError(f"{path} would have {size:.0f} MB, more than {LARGEST}: pass --keep with fewer training {'tokens' if task == 'lm' else 'images'} than {len(arrays['train']):,}")
+        raise ValueError(
+            f"{path} would have {size:.0f} MB, more than {LARGEST}: pass --keep with fewer training {'tokens' if task == 'lm' else 'images'} than {len(arrays['train']):,}"
+        )
     os.replace(partial, path)
-    print(f"{path}: {size:.1f} MB; {about['description']}, " + ", ".join(f"{split} {len(arrays['labels_' + split if task == 'image' else split]):,}" for split in SPLITS))
+    print(
+        f"{path}: {size:.1f} MB; {about['description']}, "
+        + ", ".join(
+            f"{split} {len(arrays['labels_' + split if task == 'image' else split]):,}"
+            for split in SPLITS
+        )
+    )
     return path
 
 
 def _text_arrays(source: str, tokenizer: str, keep: int) -> tuple[dict, dict]:
-    from seqpe_lab.data.text import load_text
+    from seqpe_lab.tasks.corpus import load_text
+
     data = load_text(source, tokenizer)
     if data.vocab_size > 2**16:
-        raise ValueError(f"the vocabulary has {data.vocab_size:,} entries, more than 16 bits can number: choose a tokenizer of at most {2**16:,}")
-    arrays = {split: getattr(data, split)[: keep or None if split == "train" else None].numpy().astype(np.uint16) for split in SPLITS}
+        raise ValueError(
+            f"the vocabulary has {data.vocab_size:,} entries, more than 16 bits can number: choose a tokenizer of at most {2**16:,}"
+        )
+    arrays = {
+        split: getattr(data, split)[: keep or None if split == "train" else None]
+        .numpy()
+        .astype(np.uint16)
+        for split in SPLITS
+    }
     cut = len(arrays["train"]) < len(data.train)
-    about = {"source": _name(source), "tokenizer": _name(tokenizer), "description": data.description + (f", the first {keep:,} tokens" if cut else ""),
-             "vocab_size": data.vocab_size, "characters": data.characters, "hash": _cut_hash(data.hash, keep) if cut else data.hash}
+    about = {
+        "source": _name(source),
+        "tokenizer": _name(tokenizer),
+        "description": data.description + (f", the first {keep:,} tokens" if cut else ""),
+        "vocab_size": data.vocab_size,
+        "characters": data.characters,
+        "hash": _cut_hash(data.hash, keep) if cut else data.hash,
+    }
     return arrays, about
 
 
 def _image_arrays(source: str, keep: int) -> tuple[dict, dict]:
-    from seqpe_lab.data.images import load_images
+    from seqpe_lab.tasks.pictures import load_images
+
     data = load_images(source)
     arrays = {}
     for split in SPLITS:
         images = getattr(data, split)
         chosen = range(len(images))
         if split == "train" and 0 < keep < len(images):
-            chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:keep].tolist()
+            chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[
+                :keep
+            ].tolist()
         files = [images.files[i] for i in chosen]
         if any(isinstance(file, np.ndarray) for file in files[:1]):
             raise ValueError(f"{source!r} needs no preparing: pass it as --source where the GPU is")
         files = [file if isinstance(file, bytes) else Path(file).read_bytes() for file in files]
-        arrays |= {split: np.frombuffer(b"".join(files), dtype=np.uint8), f"ends_{split}": np.cumsum([len(file) for file in files]),
-                   f"labels_{split}": images.labels[list(chosen)].numpy()}
+        arrays |= {
+            split: np.frombuffer(b"".join(files), dtype=np.uint8),
+            f"ends_{split}": np.cumsum([len(file) for file in files]),
+            f"labels_{split}": images.labels[list(chosen)].numpy(),
+        }
     cut = 0 < keep < len(data.train)
-    about = {"source": _name(source), "description": data.description + (f", {keep:,} training images" if cut else ""), "channels": data.channels, "classes": data.classes,
-             "hash": _cut_hash(data.hash, keep) if cut else data.hash, "mean": data.mean, "std": data.std}
+    about = {
+        "source": _name(source),
+        "description": data.description + (f", {keep:,} training images" if cut else ""),
+        "channels": data.channels,
+        "classes": data.classes,
+        "hash": _cut_hash(data.hash, keep) if cut else data.hash,
+        "mean": data.mean,
+        "std": data.std,
+    }
     return arrays, about
 
 
@@ -127,7 +169,11 @@ def load(task: str, source: str, tokenizer: str = "gpt2"):
         ValueError: a file that was not prepared for this task.
     """
     if Path(source).suffix != ".npz":
-        recipe = dataclasses.replace(MAKE[task](scale="medium"), source=source, **({"tokenizer": tokenizer} if task == "lm" else {}))
+        recipe = dataclasses.replace(
+            MAKE[task](scale="medium"),
+            source=source,
+            **({"tokenizer": tokenizer} if task == "lm" else {}),
+        )
         return task_of(recipe).load_data(recipe)
     try:
         with np.load(source, allow_pickle=False) as file:
@@ -135,24 +181,45 @@ def load(task: str, source: str, tokenizer: str = "gpt2"):
         about = json.loads(str(arrays["about"]))
         return (_text if task == "lm" else _images)(arrays, about)
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{source} is no file prepared for {task} ({type(error).__name__}: {error}): make it with --prepare") from error
+        raise ValueError(
+            f"{source} is no file prepared for {task} ({type(error).__name__}: {error}): make it with --prepare"
+        ) from error
 
 
 def _text(arrays: dict, about: dict) -> TextData:
     tokens = {split: torch.from_numpy(arrays[split].astype(np.int64)) for split in SPLITS}
-    return TextData(**tokens, **{key: about[key] for key in ("source", "tokenizer", "description", "vocab_size", "characters", "hash")}, decode=list)
+    return TextData(
+        **tokens,
+        **{
+            key: about[key]
+            for key in ("source", "tokenizer", "description", "vocab_size", "characters", "hash")
+        },
+        decode=list,
+    )
 
 
 def _images(arrays: dict, about: dict):
-    from seqpe_lab.data.images import ImageData, Images
+    from seqpe_lab.tasks.pictures import ImageData, Images
+
     splits = {}
     for split in SPLITS:
         blob, ends = arrays[split].tobytes(), [0, *arrays[f"ends_{split}"].tolist()]
-        splits[split] = Images([blob[a:b] for a, b in zip(ends, ends[1:])], torch.from_numpy(arrays[f"labels_{split}"]).long(), about["channels"], about["source"])
-    return ImageData(**splits, **{key: about[key] for key in ("source", "description", "channels", "classes", "hash")}, mean=tuple(about["mean"]), std=tuple(about["std"]))
+        splits[split] = Images(
+            [blob[a:b] for a, b in zip(ends, ends[1:])],
+            torch.from_numpy(arrays[f"labels_{split}"]).long(),
+            about["channels"],
+            about["source"],
+        )
+    return ImageData(
+        **splits,
+        **{key: about[key] for key in ("source", "description", "channels", "classes", "hash")},
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
+    )
 
 
 # --- the plan ----------------------------------------------------------------------------------
+
 
 def wanted(methods: list[str]) -> list[tuple[str, int]]:
     """(method, seed) of every run, the first seed of all methods first.
@@ -166,7 +233,12 @@ def wanted(methods: list[str]) -> list[tuple[str, int]]:
         if not (count or "1").isdigit() or int(count or 1) < 1:
             raise ValueError(f"a method is NAME or NAME:SEEDS with at least one seed, got {item!r}")
         counts[method] = int(count or 1)
-    return [(method, seed) for seed in range(max(counts.values())) for method, count in counts.items() if seed < count]
+    return [
+        (method, seed)
+        for seed in range(max(counts.values()))
+        for method, count in counts.items()
+        if seed < count
+    ]
 
 
 def make_plan(options: argparse.Namespace, data, file: Path) -> dict:
@@ -175,25 +247,52 @@ def make_plan(options: argparse.Namespace, data, file: Path) -> dict:
     if file.exists():
         plan = json.loads(file.read_text(encoding="utf-8"))
         if {key: plan[key] for key in asked} != asked:
-            raise ValueError(f"{file} plans other runs ({', '.join(f'{key} {plan[key]}' for key in asked if plan[key] != asked[key])}): give the same options, or delete it to begin anew")
+            raise ValueError(
+                f"{file} plans other runs ({', '.join(f'{key} {plan[key]}' for key in asked if plan[key] != asked[key])}): give the same options, or delete it to begin anew"
+            )
         return plan
     runs = wanted(options.methods)
     slowest = next((run for run in runs if run[0] in ("seqpe", "seqpe-mul")), runs[0])
-    seconds = seconds_a_step(recipe_of(options, data, *slowest, steps=10 * CALIBRATION[1]), data, options.cpu)
+    seconds = seconds_a_step(
+        recipe_of(options, data, *slowest, steps=10 * CALIBRATION[1]), data, options.cpu
+    )
     steps = options.steps or int(60 * options.minutes * (1 - RESERVE) / len(runs) / seconds)
     if steps < 10:
-        raise ValueError(f"{options.minutes:g} minutes are {steps} steps of {seconds:.2f} s for each of {len(runs)} runs: fewer --methods, more --minutes, or --set a smaller batch")
-    plan = asked | {"steps": steps, "step_s": seconds, "checkpoint_every": max(1, min(steps, math.ceil(steps / max(1, round(steps * seconds / 60))))), "evaluation_s": 60.0}
+        raise ValueError(
+            f"{options.minutes:g} minutes are {steps} steps of {seconds:.2f} s for each of {len(runs)} runs: fewer --methods, more --minutes, or --set a smaller batch"
+        )
+    plan = asked | {
+        "steps": steps,
+        "step_s": seconds,
+        "checkpoint_every": max(
+            1, min(steps, math.ceil(steps / max(1, round(steps * seconds / 60))))
+        ),
+        "evaluation_s": 60.0,
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(plan, indent=1))
     return plan
 
 
-def recipe_of(options: argparse.Namespace, data, method: str, seed: int, steps: int, checkpoint_every: int = 10**9) -> Training:
+def recipe_of(
+    options: argparse.Namespace,
+    data,
+    method: str,
+    seed: int,
+    steps: int,
+    checkpoint_every: int = 10**9,
+) -> Training:
     """The medium recipe on this data and budget."""
-    changes = {"source": options.source, "steps": steps, "warmup_steps": max(1, steps // 20), "checkpoint_every": checkpoint_every}
+    changes = {
+        "source": options.source,
+        "steps": steps,
+        "warmup_steps": max(1, steps // 20),
+        "checkpoint_every": checkpoint_every,
+    }
     changes |= {"tokenizer": data.tokenizer} if options.task == "lm" else {}
-    return MAKE[options.task](method, "medium", seed, **changes | ALSO[options.task] | _overrides(options.set))
+    return MAKE[options.task](
+        method, "medium", seed, **changes | ALSO[options.task] | _overrides(options.set)
+    )
 
 
 class _Enough(Exception):
@@ -210,6 +309,7 @@ def seconds_a_step(recipe: Training, data, cpu: bool) -> float:
             times.append(time.perf_counter())
         if step == CALIBRATION[1]:
             raise _Enough
+
     with tempfile.TemporaryDirectory() as folder:
         try:
             train(recipe, Path(folder) / "run", data=data, cpu=cpu, progress=False, watch=watch)
@@ -219,6 +319,7 @@ def seconds_a_step(recipe: Training, data, cpu: bool) -> float:
 
 
 # --- the runs ----------------------------------------------------------------------------------
+
 
 def until(deadline: float, recipe: Training, plan: dict, clock=time.monotonic):
     """A ``watch`` for the training loop that stops a run, by raising _Enough, right after a checkpoint if the next would come too late.
@@ -237,10 +338,16 @@ def until(deadline: float, recipe: Training, plan: dict, clock=time.monotonic):
         if done != first and (done - 1) % every:  # the last step was no checkpoint
             return
         a_step = (now - start) / (done - first) if done > first else plan["step_s"]
-        coming = min(recipe.steps, (done - 1) // every * every + every if done > first else (done // every + 1) * every)
-        need = 1.2 * (coming - done) * a_step + (1.2 * plan["evaluation_s"] if coming == recipe.steps else 0)
+        coming = min(
+            recipe.steps,
+            (done - 1) // every * every + every if done > first else (done // every + 1) * every,
+        )
+        need = 1.2 * (coming - done) * a_step + (
+            1.2 * plan["evaluation_s"] if coming == recipe.steps else 0
+        )
         if now + need > deadline:
             raise _Enough
+
     return watch
 
 
@@ -251,10 +358,16 @@ def run_slice(options: argparse.Namespace, folder: Path) -> bool:
     data = load(options.task, options.source, options.tokenizer)
     file = folder / f"plan-{options.task}.json"
     plan = make_plan(options, data, file)
-    recipes = [recipe_of(options, data, method, seed, plan["steps"], plan["checkpoint_every"]) for method, seed in wanted(plan["methods"])]
+    recipes = [
+        recipe_of(options, data, method, seed, plan["steps"], plan["checkpoint_every"])
+        for method, seed in wanted(plan["methods"])
+    ]
     unit = recipes[0].batch * (recipes[0].train_len if options.task == "lm" else 1)
-    print(f"{data.description} (hash {data.hash}); {len(recipes)} runs of {plan['steps']:,} steps, {plan['steps'] * unit:,} {'tokens' if options.task == 'lm' else 'images'} each; "
-          f"{plan['step_s']:.3f} s a step, a checkpoint every {plan['checkpoint_every']:,} steps", flush=True)
+    print(
+        f"{data.description} (hash {data.hash}); {len(recipes)} runs of {plan['steps']:,} steps, {plan['steps'] * unit:,} {'tokens' if options.task == 'lm' else 'images'} each; "
+        f"{plan['step_s']:.3f} s a step, a checkpoint every {plan['checkpoint_every']:,} steps",
+        flush=True,
+    )
     runs = [Run(recipe, folder / Run(recipe).folder.name) for recipe in recipes]
     for run in runs:
         if run.state == "finished":
@@ -264,10 +377,21 @@ def run_slice(options: argparse.Namespace, folder: Path) -> bool:
         def watch(done: int, model, stop=stop, last_step=last_step) -> None:
             last_step[0] = time.monotonic()
             stop(done, model)
+
         try:
-            train(run.recipe, run.folder, data=data, cpu=options.cpu, progress=options.progress, watch=watch)
+            train(
+                run.recipe,
+                run.folder,
+                data=data,
+                cpu=options.cpu,
+                progress=options.progress,
+                watch=watch,
+            )
         except _Enough:
-            print(f"{run.recipe.method}, seed {run.recipe.seed}: stopped at {run.checkpoints()[-1].name if run.checkpoints() else 'its start'}, before the slice ends", flush=True)
+            print(
+                f"{run.recipe.method}, seed {run.recipe.seed}: stopped at {run.checkpoints()[-1].name if run.checkpoints() else 'its start'}, before the slice ends",
+                flush=True,
+            )
             break
         plan["evaluation_s"] = time.monotonic() - last_step[0]
         write_atomically(file, json.dumps(plan, indent=1))
@@ -275,11 +399,19 @@ def run_slice(options: argparse.Namespace, folder: Path) -> bool:
             shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
         results = run.results()
         shown = results.get("perplexity") or results["accuracy"]
-        print(f"{run.recipe.method}, seed {run.recipe.seed}: " + ", ".join(f"{value:.2f} at {where}" for where, value in shown.items()) + f" [{(time.monotonic() - began) / 60:.1f} min]", flush=True)
+        print(
+            f"{run.recipe.method}, seed {run.recipe.seed}: "
+            + ", ".join(f"{value:.2f} at {where}" for where, value in shown.items())
+            + f" [{(time.monotonic() - began) / 60:.1f} min]",
+            flush=True,
+        )
         pack(folder, options)
     pack(folder, options)
     done = [run for run in runs if run.state == "finished"]
-    print(f"{len(done)} of {len(runs)} runs are finished" + ("" if len(done) == len(runs) else "; the same command goes on"))
+    print(
+        f"{len(done)} of {len(runs)} runs are finished"
+        + ("" if len(done) == len(runs) else "; the same command goes on")
+    )
     if len(done) == len(runs):
         summary([run.results() for run in runs])
     return len(done) == len(runs)
@@ -293,7 +425,14 @@ def pack(folder: Path, options: argparse.Namespace) -> None:
     target = options.out / f"runs-{options.task}.tar.gz"
     partial = target.with_name(f".{target.name}")
     with tarfile.open(partial, "w:gz") as archive:
-        for path in [folder / f"plan-{options.task}.json", *(run.folder / name for run in list_runs(folder) for name in ("recipe.json", "metrics.jsonl", "results.json"))]:
+        for path in [
+            folder / f"plan-{options.task}.json",
+            *(
+                run.folder / name
+                for run in list_runs(folder)
+                for name in ("recipe.json", "metrics.jsonl", "results.json")
+            ),
+        ]:
             if path.exists():
                 archive.add(path, path.relative_to(folder).as_posix())
     os.replace(partial, target)
@@ -307,26 +446,78 @@ def summary(results: list[dict]) -> None:
     for method in dict.fromkeys(r["method"] for r in results):
         seeds = [r[kind] for r in results if r["method"] == method]
         means[method] = [sum(s[place] for s in seeds) / len(seeds) for place in places]
-    print(measure.table([kind, *places, "mean"], [[method, *(f"{v:.2f}" for v in values), f"{sum(values) / len(values):.2f}"] for method, values in means.items()]))
+    print(
+        measure.table(
+            [kind, *places, "mean"],
+            [
+                [method, *(f"{v:.2f}" for v in values), f"{sum(values) / len(values):.2f}"]
+                for method, values in means.items()
+            ],
+        )
+    )
     if kind == "perplexity" and {"seqpe", "alibi"} <= means.keys():
         seqpe, alibi = means["seqpe"], sum(means["alibi"]) / len(places)
-        measure.verdict(f"SeqPE at {places[-1]} tokens at most 1.1 x its own at {places[0]}: {seqpe[-1] / seqpe[0]:.3f}", seqpe[-1] <= 1.1 * seqpe[0])
-        measure.verdict(f"SeqPE's mean below ALiBi's: {sum(seqpe) / len(places):.2f} against {alibi:.2f}", sum(seqpe) / len(places) < alibi)
+        measure.verdict(
+            f"SeqPE at {places[-1]} tokens at most 1.1 x its own at {places[0]}: {seqpe[-1] / seqpe[0]:.3f}",
+            seqpe[-1] <= 1.1 * seqpe[0],
+        )
+        measure.verdict(
+            f"SeqPE's mean below ALiBi's: {sum(seqpe) / len(places):.2f} against {alibi:.2f}",
+            sum(seqpe) / len(places) < alibi,
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", choices=["lm", "image"])
-    parser.add_argument("--source", required=True, help="a prepared file (.npz), or what recipes take: a folder, a file, hub:NAME, python, digits")
-    parser.add_argument("--tokenizer", default="gpt2", help="lm: gpt2, bytes, bpe:SIZE or a tokenizer.json; a prepared file has its own (default %(default)s)")
-    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="write the compact file there, and do nothing else")
-    parser.add_argument("--keep", type=int, default=0, help="prepare only so many training tokens or images")
-    parser.add_argument("--methods", nargs="+", metavar="NAME[:SEEDS]", help="default: all, three seeds of seqpe and alibi")
-    parser.add_argument("--minutes", type=float, default=25.0, help="of all runs together (default %(default)g)")
+    parser.add_argument(
+        "--source",
+        required=True,
+        help="a prepared file (.npz), or what recipes take: a folder, a file, hub:NAME, python, digits",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        default="gpt2",
+        help="lm: gpt2, bytes, bpe:SIZE or a tokenizer.json; a prepared file has its own (default %(default)s)",
+    )
+    parser.add_argument(
+        "--prepare",
+        type=Path,
+        metavar="FOLDER",
+        help="write the compact file there, and do nothing else",
+    )
+    parser.add_argument(
+        "--keep", type=int, default=0, help="prepare only so many training tokens or images"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME[:SEEDS]",
+        help="default: all, three seeds of seqpe and alibi",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=25.0, help="of all runs together (default %(default)g)"
+    )
     parser.add_argument("--steps", type=int, default=0, help="of each run, in place of --minutes")
-    parser.add_argument("--slice", type=float, default=0.0, metavar="MINUTES", help="end before this time is over, at a checkpoint (default: never)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of all recipes, in JSON")
-    parser.add_argument("--runs", type=Path, help="the runs' folder (default: medium in the project's runs)")
+    parser.add_argument(
+        "--slice",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="end before this time is over, at a checkpoint (default: never)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="other values for fields of all recipes, in JSON",
+    )
+    parser.add_argument(
+        "--runs", type=Path, help="the runs' folder (default: medium in the project's runs)"
+    )
     parser.add_argument("--out", type=Path, help="where the archive of results goes")
     parser.add_argument("--keep-checkpoints", action="store_true", help="of finished runs too")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU")

@@ -5,6 +5,7 @@ E^q E^k^T is an L x L matrix for each head (Eq. 14), built once, because the lay
 each layer it is added to q k^T; then come the division by sqrt(d_head), the mask and the softmax
 (Eq. 3). The weights are those of a library model, so both sides must give the same numbers.
 """
+
 from __future__ import annotations
 
 import torch
@@ -36,9 +37,15 @@ def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
 def encode(encoder: PositionEncoder, positions: Tensor) -> Tensor:
     """Each position as a sequence of digits and [CLS]: int64 (..., 1) -> (..., d_model)."""
     k, base = encoder.digits, encoder.base
-    digits = torch.cat([positions // base**place % base for place in reversed(range(k))], dim=-1).flatten(0, -2).to(encoder.token.weight.device)  # (P, k)
+    digits = (
+        torch.cat([positions // base**place % base for place in reversed(range(k))], dim=-1)
+        .flatten(0, -2)
+        .to(encoder.token.weight.device)
+    )  # (P, k)
     x = encoder.token(digits) + encoder.place.weight
-    x = torch.cat([x, encoder.token.weight[base].expand(len(x), 1, -1)], dim=1)  # (P, k + 1, d_model): [CLS] comes last
+    x = torch.cat(
+        [x, encoder.token.weight[base].expand(len(x), 1, -1)], dim=1
+    )  # (P, k + 1, d_model): [CLS] comes last
     for block in encoder.blocks:
         x = x + block.proj(attention(*split_heads(block.qkv(block.ln_1(x)), 3, block.heads)))
         x = x + block.mlp(block.ln_2(x))
@@ -72,12 +79,16 @@ def biased_logits(model: GPT2, tokens: Tensor, bias: Tensor | float = 0.0) -> Te
     heads = model.config.heads
     x = model.transformer.wte(tokens)
     for block in model.transformer.h:
-        x = x + block.attn.c_proj(attention(*split_heads(block.attn.c_attn(block.ln_1(x)), 3, heads), bias))
+        x = x + block.attn.c_proj(
+            attention(*split_heads(block.attn.c_attn(block.ln_1(x)), 3, heads), bias)
+        )
         x = x + block.mlp.c_proj(F.gelu(block.mlp.c_fc(block.ln_2(x)), approximate="tanh"))
     return F.linear(model.transformer.ln_f(x), model.transformer.wte.weight)
 
 
-def training_losses(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torch.Generator, thrifty: bool = False) -> dict[str, Tensor]:
+def training_losses(
+    model: GPT2, recipe: Recipe, tokens: Tensor, generator: torch.Generator, thrifty: bool = False
+) -> dict[str, Tensor]:
     """The three losses of a step and their sum (Eq. 15), each with encoder calls of its own.
 
     Args:
@@ -86,20 +97,42 @@ def training_losses(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torc
         thrifty: encode the positions of the text once if all sequences stand at the same.
     """
     encoder = model.encoding.encoder
-    positions = main_positions(recipe, tokens.shape[1] - 1, generator)  # (B, L, 1), or (L, 1) where no sequence is shifted
+    positions = main_positions(
+        recipe, tokens.shape[1] - 1, generator
+    )  # (B, L, 1), or (L, 1) where no sequence is shifted
     if not thrifty:
         positions = positions.expand(len(tokens), -1, -1)
-    contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, base=encoder.base, hard=recipe.hard,
-                                  hard_share=recipe.hard_share, local=recipe.local, generator=generator)
-    distil = distillation_sample(recipe.distillation_batch, recipe.teachers, recipe.train_len, recipe.max_position, generator=generator)
+    contrast = contrastive_sample(
+        recipe.pivots,
+        recipe.candidates,
+        recipe.max_position,
+        base=encoder.base,
+        hard=recipe.hard,
+        hard_share=recipe.hard_share,
+        local=recipe.local,
+        generator=generator,
+    )
+    distil = distillation_sample(
+        recipe.distillation_batch,
+        recipe.teachers,
+        recipe.train_len,
+        recipe.max_position,
+        generator=generator,
+    )
 
     predicted = logits(model, tokens[:, :-1], encode(encoder, positions))
     main = F.cross_entropy(predicted.flatten(0, 1), tokens[:, 1:].flatten())
     del predicted
-    both = encode(encoder, torch.cat([contrast.pivots.unsqueeze(1), contrast.candidates], dim=1))  # (B, 1 + m, d_model)
+    both = encode(
+        encoder, torch.cat([contrast.pivots.unsqueeze(1), contrast.candidates], dim=1)
+    )  # (B, 1 + m, d_model)
     contrastive = contrastive_loss(both[:, 0], both[:, 1:], contrast.label.to(both.device))
     with torch.no_grad():  # no gradient flows into the teachers
         teachers = encode(encoder, distil.teachers)
     distillation = distillation_loss(teachers, encode(encoder, distil.students), recipe.heads)
-    return {"main": main, "contrastive": contrastive, "distillation": distillation,
-            "loss": main + recipe.alpha * contrastive + recipe.beta * distillation}
+    return {
+        "main": main,
+        "contrastive": contrastive,
+        "distillation": distillation,
+        "loss": main + recipe.alpha * contrastive + recipe.beta * distillation,
+    }

@@ -13,6 +13,7 @@ encodes the text's positions once for all sequences, since here they stand at th
 measurement is a process of its own: it makes the model and the optimizer's state, takes one
 unmeasured step, then the timed ones.
 """
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,9 @@ def child(side: str, steps: int) -> dict:
     model = build_model(recipe, VOCABULARY).train()
     objective = Objective(model, recipe)
     optimizer = make_optimizer(model, recipe)
-    for p in model.parameters():  # AdamW makes its state; zero gradients leave the weights as they are
+    for (
+        p
+    ) in model.parameters():  # AdamW makes its state; zero gradients leave the weights as they are
         p.grad = torch.zeros_like(p)
     optimizer.step()
     optimizer.zero_grad()
@@ -44,37 +47,68 @@ def child(side: str, steps: int) -> dict:
     first = {}
 
     def step(number: int) -> None:
-        tokens = torch.randint(VOCABULARY, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(number))
+        tokens = torch.randint(
+            VOCABULARY,
+            (recipe.batch, recipe.train_len + 1),
+            generator=torch.Generator().manual_seed(number),
+        )
         if side == "ours":
             losses = objective(tokens, number)
         else:
-            losses = plain.training_losses(model, recipe, tokens, seeded(recipe.seed, number, stream=2), thrifty=side == "thrifty")
+            losses = plain.training_losses(
+                model,
+                recipe,
+                tokens,
+                seeded(recipe.seed, number, stream=2),
+                thrifty=side == "thrifty",
+            )
         losses["loss"].backward()
         if not first:
-            first.update(losses={name: value.item() for name, value in losses.items()}, gradients=[p.grad.norm().item() for p in model.parameters()])
+            first.update(
+                losses={name: value.item() for name, value in losses.items()},
+                gradients=[p.grad.norm().item() for p in model.parameters()],
+            )
         optimizer.step()
         optimizer.zero_grad()
 
     step(0)
     seconds = [measure.clock(lambda number=number: step(number)) for number in range(1, steps + 1)]
-    return {"seconds": seconds, "first": first, "peak": measure.peak(), "above": measure.peak() - before}
+    return {
+        "seconds": seconds,
+        "first": first,
+        "peak": measure.peak(),
+        "above": measure.peak() - before,
+    }
 
 
 def against(theirs: list[dict], ours: list[dict]) -> dict:
     """The rounds of one plain side and of ours -> times, memory and how far their results differ."""
     a, b = theirs[0]["first"], ours[0]["first"]
     losses = max(abs(a["losses"][name] - b["losses"][name]) for name in a["losses"])
-    gradients = max(abs(x - y) for x, y in zip(a["gradients"], b["gradients"])) / max(a["gradients"])
-    assert losses < EQUAL and gradients < EQUAL, f"the two sides differ: losses by {losses:.1e}, gradients by {gradients:.1e}"
-    return {"losses_differ": losses, "gradients_differ": gradients,
-            "time": measure.compare([t for r in theirs for t in r["seconds"]], [t for r in ours for t in r["seconds"]]),
-            "memory": measure.compare_memory(theirs, ours)}
+    gradients = max(abs(x - y) for x, y in zip(a["gradients"], b["gradients"])) / max(
+        a["gradients"]
+    )
+    assert losses < EQUAL and gradients < EQUAL, (
+        f"the two sides differ: losses by {losses:.1e}, gradients by {gradients:.1e}"
+    )
+    return {
+        "losses_differ": losses,
+        "gradients_differ": gradients,
+        "time": measure.compare(
+            [t for r in theirs for t in r["seconds"]], [t for r in ours for t in r["seconds"]]
+        ),
+        "memory": measure.compare_memory(theirs, ours),
+    }
 
 
 def main() -> None:
     parser = measure.parser(__doc__, repeats=2)
-    parser.add_argument("--thrifty", action="store_true", help="compare with the thrifty plain side too")
-    parser.add_argument("--steps", type=int, default=1, help="timed steps a process (default %(default)s)")
+    parser.add_argument(
+        "--thrifty", action="store_true", help="compare with the thrifty plain side too"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=1, help="timed steps a process (default %(default)s)"
+    )
     parser.add_argument("--child", choices=SIDES, help="measure one side only, in this process")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -83,15 +117,42 @@ def main() -> None:
         return
 
     sides = [side for side in SIDES if side != "thrifty" or options.thrifty]
-    rounds = [{side: measure.in_fresh_process("benchmarks.training_step", "--child", side, "--steps", options.steps) for side in sides}
-              for _ in range(options.repeats)]
-    results = {side: against([r[side] for r in rounds], [r["ours"] for r in rounds]) for side in sides[:-1]}
+    rounds = [
+        {
+            side: measure.in_fresh_process(
+                "benchmarks.training_step", "--child", side, "--steps", options.steps
+            )
+            for side in sides
+        }
+        for _ in range(options.repeats)
+    ]
+    results = {
+        side: against([r[side] for r in rounds], [r["ours"] for r in rounds]) for side in sides[:-1]
+    }
     for side, result in results.items():
-        print(measure.two_sided(f"a step, against {side}", "a step", result["time"], result["memory"], above="above model and optimizer"))
-        print(f"losses agree to {result['losses_differ']:.1e}, gradient norms to {result['gradients_differ']:.1e} of the largest\n")
+        print(
+            measure.two_sided(
+                f"a step, against {side}",
+                "a step",
+                result["time"],
+                result["memory"],
+                above="above model and optimizer",
+            )
+        )
+        print(
+            f"losses agree to {result['losses_differ']:.1e}, gradient norms to {result['gradients_differ']:.1e} of the largest\n"
+        )
     time, memory = results["plain"]["time"], results["plain"]["memory"]
-    bars = [measure.verdict(f"at least {FASTER} x faster than the plain form", time["wall"]["faster"]["median"] >= FASTER),
-            measure.verdict(f"at most {MEMORY} of its memory (the process's peak)", memory["peak"]["share"]["median"] <= MEMORY)]
+    bars = [
+        measure.verdict(
+            f"at least {FASTER} x faster than the plain form",
+            time["wall"]["faster"]["median"] >= FASTER,
+        ),
+        measure.verdict(
+            f"at most {MEMORY} of its memory (the process's peak)",
+            memory["peak"]["share"]["median"] <= MEMORY,
+        ),
+    ]
     measure.finish(results, options.json, bars)
 
 

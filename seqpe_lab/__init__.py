@@ -5,7 +5,7 @@ encodings, models, data, recipes, training, evaluation, runs, geometry, draft, f
 """
 import os
 
-from .postponed import postpone
+from seqpe_lab.postponed import postpone
 
 __version__ = "0.1.0"
 

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from .activation import GELU
-from .digits import check_number_system, check_positions, grid, to_digits
-from .memory import recomputed
+from seqpe_lab.activation import GELU
+from seqpe_lab.digits import check_number_system, check_positions, grid, to_digits
+from seqpe_lab.memory import recomputed
 
 # A fused optimizer changes weights without a trace in them: count all optimizers' steps instead.
 _optimizer_steps = 0

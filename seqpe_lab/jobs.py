@@ -23,8 +23,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from .recipes import Training
-from .runs import PROJECT, Run, write_atomically
+from seqpe_lab.recipes import Training
+from seqpe_lab.runs import Run, write_atomically
 
 STATES = ("new", "interrupted", "running", "stopped", "failed", "finished", "elsewhere")
 
@@ -151,7 +151,7 @@ class Job:
         with open(log, "ab") as file:
             log_from = file.tell()
             command = self.command(processes, cpu)
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=PROJECT,
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
                                      env=os.environ | {"SEQPE_JOB": str(self.folder), "PYTHONUNBUFFERED": "1"})
         _children.append(child)
         self._write({"pid": child.pid, "started": psutil.Process(child.pid).create_time(), "host": platform.node(), "processes": processes, "cpu": cpu,

@@ -25,7 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .recipes import Training
+from seqpe_lab.package_data import CLONE
+from seqpe_lab.recipes import Training
 
 KEEP_LAST = 2  # checkpoints, besides the best
 
@@ -38,24 +39,16 @@ class RunningError(RuntimeError):
     """Another process is training in the folder; the message says which."""
 
 
-PROJECT = Path(__file__).parents[1]
-
-
 def runs_folder() -> Path:
-    """$SEQPE_RUNS, else ``runs`` in the project's root, wherever a notebook or a shell stands."""
-    return Path(os.environ.get("SEQPE_RUNS") or PROJECT / "runs")
+    """Where runs are kept: $SEQPE_RUNS, else ``runs`` in the working directory.
 
-
-def committed_results(name: str) -> list[dict]:
-    """Results that come with the project, with their provenance: data/results/<name>.json.
-
-    Raises:
-        ValueError: no such file; names those there are.
+    Anywhere within a clone of the lab it is the ``runs`` of the clone's root, so that notebooks
+    and the command line share their runs.
     """
-    path = PROJECT / "data" / "results" / f"{name}.json"
-    if not path.exists():
-        raise ValueError(f"no committed results {name!r}: there are {', '.join(sorted(p.stem for p in path.parent.glob('*.json'))) or 'none'}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    if chosen := os.environ.get("SEQPE_RUNS"):
+        return Path(chosen).expanduser()
+    here = Path.cwd()
+    return (CLONE if CLONE and here.is_relative_to(CLONE) else here) / "runs"
 
 
 class Run:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .digits import digits_needed
+from seqpe_lab.digits import digits_needed
 
 LOCAL_WINDOW = 256  # App. A.2: local candidates lie in (p_left, p_left + max(256, m)); in n dimensions, as many cells
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 
-from .runs import Run
+from seqpe_lab.runs import Run
 
 INSTALLED = importlib.util.find_spec("tensorboard") is not None
 

@@ -19,19 +19,32 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from . import language, questions
-from .digits import grid
-from .losses import contrastive_loss, distillation_loss
-from .memory import keep_freed_memory
-from .recipes import ImageRecipe, QARecipe, Training
-from .runs import Run, provenance, runs_folder
-from .sampling import contrastive_sample, distillation_sample, random_shift, seed_of, seeded
-from .tensorboard import Board
+from seqpe_lab.digits import grid
+from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.memory import keep_freed_memory
+from seqpe_lab.recipes import ImageRecipe, QARecipe, Training
+from seqpe_lab.runs import Run, provenance, runs_folder
+from seqpe_lab.sampling import (
+    contrastive_sample,
+    distillation_sample,
+    random_shift,
+    seed_of,
+    seeded,
+)
+from seqpe_lab.tasks import questions
+from seqpe_lab.tasks import text as language
+from seqpe_lab.tensorboard import Board
 
 PATIENCE = timedelta(hours=12)  # of the processes that wait while the main one evaluates: NCCL's own 10 minutes are too short for ImageNet at 672 pixels
 
@@ -39,7 +52,9 @@ PATIENCE = timedelta(hours=12)  # of the processes that wait while the main one 
 def task_of(recipe: Training):
     """The module that knows this recipe's data, model and main loss."""
     if isinstance(recipe, ImageRecipe):
-        from . import vision  # timm takes seconds to import, which text need not wait for
+        from seqpe_lab.tasks import (
+            images as vision,  # timm takes seconds to import, which text need not wait for
+        )
         return vision
     return questions if isinstance(recipe, QARecipe) else language
 

@@ -3,6 +3,7 @@
 The environment is set before anything is imported, so that it also reaches the kernels that nbval
 starts and the programs that tests start.
 """
+
 import gc
 import os
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 os.environ.setdefault("SEQPE_SCALE", "smoke")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-_runs = tempfile.TemporaryDirectory(prefix="seqpe-test-runs-")  # each pytest session, and each xdist worker, has its own
+_runs = tempfile.TemporaryDirectory(
+    prefix="seqpe-test-runs-"
+)  # each pytest session, and each xdist worker, has its own
 os.environ["SEQPE_RUNS"] = _runs.name
 
 import pytest  # noqa: E402
@@ -35,7 +38,10 @@ VARIANTS = {
     "alibi": ("alibi", {}),
     "alibi-scaled": ("alibi", {"scaled": True}),
     "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 3}),
-    "seqpe-mul": ("seqpe", {"integration": "mul", "digits": 3, "shared_projection": False, "projection_bias": 1.0}),
+    "seqpe-mul": (
+        "seqpe",
+        {"integration": "mul", "digits": 3, "shared_projection": False, "projection_bias": 1.0},
+    ),
     "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 3}),
     "seqpe-unscaled": ("seqpe", {"integration": "bias", "digits": 3, "scaled": False}),
     "seqpe-gru": ("seqpe", {"digits": 3, "architecture": "gru"}),
@@ -51,14 +57,22 @@ IMAGE_VARIANTS = {
     "rope-half": ("rope", {"pairing": "half", "base": 1e4}),
     "rope-mixed": ("rope-mixed", {}),
     "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 2}),
-    "seqpe-mul": ("seqpe", {"integration": "mul", "digits": 2, "shared_projection": False, "projection_bias": 1.0}),
+    "seqpe-mul": (
+        "seqpe",
+        {"integration": "mul", "digits": 2, "shared_projection": False, "projection_bias": 1.0},
+    ),
     "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 2}),
-    "seqpe-gru": ("seqpe", {"integration": "mul", "digits": 2, "architecture": "gru", "shared_places": False}),
+    "seqpe-gru": (
+        "seqpe",
+        {"integration": "mul", "digits": 2, "architecture": "gru", "shared_places": False},
+    ),
 }
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: "random_moments" not in item.name)  # the longest first, so that two workers end together
+    items.sort(
+        key=lambda item: "random_moments" not in item.name
+    )  # the longest first, so that two workers end together
 
 
 def pytest_collection_finish(session):
@@ -95,27 +109,40 @@ def shared() -> Path:
     """The folder beside the project with the paper, reference vectors and real data."""
     folder = PROJECT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip(f"no {folder}: the paper, the authors' reference vectors and the real data sets are not part of the project")
+        pytest.skip(
+            f"no {folder}: the paper, the authors' reference vectors and the real data sets are not part of the project"
+        )
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_data():
     """TextData of a few thousand bytes: train 6,000, validation 400, test 500 tokens."""
-    from seqpe_lab.data.text import TextData, make_tokenizer
+    from seqpe_lab.tasks.corpus import TextData, make_tokenizer
+
     sentence = "A position is a short sequence of digits; {} comes after {}. "
     text = "".join(sentence.format(i * 37 % 1000, i) for i in range(130))
     parts = {"train": text[:6_000], "validation": text[6_000:6_400], "test": text[6_400:6_900]}
     encode, decode, vocab_size = make_tokenizer("bytes", {})
-    return TextData("tiny", "bytes", "a tiny text", vocab_size, **{split: encode({split: part})[:-1] for split, part in parts.items()},
-                    characters={split: len(part) for split, part in parts.items()}, hash="tiny", decode=decode)
+    return TextData(
+        "tiny",
+        "bytes",
+        "a tiny text",
+        vocab_size,
+        **{split: encode({split: part})[:-1] for split, part in parts.items()},
+        characters={split: len(part) for split, part in parts.items()},
+        hash="tiny",
+        decode=decode,
+    )
 
 
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory) -> Path:
     """A text of some 19,000 bytes in a file, for what takes a path: programs, other processes."""
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(400)))
+    path.write_text(
+        "".join(f"Position {i} is written {i:05d}, digit by digit. " for i in range(400))
+    )
     return path
 
 
@@ -125,9 +152,27 @@ def tiny_recipe():
     from seqpe_lab.recipes import language_model
 
     def make(method: str = "seqpe", seed: int = 0, **overrides):
-        values = dict(d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=6, batch=8, micro_batch=8, pivots=4, candidates=4,
-                      hard=1, distillation_batch=2, teachers=4, log_every=1, checkpoint_every=3, eval_lens=(16, 32), eval_tokens=64)
+        values = dict(
+            d_model=16,
+            layers=1,
+            heads=2,
+            train_len=16,
+            max_position=64,
+            steps=6,
+            batch=8,
+            micro_batch=8,
+            pivots=4,
+            candidates=4,
+            hard=1,
+            distillation_batch=2,
+            teachers=4,
+            log_every=1,
+            checkpoint_every=3,
+            eval_lens=(16, 32),
+            eval_tokens=64,
+        )
         return language_model(method, "smoke", seed, **values | overrides)
+
     return make
 
 
@@ -138,15 +183,28 @@ def tiny_model():
 
     from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 
-    def make(encoding: str = "none", options: dict | None = None, gain: float = 8.0, **config) -> GPT2:
+    def make(
+        encoding: str = "none", options: dict | None = None, gain: float = 8.0, **config
+    ) -> GPT2:
         torch.manual_seed(0)
-        values = dict(vocab_size=23, d_model=16, layers=2, heads=2, train_len=12, max_position=200, dropout=0.0)
-        model = GPT2(GPT2Config(**values | config, encoding=encoding, encoding_options=dict(options or {})))
+        values = dict(
+            vocab_size=23,
+            d_model=16,
+            layers=2,
+            heads=2,
+            train_len=12,
+            max_position=200,
+            dropout=0.0,
+        )
+        model = GPT2(
+            GPT2Config(**values | config, encoding=encoding, encoding_options=dict(options or {}))
+        )
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:
                     parameter.mul_(gain)
         return model.eval()
+
     return make
 
 
@@ -157,17 +215,39 @@ def tiny_vit():
 
     from seqpe_lab.models.vit import ViT, ViTConfig
 
-    def make(encoding: str = "none", options: dict | None = None, gain: float = 20.0, image_size: int = 12, max_position: int = 40, **timm_options) -> ViT:
+    def make(
+        encoding: str = "none",
+        options: dict | None = None,
+        gain: float = 20.0,
+        image_size: int = 12,
+        max_position: int = 40,
+        **timm_options,
+    ) -> ViT:
         torch.manual_seed(0)
         values = dict(patch_size=4, embed_dim=16, depth=2, num_heads=2)
-        model = ViT(ViTConfig("vit_tiny_patch16_224", image_size, 7, max_position, encoding, dict(options or {}), values | timm_options))
+        model = ViT(
+            ViTConfig(
+                "vit_tiny_patch16_224",
+                image_size,
+                7,
+                max_position,
+                encoding,
+                dict(options or {}),
+                values | timm_options,
+            )
+        )
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in ("vit.cls_token", "vit.reg_token"):
                     parameter.normal_()
-                elif parameter.dim() > 1 and "patch_embed" not in name and name != "encoding.frequency":
+                elif (
+                    parameter.dim() > 1
+                    and "patch_embed" not in name
+                    and name != "encoding.frequency"
+                ):
                     parameter.mul_(gain)
         return model.eval()
+
     return make
 
 
@@ -177,16 +257,36 @@ def tiny_image_recipe():
     from seqpe_lab.recipes import image_model
 
     def make(method: str = "seqpe-mul", seed: int = 0, **overrides):
-        values = dict(d_model=16, layers=1, heads=2, patch=4, image_size=12, max_position=10, steps=6, batch=8, micro_batch=8, pivots=4, candidates=4,
-                      hard=1, distillation_batch=2, teachers=4, log_every=1, checkpoint_every=3, eval_sizes=(12, 16), eval_images=20)
+        values = dict(
+            d_model=16,
+            layers=1,
+            heads=2,
+            patch=4,
+            image_size=12,
+            max_position=10,
+            steps=6,
+            batch=8,
+            micro_batch=8,
+            pivots=4,
+            candidates=4,
+            hard=1,
+            distillation_batch=2,
+            teachers=4,
+            log_every=1,
+            checkpoint_every=3,
+            eval_sizes=(12, 16),
+            eval_images=20,
+        )
         return image_model(method, "smoke", seed, **values | overrides)
+
     return make
 
 
 @pytest.fixture(scope="session")
 def digit_images():
     """scikit-learn's digits, loaded once."""
-    from seqpe_lab.data.images import load_images
+    from seqpe_lab.tasks.pictures import load_images
+
     return load_images()
 
 
@@ -195,11 +295,14 @@ def colour_folder(tmp_path_factory):
     """A folder of 80 colour images of two classes, "dark" and "light", some wide, some tall; no two alike."""
     import numpy as np
     from PIL import Image
+
     folder, chance = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
     for i in range(80):
         name = ("dark", "light")[i % 2]
         (folder / name).mkdir(exist_ok=True)
-        pixels = chance.integers(128 * (i % 2), 128 + 128 * (i % 2), (20 + i % 3, 24 - i % 5, 3), dtype=np.uint8)
+        pixels = chance.integers(
+            128 * (i % 2), 128 + 128 * (i % 2), (20 + i % 3, 24 - i % 5, 3), dtype=np.uint8
+        )
         Image.fromarray(pixels).save(folder / name / f"{i:03d}.png")
     return folder
 
@@ -207,7 +310,8 @@ def colour_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def colours(colour_folder):
     """The images of that folder."""
-    from seqpe_lab.data.images import load_images
+    from seqpe_lab.tasks.pictures import load_images
+
     return load_images(str(colour_folder))
 
 
@@ -215,12 +319,20 @@ def colours(colour_folder):
 def tokens():
     """Two sequences of 9 tokens of the tiny model's vocabulary, int64 (2, 9)."""
     import torch
+
     return torch.randint(23, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
 def pytest_terminal_summary(terminalreporter):
     """What the explorers' tests measured, on whatever machine this is: printed, never asserted."""
-    measured = sorted({value for report in terminalreporter.getreports("passed") for name, value in report.user_properties if name == "explorer"})
+    measured = sorted(
+        {
+            value
+            for report in terminalreporter.getreports("passed")
+            for name, value in report.user_properties
+            if name == "explorer"
+        }
+    )
     if measured:
         terminalreporter.section("explorers")
         for line in measured:

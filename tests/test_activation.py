@@ -1,4 +1,5 @@
 """The activation is GPT-2's, in value and in slope."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,9 @@ def both(function, x):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_gelu_equals_torchs_tanh_form(dtype):
-    x = torch.cat([torch.linspace(-30, 30, 4_001), torch.tensor([0.0, 1e-30, -1e-30, 1e4, -1e4])]).to(dtype)
+    x = torch.cat(
+        [torch.linspace(-30, 30, 4_001), torch.tensor([0.0, 1e-30, -1e-30, 1e4, -1e4])]
+    ).to(dtype)
     for ours, theirs in zip(both(gelu, x), both(lambda x: F.gelu(x, approximate="tanh"), x)):
         assert ours.dtype == dtype
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)

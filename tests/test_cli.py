@@ -1,11 +1,12 @@
 """python -m seqpe_lab train | evaluate | runs | doctor | figures"""
+
 import json
 import subprocess
 import sys
 
 import pytest
 
-from seqpe_lab.__main__ import main
+from seqpe_lab.cli import main
 from seqpe_lab.recipes import SCALES
 from seqpe_lab.runs import Run
 
@@ -14,32 +15,80 @@ from seqpe_lab.runs import Run
 def trained(text_file, tmp_path_factory):
     """A folder that `train lm --set ... --folder ...` has filled."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    settings = dict(source=str(text_file), d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=3, pivots=4, candidates=4, hard=1,
-                    distillation_batch=2, teachers=4, eval_lens=[16, 32], eval_tokens=64, encoding_options={"integration": "sum"})
-    status = main(["train", "lm", "--encoding", "seqpe", "--scale", "smoke", "--seed", "5", "--cpu", "--folder", str(folder),
-                   "--set", *(f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items())])
+    settings = dict(
+        source=str(text_file),
+        d_model=16,
+        layers=1,
+        heads=2,
+        train_len=16,
+        max_position=64,
+        steps=3,
+        pivots=4,
+        candidates=4,
+        hard=1,
+        distillation_batch=2,
+        teachers=4,
+        eval_lens=[16, 32],
+        eval_tokens=64,
+        encoding_options={"integration": "sum"},
+    )
+    status = main(
+        [
+            "train",
+            "lm",
+            "--encoding",
+            "seqpe",
+            "--scale",
+            "smoke",
+            "--seed",
+            "5",
+            "--cpu",
+            "--folder",
+            str(folder),
+            "--set",
+            *(
+                f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+                for name, value in settings.items()
+            ),
+        ]
+    )
     assert status == 0
     return folder
 
 
 def test_train_takes_every_field_of_the_recipe(trained):
     recipe = Run.open(trained).recipe
-    assert (recipe.method, recipe.scale, recipe.seed, recipe.steps, recipe.eval_lens) == ("seqpe", "smoke", 5, 3, (16, 32))
+    assert (recipe.method, recipe.scale, recipe.seed, recipe.steps, recipe.eval_lens) == (
+        "seqpe",
+        "smoke",
+        5,
+        3,
+        (16, 32),
+    )
     assert recipe.encoding_options == {"integration": "sum"}
     assert Run.open(trained).state == "finished"
 
 
-def test_train_on_a_folder_with_a_recipe_needs_no_other_option_and_shows_a_finished_run(trained, capsys):
+def test_train_on_a_folder_with_a_recipe_needs_no_other_option_and_shows_a_finished_run(
+    trained, capsys
+):
     assert main(["train", "lm", "--folder", str(trained)]) == 0
     printed = capsys.readouterr().out
-    assert str(trained) in printed and json.dumps(Run.open(trained).results()["perplexity"]) in printed and "(non-overlapping, test split)" in printed
+    assert (
+        str(trained) in printed
+        and json.dumps(Run.open(trained).results()["perplexity"]) in printed
+        and "(non-overlapping, test split)" in printed
+    )
 
 
 def test_evaluate_shows_the_stored_perplexities(trained, capsys):
     assert main(["evaluate", str(trained)]) == 0
     lines = capsys.readouterr().out.splitlines()
     for line, (length, value) in zip(lines, Run.open(trained).results()["perplexity"].items()):
-        assert f"{length} tokens: perplexity {value:.4f} (non-overlapping" in line and "of the test split" in line
+        assert (
+            f"{length} tokens: perplexity {value:.4f} (non-overlapping" in line
+            and "of the test split" in line
+        )
     assert len(lines) == 2
 
 
@@ -47,36 +96,92 @@ def test_evaluate_shows_the_stored_perplexities(trained, capsys):
 def trained_image(tmp_path_factory):
     """A folder that `train image --set ... --folder ...` has filled."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    settings = dict(d_model=16, layers=1, image_size=8, max_position=10, steps=2, pivots=4, candidates=4, hard=1, distillation_batch=2, teachers=4, eval_sizes=[8, 12], eval_images=30)
-    assert main(["train", "image", "--method", "seqpe-bias", "--scale", "smoke", "--seed", "5", "--cpu", "--folder", str(folder),
-                 "--set", *(f"{name}={json.dumps(value)}" for name, value in settings.items())]) == 0
+    settings = dict(
+        d_model=16,
+        layers=1,
+        image_size=8,
+        max_position=10,
+        steps=2,
+        pivots=4,
+        candidates=4,
+        hard=1,
+        distillation_batch=2,
+        teachers=4,
+        eval_sizes=[8, 12],
+        eval_images=30,
+    )
+    assert (
+        main(
+            [
+                "train",
+                "image",
+                "--method",
+                "seqpe-bias",
+                "--scale",
+                "smoke",
+                "--seed",
+                "5",
+                "--cpu",
+                "--folder",
+                str(folder),
+                "--set",
+                *(f"{name}={json.dumps(value)}" for name, value in settings.items()),
+            ]
+        )
+        == 0
+    )
     return folder
 
 
 def test_images_are_trained_shown_and_listed_like_text(trained_image, capsys):
     recipe, results = Run.open(trained_image).recipe, Run.open(trained_image).results()
-    assert (recipe.method, recipe.scale, recipe.seed, recipe.steps, recipe.eval_sizes) == ("seqpe-bias", "smoke", 5, 2, (8, 12))
+    assert (recipe.method, recipe.scale, recipe.seed, recipe.steps, recipe.eval_sizes) == (
+        "seqpe-bias",
+        "smoke",
+        5,
+        2,
+        (8, 12),
+    )
     assert main(["train", "image", "--folder", str(trained_image)]) == 0
     printed = capsys.readouterr().out
-    assert str(trained_image) in printed and json.dumps(results["accuracy"]) in printed and "whole image, resized" in printed and "test split" in printed
+    assert (
+        str(trained_image) in printed
+        and json.dumps(results["accuracy"]) in printed
+        and "whole image, resized" in printed
+        and "test split" in printed
+    )
     assert main(["runs", "--folder", str(trained_image.parent)]) == 0
-    line, = capsys.readouterr().out.splitlines()
-    assert line.startswith("finished") and "2/2" in line and f"{results['accuracy']['12']:.2f} at 12" in line
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (
+        line.startswith("finished")
+        and "2/2" in line
+        and f"{results['accuracy']['12']:.2f} at 12" in line
+    )
 
 
 def test_evaluate_takes_sizes_and_split_of_images(trained_image, capsys):
-    assert main(["evaluate", str(trained_image), "--sizes", "16", "20", "--split", "validation"]) == 0
+    assert (
+        main(["evaluate", str(trained_image), "--sizes", "16", "20", "--split", "validation"]) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["16", "20"] and all("top-1" in line and "of the validation split" in line for line in lines)
+    assert [line.split()[0] for line in lines] == ["16", "20"] and all(
+        "top-1" in line and "of the validation split" in line for line in lines
+    )
 
 
 def test_evaluate_shows_the_stored_accuracies(trained_image, capsys):
     assert main(["evaluate", str(trained_image)]) == 0
-    for line, (size, value) in zip(capsys.readouterr().out.splitlines(), Run.open(trained_image).results()["accuracy"].items()):
+    for line, (size, value) in zip(
+        capsys.readouterr().out.splitlines(), Run.open(trained_image).results()["accuracy"].items()
+    ):
         assert f"{size} pixels: top-1 {value:.2f} % (30 images of the test split)" in line
 
 
-@pytest.mark.parametrize("options", [["--lengths", "16"], ["--protocol", "sliding"], ["--stride", "2"]], ids=lambda o: o[0])
+@pytest.mark.parametrize(
+    "options",
+    [["--lengths", "16"], ["--protocol", "sliding"], ["--stride", "2"]],
+    ids=lambda o: o[0],
+)
 def test_evaluate_refuses_options_of_the_other_task(options, trained_image, trained, capsys):
     assert main(["evaluate", str(trained_image), *options]) == 2
     assert main(["evaluate", str(trained), "--sizes", "16"]) == 2
@@ -87,15 +192,37 @@ def test_train_refuses_a_folder_of_the_other_task(trained_image):
 
 
 def test_evaluate_takes_lengths_protocol_and_split(trained, capsys):
-    assert main(["evaluate", str(trained), "--lengths", "8", "--protocol", "sliding", "--stride", "2", "--split", "validation"]) == 0
-    line, = capsys.readouterr().out.splitlines()
-    assert line.strip().startswith("8 tokens: perplexity") and "sliding, stride 2" in line and "validation split" in line
+    assert (
+        main(
+            [
+                "evaluate",
+                str(trained),
+                "--lengths",
+                "8",
+                "--protocol",
+                "sliding",
+                "--stride",
+                "2",
+                "--split",
+                "validation",
+            ]
+        )
+        == 0
+    )
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (
+        line.strip().startswith("8 tokens: perplexity")
+        and "sliding, stride 2" in line
+        and "validation split" in line
+    )
 
 
 def test_runs_lists_state_steps_and_results(trained, tmp_path, capsys):
     assert main(["runs", "--folder", str(trained.parent)]) == 0
-    line, = capsys.readouterr().out.splitlines()
-    assert line.startswith("finished") and "3/3" in line and str(trained) in line and " at 32" in line
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (
+        line.startswith("finished") and "3/3" in line and str(trained) in line and " at 32" in line
+    )
     assert main(["runs", "--folder", str(tmp_path)]) == 0
     assert f"no runs in {tmp_path}" in capsys.readouterr().out
 
@@ -104,28 +231,68 @@ def test_doctor_names_packages_and_what_each_scale_needs(capsys):
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert all(f"scale {scale}" in printed for scale in SCALES)
-    assert all(part in printed for part in ("python 3.", "cores", "GPUs:", "GiB", "torch", "plotly", "browser"))
+    assert all(
+        part in printed
+        for part in ("python 3.", "cores", "GPUs:", "GiB", "torch", "plotly", "browser")
+    )
 
 
 def test_figures_hands_its_options_on(monkeypatch, tmp_path):
-    from seqpe_lab import publish
+    from seqpe_lab.course import publish
+
     asked = []
     monkeypatch.setattr(publish, "make_figures", lambda *arguments: asked.append(arguments))
-    assert main(["figures", "--folder", str(tmp_path), "--scale", "smoke", "--seed", "2", "--workers", "1"]) == 0
+    assert (
+        main(
+            [
+                "figures",
+                "--folder",
+                str(tmp_path),
+                "--scale",
+                "smoke",
+                "--seed",
+                "2",
+                "--workers",
+                "1",
+            ]
+        )
+        == 0
+    )
     assert asked == [(tmp_path, "smoke", 2, 1)]
 
 
 def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
-    from seqpe_lab import publish
+    from seqpe_lab.course import publish
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(publish, "make_figures", interrupted)
     assert main(["figures"]) == 130
-    assert capsys.readouterr().err == "seqpe_lab: interrupted; start the same command again to go on\n"
+    assert (
+        capsys.readouterr().err == "seqpe_lab: interrupted; start the same command again to go on\n"
+    )
 
 
 def test_the_program_itself_ends_with_status_2_and_one_line(project):
-    done = subprocess.run([sys.executable, "-m", "seqpe_lab", "train", "lm", "--encoding", "rotary", "--scale", "smoke"], cwd=project, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "seqpe_lab",
+            "train",
+            "lm",
+            "--encoding",
+            "rotary",
+            "--scale",
+            "smoke",
+        ],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1 and "unknown method 'rotary': choose from none, sinusoidal" in done.stderr
+    assert (
+        done.stderr.count("\n") == 1
+        and "unknown method 'rotary': choose from none, sinusoidal" in done.stderr
+    )

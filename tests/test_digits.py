@@ -1,4 +1,5 @@
 """Positions <-> digit sequences (SeqPE, Sec. 3.2, App. A.1)."""
+
 import itertools
 
 import numpy as np
@@ -44,7 +45,10 @@ def test_digits_read_back_as_the_position_they_were_written_from(number):
 @given(numbered(max_digits=6))
 def test_digits_agree_with_python_s_own_division(number):
     positions, digits, base = number
-    expected = [[p // base**j % base for p in row for j in range(digits - 1, -1, -1)] for row in positions.tolist()]
+    expected = [
+        [p // base**j % base for p in row for j in range(digits - 1, -1, -1)]
+        for row in positions.tolist()
+    ]
     assert to_digits(positions, digits, base).tolist() == expected
 
 
@@ -52,7 +56,9 @@ def test_digits_agree_with_python_s_own_division(number):
 def test_padding_adds_zeros_on_the_left_and_changes_nothing_else(number, more):
     positions, digits, base = number
     dims = positions.shape[1]
-    narrow, wide = (to_digits(positions, k, base).unflatten(-1, (dims, k)) for k in (digits, digits + more))
+    narrow, wide = (
+        to_digits(positions, k, base).unflatten(-1, (dims, k)) for k in (digits, digits + more)
+    )
     assert torch.equal(wide[..., more:], narrow)
     assert not wide[..., :more].any()
     assert torch.equal(from_digits(wide.flatten(-2), dims, base), positions)
@@ -73,7 +79,10 @@ def test_digits_of_one_place_value_stand_at_one_place():
 
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (2, 3, 2), (2, 2, 2, 3), (0, 1)])
 def test_leading_axes_are_kept(shape):
-    assert to_digits(torch.zeros(shape, dtype=torch.long), digits=4).shape == (*shape[:-1], 4 * shape[-1])
+    assert to_digits(torch.zeros(shape, dtype=torch.long), digits=4).shape == (
+        *shape[:-1],
+        4 * shape[-1],
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])

@@ -1,4 +1,5 @@
 """The sequential position encoder, its prefix tree and its table (SeqPE, Sec. 3.2, 3.5, Eq. 8)."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,24 +25,48 @@ def make_encoder(d_model=16, *, digits=3, heads=2, gain=8.0, seed=0, **options) 
     return encoder
 
 
-def independent_encoder(ours: PositionEncoder, positions: torch.Tensor, causal: bool) -> torch.Tensor:
+def independent_encoder(
+    ours: PositionEncoder, positions: torch.Tensor, causal: bool
+) -> torch.Tensor:
     """Sec. 3.2 once more, written with torch's own Transformer layers."""
     d, k, n = ours.d_model, ours.digits, ours.dims
     rows = []
     for i in range(n):
         for j in range(k):
-            place = ours.place.weight[j] + (0 if ours.dimension is None else ours.dimension.weight[i])
-            rows.append(ours.token(to_digits(positions, k, ours.base)[:, i * k + j]) + place)  # U = T + O + D
-    x = torch.stack([*rows, ours.token.weight[-1].expand(len(positions), d)], dim=1)  # U (+) T_[CLS]
+            place = ours.place.weight[j] + (
+                0 if ours.dimension is None else ours.dimension.weight[i]
+            )
+            rows.append(
+                ours.token(to_digits(positions, k, ours.base)[:, i * k + j]) + place
+            )  # U = T + O + D
+    x = torch.stack(
+        [*rows, ours.token.weight[-1].expand(len(positions), d)], dim=1
+    )  # U (+) T_[CLS]
     mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1]) if causal else None
     for block in ours.blocks:
-        layer = nn.TransformerEncoderLayer(d, block.heads, 4 * d, dropout=0.0, norm_first=True, batch_first=True,
-                                           activation=lambda t: F.gelu(t, approximate="tanh"))
-        names = {"self_attn.in_proj_weight": block.qkv.weight, "self_attn.in_proj_bias": block.qkv.bias,
-                 "self_attn.out_proj.weight": block.proj.weight, "self_attn.out_proj.bias": block.proj.bias,
-                 "linear1.weight": block.mlp[0].weight, "linear1.bias": block.mlp[0].bias,
-                 "linear2.weight": block.mlp[2].weight, "linear2.bias": block.mlp[2].bias,
-                 "norm1.weight": block.ln_1.weight, "norm1.bias": block.ln_1.bias, "norm2.weight": block.ln_2.weight, "norm2.bias": block.ln_2.bias}
+        layer = nn.TransformerEncoderLayer(
+            d,
+            block.heads,
+            4 * d,
+            dropout=0.0,
+            norm_first=True,
+            batch_first=True,
+            activation=lambda t: F.gelu(t, approximate="tanh"),
+        )
+        names = {
+            "self_attn.in_proj_weight": block.qkv.weight,
+            "self_attn.in_proj_bias": block.qkv.bias,
+            "self_attn.out_proj.weight": block.proj.weight,
+            "self_attn.out_proj.bias": block.proj.bias,
+            "linear1.weight": block.mlp[0].weight,
+            "linear1.bias": block.mlp[0].bias,
+            "linear2.weight": block.mlp[2].weight,
+            "linear2.bias": block.mlp[2].bias,
+            "norm1.weight": block.ln_1.weight,
+            "norm1.bias": block.ln_1.bias,
+            "norm2.weight": block.ln_2.weight,
+            "norm2.bias": block.ln_2.bias,
+        }
         layer.load_state_dict(names)
         x = layer(x, src_mask=mask)
     return ours.out(ours.ln_f(x[:, -1]))
@@ -51,14 +76,21 @@ def independent_encoder(ours: PositionEncoder, positions: torch.Tensor, causal: 
 def test_eq_8_equals_an_independent_transformer(dims, causal):
     encoder = make_encoder(dims=dims, causal=causal)
     positions = torch.randint(1_000, (30, dims), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(encoder(positions), independent_encoder(encoder, positions, causal), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        encoder(positions), independent_encoder(encoder, positions, causal), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_eq_8_reads_the_sum_of_three_embeddings_and_bare_cls():
     encoder = make_encoder(digits=2, dims=2)
     u = encoder.embed(torch.tensor([[0, 2, 0, 3, 10]]), torch.arange(5).unsqueeze(0))[0]
-    for place, (digit, j, i) in enumerate([(0, 0, 0), (2, 1, 0), (0, 0, 1), (3, 1, 1)]):  # the patch (2, 3)
-        torch.testing.assert_close(u[place], encoder.token.weight[digit] + encoder.place.weight[j] + encoder.dimension.weight[i])
+    for place, (digit, j, i) in enumerate(
+        [(0, 0, 0), (2, 1, 0), (0, 0, 1), (3, 1, 1)]
+    ):  # the patch (2, 3)
+        torch.testing.assert_close(
+            u[place],
+            encoder.token.weight[digit] + encoder.place.weight[j] + encoder.dimension.weight[i],
+        )
     assert torch.equal(u[4], encoder.token.weight[10])
 
 
@@ -67,14 +99,27 @@ def test_it_needs_b_plus_1_plus_k_plus_n_embeddings(base, digits, dims):
     encoder = PositionEncoder(8, digits=digits, base=base, dims=dims, heads=2)
     assert encoder.token.num_embeddings == base + 1
     assert encoder.place.num_embeddings == digits
-    assert encoder.dimension is None if dims == 1 else encoder.dimension.num_embeddings == dims  # App. A.1: D = 0 in one dimension
+    assert (
+        encoder.dimension is None if dims == 1 else encoder.dimension.num_embeddings == dims
+    )  # App. A.1: D = 0 in one dimension
 
 
 @pytest.mark.parametrize("architecture", ["transformer", "gru"])
 @given(data=st.data())
 def test_the_prefix_tree_gives_what_whole_sequences_give(architecture, data):
-    dims, digits, base = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4)), data.draw(st.integers(2, 11))
-    encoder = make_encoder(8, dims=dims, digits=digits, base=base, architecture=architecture, layers=data.draw(st.integers(1, 3)))
+    dims, digits, base = (
+        data.draw(st.integers(1, 3)),
+        data.draw(st.integers(1, 4)),
+        data.draw(st.integers(2, 11)),
+    )
+    encoder = make_encoder(
+        8,
+        dims=dims,
+        digits=digits,
+        base=base,
+        architecture=architecture,
+        layers=data.draw(st.integers(1, 3)),
+    )
     one = st.lists(st.integers(0, base**digits - 1), min_size=dims, max_size=dims)
     positions = torch.tensor(data.draw(st.lists(one, min_size=1, max_size=12)))
     shared = encoder(positions)
@@ -117,7 +162,9 @@ def test_the_tree_holds_each_distinct_prefix_once_and_leads_back_to_every_sequen
 def test_duplicates_are_computed_once_and_come_out_identical(monkeypatch):
     encoder, seen = make_encoder(), []
     original = encoder.encode_tree
-    monkeypatch.setattr(encoder, "encode_tree", lambda sequences: seen.append(len(sequences)) or original(sequences))
+    monkeypatch.setattr(
+        encoder, "encode_tree", lambda sequences: seen.append(len(sequences)) or original(sequences)
+    )
     vectors = encoder(torch.tensor([[7], [123], [7], [7]]))
     assert seen == [2]
     assert torch.equal(vectors[0], vectors[2]) and torch.equal(vectors[0], vectors[3])
@@ -144,27 +191,42 @@ def test_leading_axes_are_kept(shape):
 def test_a_single_position_without_leading_axes_gives_a_single_vector():
     encoder = make_encoder(dims=2)
     assert torch.equal(encoder(torch.tensor([2, 3])), encoder(torch.tensor([[2, 3]]))[0])
-    assert torch.equal(encoder.lookup(torch.tensor([2, 3])), encoder.lookup(torch.tensor([[2, 3]]))[0])
+    assert torch.equal(
+        encoder.lookup(torch.tensor([2, 3])), encoder.lookup(torch.tensor([[2, 3]]))[0]
+    )
 
 
 def test_a_gru_takes_no_heads():
-    assert PositionEncoder(6, digits=2, architecture="gru", heads=4)(torch.tensor([[7]])).shape == (1, 6)
+    assert PositionEncoder(6, digits=2, architecture="gru", heads=4)(torch.tensor([[7]])).shape == (
+        1,
+        6,
+    )
 
 
 def test_a_bidirectional_encoder_takes_the_plain_path():
     assert not PositionEncoder(8, heads=2, causal=False).share_prefixes
 
 
-@pytest.mark.parametrize("options", [{}, {"architecture": "gru"}, {"dims": 3}, {"causal": False}, {"share_prefixes": False}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"architecture": "gru"}, {"dims": 3}, {"causal": False}, {"share_prefixes": False}],
+)
 def test_gradients_reach_every_parameter(options):
     encoder = make_encoder(**options)
-    vectors = encoder(torch.randint(1_000, (20, encoder.dims), generator=torch.Generator().manual_seed(0)))
+    vectors = encoder(
+        torch.randint(1_000, (20, encoder.dims), generator=torch.Generator().manual_seed(0))
+    )
     (vectors * torch.randn(20, 16, generator=torch.Generator().manual_seed(1))).sum().backward()
-    silent = [name for name, p in encoder.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-7]
+    silent = [
+        name
+        for name, p in encoder.named_parameters()
+        if p.grad is None or p.grad.abs().max() < 1e-7
+    ]
     assert not silent
 
 
 # --- the lookup table (Sec. 3.5, "Inference") ---------------------------------------------------
+
 
 @pytest.mark.parametrize("options", [{}, {"architecture": "gru"}, {"causal": False}])
 def test_the_table_equals_forward_and_is_computed_once(options):
@@ -177,15 +239,25 @@ def test_the_table_equals_forward_and_is_computed_once(options):
 
 def test_the_table_of_a_grid_runs_over_columns_first():
     encoder = make_encoder(dims=2)
-    torch.testing.assert_close(encoder.table(3, 4)[1 * 4 + 2], encoder(torch.tensor([[1, 2]]))[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        encoder.table(3, 4)[1 * 4 + 2], encoder(torch.tensor([[1, 2]]))[0], atol=1e-5, rtol=1e-5
+    )
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), min_size=1, max_size=5), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), min_size=1, max_size=5),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_lookup_equals_forward_whatever_was_looked_up_before(calls):
     encoder = make_encoder(8, dims=2, digits=2)
     for positions in calls:
         positions = torch.tensor(positions)
-        torch.testing.assert_close(encoder.lookup(positions), encoder(positions), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            encoder.lookup(positions), encoder(positions), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_lookup_grows_its_table_by_doubling():
@@ -200,7 +272,12 @@ def test_lookup_never_holds_more_than_max_table(monkeypatch):
     monkeypatch.setattr(encoder_module, "MAX_TABLE", 100)
     encoder = make_encoder(8, dims=2, digits=2)
     for corner in ([0, 60], [60, 0], [9, 9], [60, 60]):
-        torch.testing.assert_close(encoder.lookup(torch.tensor([corner])), encoder(torch.tensor([corner])), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            encoder.lookup(torch.tensor([corner])),
+            encoder(torch.tensor([corner])),
+            atol=1e-5,
+            rtol=1e-5,
+        )
         assert encoder._cached_table is None or len(encoder._cached_table[1]) <= 100
 
 
@@ -209,7 +286,9 @@ def test_an_optimizer_step_refreshes_the_table(kind):
     encoder = make_encoder()
     positions = grid(40)
     old = encoder.lookup(positions).clone()
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-2, foreach=kind == "foreach", fused=kind == "fused")
+    optimizer = torch.optim.AdamW(
+        encoder.parameters(), lr=1e-2, foreach=kind == "foreach", fused=kind == "fused"
+    )
     encoder(positions).square().sum().backward()
     optimizer.step()
     new = encoder.lookup(positions)

@@ -1,18 +1,27 @@
 """Figures: numbers in, plotly figure out; and the page that shows them."""
+
 import json
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from seqpe_lab import figures, publish
-from seqpe_lab.lesson import Lesson
+from seqpe_lab.course import figures, publish
+from seqpe_lab.course.lesson import Lesson
 from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, QA_ABLATIONS
 
 
 def result(method, seed=0, values=(4.0, 5.0, 6.0), lengths=(64, 128, 256), **changes):
-    return {"method": method, "seed": seed, "scale": "small", "protocol": "non-overlapping", "split": "test", "tokens": 1234, "perplexity": dict(zip(map(str, lengths), values)),
-            "data": {"description": "a text", "tokenizer": "bytes", "hash": "abc"}} | changes
+    return {
+        "method": method,
+        "seed": seed,
+        "scale": "small",
+        "protocol": "non-overlapping",
+        "split": "test",
+        "tokens": 1234,
+        "perplexity": dict(zip(map(str, lengths), values)),
+        "data": {"description": "a text", "tokenizer": "bytes", "hash": "abc"},
+    } | changes
 
 
 def lines(figure):
@@ -28,54 +37,126 @@ def test_one_style_a_method_and_no_two_alike():
 
 
 def test_extrapolation_draws_a_line_a_method_over_its_lengths():
-    figure = figures.extrapolation([result("alibi"), result("seqpe", values=(3.0, 3.5, 4.0))], train_len=64)
+    figure = figures.extrapolation(
+        [result("alibi"), result("seqpe", values=(3.0, 3.5, 4.0))], train_len=64
+    )
     assert [line.name for line in lines(figure)] == ["ALiBi", "SeqPE"]
-    assert list(lines(figure)[1].x) == [64, 128, 256] and list(lines(figure)[1].y) == [3.0, 3.5, 4.0]
+    assert list(lines(figure)[1].x) == [64, 128, 256] and list(lines(figure)[1].y) == [
+        3.0,
+        3.5,
+        4.0,
+    ]
     assert lines(figure)[1].line.color == figures.STYLE["seqpe"][1]
     assert figure.layout.shapes[0].x0 == 64  # the trained length
-    assert "tokens" in figure.layout.xaxis.title.text and "perplexity" in figure.layout.yaxis.title.text
+    assert (
+        "tokens" in figure.layout.xaxis.title.text
+        and "perplexity" in figure.layout.yaxis.title.text
+    )
 
 
 def test_lengths_are_sorted_as_numbers():
     figure = figures.extrapolation([result("none", lengths=(1024, 64, 128))], train_len=64)
-    assert list(lines(figure)[0].x) == [64, 128, 1024] and list(lines(figure)[0].y) == [5.0, 6.0, 4.0]
+    assert list(lines(figure)[0].x) == [64, 128, 1024] and list(lines(figure)[0].y) == [
+        5.0,
+        6.0,
+        4.0,
+    ]
 
 
 def image_result(method, values=(90.0, 50.0), **changes):
-    return {"method": method, "seed": 0, "scale": "small", "protocol": "whole image, resized", "split": "test", "images": 320, "accuracy": dict(zip(("24", "72"), values)),
-            "data": {"description": "digits", "hash": "abc"}} | changes
+    return {
+        "method": method,
+        "seed": 0,
+        "scale": "small",
+        "protocol": "whole image, resized",
+        "split": "test",
+        "images": 320,
+        "accuracy": dict(zip(("24", "72"), values)),
+        "data": {"description": "digits", "hash": "abc"},
+    } | changes
 
 
 def test_resolution_draws_accuracy_over_image_sizes():
-    figure = figures.resolution([image_result("learned"), image_result("seqpe-mul", (92.0, 60.0), interpolated={"24": 92.0, "72": 70.0})], train_size=24)
-    assert [line.name for line in lines(figure)] == ["APE learned", "SeqPE mul"] and list(lines(figure)[1].y) == [92.0, 60.0]
-    assert figure.layout.shapes[0].x0 == 24 and "pixels" in figure.layout.xaxis.title.text and "%" in figure.layout.yaxis.title.text
+    figure = figures.resolution(
+        [
+            image_result("learned"),
+            image_result("seqpe-mul", (92.0, 60.0), interpolated={"24": 92.0, "72": 70.0}),
+        ],
+        train_size=24,
+    )
+    assert [line.name for line in lines(figure)] == ["APE learned", "SeqPE mul"] and list(
+        lines(figure)[1].y
+    ) == [92.0, 60.0]
+    assert (
+        figure.layout.shapes[0].x0 == 24
+        and "pixels" in figure.layout.xaxis.title.text
+        and "%" in figure.layout.yaxis.title.text
+    )
     caption = figure.layout.annotations[-1].text.replace("<br>", " ")
     assert "320 images" in caption and "chunks" not in caption and "bytes" not in caption
 
 
 def test_patch_similarity_has_a_row_a_model_and_outlines_the_trained_grid():
-    maps = {model: {"centre": np.eye(4), "corner": np.ones((4, 4))} for model in ("one", "two", "three")}
+    maps = {
+        model: {"centre": np.eye(4), "corner": np.ones((4, 4))} for model in ("one", "two", "three")
+    }
     figure = figures.patch_similarity(maps, title="maps", trained=2)
-    assert len(figure.data) == 6 and np.array_equal(figure.data[0].z, np.eye(4)) and len(figure.layout.shapes) == 6
-    assert {"one", "two", "three", "centre", "corner"} <= {a.text for a in figure.layout.annotations}
+    assert (
+        len(figure.data) == 6
+        and np.array_equal(figure.data[0].z, np.eye(4))
+        and len(figure.layout.shapes) == 6
+    )
+    assert {"one", "two", "three", "centre", "corner"} <= {
+        a.text for a in figure.layout.annotations
+    }
 
 
 def test_several_seeds_give_their_mean_and_a_band():
-    figure = figures.extrapolation([result("seqpe", 0, (2.0, 4.0, 6.0)), result("seqpe", 1, (4.0, 4.0, 8.0))], train_len=64)
+    figure = figures.extrapolation(
+        [result("seqpe", 0, (2.0, 4.0, 6.0)), result("seqpe", 1, (4.0, 4.0, 8.0))], train_len=64
+    )
     band, line = figure.data
     assert list(line.y) == [3.0, 4.0, 7.0]
-    assert list(band.y) == [4.0, 4.0, 8.0, 6.0, 4.0, 2.0] and list(band.x) == [64, 128, 256, 256, 128, 64]
+    assert list(band.y) == [4.0, 4.0, 8.0, 6.0, 4.0, 2.0] and list(band.x) == [
+        64,
+        128,
+        256,
+        256,
+        128,
+        64,
+    ]
 
 
 def test_relative_perplexity_starts_at_one():
-    figure = figures.extrapolation([result("seqpe", values=(4.0, 6.0, 8.0))], train_len=64, relative=True)
+    figure = figures.extrapolation(
+        [result("seqpe", values=(4.0, 6.0, 8.0))], train_len=64, relative=True
+    )
     assert list(lines(figure)[0].y) == [1.0, 1.5, 2.0]
 
 
 def test_the_caption_names_scale_data_protocol_and_seeds_and_every_difference():
-    caption = figures.caption([result("seqpe", 0), result("seqpe", 1, split="validation", data={"description": "another", "tokenizer": "gpt2", "hash": "def"})])
-    for part in ("scale small", "a text, bytes", "another, gpt2", "abc", "def", "non-overlapping", "test / validation", "1,234 tokens", "seeds 0, 1"):
+    caption = figures.caption(
+        [
+            result("seqpe", 0),
+            result(
+                "seqpe",
+                1,
+                split="validation",
+                data={"description": "another", "tokenizer": "gpt2", "hash": "def"},
+            ),
+        ]
+    )
+    for part in (
+        "scale small",
+        "a text, bytes",
+        "another, gpt2",
+        "abc",
+        "def",
+        "non-overlapping",
+        "test / validation",
+        "1,234 tokens",
+        "seeds 0, 1",
+    ):
         assert part in caption
 
 
@@ -98,37 +179,90 @@ def test_heatmaps_show_their_matrices():
 
 
 def test_curves_take_the_colour_of_the_method_they_are_named_after():
-    figure = figures.curves([1, 2], {"alibi": [3, 4], "mine": [5, 6]}, title="t", x_title="steps", y_title="nats", mark=1.5, mark_text="here")
-    assert [trace.name for trace in figure.data] == ["ALiBi", "mine"] and figure.data[0].line.color == figures.STYLE["alibi"][1]
+    figure = figures.curves(
+        [1, 2],
+        {"alibi": [3, 4], "mine": [5, 6]},
+        title="t",
+        x_title="steps",
+        y_title="nats",
+        mark=1.5,
+        mark_text="here",
+    )
+    assert [trace.name for trace in figure.data] == ["ALiBi", "mine"] and figure.data[
+        0
+    ].line.color == figures.STYLE["alibi"][1]
     assert figure.layout.xaxis.title.text == "steps" and figure.layout.annotations[0].text == "here"
 
 
 def test_panels_share_their_lines():
-    figure = figures.panels([1, 2], {"loss": {"seqpe": [1, 2], "none": [3, 4]}, "rank": {"seqpe": [5, 6], "none": [7, 8]}}, title="t", x_title="step")
-    assert len(figure.data) == 4 and [trace.showlegend for trace in figure.data] == [True, True, False, False]
+    figure = figures.panels(
+        [1, 2],
+        {"loss": {"seqpe": [1, 2], "none": [3, 4]}, "rank": {"seqpe": [5, 6], "none": [7, 8]}},
+        title="t",
+        x_title="step",
+    )
+    assert len(figure.data) == 4 and [trace.showlegend for trace in figure.data] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_panels_have_a_y_title_and_logarithmic_axes():
     measures = {"loss": {"seqpe": [0.5, 90]}, "rank": {"seqpe": [1e-9, 1]}}
-    layout = figures.panels([1, 1_000], measures, title="t", x_title="step", y_title="nats", log_x=True, log_y=True).layout
-    assert layout.yaxis.title.text == "nats" and {layout.xaxis.type, layout.xaxis2.type, layout.yaxis.type, layout.yaxis2.type} == {"log"}
-    assert (layout.yaxis.dtick, layout.yaxis2.exponentformat) == ("D2", "power")  # each panel's own span
+    layout = figures.panels(
+        [1, 1_000], measures, title="t", x_title="step", y_title="nats", log_x=True, log_y=True
+    ).layout
+    assert layout.yaxis.title.text == "nats" and {
+        layout.xaxis.type,
+        layout.xaxis2.type,
+        layout.yaxis.type,
+        layout.yaxis2.type,
+    } == {"log"}
+    assert (layout.yaxis.dtick, layout.yaxis2.exponentformat) == (
+        "D2",
+        "power",
+    )  # each panel's own span
     layout = figures.panels([1, 1_000], measures, title="t", x_title="step").layout
     assert {layout.xaxis2.type, layout.yaxis2.type} == {"linear"} and not layout.yaxis.title.text
 
 
-@pytest.mark.parametrize("values, log, expected", [
-    ([0, 20_000], False, dict(exponentformat="power", minexponent=6, separatethousands=True)),  # 20,000 and no "20k"
-    ([0.0, -3e-5, float("nan"), None], False, dict(exponentformat="power", minexponent=3)),  # 3×10⁻⁵ and no "30µ"
-    ([1, 10**9], True, dict(dtick=1, exponentformat="power", tickformat=None)),
-    ([1e-30, 1.0], True, dict(dtick=3, exponentformat="power", tickformat=None)),  # no more labels than fit
-    ([1, 10_000], True, dict(dtick=1, tickformat=",~r")),
-    ([512, 16_384], True, dict(dtick="D2", tickformat=",~r")),  # 500, 1,000, 2,000 and no lone 5 and 2
-    ([4.0, 6.5], True, dict(dtick=None, nticks=8, tickformat=",~r")),
-    ([0.0, -1.0], True, dict()), ([], True, dict()), ([], False, dict()),  # nothing to draw
-])
+@pytest.mark.parametrize(
+    "values, log, expected",
+    [
+        (
+            [0, 20_000],
+            False,
+            dict(exponentformat="power", minexponent=6, separatethousands=True),
+        ),  # 20,000 and no "20k"
+        (
+            [0.0, -3e-5, float("nan"), None],
+            False,
+            dict(exponentformat="power", minexponent=3),
+        ),  # 3×10⁻⁵ and no "30µ"
+        ([1, 10**9], True, dict(dtick=1, exponentformat="power", tickformat=None)),
+        (
+            [1e-30, 1.0],
+            True,
+            dict(dtick=3, exponentformat="power", tickformat=None),
+        ),  # no more labels than fit
+        ([1, 10_000], True, dict(dtick=1, tickformat=",~r")),
+        (
+            [512, 16_384],
+            True,
+            dict(dtick="D2", tickformat=",~r"),
+        ),  # 500, 1,000, 2,000 and no lone 5 and 2
+        ([4.0, 6.5], True, dict(dtick=None, nticks=8, tickformat=",~r")),
+        ([0.0, -1.0], True, dict()),
+        ([], True, dict()),
+        ([], False, dict()),  # nothing to draw
+    ],
+)
 def test_ticks_are_plain_numbers_or_powers_of_ten(values, log, expected):
-    layout = figures.curves(values, {"a": values}, title="t", x_title="", y_title="", log_x=log, log_y=log).layout
+    layout = figures.curves(
+        values, {"a": values}, title="t", x_title="", y_title="", log_x=log, log_y=log
+    ).layout
     for axis in (layout.xaxis, layout.yaxis):
         assert axis.type == ("log" if log else "linear")
         assert {name: axis[name] for name in expected} == expected
@@ -140,13 +274,23 @@ def inner_height(figure):
 
 def test_each_line_of_a_caption_has_room_below_the_plot():
     matrix = np.eye(2)
-    for draw in (lambda caption: figures.curves([1], {"a": [1]}, title="t", x_title="", y_title="", caption=caption), lambda caption: figures.table({"a": [1]}, title="t", caption=caption),
-                 lambda caption: figures.panels([1], {"m": {"a": [1]}}, title="t", x_title="", caption=caption), lambda caption: figures.heatmap(matrix, title="t", caption=caption),
-                 lambda caption: figures.heatmaps({"a": matrix}, title="t", caption=caption)):
+    for draw in (
+        lambda caption: figures.curves(
+            [1], {"a": [1]}, title="t", x_title="", y_title="", caption=caption
+        ),
+        lambda caption: figures.table({"a": [1]}, title="t", caption=caption),
+        lambda caption: figures.panels(
+            [1], {"m": {"a": [1]}}, title="t", x_title="", caption=caption
+        ),
+        lambda caption: figures.heatmap(matrix, title="t", caption=caption),
+        lambda caption: figures.heatmaps({"a": matrix}, title="t", caption=caption),
+    ):
         one, four = draw("word"), draw("word " * 100)
         note = four.layout.annotations[-1]
         lines = note.text.count("<br>") + 1
-        assert lines == 4 and four.layout.margin.b >= -note.yshift + 13 * lines  # pixels a line at this size
+        assert (
+            lines == 4 and four.layout.margin.b >= -note.yshift + 13 * lines
+        )  # pixels a line at this size
         assert inner_height(four) == inner_height(one)  # the plot itself stays as large
 
 
@@ -154,42 +298,65 @@ def test_a_table_is_high_enough_for_its_rows_and_wrapped_texts():
     rows = ["seqpe"] * 7
     plain = figures.table({"method": rows, "b": rows}, title="t", caption="c")
     assert 34 + 26 * 7 <= inner_height(plain) <= 34 + 26 * 7 + 10
-    wrapped = figures.table({"perplexity at 64 tokens": rows} | {str(i): rows for i in range(6)}, title="t")
+    wrapped = figures.table(
+        {"perplexity at 64 tokens": rows} | {str(i): rows for i in range(6)}, title="t"
+    )
     assert inner_height(wrapped) >= inner_height(plain) + 20
     broken = figures.table({"method<br>and<br>more": rows}, title="t")
     assert inner_height(broken) == inner_height(plain) + 40
-    assert inner_height(figures.table({"a": ["a word " * 40, "x"], "b": ["y"]}, title="t")) > 34 + 26 + 5 * 18  # a cell of five lines or more, columns of unequal length
+    assert (
+        inner_height(figures.table({"a": ["a word " * 40, "x"], "b": ["y"]}, title="t"))
+        > 34 + 26 + 5 * 18
+    )  # a cell of five lines or more, columns of unequal length
 
 
 def test_a_table_shows_four_digits_and_large_numbers_short():
-    table = figures.table({"method": ["SeqPE"], "perplexity": [19.3742], "worst": [15_000.0], "steps": [7]}, title="t").data[0]
+    table = figures.table(
+        {"method": ["SeqPE"], "perplexity": [19.3742], "worst": [15_000.0], "steps": [7]}, title="t"
+    ).data[0]
     assert [column[0] for column in table.cells.values] == ["SeqPE", "19.37", "1.5e+04", "7"]
 
 
 def test_every_figure_has_its_title_and_caption():
     matrix = np.eye(2)
-    for figure in (figures.heatmap(matrix, title="a claim", caption="small"), figures.heatmaps({"a": matrix}, title="a claim", caption="small"),
-                   figures.curves([1], {"a": [1]}, title="a claim", x_title="", y_title="", caption="small"),
-                   figures.panels([1], {"m": {"a": [1]}}, title="a claim", x_title="", caption="small"), figures.table({"a": [1]}, title="a claim", caption="small")):
+    for figure in (
+        figures.heatmap(matrix, title="a claim", caption="small"),
+        figures.heatmaps({"a": matrix}, title="a claim", caption="small"),
+        figures.curves([1], {"a": [1]}, title="a claim", x_title="", y_title="", caption="small"),
+        figures.panels([1], {"m": {"a": [1]}}, title="a claim", x_title="", caption="small"),
+        figures.table({"a": [1]}, title="a claim", caption="small"),
+    ):
         assert figure.layout.title.text == "a claim"
         assert "small" in [annotation.text for annotation in figure.layout.annotations]
 
 
 # --- the page -----------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def no_browser(monkeypatch):
     def fail(self, *arguments, **options):
         raise RuntimeError("no browser")
+
     monkeypatch.setattr(go.Figure, "write_image", fail)
 
 
-def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(tmp_path, no_browser, capsys):
+def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(
+    tmp_path, no_browser, capsys
+):
     (tmp_path / "one.png").write_bytes(b"of an earlier version")
-    publish.write_figure(figures.heatmap(np.eye(2), title="a <b>bold</b> claim & more"), tmp_path, "one")
+    publish.write_figure(
+        figures.heatmap(np.eye(2), title="a <b>bold</b> claim & more"), tmp_path, "one"
+    )
     assert "no static image (RuntimeError)" in capsys.readouterr().err
-    assert json.loads((tmp_path / "one.json").read_text()) == {"name": "one", "title": "a bold claim & more"}
-    assert "plotly.min.js" in (tmp_path / "one.html").read_text() and not (tmp_path / "one.png").exists()
+    assert json.loads((tmp_path / "one.json").read_text()) == {
+        "name": "one",
+        "title": "a bold claim & more",
+    }
+    assert (
+        "plotly.min.js" in (tmp_path / "one.html").read_text()
+        and not (tmp_path / "one.png").exists()
+    )
     publish._write_index(tmp_path)
     index = (tmp_path / "index.html").read_text()
     assert '<iframe src="one.html"' in index and "a bold claim &amp; more" in index
@@ -198,16 +365,29 @@ def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(tm
 def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, capsys):
     from nbconvert import HTMLExporter
     from nbformat.v4 import new_code_cell, new_notebook, new_output
+
     lab = Lesson("01", "small", 0)
-    for claim, seen in (("L_delta < log m & no stray", False), ("the loss falls", True), ("the last < the first", False)):
+    for claim, seen in (
+        ("L_delta < log m & no stray", False),
+        ("the loss falls", True),
+        ("the last < the first", False),
+    ):
         lab.expect(claim, seen)
-    cell = new_code_cell(f'lab.expect("{publish.NOT_SEEN}as code", False)', outputs=[new_output("stream", text=capsys.readouterr().out)])
+    cell = new_code_cell(
+        f'lab.expect("{publish.NOT_SEEN}as code", False)',
+        outputs=[new_output("stream", text=capsys.readouterr().out)],
+    )
     (tmp_path / "lessons").mkdir()
     page = tmp_path / "lessons" / "01_digits.html"
-    page.write_text(HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))[0], encoding="utf-8")
+    page.write_text(
+        HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))[0], encoding="utf-8"
+    )
     assert publish.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
     publish._write_index(tmp_path)
-    assert "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; the last &lt; the first</li>" in (tmp_path / "index.html").read_text()
+    assert (
+        "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; the last &lt; the first</li>"
+        in (tmp_path / "index.html").read_text()
+    )
 
 
 def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_some(tmp_path):

@@ -1,4 +1,5 @@
 """The language model with every encoding: one source of position, fused attention, cached generation."""
+
 from contextlib import nullcontext
 
 import pytest
@@ -9,15 +10,18 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqpe_lab.models import gpt2
+from seqpe_lab.models.checkpoints import load_gpt2
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
-from seqpe_lab.models.weights import load_gpt2
 
 RELATIVE = ("none", "rope", "alibi")
 
 
 # --- position: where it comes from and what it does ---------------------------------------------
 
-def test_shifting_all_positions_is_a_no_op_for_rope_alibi_and_nope_and_for_no_other(variant, tiny_model, tokens):
+
+def test_shifting_all_positions_is_a_no_op_for_rope_alibi_and_nope_and_for_no_other(
+    variant, tiny_model, tokens
+):
     """App. A.5, on the logits of the whole model."""
     model = tiny_model(*variant)
     shifted = (model(tokens, start=100) - model(tokens, start=0)).abs().max()
@@ -28,7 +32,9 @@ def test_shifting_all_positions_is_a_no_op_for_rope_alibi_and_nope_and_for_no_ot
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_an_encoding_changes_the_logits_in_training_and_in_evaluation(variant, training, tiny_model, tokens):
+def test_an_encoding_changes_the_logits_in_training_and_in_evaluation(
+    variant, training, tiny_model, tokens
+):
     """The same main weights with and without it, with gradients and without."""
     encoding, options = variant
     model, plain = tiny_model(encoding, options), tiny_model("none")
@@ -39,7 +45,9 @@ def test_an_encoding_changes_the_logits_in_training_and_in_evaluation(variant, t
     assert difference == 0 if encoding == "none" else difference > 1e-2
 
 
-def test_training_and_evaluation_mode_give_the_same_logits_without_dropout(variant, tiny_model, tokens):
+def test_training_and_evaluation_mode_give_the_same_logits_without_dropout(
+    variant, tiny_model, tokens
+):
     model = tiny_model(*variant)
     with torch.no_grad():
         evaluated = model(tokens)
@@ -47,14 +55,18 @@ def test_training_and_evaluation_mode_give_the_same_logits_without_dropout(varia
 
 
 @given(st.permutations(range(8)))
-def test_without_an_encoding_the_last_token_does_not_see_the_order_of_those_before_it(tiny_model, tokens, order):
+def test_without_an_encoding_the_last_token_does_not_see_the_order_of_those_before_it(
+    tiny_model, tokens, order
+):
     """With encoding="none" a one-layer model has no source of position at all, so every other has exactly one."""
     model = tiny_model("none", layers=1)
     shuffled = torch.cat([tokens[:, list(order)], tokens[:, 8:]], dim=1)
     torch.testing.assert_close(model(shuffled)[:, -1], model(tokens)[:, -1], atol=1e-4, rtol=1e-4)
 
 
-def test_with_an_encoding_the_last_token_sees_the_order_of_those_before_it(variant, tiny_model, tokens):
+def test_with_an_encoding_the_last_token_sees_the_order_of_those_before_it(
+    variant, tiny_model, tokens
+):
     model = tiny_model(*variant, layers=1)
     shuffled = torch.cat([tokens[:, :8].flip(1), tokens[:, 8:]], dim=1)
     difference = (model(shuffled)[:, -1] - model(tokens)[:, -1]).abs().max()
@@ -62,15 +74,22 @@ def test_with_an_encoding_the_last_token_sees_the_order_of_those_before_it(varia
 
 
 def test_nope_without_a_mask_is_permutation_equivariant(tiny_model, tokens, monkeypatch):
-    monkeypatch.setattr(gpt2, "attend", lambda q, k, v, dropout=0.0: F.scaled_dot_product_attention(q, k, v))
+    monkeypatch.setattr(
+        gpt2, "attend", lambda q, k, v, dropout=0.0: F.scaled_dot_product_attention(q, k, v)
+    )
     model = tiny_model("none", layers=3)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(model(tokens[:, order]), model(tokens)[:, order], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        model(tokens[:, order]), model(tokens)[:, order], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_nope_with_the_mask_is_not(tiny_model, tokens):
     """Causal attention itself tells a deep model something about the order."""
-    model, order = tiny_model("none", layers=3), torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    model, order = (
+        tiny_model("none", layers=3),
+        torch.randperm(9, generator=torch.Generator().manual_seed(0)),
+    )
     assert (model(tokens[:, order]) - model(tokens)[:, order]).abs().max() > 1e-2
 
 
@@ -84,27 +103,56 @@ def test_a_later_token_changes_no_earlier_logits(variant, tiny_model, tokens):
 
 def test_explicit_positions_mean_the_same_as_start(variant, tiny_model, tokens):
     model = tiny_model(*variant)
-    torch.testing.assert_close(model(tokens, positions=torch.arange(3, 12).unsqueeze(-1)), model(tokens, start=3))
+    torch.testing.assert_close(
+        model(tokens, positions=torch.arange(3, 12).unsqueeze(-1)), model(tokens, start=3)
+    )
 
 
 @pytest.mark.parametrize("integration", ["sum", "mul", "bias"])
-@pytest.mark.parametrize("options", [{}, {"architecture": "gru"}, {"shared_projection": False}, {"scaled": False}, {"causal": False}], ids=str)
-def test_gradients_reach_every_parameter_of_the_encoder_and_w_pe(integration, options, tiny_model, tokens):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"architecture": "gru"},
+        {"shared_projection": False},
+        {"scaled": False},
+        {"causal": False},
+    ],
+    ids=str,
+)
+def test_gradients_reach_every_parameter_of_the_encoder_and_w_pe(
+    integration, options, tiny_model, tokens
+):
     model = tiny_model("seqpe", {"integration": integration, "digits": 3, **options}).train()
     F.cross_entropy(model(tokens).flatten(0, 1), tokens.roll(-1, 1).flatten()).backward()
-    silent = [name for name, p in model.encoding.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9]
+    silent = [
+        name
+        for name, p in model.encoding.named_parameters()
+        if p.grad is None or p.grad.abs().max() < 1e-9
+    ]
     assert not silent
     assert any("projections" in name for name, _ in model.encoding.named_parameters())
 
 
 def test_the_paper_s_initialisation_gives_gradients_too(tokens):
     torch.manual_seed(0)
-    model = GPT2(GPT2Config(vocab_size=23, d_model=16, layers=2, heads=2, train_len=12, max_position=200, dropout=0.0))
+    model = GPT2(
+        GPT2Config(
+            vocab_size=23,
+            d_model=16,
+            layers=2,
+            heads=2,
+            train_len=12,
+            max_position=200,
+            dropout=0.0,
+        )
+    )
     F.cross_entropy(model(tokens).flatten(0, 1), tokens.roll(-1, 1).flatten()).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
 
 
 # --- no L x L matrix ----------------------------------------------------------------------------
+
 
 class Largest(TorchDispatchMode):
     """Watches every tensor that torch creates, and keeps those whose last two axes both reach ``length``."""
@@ -117,7 +165,11 @@ class Largest(TorchDispatchMode):
         out = function(*args, **(kwargs or {}))
         self.operations += 1
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor) and tensor.dim() >= 2 and min(tensor.shape[-2:]) >= self.length:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and tensor.dim() >= 2
+                and min(tensor.shape[-2:]) >= self.length
+            ):
                 self.found.append((str(function), tuple(tensor.shape)))
         return out
 
@@ -139,10 +191,13 @@ def test_the_watch_for_l_by_l_tensors_sees_one():
     q = torch.zeros(1, 1, 512, 4)
     with torch.no_grad(), Largest(512) as seen:
         (q @ q.transpose(-1, -2)).softmax(-1)
-    assert [shape[-2:] for _, shape in seen.found] == [(512, 512)] * len(seen.found) and len(seen.found) >= 2
+    assert [shape[-2:] for _, shape in seen.found] == [(512, 512)] * len(seen.found) and len(
+        seen.found
+    ) >= 2
 
 
 # --- generation ---------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("start", [0, 5, 90])
 def test_cached_logits_equal_the_full_pass_from_any_start(variant, start, tiny_model, tokens):
@@ -157,8 +212,12 @@ def test_cached_logits_equal_the_full_pass_from_any_start(variant, start, tiny_m
 
 
 @pytest.mark.parametrize("start", [0, 7, 60])
-def test_greedy_generation_with_the_cache_equals_generation_without(variant, start, tiny_model, tokens):
-    model = tiny_model(*variant)  # a learned table of 12 rows: start + 3 + 12 tokens reach beyond it
+def test_greedy_generation_with_the_cache_equals_generation_without(
+    variant, start, tiny_model, tokens
+):
+    model = tiny_model(
+        *variant
+    )  # a learned table of 12 rows: start + 3 + 12 tokens reach beyond it
     prompt = tokens[:, :3]
     cached = model.generate(prompt, 12, start=start)
     assert cached.shape == (2, 15) and torch.equal(cached[:, :3], prompt)
@@ -177,7 +236,14 @@ def test_sampling_is_reproducible_and_top_1_is_greedy(tiny_model, tokens):
     model = tiny_model("rope")
 
     def sample(seed, **options):
-        return model.generate(tokens[:, :3], 20, temperature=1.0, generator=torch.Generator().manual_seed(seed), **options)
+        return model.generate(
+            tokens[:, :3],
+            20,
+            temperature=1.0,
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+
     assert torch.equal(sample(0), sample(0))
     assert not torch.equal(sample(0), sample(1))
     assert torch.equal(sample(0, top_k=1), model.generate(tokens[:, :3], 20))
@@ -193,16 +259,38 @@ def test_generation_leaves_the_training_mode_as_it_was(training, tiny_model, tok
 
 # --- shape and names ----------------------------------------------------------------------------
 
+
 def gpt2_weights(d=16, layers=2, vocab=23, context=12, prefix=""):
     """Random weights in the names and shapes of GPT-2's own checkpoint, its buffers included."""
     generator = torch.Generator().manual_seed(0)
-    shapes = {"wte.weight": (vocab, d), "wpe.weight": (context, d), "ln_f.weight": (d,), "ln_f.bias": (d,)}
+    shapes = {
+        "wte.weight": (vocab, d),
+        "wpe.weight": (context, d),
+        "ln_f.weight": (d,),
+        "ln_f.bias": (d,),
+    }
     for i in range(layers):
-        shapes |= {f"h.{i}.{name}": shape for name, shape in {
-            "ln_1.weight": (d,), "ln_1.bias": (d,), "ln_2.weight": (d,), "ln_2.bias": (d,), "attn.bias": (1, 1, context, context),
-            "attn.c_attn.weight": (d, 3 * d), "attn.c_attn.bias": (3 * d,), "attn.c_proj.weight": (d, d), "attn.c_proj.bias": (d,),
-            "mlp.c_fc.weight": (d, 4 * d), "mlp.c_fc.bias": (4 * d,), "mlp.c_proj.weight": (4 * d, d), "mlp.c_proj.bias": (d,)}.items()}
-    return {prefix + name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+        shapes |= {
+            f"h.{i}.{name}": shape
+            for name, shape in {
+                "ln_1.weight": (d,),
+                "ln_1.bias": (d,),
+                "ln_2.weight": (d,),
+                "ln_2.bias": (d,),
+                "attn.bias": (1, 1, context, context),
+                "attn.c_attn.weight": (d, 3 * d),
+                "attn.c_attn.bias": (3 * d,),
+                "attn.c_proj.weight": (d, d),
+                "attn.c_proj.bias": (d,),
+                "mlp.c_fc.weight": (d, 4 * d),
+                "mlp.c_fc.bias": (4 * d,),
+                "mlp.c_proj.weight": (4 * d, d),
+                "mlp.c_proj.bias": (d,),
+            }.items()
+        }
+    return {
+        prefix + name: torch.randn(shape, generator=generator) for name, shape in shapes.items()
+    }
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer."])
@@ -210,7 +298,9 @@ def test_gpt2_s_own_weights_load(prefix, tiny_model, tokens):
     weights, model = gpt2_weights(prefix=prefix), tiny_model("learned")
     load_gpt2(model, weights)
     assert torch.equal(model.encoding.table.weight, weights[prefix + "wpe.weight"])
-    assert torch.equal(model.transformer.h[1].mlp.c_fc.weight, weights[prefix + "h.1.mlp.c_fc.weight"])
+    assert torch.equal(
+        model.transformer.h[1].mlp.c_fc.weight, weights[prefix + "h.1.mlp.c_fc.weight"]
+    )
     assert model(tokens).isfinite().all()
 
 
@@ -218,13 +308,21 @@ def test_gpt2_s_weights_load_under_another_encoding_without_its_position_table(t
     model = tiny_model("seqpe", {"digits": 3})
     before = {name: value.clone() for name, value in model.encoding.state_dict().items()}
     load_gpt2(model, gpt2_weights())
-    assert all(torch.equal(value, before[name]) for name, value in model.encoding.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.encoding.state_dict().items()
+    )
     assert torch.equal(model.transformer.wte.weight, gpt2_weights()["wte.weight"])
 
 
 def test_the_defaults_are_gpt2_small_with_seqpe_as_in_the_paper():
     config = GPT2Config()
-    assert (config.vocab_size, config.d_model, config.layers, config.heads, config.train_len) == (50_257, 768, 12, 12, 512)
+    assert (config.vocab_size, config.d_model, config.layers, config.heads, config.train_len) == (
+        50_257,
+        768,
+        12,
+        12,
+        512,
+    )
     assert (config.max_position, config.dropout, config.encoding) == (20_000, 0.1, "seqpe")
 
 

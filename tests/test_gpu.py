@@ -1,4 +1,5 @@
 """What only a GPU can show; skipped where there is none."""
+
 import pytest
 import torch
 
@@ -13,14 +14,22 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_and_gradients_of_text_equal_the_cpu_s(method):
     recipe = language_model(method, "smoke")
-    tokens = torch.randint(256, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        256, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(0)
+    )
     assert_equal_on_both(recipe, 256, lambda device: tokens.to(device))
 
 
 @pytest.mark.parametrize("method", IMAGE_METHODS)
 def test_losses_and_gradients_of_images_equal_the_cpu_s(method):
     recipe = image_model(method, "smoke")
-    images = torch.randn(recipe.batch, 1, recipe.image_size, recipe.image_size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(
+        recipe.batch,
+        1,
+        recipe.image_size,
+        recipe.image_size,
+        generator=torch.Generator().manual_seed(0),
+    )
     labels = torch.arange(recipe.batch) % 10
     assert_equal_on_both(recipe, 10, lambda device: [images.to(device), labels.to(device)])
 
@@ -37,7 +46,11 @@ def assert_equal_on_both(recipe, outputs, batch):
     assert norms[0] == pytest.approx(norms[1], rel=1e-2, abs=1e-4)
 
 
-@pytest.mark.parametrize("recipe", [language_model("seqpe", "smoke"), image_model("seqpe-mul", "smoke")], ids=["text", "images"])
+@pytest.mark.parametrize(
+    "recipe",
+    [language_model("seqpe", "smoke"), image_model("seqpe-mul", "smoke")],
+    ids=["text", "images"],
+)
 def test_a_run_in_bf16_finishes_and_names_its_device(recipe, tmp_path, tiny_data):
     data = tiny_data if hasattr(recipe, "train_len") else None
     results = train(recipe, tmp_path / "run", data=data).results()
@@ -48,14 +61,36 @@ def test_a_run_in_bf16_finishes_and_names_its_device(recipe, tmp_path, tiny_data
 @pytest.mark.parametrize("encoding", ["none", "rope", "alibi", "seqpe"])
 def test_memory_grows_linearly_with_the_context(encoding):
     model = GPT2(GPT2Config(vocab_size=256, layers=2, encoding=encoding)).cuda().bfloat16().eval()
-    assert_linear(lambda size: model(torch.zeros(1, size, dtype=torch.long, device="cuda")), (4_096, 8_192, 16_384), 2)
+    assert_linear(
+        lambda size: model(torch.zeros(1, size, dtype=torch.long, device="cuda")),
+        (4_096, 8_192, 16_384),
+        2,
+    )
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("encoding, options", [("none", {}), ("rope", {}), ("rope-mixed", {}), ("seqpe", {"integration": "mul", "digits": 2}), ("seqpe", {"integration": "bias", "digits": 2})])
+@pytest.mark.parametrize(
+    "encoding, options",
+    [
+        ("none", {}),
+        ("rope", {}),
+        ("rope-mixed", {}),
+        ("seqpe", {"integration": "mul", "digits": 2}),
+        ("seqpe", {"integration": "bias", "digits": 2}),
+    ],
+)
 def test_memory_grows_linearly_with_the_patches(encoding, options):
-    model = ViT(ViTConfig(encoding=encoding, encoding_options=options, timm_options={"depth": 2})).cuda().bfloat16().eval()
-    assert_linear(lambda size: model(torch.zeros(1, 3, size, size, device="cuda", dtype=torch.bfloat16)), (384, 768, 1_536), 4)
+    model = (
+        ViT(ViTConfig(encoding=encoding, encoding_options=options, timm_options={"depth": 2}))
+        .cuda()
+        .bfloat16()
+        .eval()
+    )
+    assert_linear(
+        lambda size: model(torch.zeros(1, 3, size, size, device="cuda", dtype=torch.bfloat16)),
+        (384, 768, 1_536),
+        4,
+    )
 
 
 def assert_linear(run, sizes, growth):

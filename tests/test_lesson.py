@@ -1,16 +1,44 @@
 """What notebooks call: start, predict, check, exercise, train, show."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from seqpe_lab import figures, lesson
+from seqpe_lab.course import figures, lesson
 from seqpe_lab.runs import runs_folder
 
-TINY = dict(d_model=16, layers=1, heads=2, train_len=16, max_position=64, steps=2, pivots=4, candidates=4, hard=1, distillation_batch=2, teachers=4, eval_lens=(16,), eval_tokens=64)
+TINY = dict(
+    d_model=16,
+    layers=1,
+    heads=2,
+    train_len=16,
+    max_position=64,
+    steps=2,
+    pivots=4,
+    candidates=4,
+    hard=1,
+    distillation_batch=2,
+    teachers=4,
+    eval_lens=(16,),
+    eval_tokens=64,
+)
 
-TINY_IMAGES = dict(d_model=16, layers=1, image_size=8, max_position=10, steps=2, pivots=4, candidates=4, hard=1, distillation_batch=2, teachers=4, eval_sizes=(8,), eval_images=10)
+TINY_IMAGES = dict(
+    d_model=16,
+    layers=1,
+    image_size=8,
+    max_position=10,
+    steps=2,
+    pivots=4,
+    candidates=4,
+    hard=1,
+    distillation_batch=2,
+    teachers=4,
+    eval_sizes=(8,),
+    eval_images=10,
+)
 
 
 @pytest.fixture
@@ -24,7 +52,14 @@ def test_start_says_scale_seed_and_device_and_warns_at_smoke(monkeypatch, capsys
     monkeypatch.setenv("SEQPE_SCALE", "smoke")
     lesson.start("05 The contrastive loss", seed=3)
     printed = capsys.readouterr().out
-    for part in ("05 The contrastive loss", "scale smoke", "seed 3", "threads", f"torch {torch.__version__}", "nothing is learnt"):
+    for part in (
+        "05 The contrastive loss",
+        "scale smoke",
+        "seed 3",
+        "threads",
+        f"torch {torch.__version__}",
+        "nothing is learnt",
+    ):
         assert part in printed
     monkeypatch.setenv("SEQPE_SCALE", "small")
     lesson.start("05 The contrastive loss")
@@ -43,7 +78,14 @@ def test_a_scale_that_is_none_is_refused_with_the_choices(monkeypatch):
         lesson.start("any")
 
 
-@pytest.mark.parametrize("seen, printed", [(True, "✓ the loss falls\n"), (torch.tensor(True), "✓ the loss falls\n"), (torch.tensor(False), "✗ not in this run: the loss falls\n")])
+@pytest.mark.parametrize(
+    "seen, printed",
+    [
+        (True, "✓ the loss falls\n"),
+        (torch.tensor(True), "✓ the loss falls\n"),
+        (torch.tensor(False), "✗ not in this run: the loss falls\n"),
+    ],
+)
 def test_what_a_training_does_not_show_is_said_and_stops_nothing(seen, printed, capsys):
     lesson.Lesson("any", "small", 0).expect("the loss falls", seen)
     assert capsys.readouterr().out == printed
@@ -57,7 +99,9 @@ def test_nothing_is_expected_at_smoke_scale_but_a_truth_value(lab, capsys):
         lab.expect("all losses fall", torch.tensor([True, False]))
 
 
-@pytest.mark.parametrize("scale, expected", [("smoke", 5), ("small", 300), ("medium", 300), ("full", 300)])
+@pytest.mark.parametrize(
+    "scale, expected", [("smoke", 5), ("small", 300), ("medium", 300), ("full", 300)]
+)
 def test_a_larger_scale_takes_the_largest_value_given(scale, expected):
     assert lesson.Lesson("any", scale, 0).at_scale(smoke=5, small=300) == expected
 
@@ -94,9 +138,21 @@ def test_images_are_trained_once_and_found_again_too(lab, capsys):
     assert not model.training and model(torch.zeros(1, 1, 12, 16)).shape == (1, 10)
 
 
-@pytest.mark.parametrize("overrides, said", [({}, True), (dict(alpha=0.2), True), (dict(steps=3), False), (dict(batch=16), False), (dict(d_model=64), False),
-                                             (dict(layers=1), False), (dict(train_len=16), False)])
-def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(lab, capsys, monkeypatch, overrides, said):
+@pytest.mark.parametrize(
+    "overrides, said",
+    [
+        ({}, True),
+        (dict(alpha=0.2), True),
+        (dict(steps=3), False),
+        (dict(batch=16), False),
+        (dict(d_model=64), False),
+        (dict(layers=1), False),
+        (dict(train_len=16), False),
+    ],
+)
+def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(
+    lab, capsys, monkeypatch, overrides, said
+):
     monkeypatch.setattr(lesson, "train", lambda recipe, data: None)
     monkeypatch.setattr(lesson.Run, "state", "new")
     lab.train("seqpe", **overrides)
@@ -111,14 +167,22 @@ def test_text_and_images_are_loaded_once(lab):
 
 # --- predict ------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("predicted, verdict", [(None, "no prediction made"), ("1000", "as you predicted"), ("123", "you predicted: 123")])
+
+@pytest.mark.parametrize(
+    "predicted, verdict",
+    [(None, "no prediction made"), ("1000", "as you predicted"), ("123", "you predicted: 123")],
+)
 def test_reveal_compares_with_the_prediction(predicted, verdict, capsys):
     reveal = lesson.predict("Which is nearer to 100?", ["123", "1000"])
     reveal.buttons.value = predicted
     capsys.readouterr()
     reveal("1000", "They share more digits.")
     printed = capsys.readouterr().out
-    assert "Which is nearer to 100?" in printed and f"→ 1000 ({verdict})" in printed and "They share more digits." in printed
+    assert (
+        "Which is nearer to 100?" in printed
+        and f"→ 1000 ({verdict})" in printed
+        and "They share more digits." in printed
+    )
 
 
 def test_nothing_is_chosen_for_the_reader():
@@ -132,21 +196,42 @@ def test_an_answer_that_was_no_choice_is_refused():
 
 # --- check --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("mine, reference", [
-    (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0 + 1e-6])), (3, 3.0), (np.eye(2), torch.eye(2)), (True, True), (torch.zeros(0), torch.zeros(0)),
-    (torch.tensor([-math.inf, 1.0]), torch.tensor([-math.inf, 1.0])), (torch.ones(2, requires_grad=True), torch.ones(2)), ([1, 2], torch.tensor([1, 2])),
-])
+
+@pytest.mark.parametrize(
+    "mine, reference",
+    [
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0 + 1e-6])),
+        (3, 3.0),
+        (np.eye(2), torch.eye(2)),
+        (True, True),
+        (torch.zeros(0), torch.zeros(0)),
+        (torch.tensor([-math.inf, 1.0]), torch.tensor([-math.inf, 1.0])),
+        (torch.ones(2, requires_grad=True), torch.ones(2)),
+        ([1, 2], torch.tensor([1, 2])),
+    ],
+)
 def test_check_accepts_what_agrees(mine, reference, capsys):
     lesson.check(mine, reference, "claim")
     assert capsys.readouterr().out.startswith("✓ claim")
 
 
-@pytest.mark.parametrize("mine, reference, message", [
-    (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1]), "largest difference 1.0e-01, allowed 1e-05"),
-    (torch.ones(2), torch.ones(3), r"shape \(2,\), expected \(3,\)"), (torch.ones(1), torch.tensor(1.0), "shape"),
-    (torch.tensor([math.nan]), torch.tensor([math.nan]), "nan"), (torch.tensor([math.nan]), torch.tensor([1.0]), "nan"),
-    (torch.tensor([math.inf]), torch.tensor([-math.inf]), "inf"), (torch.tensor([math.inf]), torch.tensor([1.0]), "inf"), (None, 1.0, "still returns None"),
-])
+@pytest.mark.parametrize(
+    "mine, reference, message",
+    [
+        (
+            torch.tensor([1.0, 2.0]),
+            torch.tensor([1.0, 2.1]),
+            "largest difference 1.0e-01, allowed 1e-05",
+        ),
+        (torch.ones(2), torch.ones(3), r"shape \(2,\), expected \(3,\)"),
+        (torch.ones(1), torch.tensor(1.0), "shape"),
+        (torch.tensor([math.nan]), torch.tensor([math.nan]), "nan"),
+        (torch.tensor([math.nan]), torch.tensor([1.0]), "nan"),
+        (torch.tensor([math.inf]), torch.tensor([-math.inf]), "inf"),
+        (torch.tensor([math.inf]), torch.tensor([1.0]), "inf"),
+        (None, 1.0, "still returns None"),
+    ],
+)
 def test_check_refuses_what_does_not(mine, reference, message):
     with pytest.raises(AssertionError, match=f"✗ claim: .*{message}"):
         lesson.check(mine, reference, "claim")
@@ -158,7 +243,12 @@ def test_an_exercise_tells_what_is_missing_and_does_not_stop_the_notebook(capsys
 
     def stub():
         raise NotImplementedError("write the loss")
-    for attempt, printed in [(unsolved, "Not yet: ✗ your loss"), (stub, "Not yet: write the loss"), (lambda: None, "Solved.")]:
+
+    for attempt, printed in [
+        (unsolved, "Not yet: ✗ your loss"),
+        (stub, "Not yet: write the loss"),
+        (lambda: None, "Solved."),
+    ]:
         lesson.exercise(attempt)
         assert printed in capsys.readouterr().out
 
@@ -170,9 +260,19 @@ def test_an_exercise_does_not_hide_a_mistake_of_another_kind():
 
 # --- tables and figures -------------------------------------------------------------------------
 
+
 def test_a_table_names_its_rows_and_columns():
-    table = lesson.tensor_table(torch.tensor([[1.0, -2.5], [10.0, 0.0]]), rows=["i=0", "i=10"], columns=["j=0", "j=1"], digits=1)
-    assert [line.split() for line in table.splitlines()] == [["j=0", "j=1"], ["i=0", "1.0", "-2.5"], ["i=10", "10.0", "0.0"]]
+    table = lesson.tensor_table(
+        torch.tensor([[1.0, -2.5], [10.0, 0.0]]),
+        rows=["i=0", "i=10"],
+        columns=["j=0", "j=1"],
+        digits=1,
+    )
+    assert [line.split() for line in table.splitlines()] == [
+        ["j=0", "j=1"],
+        ["i=0", "1.0", "-2.5"],
+        ["i=10", "10.0", "0.0"],
+    ]
     assert len({len(line) for line in table.splitlines()}) == 1  # aligned
 
 
@@ -187,6 +287,10 @@ def test_a_figure_is_shown_as_it_is_and_published_when_asked(lab, tmp_path, monk
 
     def fail(self, *arguments, **options):
         raise RuntimeError("no browser")
+
     monkeypatch.setattr(type(figure), "write_image", fail)
     lab.show(figure, "similarity")
-    assert {path.name for path in tmp_path.iterdir()} >= {"05-similarity.html", "05-similarity.json"}
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "05-similarity.html",
+        "05-similarity.json",
+    }

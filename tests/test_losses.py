@@ -1,4 +1,5 @@
 """The two regularisers, checked by hand (SeqPE, Eq. 9 and 10, App. A.3)."""
+
 import math
 
 import pytest
@@ -26,7 +27,9 @@ def test_eq_9_by_hand_with_two_pivots_and_two_candidates():
     candidates = torch.tensor([[[2.0, 0.0], [0.0, 3.0]], [[1.0, 1.0], [2.0, 0.0]]])
     # dot products: (2, 0) and (2.5, 1); p+ is the first candidate of the first pivot, the second of the second
     expected = (-math.log(softmax([2, 0])[0]) - math.log(softmax([2.5, 1])[1])) / 2
-    assert contrastive_loss(pivots, candidates, torch.tensor([0, 1])).item() == pytest.approx(expected, abs=1e-6)
+    assert contrastive_loss(pivots, candidates, torch.tensor([0, 1])).item() == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("m", [2, 8, 32])
@@ -40,13 +43,24 @@ def test_eq_9_pulls_the_nearest_candidate_and_pushes_the_others():
     candidates = torch.zeros(1, 3, 2, requires_grad=True)
     contrastive_loss(pivot, candidates, torch.tensor([1])).backward()
     along_pivot = candidates.grad[0, :, 0]
-    assert along_pivot[1] < 0 < along_pivot[0] and along_pivot[2] > 0  # descent goes against the gradient
+    assert (
+        along_pivot[1] < 0 < along_pivot[0] and along_pivot[2] > 0
+    )  # descent goes against the gradient
 
 
 def test_eq_9_averages_over_pivots():
-    pivots, candidates, label = random_vectors(0, 5, 8), random_vectors(1, 5, 6, 8), torch.tensor([0, 5, 2, 2, 1])
-    each = [contrastive_loss(pivots[i:i + 1], candidates[i:i + 1], label[i:i + 1]) for i in range(5)]
-    torch.testing.assert_close(contrastive_loss(pivots, candidates, label), torch.stack(each).mean())
+    pivots, candidates, label = (
+        random_vectors(0, 5, 8),
+        random_vectors(1, 5, 6, 8),
+        torch.tensor([0, 5, 2, 2, 1]),
+    )
+    each = [
+        contrastive_loss(pivots[i : i + 1], candidates[i : i + 1], label[i : i + 1])
+        for i in range(5)
+    ]
+    torch.testing.assert_close(
+        contrastive_loss(pivots, candidates, label), torch.stack(each).mean()
+    )
 
 
 def test_eq_10_by_hand_on_a_2_by_2_matrix():
@@ -59,10 +73,15 @@ def test_eq_10_by_hand_on_a_2_by_2_matrix():
 
 
 def test_eq_10_as_published_is_kl_both_ways_over_all_elements():
-    teachers, students = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]), torch.tensor([[[1.0, 1.0], [0.0, 1.0]]])
+    teachers, students = (
+        torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]),
+        torch.tensor([[[1.0, 1.0], [0.0, 1.0]]]),
+    )
     p, s = [softmax([1, 0]), softmax([0, 4])], [softmax([2, 1]), softmax([1, 1])]
     expected = sum(kl(a, b) + kl(b, a) for a, b in zip(p, s)) / 4  # 2 x 2 elements
-    assert distillation_loss(teachers, students, form="published").item() == pytest.approx(expected, abs=1e-6)
+    assert distillation_loss(teachers, students, form="published").item() == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 @given(st.integers(2, 12), st.integers(0, 10**6))
@@ -97,16 +116,24 @@ def test_eq_10_compares_relations_so_a_common_rotation_of_the_students_costs_not
 def test_appendix_a3_the_heads_are_compared_one_by_one_and_averaged():
     teachers, students = random_vectors(0, 2, 5, 8), random_vectors(1, 2, 5, 8)
     each = [distillation_loss(t, s) for t, s in zip(teachers.chunk(4, -1), students.chunk(4, -1))]
-    torch.testing.assert_close(distillation_loss(teachers, students, heads=4), torch.stack(each).mean())
+    torch.testing.assert_close(
+        distillation_loss(teachers, students, heads=4), torch.stack(each).mean()
+    )
 
 
 def test_section_3_4_collapse_satisfies_eq_10_and_is_punished_by_eq_9():
     """e_{p+z} = e_p makes L_OOD vanish; L_delta then cannot tell p+z from p+1, and is at least log 2."""
     vectors = random_vectors(0, 4, 16)
-    assert distillation_loss(vectors.unsqueeze(0), vectors.unsqueeze(0)).item() == pytest.approx(0, abs=1e-6)
+    assert distillation_loss(vectors.unsqueeze(0), vectors.unsqueeze(0)).item() == pytest.approx(
+        0, abs=1e-6
+    )
     pivot = vectors[0]
-    near_and_shifted = torch.stack([vectors[0] * 0.9, vectors[0]])  # p+1 resembles p, but p+z is p itself
-    collapsed = contrastive_loss(pivot.unsqueeze(0), near_and_shifted.unsqueeze(0), torch.tensor([0]))
+    near_and_shifted = torch.stack(
+        [vectors[0] * 0.9, vectors[0]]
+    )  # p+1 resembles p, but p+z is p itself
+    collapsed = contrastive_loss(
+        pivot.unsqueeze(0), near_and_shifted.unsqueeze(0), torch.tensor([0])
+    )
     assert collapsed.item() > math.log(2)
 
 
@@ -116,7 +143,10 @@ def test_linear_cross_entropy_equals_the_plain_one_with_its_gradients(rows):
     hidden, weight = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (7, 11))
     targets = torch.randint(11, (7,), generator=generator)
     values = []
-    for loss in (lambda h, w: linear_cross_entropy(h, w, targets, rows), lambda h, w: torch.nn.functional.cross_entropy(h @ w.T, targets)):
+    for loss in (
+        lambda h, w: linear_cross_entropy(h, w, targets, rows),
+        lambda h, w: torch.nn.functional.cross_entropy(h @ w.T, targets),
+    ):
         h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
         value = loss(h, w)
         (2 * value).backward()

@@ -1,4 +1,5 @@
 """What is recomputed gives the same numbers and keeps less."""
+
 import ctypes
 import subprocess
 import sys
@@ -48,7 +49,10 @@ def test_the_same_values_and_gradients():
 def test_the_widest_tensor_is_not_kept():
     x, weight = torch.randn(100, 64, requires_grad=True), torch.randn(8, 64, requires_grad=True)
     kept = saved_bytes(lambda: F.linear(F.gelu(x), weight))
-    assert kept - saved_bytes(lambda: recomputed(lambda x: F.linear(F.gelu(x), weight), x)) >= 4 * 100 * 64
+    assert (
+        kept - saved_bytes(lambda: recomputed(lambda x: F.linear(F.gelu(x), weight), x))
+        >= 4 * 100 * 64
+    )
 
 
 def test_without_gradients_it_is_a_plain_call():
@@ -59,7 +63,9 @@ def test_without_gradients_it_is_a_plain_call():
 def test_small_inputs_are_kept(monkeypatch):
     monkeypatch.setattr(memory, "WORTH_IT", 101)
     x = torch.randn(100, requires_grad=True)
-    assert saved_bytes(lambda: recomputed(lambda x: x.exp().square(), x)) == saved_bytes(lambda: x.exp().square())
+    assert saved_bytes(lambda: recomputed(lambda x: x.exp().square(), x)) == saved_bytes(
+        lambda: x.exp().square()
+    )
 
 
 def test_no_matrix_product_is_repeated():
@@ -78,7 +84,10 @@ def test_no_matrix_product_is_repeated():
     assert calls == ["enters", "leaves", "enters"]
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library's memory has no such options here")
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallopt"),
+    reason="the C library's memory has no such options here",
+)
 def test_memory_that_is_kept_is_not_fetched_again():
     """64 MiB in tensors of 1 MiB, freed and taken again: counted in page faults, in a process of its own."""
     program = """
@@ -96,5 +105,10 @@ faults(), print(faults())
 keep_freed_memory()
 faults(), print(faults())
 """
-    without, kept = map(int, subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+    without, kept = map(
+        int,
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout.split(),
+    )
     assert kept < without / 10, (kept, without)

@@ -1,4 +1,5 @@
 """The lessons keep their form; and nbval, which executes them, can fail."""
+
 import ast
 import json
 import os
@@ -32,7 +33,9 @@ def code(notebook) -> list[str]:
 
 
 def lines_of_code(source: str) -> int:
-    return sum(1 for line in source.splitlines() if line.strip() and not line.strip().startswith("#"))
+    return sum(
+        1 for line in source.splitlines() if line.strip() and not line.strip().startswith("#")
+    )
 
 
 def test_it_is_valid(notebook):
@@ -70,19 +73,29 @@ def test_no_definition_has_more_than_20_lines(notebook):
 
 
 def test_its_first_cell_of_code_starts_the_lesson(lesson):
-    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(code(lesson)[0])) if isinstance(node, ast.Call)]
+    calls = [
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(code(lesson)[0]))
+        if isinstance(node, ast.Call)
+    ]
     assert any(call in ("lesson.start", "start") for call in calls)
 
 
 def test_it_asserts_or_checks_something(lesson):
     trees = [node for source in code(lesson) for node in ast.walk(ast.parse(source))]
     asserts = [node for node in trees if isinstance(node, ast.Assert)]
-    checks = [node for node in trees if isinstance(node, ast.Call) and ast.unparse(node.func) in ("lesson.check", "check")]
+    checks = [
+        node
+        for node in trees
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("lesson.check", "check")
+    ]
     assert asserts or checks
 
 
 def test_no_cell_accepts_any_exception(notebook):
-    assert not any("nbval-raises-exception" in cell.metadata.get("tags", []) for cell in notebook.cells)
+    assert not any(
+        "nbval-raises-exception" in cell.metadata.get("tags", []) for cell in notebook.cells
+    )
 
 
 def test_there_are_lessons():
@@ -90,6 +103,7 @@ def test_there_are_lessons():
 
 
 # --- the runner can fail ------------------------------------------------------------------------
+
 
 def sound_notebook() -> dict:
     notebook = json.loads(BROKEN.read_text(encoding="utf-8"))
@@ -102,10 +116,40 @@ def test_a_false_assert_fails_under_nbval_and_a_true_one_passes(tmp_path):
     """One notebook is broken on purpose; its twin differs in that assert alone."""
     shutil.copy(BROKEN, tmp_path)
     (tmp_path / "sound.ipynb").write_text(json.dumps(sound_notebook()), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=100", "-p", "no:cacheprovider", 
-                           "--noconftest", "-c", os.devnull, "--rootdir", str(tmp_path), "-rA", "-q", "broken.ipynb", "sound.ipynb"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    outcomes = dict(reversed(line.split(" ")[:2]) for line in done.stdout.splitlines() if re.match(r"(PASSED|FAILED|ERROR) .*ipynb", line))
-    by_file = {name: {outcome for test, outcome in outcomes.items() if name in test} for name in ("broken.ipynb", "sound.ipynb")}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbval-lax",
+            "--nbval-current-env",
+            "--nbval-cell-timeout=100",
+            "-p",
+            "no:cacheprovider",
+            "--noconftest",
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(tmp_path),
+            "-rA",
+            "-q",
+            "broken.ipynb",
+            "sound.ipynb",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    outcomes = dict(
+        reversed(line.split(" ")[:2])
+        for line in done.stdout.splitlines()
+        if re.match(r"(PASSED|FAILED|ERROR) .*ipynb", line)
+    )
+    by_file = {
+        name: {outcome for test, outcome in outcomes.items() if name in test}
+        for name in ("broken.ipynb", "sound.ipynb")
+    }
     assert done.returncode == 1, done.stdout + done.stderr
     assert by_file == {"broken.ipynb": {"FAILED"}, "sound.ipynb": {"PASSED"}}, done.stdout
     assert "AssertionError" in done.stdout
@@ -114,5 +158,8 @@ def test_a_false_assert_fails_under_nbval_and_a_true_one_passes(tmp_path):
 def test_the_broken_notebook_is_not_collected_by_a_normal_run(project):
     """Also not where nbval runs over tests and notebooks together, as `make test` does."""
     from conftest import collect_ignore_glob
+
     assert any((project / "tests").glob(pattern) for pattern in collect_ignore_glob)
-    assert BROKEN in [path for pattern in collect_ignore_glob for path in (project / "tests").glob(pattern)]
+    assert BROKEN in [
+        path for pattern in collect_ignore_glob for path in (project / "tests").glob(pattern)
+    ]

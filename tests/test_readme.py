@@ -1,11 +1,23 @@
 """What the README and the lessons show of committed results is what data/results holds."""
+
 import re
+from pathlib import Path
 
 import pytest
 
-from seqpe_lab.publish import MARKS, readme_table
-from seqpe_lab.recipes import HEADLINE, IMAGE_METHODS, TUNED, Recipe, image_model, language_model, question_answering
-from seqpe_lab.runs import PROJECT, committed_results
+from seqpe_lab.course.publish import MARKS, readme_table
+from seqpe_lab.package_data import committed_results
+from seqpe_lab.recipes import (
+    HEADLINE,
+    IMAGE_METHODS,
+    TUNED,
+    Recipe,
+    image_model,
+    language_model,
+    question_answering,
+)
+
+PROJECT = Path(__file__).parents[1]
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 RESULTS = committed_results("length-extrapolation-small")
@@ -17,7 +29,9 @@ QA_RESULTS = committed_results("question-answering-small")
 def test_the_tables_in_the_readme_are_made_from_the_committed_results(measure):
     begin, end = MARKS[measure]
     shown = README.split(begin)[1].split(end)[0]
-    assert shown == readme_table({"perplexity": RESULTS, "accuracy": IMAGE_RESULTS, "exact_match": QA_RESULTS}[measure]), "run `python -m seqpe_lab collect`"
+    assert shown == readme_table(
+        {"perplexity": RESULTS, "accuracy": IMAGE_RESULTS, "exact_match": QA_RESULTS}[measure]
+    ), "run `python -m seqpe_lab collect`"
 
 
 def test_the_picture_in_the_readme_is_there():
@@ -28,38 +42,69 @@ def test_the_picture_in_the_readme_is_there():
 @pytest.mark.parametrize("result", RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}")
 def test_every_committed_result_carries_its_provenance(result):
     recipe = language_model(result["method"], result["scale"], result["seed"])
-    assert isinstance(recipe, Recipe) and result["recipe"] == recipe.digest(), "the recipe has changed since: train and collect again"
+    assert isinstance(recipe, Recipe) and result["recipe"] == recipe.digest(), (
+        "the recipe has changed since: train and collect again"
+    )
     assert result["commit"] and not result["commit"].endswith("-dirty")
-    assert result["versions"]["torch"] and result["device"] and result["data"]["hash"] and result["protocol"] == "non-overlapping"
+    assert (
+        result["versions"]["torch"]
+        and result["device"]
+        and result["data"]["hash"]
+        and result["protocol"] == "non-overlapping"
+    )
     assert list(map(int, result["perplexity"])) == list(recipe.eval_lens)
 
 
-@pytest.mark.parametrize("result", IMAGE_RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}-{r['protocol'].split()[0]}")
+@pytest.mark.parametrize(
+    "result", IMAGE_RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}-{r['protocol'].split()[0]}"
+)
 def test_every_committed_image_result_carries_its_provenance(result):
     shown = "place" if result["protocol"].startswith("object") else "zoom"
     recipe = image_model(result["method"], result["scale"], result["seed"], augment=shown)
-    assert result["recipe"] == recipe.digest(), "the recipe has changed since: train and collect again"
+    assert result["recipe"] == recipe.digest(), (
+        "the recipe has changed since: train and collect again"
+    )
     assert result["commit"] and not result["commit"].endswith("-dirty")
-    assert result["versions"]["timm"] and result["device"] and result["data"]["hash"] and result["split"] == "test"
+    assert (
+        result["versions"]["timm"]
+        and result["device"]
+        and result["data"]["hash"]
+        and result["split"] == "test"
+    )
     assert list(map(int, result["accuracy"])) == list(recipe.eval_sizes)
 
 
 @pytest.mark.parametrize("result", QA_RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}")
 def test_every_committed_result_of_questions_carries_its_provenance(result):
     recipe = question_answering(result["method"], result["scale"], result["seed"])
-    assert result["recipe"] == recipe.digest(), "the recipe has changed since: train and collect again"
+    assert result["recipe"] == recipe.digest(), (
+        "the recipe has changed since: train and collect again"
+    )
     assert result["commit"] and not result["commit"].endswith("-dirty")
-    assert result["versions"]["torch"] and result["device"] and result["data"]["hash"] and result["questions"] == recipe.eval_questions
+    assert (
+        result["versions"]["torch"]
+        and result["device"]
+        and result["data"]["hash"]
+        and result["questions"] == recipe.eval_questions
+    )
     assert list(map(int, result["exact_match"])) == list(recipe.eval_lens)
 
 
 def test_tuned_methods_have_three_seeds():
-    assert all({r["seed"] for r in QA_RESULTS if r["method"] == method} == {0, 1, 2} for method in TUNED)
+    assert all(
+        {r["seed"] for r in QA_RESULTS if r["method"] == method} == {0, 1, 2} for method in TUNED
+    )
 
 
 def test_the_methods_of_table_3_have_several_seeds():
-    seeds = {method: {r["seed"] for r in IMAGE_RESULTS if r["method"] == method} for method in IMAGE_METHODS}
-    assert all({1, 2} <= seeds[m] for m in ("none", "sinusoidal", "learned", "rope-axial", "rope-mixed", "seqpe-mul"))
+    seeds = {
+        method: {r["seed"] for r in IMAGE_RESULTS if r["method"] == method}
+        for method in IMAGE_METHODS
+    }
+    assert all(
+        {1, 2} <= seeds[m]
+        for m in ("none", "sinusoidal", "learned", "rope-axial", "rope-mixed", "seqpe-mul")
+    )
 
 
 def test_the_headline_methods_and_alibi_and_seqpe_have_three_seeds():

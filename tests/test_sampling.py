@@ -1,11 +1,18 @@
 """Which positions the losses see (SeqPE, Sec. 3.4, App. A.2, A.4, A.5)."""
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seqpe_lab.geometry import is_digit_edit
-from seqpe_lab.sampling import contrastive_sample, distillation_sample, euclidean, lookalikes, random_shift
+from seqpe_lab.sampling import (
+    contrastive_sample,
+    distillation_sample,
+    euclidean,
+    lookalikes,
+    random_shift,
+)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -19,19 +26,31 @@ def manhattan(p, q):
 SEEDS = st.integers(0, 2**32)
 
 
-@given(SEEDS, st.sampled_from([1, 2, 3]), st.sampled_from([euclidean, manhattan]), st.sampled_from([0, 1, 5]))
+@given(
+    SEEDS,
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([euclidean, manhattan]),
+    st.sampled_from([0, 1, 5]),
+)
 def test_the_label_is_the_argmin_of_delta(seed, dims, distance, hard):
     limit = {1: 5_000, 2: 100, 3: 60}[dims]
-    sample = contrastive_sample(16, 8, limit, generator=seeded(seed), dims=dims, hard=hard, distance=distance)
+    sample = contrastive_sample(
+        16, 8, limit, generator=seeded(seed), dims=dims, hard=hard, distance=distance
+    )
     gap = distance(sample.pivots.unsqueeze(1), sample.candidates)
     assert torch.equal(gap.gather(1, sample.label.unsqueeze(1)).squeeze(1), gap.min(1).values)
 
 
 def test_a_distance_of_one_s_own_decides_which_candidate_is_nearest():
     """Rows count a hundred times as much as columns: the nearest is another one than Euclid's."""
+
     def rows_first(p, q):
         return (100 * (p - q)[..., 0].abs() + (p - q)[..., 1].abs()).float()
-    own, plain = (contrastive_sample(64, 8, 50, generator=seeded(0), dims=2, hard=0, distance=d) for d in (rows_first, euclidean))
+
+    own, plain = (
+        contrastive_sample(64, 8, 50, generator=seeded(0), dims=2, hard=0, distance=d)
+        for d in (rows_first, euclidean)
+    )
     assert torch.equal(own.candidates, plain.candidates) and not torch.equal(own.label, plain.label)
     assert torch.equal(own.label, rows_first(own.pivots.unsqueeze(1), own.candidates).argmin(1))
 
@@ -58,16 +77,27 @@ def written(number: int, base: int) -> tuple[int, ...]:
 
 def edits_by_hand(number: int, limit: int, base: int) -> set[int]:
     """One swap, removal or addition of digits as one writes them; what is left of a single digit is 0."""
+
     def read(digits):
         return sum(d * base**i for i, d in enumerate(reversed(digits)))
+
     w = written(number, base)
-    swapped = {read(w[:i] + (w[j],) + w[i + 1:j] + (w[i],) + w[j + 1:]) for j in range(len(w)) for i in range(j)}
-    removed = {read(w[:i] + w[i + 1:]) for i in range(len(w))}
+    swapped = {
+        read(w[:i] + (w[j],) + w[i + 1 : j] + (w[i],) + w[j + 1 :])
+        for j in range(len(w))
+        for i in range(j)
+    }
+    removed = {read(w[:i] + w[i + 1 :]) for i in range(len(w))}
     added = {read(w[:i] + (d,) + w[i:]) for i in range(len(w) + 1) for d in range(base)}
     return {q for q in swapped | removed | added if 0 <= q < limit} - {number}
 
 
-@given(SEEDS, st.sampled_from([(2, 2**6), (10, 1_000), (16, 16**3), (3, 3**4), (10, 1_500), (10, 2), (2, 11), (16, 300)]))
+@given(
+    SEEDS,
+    st.sampled_from(
+        [(2, 2**6), (10, 1_000), (16, 16**3), (3, 3**4), (10, 1_500), (10, 2), (2, 11), (16, 300)]
+    ),
+)
 def test_lookalikes_are_one_swap_removal_or_addition_of_digits_and_never_the_pivot(seed, space):
     """Pivots from all over [0, limit): where a digit more would leave it, another edit is taken."""
     base, limit = space
@@ -80,24 +110,34 @@ def test_lookalikes_are_one_swap_removal_or_addition_of_digits_and_never_the_piv
 
 @pytest.mark.parametrize("limit, base", [(100, 10), (130, 10), (2, 10), (2, 2), (16, 2), (64, 16)])
 def test_every_lookalike_there_is_can_be_drawn(limit, base):
-    edits = lookalikes(torch.arange(limit).unsqueeze(1), 3_000, limit, base=base, generator=seeded(0))
+    edits = lookalikes(
+        torch.arange(limit).unsqueeze(1), 3_000, limit, base=base, generator=seeded(0)
+    )
     for p, row in enumerate(edits[..., 0].tolist()):
         assert set(row) == edits_by_hand(p, limit, base)
 
 
 def test_lookalikes_of_numbers_with_all_digits_alike_are_others():
-    assert set(lookalikes(torch.tensor([[11]]), 100, 100, generator=seeded(0)).flatten().tolist()) == {1}  # a swap gives 11, a digit more 3 digits
-    assert set(lookalikes(torch.tensor([[0]]), 100, 2, generator=seeded(0)).flatten().tolist()) == {1}
+    assert set(
+        lookalikes(torch.tensor([[11]]), 100, 100, generator=seeded(0)).flatten().tolist()
+    ) == {1}  # a swap gives 11, a digit more 3 digits
+    assert set(lookalikes(torch.tensor([[0]]), 100, 2, generator=seeded(0)).flatten().tolist()) == {
+        1
+    }
 
 
 @pytest.mark.parametrize("pivot", [-1, 100, 12_345])
 def test_a_pivot_beyond_max_position_has_no_lookalikes(pivot):
-    with pytest.raises(ValueError, match=rf"pivots must lie in \[0, \(100,\)\), got 7..{pivot}|got {pivot}..7"):
+    with pytest.raises(
+        ValueError, match=rf"pivots must lie in \[0, \(100,\)\), got 7..{pivot}|got {pivot}..7"
+    ):
         lookalikes(torch.tensor([[7], [pivot]]), 2, 100, generator=seeded(0))
 
 
 def test_the_kinds_of_edits_are_drawn_alike_where_all_are_possible():
-    edits = lookalikes(torch.tensor([[12345]]), 6_000, 10**6, generator=seeded(0)).flatten().tolist()
+    edits = (
+        lookalikes(torch.tensor([[12345]]), 6_000, 10**6, generator=seeded(0)).flatten().tolist()
+    )
     for length in (4, 5, 6):  # removed, swapped, added
         assert sum(len(str(q)) == length for q in edits) / 6_000 == pytest.approx(1 / 3, abs=0.03)
 
@@ -112,8 +152,15 @@ def test_lookalikes_change_one_coordinate_and_stay_below_max_position(seed):
 
 def test_lookalikes_reach_every_dimension():
     pivots = torch.tensor([[12, 345, 6]])
-    changed = (lookalikes(pivots, 3_000, (100, 400, 10), generator=seeded(0)) != pivots).squeeze(0).float().mean(0)
-    assert torch.allclose(changed, torch.full((3,), 1 / 3), atol=0.03)  # however many edits each of them has
+    changed = (
+        (lookalikes(pivots, 3_000, (100, 400, 10), generator=seeded(0)) != pivots)
+        .squeeze(0)
+        .float()
+        .mean(0)
+    )
+    assert torch.allclose(
+        changed, torch.full((3,), 1 / 3), atol=0.03
+    )  # however many edits each of them has
 
 
 def test_all_three_edits_occur():
@@ -132,16 +179,29 @@ def test_hard_candidates_of_a_global_set_are_lookalikes_of_the_pivot(seed):
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_hard_share_is_the_share_of_global_sets_with_lookalikes(share):
-    sample = contrastive_sample(500, 32, 10**8, generator=seeded(0), hard=8, hard_share=share, local=0.0)
-    last = sample.candidates[:, -8:, 0].tolist()  # random positions below 10^8 are digit edits of a pivot once in a million
-    alike = [any(is_digit_edit(p, q, digits=9) for q in row) for (p,), row in zip(sample.pivots.tolist(), last)]
+    sample = contrastive_sample(
+        500, 32, 10**8, generator=seeded(0), hard=8, hard_share=share, local=0.0
+    )
+    last = sample.candidates[
+        :, -8:, 0
+    ].tolist()  # random positions below 10^8 are digit edits of a pivot once in a million
+    alike = [
+        any(is_digit_edit(p, q, digits=9) for q in row)
+        for (p,), row in zip(sample.pivots.tolist(), last)
+    ]
     assert sum(alike) / len(alike) == pytest.approx(share, abs=0.05)
 
 
-@given(SEEDS, st.sampled_from([(1, 300, 256), (1, 5_000, 256), (2, 60, 16), (3, 30, 7)]), st.sampled_from([2, 32, 255]))
+@given(
+    SEEDS,
+    st.sampled_from([(1, 300, 256), (1, 5_000, 256), (2, 60, 16), (3, 30, 7)]),
+    st.sampled_from([2, 32, 255]),
+)
 def test_local_candidates_are_distinct_and_lie_in_a_window_of_256(seed, space, candidates):
     dims, limit, side = space
-    sample = contrastive_sample(16, candidates, limit, generator=seeded(seed), dims=dims, hard=0, local=1.0)
+    sample = contrastive_sample(
+        16, candidates, limit, generator=seeded(seed), dims=dims, hard=0, local=1.0
+    )
     extent = sample.candidates.amax(1) - sample.candidates.amin(1) + 1
     assert (extent <= side).all()
     for pivot, row in zip(sample.pivots.tolist(), sample.candidates.tolist()):
@@ -158,7 +218,9 @@ def test_a_local_window_grows_to_hold_all_candidates_besides_the_pivot(candidate
 @given(SEEDS, st.sampled_from([1, 2, 3]), st.floats(0, 1))
 def test_positions_stay_below_max_position_and_no_pivot_is_its_own_candidate(seed, dims, local):
     limits = torch.tensor([300, 40, 50][:dims])
-    sample = contrastive_sample(32, 8, tuple(limits.tolist()), generator=seeded(seed), dims=dims, hard=2, local=local)
+    sample = contrastive_sample(
+        32, 8, tuple(limits.tolist()), generator=seeded(seed), dims=dims, hard=2, local=local
+    )
     for positions in (sample.pivots, sample.candidates):
         assert (positions >= 0).all() and (positions < limits).all()
     assert not (sample.candidates == sample.pivots.unsqueeze(1)).all(-1).any()
@@ -166,11 +228,17 @@ def test_positions_stay_below_max_position_and_no_pivot_is_its_own_candidate(see
 
 def test_pivots_reach_every_position_alike():
     """App. A.4: what matters is how often each position is trained."""
-    counts = contrastive_sample(20_000, 2, 400, generator=seeded(0), hard=0).pivots.flatten().bincount(minlength=400)
+    counts = (
+        contrastive_sample(20_000, 2, 400, generator=seeded(0), hard=0)
+        .pivots.flatten()
+        .bincount(minlength=400)
+    )
     assert counts.min() > 20 and counts.max() < 90  # 50 expected
 
 
-@given(SEEDS, st.sampled_from([(1, 64, 1_000), (2, (8, 5), (40, 30)), (3, 4, 4)]), st.integers(1, 20))
+@given(
+    SEEDS, st.sampled_from([(1, 64, 1_000), (2, (8, 5), (40, 30)), (3, 4, 4)]), st.integers(1, 20)
+)
 def test_teachers_are_distinct_and_inside_the_training_context(seed, space, teachers):
     dims, shape, limit = space
     sample = distillation_sample(6, teachers, shape, limit, generator=seeded(seed), dims=dims)
@@ -201,8 +269,12 @@ def test_a_shift_has_one_coordinate_a_dimension():
 def test_the_same_seed_gives_the_same_sample_and_another_seed_another():
     def draw(seed):
         generator = seeded(seed)
-        return [*contrastive_sample(8, 8, 400, generator=generator, hard=2), *distillation_sample(4, 4, 32, 400, generator=generator),
-                random_shift(32, 400, generator=generator)]
+        return [
+            *contrastive_sample(8, 8, 400, generator=generator, hard=2),
+            *distillation_sample(4, 4, 32, 400, generator=generator),
+            random_shift(32, 400, generator=generator),
+        ]
+
     assert all(torch.equal(a, b) for a, b in zip(draw(0), draw(0)))
     assert not all(torch.equal(a, b) for a, b in zip(draw(0), draw(1)))
 

@@ -1,4 +1,5 @@
 """Text: the documentation of this Python, local files, the hub that may be out of reach, and the tokenizers."""
+
 import json
 import socket
 import threading
@@ -8,11 +9,19 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from seqpe_lab.data import text
-from seqpe_lab.data.text import SPLITS, load_text, make_tokenizer, python_documentation
+from seqpe_lab.tasks import corpus as text
+from seqpe_lab.tasks.corpus import SPLITS, load_text, make_tokenizer, python_documentation
 
-WAYS_OUT = ["Three ways out", "(1) connect to the network", "(2) download the files elsewhere and pass their path", "(3) use source='python'"]
-LINES = [f"Line {i} of a small text: {i * i} is a square, é and ∑ are more than a byte.\n" for i in range(200)]
+WAYS_OUT = [
+    "Three ways out",
+    "(1) connect to the network",
+    "(2) download the files elsewhere and pass their path",
+    "(3) use source='python'",
+]
+LINES = [
+    f"Line {i} of a small text: {i * i} is a square, é and ∑ are more than a byte.\n"
+    for i in range(200)
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,62 +34,95 @@ def parquet(tmp_path, monkeypatch):
     """parquet(rows, name): writes a file; what datasets prepares from it goes to a temporary cache."""
     import pyarrow
     from pyarrow.parquet import write_table
+
     monkeypatch.setenv("SEQPE_CACHE", str(tmp_path / "cache"))
 
     def write(rows, name="rows.parquet", column="text"):
         write_table(pyarrow.table({column: rows}), tmp_path / name)
         return tmp_path / name
+
     return write
 
 
 # --- the documentation of this Python -----------------------------------------------------------
 
+
 def test_the_default_text_is_some_two_million_characters_of_this_python(documentation):
-    assert documentation.source == "python" and documentation.description.startswith("documentation of Python 3.")
+    assert documentation.source == "python" and documentation.description.startswith(
+        "documentation of Python 3."
+    )
     assert 1_500_000 < sum(documentation.characters.values()) < 5_000_000
-    assert documentation.vocab_size == 256 and documentation.decode(documentation.test[:2_000]).count(" ") > 100
+    assert (
+        documentation.vocab_size == 256
+        and documentation.decode(documentation.test[:2_000]).count(" ") > 100
+    )
     assert any("list comprehension" in document for document in python_documentation().values())
 
 
 def test_the_splits_are_disjoint_and_together_everything():
     documents = python_documentation()
     splits = text._split_by_hash(documents)
-    assert sum(len(splits[s]) for s in SPLITS) == len(documents) == len({name for s in SPLITS for name in splits[s]})
+    assert (
+        sum(len(splits[s]) for s in SPLITS)
+        == len(documents)
+        == len({name for s in SPLITS for name in splits[s]})
+    )
     assert all(documents[name] == value for s in SPLITS for name, value in splits[s].items())
 
 
 def test_the_splits_are_nine_tenths_and_twice_a_twentieth(documentation):
     whole = sum(documentation.characters.values())
     shares = {split: documentation.characters[split] / whole for split in SPLITS}
-    assert shares["train"] == pytest.approx(0.9, abs=0.05) and shares["test"] == pytest.approx(0.05, abs=0.04)
+    assert shares["train"] == pytest.approx(0.9, abs=0.05) and shares["test"] == pytest.approx(
+        0.05, abs=0.04
+    )
 
 
 def test_a_document_s_split_depends_on_its_name_alone():
     """Adding and removing others moves none."""
     names = [f"module/{i}.py" for i in range(300)]
-    everything, some = text._split_by_hash({n: n for n in names}), text._split_by_hash({n: n for n in names[::3]})
+    everything, some = (
+        text._split_by_hash({n: n for n in names}),
+        text._split_by_hash({n: n for n in names[::3]}),
+    )
     assert all(name in everything[split] for split in SPLITS for name in some[split])
     # pinned, because the split is fixed for ever
-    assert sorted(everything["test"])[:4] == ["module/0.py", "module/124.py", "module/138.py", "module/149.py"]
-    assert sorted(everything["validation"])[:4] == ["module/133.py", "module/144.py", "module/147.py", "module/157.py"]
+    assert sorted(everything["test"])[:4] == [
+        "module/0.py",
+        "module/124.py",
+        "module/138.py",
+        "module/149.py",
+    ]
+    assert sorted(everything["validation"])[:4] == [
+        "module/133.py",
+        "module/144.py",
+        "module/147.py",
+        "module/157.py",
+    ]
     assert list(everything["train"])[:3] == ["module/287.py", "module/243.py", "module/76.py"]
 
 
 def test_two_loads_give_the_same_tokens_and_hash(documentation):
     again = load_text("python")
     assert again.hash == documentation.hash and len(again.hash) == 16
-    assert all(torch.equal(getattr(again, split), getattr(documentation, split)) for split in SPLITS)
+    assert all(
+        torch.equal(getattr(again, split), getattr(documentation, split)) for split in SPLITS
+    )
 
 
 def test_the_cache_is_read_back_and_a_broken_one_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQPE_CACHE", str(tmp_path))
     monkeypatch.setattr(text.sysconfig, "get_path", lambda name: str(tmp_path / "stdlib"))
     (tmp_path / "stdlib").mkdir()
-    (tmp_path / "stdlib" / "tiny.py").write_text('"""A module."""\ndef f():\n    """A function."""\n')
+    (tmp_path / "stdlib" / "tiny.py").write_text(
+        '"""A module."""\ndef f():\n    """A function."""\n'
+    )
     (tmp_path / "stdlib" / "template.py").write_text("def {{ not python")
     first = python_documentation()
-    assert first["module/tiny.py"] == "A module.\n\nA function." and "module/template.py" not in first
-    cache, = tmp_path.glob("python-*.json")
+    assert (
+        first["module/tiny.py"] == "A module.\n\nA function." and "module/template.py" not in first
+    )
+    (cache,) = tmp_path.glob("python-*.json")
     assert python_documentation() == first == json.loads(cache.read_text())
     cache.write_text(cache.read_text()[:100])
     assert python_documentation() == first
@@ -89,11 +131,14 @@ def test_the_cache_is_read_back_and_a_broken_one_made_anew(tmp_path, monkeypatch
 
 def test_provenance_says_what_a_result_was_made_from(documentation):
     stored = documentation.provenance()
-    assert stored["hash"] == documentation.hash and stored["tokens"]["test"] == len(documentation.test)
+    assert stored["hash"] == documentation.hash and stored["tokens"]["test"] == len(
+        documentation.test
+    )
     json.dumps(stored)
 
 
 # --- tokenizers ---------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", ["bytes", "bpe:257", "bpe:400"])
 def test_tokens_decode_to_the_text_they_were_made_from(name):
@@ -106,7 +151,10 @@ def test_tokens_decode_to_the_text_they_were_made_from(name):
 
 def test_bytes_are_utf8_and_documents_end_in_byte_0():
     encode, decode, vocab_size = make_tokenizer("bytes", {})
-    assert encode({"a": "é!", "b": "x"}).tolist() == [0xC3, 0xA9, ord("!"), 0, ord("x"), 0] and vocab_size == 256
+    assert (
+        encode({"a": "é!", "b": "x"}).tolist() == [0xC3, 0xA9, ord("!"), 0, ord("x"), 0]
+        and vocab_size == 256
+    )
 
 
 def test_bpe_documents_end_in_a_token_of_their_own():
@@ -143,7 +191,10 @@ def test_a_tokenizer_json_is_taken_by_its_path(shared):
 
 def test_wikitext_s_raw_test_split_has_286221_gpt2_tokens(shared, tmp_path):
     """As counted everywhere: the whole file, line ends included, no separator. One more ends the document here."""
-    wikitext, tokenizer = shared / "data" / "wikitext", shared / "data" / "gpt2_bpe" / "tokenizer.json"
+    wikitext, tokenizer = (
+        shared / "data" / "wikitext",
+        shared / "data" / "gpt2_bpe" / "tokenizer.json",
+    )
     if not (wikitext.is_dir() and tokenizer.exists()):
         pytest.skip(f"no {wikitext} or {tokenizer}")
     (tmp_path / "wiki.test.raw").symlink_to(wikitext / "wiki.test.raw")
@@ -156,6 +207,7 @@ def test_wikitext_s_raw_test_split_has_286221_gpt2_tokens(shared, tmp_path):
 
 # --- local files --------------------------------------------------------------------------------
 
+
 def test_a_single_file_is_cut_into_nine_tenths_and_twice_a_twentieth(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text("".join(LINES), encoding="utf-8")
@@ -166,10 +218,19 @@ def test_a_single_file_is_cut_into_nine_tenths_and_twice_a_twentieth(tmp_path):
 
 
 def test_named_files_keep_their_roles(tmp_path):
-    for name, content in {"wiki.train.raw": "training", "wiki-valid.txt": "validating", "TEST_1.txt": "testing", "test_2.txt": "more testing"}.items():
+    for name, content in {
+        "wiki.train.raw": "training",
+        "wiki-valid.txt": "validating",
+        "TEST_1.txt": "testing",
+        "test_2.txt": "more testing",
+    }.items():
         (tmp_path / name).write_text(content)
     data = load_text(str(tmp_path))
-    assert [data.decode(getattr(data, split)) for split in SPLITS] == ["training", "validating", "testingmore testing"]
+    assert [data.decode(getattr(data, split)) for split in SPLITS] == [
+        "training",
+        "validating",
+        "testingmore testing",
+    ]
 
 
 def test_a_file_whose_name_only_contains_test_is_no_test_file(tmp_path):
@@ -210,7 +271,9 @@ def test_parquet_files_with_named_roles(parquet, tmp_path):
     for name in ("train", "validation", "test"):
         parquet([f"one {name} ", f"two {name} "], f"{name}.parquet")
     data = load_text(str(tmp_path))
-    assert [data.decode(getattr(data, split)) for split in SPLITS] == [f"one {s} two {s} " for s in SPLITS]
+    assert [data.decode(getattr(data, split)) for split in SPLITS] == [
+        f"one {s} two {s} " for s in SPLITS
+    ]
 
 
 def test_the_hash_tells_texts_and_their_splits_apart(tmp_path):
@@ -219,13 +282,17 @@ def test_the_hash_tells_texts_and_their_splits_apart(tmp_path):
         for name, content in files.items():
             (tmp_path / folder / f"{name}.txt").write_text(content)
         return load_text(str(tmp_path / folder)).hash
+
     first = load("1", train_1="a", train_2="b", valid_1="c", test_1="d")
     assert load("2", train_1="a", train_2="b", valid_1="c", test_1="d") == first
     assert load("3", train_1="a", train_2="b", valid_1="c", test_1="e") != first
-    assert load("4", train_1="a", valid_1="b", valid_2="c", test_1="d") != first  # the same documents, split elsewhere
+    assert (
+        load("4", train_1="a", valid_1="b", valid_2="c", test_1="d") != first
+    )  # the same documents, split elsewhere
 
 
 # --- the hub ------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def nobody_there(monkeypatch):
@@ -254,7 +321,9 @@ def black_hole(port, monkeypatch) -> None:
 
 def unresolved(port, monkeypatch) -> None:
     """Looking a name up knows no time limit: here it never ends."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: threading.Event().wait())
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *arguments, **options: threading.Event().wait()
+    )
 
 
 def many_addresses(port, monkeypatch) -> None:
@@ -275,11 +344,13 @@ def test_a_hub_that_never_answers_is_given_up_within_three_seconds(fate, monkeyp
 def test_any_answer_shows_that_the_hub_is_there(status, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def answer():
             connection, _ = server.accept()
             with connection:
                 connection.recv(4096)
                 connection.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+
         threading.Thread(target=answer, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         text.require_hub("a text")
@@ -291,14 +362,18 @@ def test_gpt2_s_vocabulary_out_of_reach_has_ways_out_that_help(nobody_there, tmp
     assert "GPT-2" in message and "tokenizer.json" in message and "`tokenizer`" in message
 
 
-@pytest.mark.parametrize("source, tokenizer", [("hub:Salesforce/wikitext:wikitext-103-raw-v1", "bytes"), (None, "gpt2")])
+@pytest.mark.parametrize(
+    "source, tokenizer", [("hub:Salesforce/wikitext:wikitext-103-raw-v1", "bytes"), (None, "gpt2")]
+)
 def test_offline_mode_ends_in_the_same_error(source, tokenizer, monkeypatch, tmp_path):
     import datasets
     import tokenizers
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     def not_cached(*arguments, **options):
         raise FileNotFoundError("not in the local cache")
+
     monkeypatch.setattr(datasets, "load_dataset", not_cached)
     monkeypatch.setattr(tokenizers.Tokenizer, "from_pretrained", not_cached, raising=False)
     (tmp_path / "text.txt").write_text("".join(LINES))
@@ -307,11 +382,19 @@ def test_offline_mode_ends_in_the_same_error(source, tokenizer, monkeypatch, tmp
 
 def test_rows_of_a_hub_data_set_become_one_document_a_split(monkeypatch):
     import datasets
-    rows = {"train": {"text": ["= Title =\n", "", "No line end"]}, "validation": {"text": ["v\n"]}, "test": {"text": ["t\n"]}}
+
+    rows = {
+        "train": {"text": ["= Title =\n", "", "No line end"]},
+        "validation": {"text": ["v\n"]},
+        "test": {"text": ["t\n"]},
+    }
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
     monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
     data = load_text("hub:someone/something")
-    assert data.decode(data.train) == "= Title =\n\nNo line end\n" and data.description == "someone/something"
+    assert (
+        data.decode(data.train) == "= Title =\n\nNo line end\n"
+        and data.description == "someone/something"
+    )
     del rows["test"]
     with pytest.raises(ValueError, match="has no split test, only train, validation"):
         load_text("hub:someone/something")

@@ -1,4 +1,5 @@
 """A large text's tokens in a memory-mapped file: the numbers of the text in memory, checked, made once."""
+
 import functools
 import json
 import os
@@ -9,13 +10,17 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seqpe_lab.data import text, tokens
-from seqpe_lab.data.text import SPLITS, load_text
-from seqpe_lab.data.tokens import MappedTokens, can_be_cut, open_tokens, pieces, write_tokens
-from seqpe_lab.language import Chunks
+from seqpe_lab.tasks import corpus as text
+from seqpe_lab.tasks import tokens
+from seqpe_lab.tasks.corpus import SPLITS, load_text
+from seqpe_lab.tasks.text import Chunks
+from seqpe_lab.tasks.tokens import MappedTokens, can_be_cut, open_tokens, pieces, write_tokens
 from seqpe_lab.training import train
 
-WORDS = "".join(f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n= Title = \n don't\u00a0 stop 🙂 " for i in range(300))
+WORDS = "".join(
+    f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n= Title = \n don't\u00a0 stop 🙂 "
+    for i in range(300)
+)
 
 
 @pytest.fixture
@@ -25,7 +30,10 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setattr(tokens, "LARGE", 1_000)
     (tmp_path / "texts").mkdir()
     for number, split in enumerate(SPLITS):
-        (tmp_path / "texts" / f"{split}.txt").write_text(WORDS[number * 1_000:] if split == "train" else WORDS[: 2_000 * number], encoding="utf-8")
+        (tmp_path / "texts" / f"{split}.txt").write_text(
+            WORDS[number * 1_000 :] if split == "train" else WORDS[: 2_000 * number],
+            encoding="utf-8",
+        )
     return tmp_path / "texts"
 
 
@@ -43,12 +51,25 @@ def files(source) -> list[str]:
 def test_a_mapped_text_is_the_text_in_memory(tokenizer, dtype, source, monkeypatch):
     monkeypatch.setattr(tokens, "PIECE", 50)
     monkeypatch.setattr(tokens, "BATCH", 400)
-    plain, mapped, again = in_memory(source, tokenizer, monkeypatch), load_text(str(source), tokenizer), load_text(str(source), tokenizer)
-    assert plain.provenance() == mapped.provenance() == again.provenance() and plain.vocab_size == mapped.vocab_size
+    plain, mapped, again = (
+        in_memory(source, tokenizer, monkeypatch),
+        load_text(str(source), tokenizer),
+        load_text(str(source), tokenizer),
+    )
+    assert (
+        plain.provenance() == mapped.provenance() == again.provenance()
+        and plain.vocab_size == mapped.vocab_size
+    )
     for split in SPLITS:
         a, b = getattr(plain, split), getattr(again, split)
-        assert isinstance(a, torch.Tensor) and isinstance(b, MappedTokens) and b.numbers.dtype == dtype
-        assert torch.equal(a, b[:]) and torch.equal(a[5:17], b[5:17]) and torch.equal(a[torch.tensor([[3, 1], [0, 9]])], b[torch.tensor([[3, 1], [0, 9]])])
+        assert (
+            isinstance(a, torch.Tensor) and isinstance(b, MappedTokens) and b.numbers.dtype == dtype
+        )
+        assert (
+            torch.equal(a, b[:])
+            and torch.equal(a[5:17], b[5:17])
+            and torch.equal(a[torch.tensor([[3, 1], [0, 9]])], b[torch.tensor([[3, 1], [0, 9]])])
+        )
         assert b[:3].dtype == torch.int64 and int(a[4]) == int(b[4])
     assert plain.decode(plain.test) == again.decode(again.test)
     assert files(source) == [".json", ".tokens"]
@@ -59,7 +80,9 @@ def test_a_prepared_text_needs_neither_its_files_contents_nor_the_tokenizer(sour
     for name in ("_from_path", "_make_bpe"):
         monkeypatch.setattr(text, name, lambda *arguments: pytest.fail("was read again"))
     again = load_text(str(source), "bpe:300")
-    assert torch.equal(first.train[:], again.train[:]) and again.decode(again.train[:20]) == first.decode(first.train[:20])
+    assert torch.equal(first.train[:], again.train[:]) and again.decode(
+        again.train[:20]
+    ) == first.decode(first.train[:20])
 
 
 def test_a_changed_file_or_another_tokenizer_is_another_text(source):
@@ -71,6 +94,7 @@ def test_a_changed_file_or_another_tokenizer_is_another_text(source):
 
 def test_large_texts_of_the_hub_need_it_once(source, monkeypatch):
     import datasets
+
     rows = {split: {"text": [WORDS, "", "No line end"]} for split in SPLITS}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
     monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
@@ -82,10 +106,17 @@ def test_large_texts_of_the_hub_need_it_once(source, monkeypatch):
 
 def test_two_texts_of_the_hub_with_one_tokenizer_of_a_file_are_two(source, tmp_path, monkeypatch):
     import datasets
+
     make_bpe().save(str(tmp_path / "tokenizer.json"))
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: {split: {"text": [WORDS + name]} for split in SPLITS})
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda name, config: {split: {"text": [WORDS + name]} for split in SPLITS},
+    )
     monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
-    hashes = {load_text(f"hub:someone/{name}", str(tmp_path / "tokenizer.json")).hash for name in "abab"}
+    hashes = {
+        load_text(f"hub:someone/{name}", str(tmp_path / "tokenizer.json")).hash for name in "abab"
+    }
     assert len(hashes) == 2
 
 
@@ -94,7 +125,9 @@ def test_two_texts_of_the_hub_with_one_tokenizer_of_a_file_are_two(source, tmp_p
 def test_pieces_of_a_text_have_the_tokens_of_the_whole(words, size):
     whole = make_bpe()
     assert can_be_cut(whole) and "".join(piece for piece, _ in pieces(words, size)) == words
-    assert [i for piece, _ in pieces(words, size) for i in whole.encode(piece).ids] == whole.encode(words).ids
+    assert [i for piece, _ in pieces(words, size) for i in whole.encode(piece).ids] == whole.encode(
+        words
+    ).ids
 
 
 @functools.cache
@@ -105,6 +138,7 @@ def make_bpe():
 
 def test_a_tokenizer_that_looks_back_over_white_space_gets_whole_texts():
     from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+
     plain = make_bpe().to_str()
     other = [Tokenizer.from_str(plain) for _ in range(4)]
     other[0].pre_tokenizer = pre_tokenizers.Metaspace()
@@ -116,6 +150,7 @@ def test_a_tokenizer_that_looks_back_over_white_space_gets_whole_texts():
 
 # --- the file -----------------------------------------------------------------------------------
 
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-2])
 
@@ -126,10 +161,20 @@ def flip(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("ending, damage", [(".tokens", cut), (".tokens", flip), (".tokens", os.unlink), (".json", cut), (".json", flip), (".json", lambda path: path.write_text("[]"))])
+@pytest.mark.parametrize(
+    "ending, damage",
+    [
+        (".tokens", cut),
+        (".tokens", flip),
+        (".tokens", os.unlink),
+        (".json", cut),
+        (".json", flip),
+        (".json", lambda path: path.write_text("[]")),
+    ],
+)
 def test_a_broken_file_is_named_and_the_text_tokenised_again(ending, damage, source):
     expected = load_text(str(source)).train[:]
-    path, = (source.parent / "cache" / "tokens").glob(f"*{ending}")
+    (path,) = (source.parent / "cache" / "tokens").glob(f"*{ending}")
     damage(path)
     with pytest.warns(UserWarning, match=f"{path.stem}.*: the text is tokenised again"):
         again = load_text(str(source))
@@ -145,6 +190,7 @@ def test_vocabularies_beyond_16_bits_take_32(tmp_path):
 def test_a_full_disk_leaves_nothing_and_names_the_way_out(source, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="free some space, or set SEQPE_CACHE"):
         load_text(str(source))
@@ -153,14 +199,26 @@ def test_a_full_disk_leaves_nothing_and_names_the_way_out(source, monkeypatch):
 
 # --- training on it -----------------------------------------------------------------------------
 
+
 def test_chunks_of_a_mapped_text_are_those_of_the_text_in_memory(source, monkeypatch):
-    plain, mapped = (Chunks(data.train, 16, seed=3) for data in (in_memory(source, "bytes", monkeypatch), load_text(str(source))))
-    assert plain.per_epoch == mapped.per_epoch and all(torch.equal(plain[i], mapped[i]) for i in range(0, 2 * plain.per_epoch, 7))
+    plain, mapped = (
+        Chunks(data.train, 16, seed=3)
+        for data in (in_memory(source, "bytes", monkeypatch), load_text(str(source)))
+    )
+    assert plain.per_epoch == mapped.per_epoch and all(
+        torch.equal(plain[i], mapped[i]) for i in range(0, 2 * plain.per_epoch, 7)
+    )
 
 
-def test_a_run_on_a_mapped_text_is_the_run_on_the_text_in_memory(source, tiny_recipe, tmp_path, monkeypatch):
+def test_a_run_on_a_mapped_text_is_the_run_on_the_text_in_memory(
+    source, tiny_recipe, tmp_path, monkeypatch
+):
     recipe = tiny_recipe(source=str(source), steps=3)
-    plain = train(recipe, tmp_path / "plain", data=in_memory(source, "bytes", monkeypatch), cpu=True)
+    plain = train(
+        recipe, tmp_path / "plain", data=in_memory(source, "bytes", monkeypatch), cpu=True
+    )
     mapped = train(recipe, tmp_path / "mapped", cpu=True)
     assert mapped.metrics() == plain.metrics()
-    assert {k: mapped.results()[k] for k in ("perplexity", "data")} == json.loads(json.dumps({k: plain.results()[k] for k in ("perplexity", "data")}))
+    assert {k: mapped.results()[k] for k in ("perplexity", "data")} == json.loads(
+        json.dumps({k: plain.results()[k] for k in ("perplexity", "data")})
+    )

@@ -1,4 +1,5 @@
 """The training loop: its objective (Eq. 15), exact resume, micro-batches, checkpoints. Kills and several processes: system/test_distributed.py."""
+
 import dataclasses
 import functools
 import math
@@ -11,19 +12,31 @@ import torch
 from torch import nn
 
 from seqpe_lab import runs, training
-from seqpe_lab.evaluation import perplexity
-from seqpe_lab.language import Chunks
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.recipes import AS_PUBLISHED
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
-from seqpe_lab.training import Objective, build_model, learning_rate, main_positions, make_optimizer, train, trained_model
+from seqpe_lab.tasks.perplexity import perplexity
+from seqpe_lab.tasks.text import Chunks
+from seqpe_lab.training import (
+    Objective,
+    build_model,
+    learning_rate,
+    main_positions,
+    make_optimizer,
+    train,
+    trained_model,
+)
 
 
 def close(ours: list[dict], theirs: list[dict], tolerance: float = 1e-5) -> bool:
     """Whether all logged numbers agree, step by step."""
     assert [r.keys() for r in ours] == [r.keys() for r in theirs]
-    return all(a[key] == pytest.approx(b[key], abs=tolerance, rel=tolerance) for a, b in zip(ours, theirs) for key in a)
+    return all(
+        a[key] == pytest.approx(b[key], abs=tolerance, rel=tolerance)
+        for a, b in zip(ours, theirs)
+        for key in a
+    )
 
 
 def interrupt(run: Run, at: int) -> None:
@@ -37,7 +50,12 @@ def interrupt(run: Run, at: int) -> None:
 @pytest.fixture(scope="module")
 def finished(tiny_recipe, tiny_data, tmp_path_factory) -> Run:
     """A finished run of 6 steps with checkpoints at 3 and 6; tests work on copies."""
-    return train(tiny_recipe(dropout=0.1, shifted=0.5), tmp_path_factory.mktemp("finished") / "run", data=tiny_data, cpu=True)
+    return train(
+        tiny_recipe(dropout=0.1, shifted=0.5),
+        tmp_path_factory.mktemp("finished") / "run",
+        data=tiny_data,
+        cpu=True,
+    )
 
 
 @pytest.fixture
@@ -48,6 +66,7 @@ def copy(finished, tmp_path) -> Run:
 
 # --- the objective ------------------------------------------------------------------------------
 
+
 def objective_of(recipe, gain=8.0):
     model = build_model(recipe, outputs=50)
     with torch.no_grad():
@@ -57,7 +76,9 @@ def objective_of(recipe, gain=8.0):
 
 
 def batch_of(recipe, seed=0):
-    return torch.randint(50, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        50, (recipe.batch, recipe.train_len + 1), generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_eq_15_is_the_main_loss_plus_alpha_l_delta_plus_beta_l_ood(tiny_recipe):
@@ -70,15 +91,42 @@ def test_eq_15_is_the_main_loss_plus_alpha_l_delta_plus_beta_l_ood(tiny_recipe):
         positions = main_positions(recipe, recipe.train_len, generator)
         logits = objective.model(tokens[:, :-1], positions=positions)
         main = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-        contrast = contrastive_sample(recipe.pivots, recipe.candidates, recipe.max_position, hard=recipe.hard, generator=generator)
-        distil = distillation_sample(recipe.distillation_batch, recipe.teachers, recipe.train_len, recipe.max_position, generator=generator)
-        l_delta = contrastive_loss(encoder(contrast.pivots), encoder(contrast.candidates), contrast.label)
+        contrast = contrastive_sample(
+            recipe.pivots,
+            recipe.candidates,
+            recipe.max_position,
+            hard=recipe.hard,
+            generator=generator,
+        )
+        distil = distillation_sample(
+            recipe.distillation_batch,
+            recipe.teachers,
+            recipe.train_len,
+            recipe.max_position,
+            generator=generator,
+        )
+        l_delta = contrastive_loss(
+            encoder(contrast.pivots), encoder(contrast.candidates), contrast.label
+        )
         l_ood = distillation_loss(encoder(distil.teachers), encoder(distil.students), heads)
-        for name, value in {"main": main, "contrastive": l_delta, "distillation": l_ood, "loss": main + 0.3 * l_delta + 0.7 * l_ood}.items():
+        for name, value in {
+            "main": main,
+            "contrastive": l_delta,
+            "distillation": l_ood,
+            "loss": main + 0.3 * l_delta + 0.7 * l_ood,
+        }.items():
             torch.testing.assert_close(losses[name], value, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("alpha, beta, expected", [(0, 0, set()), (0.1, 0, {"contrastive"}), (0, 0.1, {"distillation"}), (0.1, 0.1, {"contrastive", "distillation"})])
+@pytest.mark.parametrize(
+    "alpha, beta, expected",
+    [
+        (0, 0, set()),
+        (0.1, 0, {"contrastive"}),
+        (0, 0.1, {"distillation"}),
+        (0.1, 0.1, {"contrastive", "distillation"}),
+    ],
+)
 def test_a_loss_with_weight_0_is_not_computed(alpha, beta, expected, tiny_recipe):
     recipe = tiny_recipe(alpha=alpha, beta=beta)
     assert objective_of(recipe)(batch_of(recipe), 0).keys() == {"main", "loss"} | expected
@@ -89,7 +137,9 @@ def test_all_positions_of_a_step_are_encoded_in_one_call(tiny_recipe, monkeypatc
     objective, calls = objective_of(recipe), []
     encoder = objective.model.encoding.encoder
     original = encoder.forward
-    monkeypatch.setattr(encoder, "forward", lambda positions: calls.append(positions.shape) or original(positions))
+    monkeypatch.setattr(
+        encoder, "forward", lambda positions: calls.append(positions.shape) or original(positions)
+    )
     objective(batch_of(recipe), 0)
     assert len(calls) == 1
 
@@ -111,7 +161,11 @@ def test_mixed_precision_computes_about_the_same_losses_with_every_encoding(vari
         mixed = objective(tokens, 0)
     mixed["loss"].backward()
     assert mixed.keys() == full.keys()
-    assert all(mixed[name].dtype == torch.float32 and mixed[name].item() == pytest.approx(full[name].item(), rel=0.02, abs=1e-3) for name in full)
+    assert all(
+        mixed[name].dtype == torch.float32
+        and mixed[name].item() == pytest.approx(full[name].item(), rel=0.02, abs=1e-3)
+        for name in full
+    )
     assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.parameters())
 
 
@@ -131,20 +185,29 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
 
 
 def test_without_a_share_nothing_is_shifted(tiny_recipe):
-    positions = main_positions(tiny_recipe(shifted=0.0), 16, seeded(0, 0, stream=2)).expand(8, 16, 1)
+    positions = main_positions(tiny_recipe(shifted=0.0), 16, seeded(0, 0, stream=2)).expand(
+        8, 16, 1
+    )
     assert torch.equal(positions, torch.arange(16).view(1, 16, 1).expand(8, 16, 1))
 
 
 # --- data, schedule, optimizer ------------------------------------------------------------------
+
 
 def test_each_epoch_shows_every_chunk_once_in_an_order_of_its_own():
     chunks = Chunks(torch.arange(100), length=7, seed=0)
     epochs = [[chunks[e * chunks.per_epoch + i] for i in range(chunks.per_epoch)] for e in range(3)]
     begins = [[int(chunk[0]) for chunk in epoch] for epoch in epochs]
     for epoch in begins:
-        assert len({b % 7 for b in epoch}) == 1 and sorted(epoch) == list(range(min(epoch), max(epoch) + 1, 7))
+        assert len({b % 7 for b in epoch}) == 1 and sorted(epoch) == list(
+            range(min(epoch), max(epoch) + 1, 7)
+        )
     assert begins[0] != begins[1] != begins[2]
-    assert all(torch.equal(chunk, torch.arange(int(chunk[0]), int(chunk[0]) + 8)) for epoch in epochs for chunk in epoch)
+    assert all(
+        torch.equal(chunk, torch.arange(int(chunk[0]), int(chunk[0]) + 8))
+        for epoch in epochs
+        for chunk in epoch
+    )
 
 
 def test_chunks_do_not_depend_on_what_was_read_before():
@@ -155,31 +218,64 @@ def test_chunks_do_not_depend_on_what_was_read_before():
 
 def test_every_seed_shows_the_text_in_an_order_of_its_own_and_samples_its_own_positions():
     """torch's CPU generator looks at the lower 32 bits of a seed alone."""
-    orders = [[int(Chunks(torch.arange(200), 7, seed)[i][0]) for i in range(20)] for seed in range(4)]
-    draws = [torch.rand(4, generator=seeded(seed, 0, stream)).tolist() for seed in range(4) for stream in (1, 2)]
+    orders = [
+        [int(Chunks(torch.arange(200), 7, seed)[i][0]) for i in range(20)] for seed in range(4)
+    ]
+    draws = [
+        torch.rand(4, generator=seeded(seed, 0, stream)).tolist()
+        for seed in range(4)
+        for stream in (1, 2)
+    ]
     assert len({tuple(order) for order in orders}) == 4
     assert len({tuple(draw) for draw in draws}) == 8
 
 
-def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(tiny_recipe, tiny_data, tmp_path, monkeypatch):
+def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(
+    tiny_recipe, tiny_data, tmp_path, monkeypatch
+):
     """The same initial weights: what is left comes from the order of the text and the sampled positions."""
     original = training.build_model
-    monkeypatch.setattr(training, "build_model", lambda recipe, outputs: original(dataclasses.replace(recipe, seed=0), outputs))
-    first, second = (train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[0] for s in (0, 1))
-    assert first["main"] != second["main"] and first["contrastive"] != second["contrastive"] and first["distillation"] != second["distillation"]
+    monkeypatch.setattr(
+        training,
+        "build_model",
+        lambda recipe, outputs: original(dataclasses.replace(recipe, seed=0), outputs),
+    )
+    first, second = (
+        train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[
+            0
+        ]
+        for s in (0, 1)
+    )
+    assert (
+        first["main"] != second["main"]
+        and first["contrastive"] != second["contrastive"]
+        and first["distillation"] != second["distillation"]
+    )
 
 
 def test_the_learning_rate_warms_up_and_decays_linearly(tiny_recipe):
     recipe = tiny_recipe(steps=10, warmup_steps=4, learning_rate=1.0)
-    assert [learning_rate(recipe, s) for s in range(10)] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert [learning_rate(recipe, s) for s in range(10)] == pytest.approx(
+        [1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
+    )
 
 
 def test_the_position_encoder_has_no_weight_decay(tiny_recipe):
     model = build_model(tiny_recipe(weight_decay=0.3), 50)
-    decay = {id(p): group["weight_decay"] for group in make_optimizer(model, tiny_recipe(weight_decay=0.3)).param_groups for p in group["params"]}
+    decay = {
+        id(p): group["weight_decay"]
+        for group in make_optimizer(model, tiny_recipe(weight_decay=0.3)).param_groups
+        for p in group["params"]
+    }
     assert all(decay[id(p)] == 0 for p in model.encoding.encoder.parameters())
-    assert decay[id(model.transformer.wte.weight)] == decay[id(model.encoding.projections[0].weight)] == 0.3
-    assert decay[id(model.transformer.ln_f.weight)] == 0 and len(decay) == len(list(model.parameters()))
+    assert (
+        decay[id(model.transformer.wte.weight)]
+        == decay[id(model.encoding.projections[0].weight)]
+        == 0.3
+    )
+    assert decay[id(model.transformer.ln_f.weight)] == 0 and len(decay) == len(
+        list(model.parameters())
+    )
 
 
 def test_the_seed_decides_on_the_initial_weights(tiny_recipe):
@@ -189,13 +285,24 @@ def test_the_seed_decides_on_the_initial_weights(tiny_recipe):
 
 # --- a whole run --------------------------------------------------------------------------------
 
+
 def test_a_run_logs_every_step_and_writes_results_with_their_provenance(finished, tiny_data):
     assert [r["step"] for r in finished.metrics()] == [1, 2, 3, 4, 5, 6]
-    assert all(r.keys() >= {"loss", "main", "contrastive", "distillation", "learning_rate", "gradient_norm"} for r in finished.metrics())
+    assert all(
+        r.keys()
+        >= {"loss", "main", "contrastive", "distillation", "learning_rate", "gradient_norm"}
+        for r in finished.metrics()
+    )
     assert finished.metrics()[0]["main"] == pytest.approx(math.log(256), abs=0.1)
     results = finished.results()
-    assert results["data"] == tiny_data.provenance() and results["recipe"] == finished.recipe.digest()
-    assert (results["protocol"], results["split"], list(results["perplexity"])) == ("non-overlapping", "test", ["16", "32"])
+    assert (
+        results["data"] == tiny_data.provenance() and results["recipe"] == finished.recipe.digest()
+    )
+    assert (results["protocol"], results["split"], list(results["perplexity"])) == (
+        "non-overlapping",
+        "test",
+        ["16", "32"],
+    )
     assert {"versions", "device", "commit", "time", "tokens", "parameters"} <= results.keys()
 
 
@@ -210,7 +317,9 @@ def test_the_stored_validation_losses_are_those_of_the_stored_weights(finished, 
     for path in finished.checkpoints():
         weights, _, state = finished.load_checkpoint(path)
         model.load_state_dict(weights)
-        assert perplexity(model, tiny_data.validation, 16).nats == pytest.approx(state["validation"], abs=1e-5)
+        assert perplexity(model, tiny_data.validation, 16).nats == pytest.approx(
+            state["validation"], abs=1e-5
+        )
 
 
 def test_a_finished_run_is_returned_as_it_is(copy, tiny_data):
@@ -228,54 +337,104 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_unbroken_one(copy, fi
     assert copy.results()["perplexity"] == finished.results()["perplexity"]
 
 
-@pytest.mark.parametrize("overrides", [AS_PUBLISHED, {"distillation_form": "published"}, {"encoding_options": {"integration": "mul", "shared_projection": False}},
-                                       {"encoding_options": {"architecture": "gru"}}, {"encoding_options": {"causal": False}}, {"distill_shifted": False, "shift_unit": "batch", "shifted": 1.0},
-                                       {"clip_separately": True, "clip": 0.01}], ids=lambda o: "-".join(o)[:40])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        AS_PUBLISHED,
+        {"distillation_form": "published"},
+        {"encoding_options": {"integration": "mul", "shared_projection": False}},
+        {"encoding_options": {"architecture": "gru"}},
+        {"encoding_options": {"causal": False}},
+        {"distill_shifted": False, "shift_unit": "batch", "shifted": 1.0},
+        {"clip_separately": True, "clip": 0.01},
+    ],
+    ids=lambda o: "-".join(o)[:40],
+)
 def test_every_option_of_seqpe_trains(overrides, tiny_recipe, tiny_data, tmp_path):
-    run = train(tiny_recipe(**{"shifted": 0.5} | overrides, steps=3), tmp_path / "run", data=tiny_data, cpu=True)
+    run = train(
+        tiny_recipe(**{"shifted": 0.5} | overrides, steps=3),
+        tmp_path / "run",
+        data=tiny_data,
+        cpu=True,
+    )
     assert run.state == "finished" and all(math.isfinite(r["loss"]) for r in run.metrics())
     if overrides.get("shifted") == 1.0:  # no L_OOD on shifted steps, and nearly all of them are
         assert any("distillation" not in r for r in run.metrics())
 
 
-@pytest.mark.parametrize("method", ["none", "sinusoidal", "learned", "rope-1e6", "alibi", "seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "none",
+        "sinusoidal",
+        "learned",
+        "rope-1e6",
+        "alibi",
+        "seqpe-no-losses",
+        "seqpe-delta-only",
+        "seqpe-ood-only",
+    ],
+)
 def test_every_method_trains_and_learns_the_text(method, tiny_recipe, tiny_data, tmp_path):
-    run = train(tiny_recipe(method, steps=12, learning_rate=1e-2), tmp_path / "run", data=tiny_data, cpu=True)
+    run = train(
+        tiny_recipe(method, steps=12, learning_rate=1e-2),
+        tmp_path / "run",
+        data=tiny_data,
+        cpu=True,
+    )
     assert run.metrics()[-1]["main"] < run.metrics()[0]["main"] - 0.3
 
 
 @pytest.mark.parametrize("method", ["seqpe", "rope-1e4"])
 def test_accumulation_changes_no_loss(method, tiny_recipe, tiny_data, tmp_path):
-    whole, split = (train(tiny_recipe(method, **({"shifted": 0.5} if method == "seqpe" else {}), micro_batch=m), tmp_path / str(m), data=tiny_data, cpu=True) for m in (8, 4))
+    whole, split = (
+        train(
+            tiny_recipe(method, **({"shifted": 0.5} if method == "seqpe" else {}), micro_batch=m),
+            tmp_path / str(m),
+            data=tiny_data,
+            cpu=True,
+        )
+        for m in (8, 4)
+    )
     assert close(split.metrics(), whole.metrics())
 
 
 # --- what is refused ----------------------------------------------------------------------------
 
-def test_the_last_checkpoint_is_refused_by_name_if_it_is_broken_and_the_run_goes_on_without_it(copy, finished, tiny_data):
+
+def test_the_last_checkpoint_is_refused_by_name_if_it_is_broken_and_the_run_goes_on_without_it(
+    copy, finished, tiny_data
+):
     (copy.folder / "results.json").unlink()
     last = copy.checkpoints()[-1]
     (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="step-0000006 is refused(.|\n)*the previous one is step-0000003"):
+    with pytest.raises(
+        CheckpointError, match="step-0000006 is refused(.|\n)*the previous one is step-0000003"
+    ):
         train(copy.recipe, copy.folder, data=tiny_data, cpu=True)
     shutil.rmtree(last)  # what the message says
     train(copy.recipe, copy.folder, data=tiny_data, cpu=True)
     assert copy.metrics() == finished.metrics()
 
 
-def test_a_full_disk_stops_the_run_with_its_last_checkpoint_intact_and_it_resumes(tiny_recipe, tiny_data, finished, tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_run_with_its_last_checkpoint_intact_and_it_resumes(
+    tiny_recipe, tiny_data, finished, tmp_path, monkeypatch
+):
     real = runs.save_file
 
     def full_at_step_6(tensors, path):
         if "0000006" in str(path):
             raise OSError(28, "No space left on device")
         real(tensors, path)
+
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_file", full_at_step_6)
         with pytest.raises(OSError, match="the last good one is step-0000003"):
             train(finished.recipe, tmp_path / "run", data=tiny_data, cpu=True)
     run = Run.open(tmp_path / "run")
-    assert [path.name for path in run.checkpoints()] == ["step-0000003"] and run.state == "interrupted"
+    assert [path.name for path in run.checkpoints()] == [
+        "step-0000003"
+    ] and run.state == "interrupted"
     train(run.recipe, run.folder, data=tiny_data, cpu=True)
     assert run.metrics() == finished.metrics()
 
@@ -284,7 +443,9 @@ def test_a_full_disk_stops_the_run_with_its_last_checkpoint_intact_and_it_resume
 def test_a_folder_with_a_run_of_another_recipe_is_refused(state, copy, tiny_recipe, tiny_data):
     if state != "finished":
         interrupt(copy, at=3 if state == "interrupted" else 0)
-    with pytest.raises(ValueError, match="holds a run of another recipe: choose another folder or delete it"):
+    with pytest.raises(
+        ValueError, match="holds a run of another recipe: choose another folder or delete it"
+    ):
         train(tiny_recipe("alibi"), copy.folder, data=tiny_data, cpu=True)
 
 
@@ -294,8 +455,13 @@ def test_a_run_does_not_go_on_with_other_data(copy, tiny_data):
         train(copy.recipe, copy.folder, data=dataclasses.replace(tiny_data, hash="other"), cpu=True)
 
 
-@pytest.mark.parametrize("split, keep, expected", [("train", 20, "too few"), ("test", 20, "32"), ("validation", 1, "validation")])
-def test_a_text_too_short_is_refused_before_the_first_step(split, keep, expected, tiny_recipe, tiny_data, tmp_path):
+@pytest.mark.parametrize(
+    "split, keep, expected",
+    [("train", 20, "too few"), ("test", 20, "32"), ("validation", 1, "validation")],
+)
+def test_a_text_too_short_is_refused_before_the_first_step(
+    split, keep, expected, tiny_recipe, tiny_data, tmp_path
+):
     """Not after it: a run of hours must not end in an error that was there from the start."""
     data = dataclasses.replace(tiny_data, **{split: getattr(tiny_data, split)[:keep]})
     with pytest.raises(ValueError, match=expected):
@@ -303,30 +469,43 @@ def test_a_text_too_short_is_refused_before_the_first_step(split, keep, expected
     assert Run(tiny_recipe(), tmp_path / "run").metrics() == []
 
 
-def test_a_compiled_run_has_the_losses_of_a_plain_one(tiny_recipe, tiny_data, tmp_path, monkeypatch):
+def test_a_compiled_run_has_the_losses_of_a_plain_one(
+    tiny_recipe, tiny_data, tmp_path, monkeypatch
+):
     """What is trained is compiled; validation and evaluation, at lengths of their own, are not."""
     seen = []
 
     def backend(graph, inputs):
         seen.append(graph)
         return graph.forward
+
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     recipe = tiny_recipe(steps=2, checkpoint_every=1, shifted=0.5)
-    plain, compiled = (train(recipe, tmp_path / str(choice), data=tiny_data, cpu=True, compile=choice) for choice in (False, True))
+    plain, compiled = (
+        train(recipe, tmp_path / str(choice), data=tiny_data, cpu=True, compile=choice)
+        for choice in (False, True)
+    )
     assert seen and close(compiled.metrics(), plain.metrics())
-    assert compiled.results()["perplexity"] == pytest.approx(plain.results()["perplexity"], rel=1e-4)
+    assert compiled.results()["perplexity"] == pytest.approx(
+        plain.results()["perplexity"], rel=1e-4
+    )
     assert compiled.model_weights().keys() == plain.model_weights().keys()
 
 
 # --- a program ----------------------------------------------------------------------------------
 
-def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datasets(text_file, project):
+
+def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datasets(
+    text_file, project
+):
     program = """
 import sys
 for name in ("plotly", "ipywidgets", "datasets"):
     sys.modules[name] = None  # importing it now fails
-import seqpe_lab.training, seqpe_lab.evaluation, seqpe_lab.__main__
-assert len(seqpe_lab.language.load_text(sys.argv[1]).train) > 100
+import seqpe_lab.training, seqpe_lab.tasks.perplexity, seqpe_lab.cli
+assert len(seqpe_lab.tasks.text.load_text(sys.argv[1]).train) > 100
 """
-    done = subprocess.run([sys.executable, "-c", program, str(text_file)], cwd=project, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(text_file)], cwd=project, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -1,12 +1,12 @@
 """The position encodings: one interface (:class:`PositionEncoding`), one file a family."""
 from __future__ import annotations
 
-from ..encoder import PositionEncoder
-from .absolute import Learned, Sinusoidal, resample_grid, sinusoidal_vectors
-from .alibi import ALiBi, alibi_slopes
-from .none import PositionEncoding
-from .rotary import MixedRotary, Rotary, rotary_angles, rotate
-from .seqpe import INTEGRATIONS, SeqPE
+from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.encodings.absolute import Learned, Sinusoidal, resample_grid, sinusoidal_vectors
+from seqpe_lab.encodings.alibi import ALiBi, alibi_slopes
+from seqpe_lab.encodings.base import PositionEncoding
+from seqpe_lab.encodings.rotary import MixedRotary, Rotary, rotary_angles, rotate
+from seqpe_lab.encodings.seqpe import INTEGRATIONS, SeqPE
 
 ENCODINGS = ("none", "sinusoidal", "learned", "rope", "rope-mixed", "alibi", "seqpe")
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .none import PositionEncoding
+from seqpe_lab.encodings.base import PositionEncoding
 
 
 def sinusoidal_vectors(positions: Tensor, d_model: int, base: float = 10_000.0) -> Tensor:

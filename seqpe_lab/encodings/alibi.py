@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from .none import PositionEncoding
+from seqpe_lab.encodings.base import PositionEncoding
 
 
 def alibi_slopes(heads: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .none import PositionEncoding
+from seqpe_lab.encodings.base import PositionEncoding
 
 PAIRINGS = ("interleaved", "half")
 

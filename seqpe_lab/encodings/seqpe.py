@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..encoder import PositionEncoder
-from .none import PositionEncoding
+from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.encodings.base import PositionEncoding
 
 INTEGRATIONS = ("sum", "mul", "bias")
 

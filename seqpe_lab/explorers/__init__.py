@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from . import plot  # noqa: F401  first of all, so that the page reads plotly's program while the kernel imports torch
+from seqpe_lab.explorers import plot  # noqa: F401  first of all, so that the page reads plotly's program while the kernel imports torch
 
 if TYPE_CHECKING:
-    from .panel import Panel
+    from seqpe_lab.explorers.panel import Panel
 
 EXPLORERS = {
     "digits": "a position as digits, and what its neighbours share with it",
@@ -35,4 +35,4 @@ def explore(name: str) -> Panel:
     """
     if name not in EXPLORERS:
         raise ValueError(f"no explorer {name!r}: choose from {', '.join(EXPLORERS)}")
-    return importlib.import_module(f".{name}", __package__).explore()
+    return importlib.import_module(f".{name}_panel", __package__).explore()

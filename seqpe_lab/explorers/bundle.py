@@ -16,13 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..digits import grid
-from ..encodings import PositionEncoding, make_encoding
-from ..recipes import ImageRecipe, Training, image_model, language_model
-from ..runs import PROJECT, Run
-from ..training import build_model, task_of, train
+from seqpe_lab.digits import grid
+from seqpe_lab.encodings import PositionEncoding, make_encoding
+from seqpe_lab.package_data import DATA
+from seqpe_lab.recipes import ImageRecipe, Training, image_model, language_model
+from seqpe_lab.runs import Run
+from seqpe_lab.training import build_model, task_of, train
 
-FOLDER = PROJECT / "data" / "explorers"
+FOLDER = DATA / "explorers"
 MODELS = ("none", "sinusoidal", "learned", "rope-1e4", "alibi", "seqpe")  # language models
 IMAGE_MODELS = ("none", "learned", "rope-axial", "rope-mixed", "seqpe-mul", "seqpe-mul-no-losses")
 WATCHED = ("seqpe", "seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only")  # whose position tables are kept while they learn

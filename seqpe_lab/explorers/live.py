@@ -16,10 +16,10 @@ from pathlib import Path
 import ipywidgets
 import plotly.graph_objects as go
 
-from ..figures import curves, label
-from ..jobs import Job
-from ..recipes import Training
-from .panel import CARD, Panel
+from seqpe_lab.course.figures import curves, label
+from seqpe_lab.explorers.panel import CARD, Panel
+from seqpe_lab.jobs import Job
+from seqpe_lab.recipes import Training
 
 POINTS = 500  # drawn at most, so that a second is enough for each picture
 LOSSES = {"main": "main loss", "contrastive": "L_δ", "distillation": "L_OOD"}

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import ipywidgets
 import plotly.graph_objects as go
 
-from .plot import Plot
+from seqpe_lab.explorers.plot import Plot
 
 LABELLED = dict(style={"description_width": "initial"}, layout=ipywidgets.Layout(width="auto", min_width="300px", max_width="460px"))
 CARD = ("background:#fff;color:#111;padding:6px 10px;border-radius:4px;"  # its own paper: readable on a light and a dark page

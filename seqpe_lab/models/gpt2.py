@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..activation import gelu
-from ..digits import check_positions
-from ..encodings import make_encoding
-from ..memory import recomputed
-from .attention import attend
+from seqpe_lab.activation import gelu
+from seqpe_lab.attention import attend
+from seqpe_lab.digits import check_positions
+from seqpe_lab.encodings import make_encoding
+from seqpe_lab.memory import recomputed
 
 
 @dataclass

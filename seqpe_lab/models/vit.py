@@ -14,9 +14,9 @@ from timm.models.vision_transformer import Attention as TimmAttention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from ..digits import check_positions, grid
-from ..encodings import make_encoding
-from .attention import attend
+from seqpe_lab.attention import attend
+from seqpe_lab.digits import check_positions, grid
+from seqpe_lab.encodings import make_encoding
 
 
 @dataclass

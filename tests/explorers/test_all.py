@@ -1,4 +1,5 @@
 """All explorers alike: every control at its ends, every combination of a few choices; finite numbers, named axes, and how long it took."""
+
 import itertools
 import json
 import time
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from jupyter_client.jsonutil import json_default
 
-from seqpe_lab.explorers import EXPLORERS, attention, explore
+from seqpe_lab.explorers import EXPLORERS, explore
+from seqpe_lab.explorers import attention_panel as attention
 from seqpe_lab.explorers.panel import Panel
 
 COMBINATIONS = 150  # of the choices of one panel; of more, evenly spaced ones
@@ -55,14 +57,30 @@ def check(panel: Panel) -> None:
             values = getattr(trace, name, None)
             if values is None or trace.type == "scatter3d" and name not in "xyz":
                 continue
-            numbers = np.array([np.nan if v is None else v for v in np.asarray(values, dtype=object).ravel() if not isinstance(v, str)], dtype=float)
-            assert not np.isinf(numbers).any(), f"{panel.values}: {trace.type} {trace.name} holds an infinite {name}"
-            if trace.type != "heatmap":  # there a gap is what the causal mask hides; a line's gaps are None
-                assert not any(isinstance(v, float) and np.isnan(v) for v in np.asarray(values, dtype=object).ravel()), f"{panel.values}: {trace.name} holds NaN in {name}"
+            numbers = np.array(
+                [
+                    np.nan if v is None else v
+                    for v in np.asarray(values, dtype=object).ravel()
+                    if not isinstance(v, str)
+                ],
+                dtype=float,
+            )
+            assert not np.isinf(numbers).any(), (
+                f"{panel.values}: {trace.type} {trace.name} holds an infinite {name}"
+            )
+            if (
+                trace.type != "heatmap"
+            ):  # there a gap is what the causal mask hides; a line's gaps are None
+                assert not any(
+                    isinstance(v, float) and np.isnan(v)
+                    for v in np.asarray(values, dtype=object).ravel()
+                ), f"{panel.values}: {trace.name} holds NaN in {name}"
     if cartesian:
         for axis in (figure.select_xaxes(), figure.select_yaxes()):
             axes = list(axis)
-            assert any(a.title.text or a.visible is False for a in axes) or all(a.showticklabels is False for a in axes), f"{panel.values}: no axis says what it measures"
+            assert any(a.title.text or a.visible is False for a in axes) or all(
+                a.showticklabels is False for a in axes
+            ), f"{panel.values}: no axis says what it measures"
 
 
 def move(panel: Panel, name: str, value) -> tuple[float, float]:
@@ -83,11 +101,16 @@ def test_every_control_at_its_ends(panel, record_property):
     first, slowest, where = panel.seconds, (0.0, 0.0), ""
     for name in list(panel.controls):
         for value in settings(panel.controls[name]):
-            if value in settings(panel.controls[name]) or not is_small(panel.controls[name]):  # a move may have changed what can be chosen
+            if value in settings(panel.controls[name]) or not is_small(
+                panel.controls[name]
+            ):  # a move may have changed what can be chosen
                 took = move(panel, name, value)
                 if took > slowest:
                     slowest, where = took, f"{name} = {value}"
-    record_property("explorer", f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move {slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})")
+    record_property(
+        "explorer",
+        f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move {slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
+    )
 
 
 @pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
@@ -97,7 +120,9 @@ def test_every_combination_of_the_small_choices(panel):
     for combination in combinations[:: 1 + len(combinations) // COMBINATIONS]:
         with panel.at_once():
             for name, value in zip(names, combination):
-                if value in settings(panel.controls[name]):  # else an earlier choice has ruled it out
+                if value in settings(
+                    panel.controls[name]
+                ):  # else an earlier choice has ruled it out
                     panel.controls[name].value = value
         check(panel)
 
@@ -107,7 +132,9 @@ def test_everything_is_explained_and_has_a_static_twin(panel):
     for name, control in panel.controls.items():
         assert control.description and control.help and control.tooltip == control.help, name
     again = panel.picture(**panel.values)
-    assert json.loads(again.to_json()) == json.loads(panel.figure.to_json()), "the picture depends on more than the controls"
+    assert json.loads(again.to_json()) == json.loads(panel.figure.to_json()), (
+        "the picture depends on more than the controls"
+    )
 
 
 @pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
@@ -124,16 +151,23 @@ def test_an_unknown_explorer_is_refused_with_the_known_ones():
 
 # --- the panel itself ----------------------------------------------------------------------------
 
+
 def test_a_failing_picture_is_told_to_the_reader_and_the_next_good_one_takes_it_back():
     panel = explore("integration")
-    good, name = panel.picture, next(n for n, c in panel.controls.items() if isinstance(c, ipywidgets.FloatSlider))
+    good, name = (
+        panel.picture,
+        next(n for n, c in panel.controls.items() if isinstance(c, ipywidgets.FloatSlider)),
+    )
 
     def broken(**values):
         raise RuntimeError("out of <ink>")
 
     panel.picture = broken
     panel.controls[name].value = panel.controls[name].max
-    assert 'role="alert"' in panel._message.value and "RuntimeError: out of &lt;ink&gt;" in panel._message.value
+    assert (
+        'role="alert"' in panel._message.value
+        and "RuntimeError: out of &lt;ink&gt;" in panel._message.value
+    )
     assert panel.figure is not None, "the last good picture stays"
     panel.picture = good
     panel.controls[name].value = panel.controls[name].min
@@ -146,6 +180,10 @@ def test_a_table_can_be_copied_and_downloaded():
     from re import search
 
     from seqpe_lab.explorers.panel import table_html
+
     page = table_html({"method": ["a<b", "c"], "perplexity": [1.23456789, 2.0]}, "numbers")
-    assert b64decode(search(r"base64,([^\"]+)", page)[1]).decode() == "method,perplexity\na<b,1.23456789\nc,2.0\n"
+    assert (
+        b64decode(search(r"base64,([^\"]+)", page)[1]).decode()
+        == "method,perplexity\na<b,1.23456789\nc,2.0\n"
+    )
     assert 'download="numbers.csv"' in page and "a<b" not in page

@@ -1,12 +1,14 @@
 """Content and position parts of attention, against the model's own output and against each method's formula."""
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from seqpe_lab.encodings import alibi_slopes, sinusoidal_vectors
-from seqpe_lab.explorers import attention, bundle
-from seqpe_lab.explorers.attention import by_distance, explore, moves, split, watched
+from seqpe_lab.explorers import attention_panel as attention
+from seqpe_lab.explorers import bundle
+from seqpe_lab.explorers.attention_panel import by_distance, explore, moves, split, watched
 from seqpe_lab.recipes import image_model, language_model
 from seqpe_lab.training import build_model
 
@@ -30,9 +32,11 @@ def models():
 @pytest.fixture
 def shipped(models, monkeypatch):
     """The explorer runs on models that need no files."""
+
     def about(kind, method):
         recipe = language_model(method, "small") if kind == "text" else image_model(method, "small")
         return {"recipe": recipe.to_json(), "results": {"data": {"description": "no data"}}}
+
     monkeypatch.setattr(bundle, "model", lambda kind, method: models[kind, method])
     monkeypatch.setattr(bundle, "about", about)
     attention.parts_of.cache_clear()
@@ -48,14 +52,18 @@ def image(side):
 def caught(module, forward):
     """Input and output of a module while ``forward`` runs."""
     seen = []
-    hook = module.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0][0], output[0])))
+    hook = module.register_forward_hook(
+        lambda module, inputs, output: seen.append((inputs[0][0], output[0]))
+    )
     forward()
     hook.remove()
     return seen[0]
 
 
 def softmax(scores, sees):
-    weights = np.where(sees, np.exp(scores - np.where(sees, scores, -np.inf).max(-1, keepdims=True)), 0)
+    weights = np.where(
+        sees, np.exp(scores - np.where(sees, scores, -np.inf).max(-1, keepdims=True)), 0
+    )
     return weights / weights.sum(-1, keepdims=True)
 
 
@@ -64,24 +72,49 @@ def softmax(scores, sees):
 def test_the_parts_of_a_text_add_up_to_what_the_model_attends_with(models, method, layer, start):
     model = models["text", method]
     parts = split(model, TOKENS, start, layer)
-    np.testing.assert_allclose(softmax(parts.content + parts.position, parts.sees), parts.weights, atol=1e-12)
+    np.testing.assert_allclose(
+        softmax(parts.content + parts.position, parts.sees), parts.weights, atol=1e-12
+    )
     block = model.transformer.h[layer].attn
-    v = caught(block.c_attn, lambda: model(TOKENS, start=start))[1].chunk(3, -1)[2].unflatten(-1, (4, -1)).transpose(0, 1)  # (H, L, d_head)
+    v = (
+        caught(block.c_attn, lambda: model(TOKENS, start=start))[1]
+        .chunk(3, -1)[2]
+        .unflatten(-1, (4, -1))
+        .transpose(0, 1)
+    )  # (H, L, d_head)
     out = caught(block.c_proj, lambda: model(TOKENS, start=start))[0]
-    torch.testing.assert_close((torch.from_numpy(parts.weights).float() @ v).transpose(0, 1).flatten(-2), out, atol=2e-4, rtol=2e-4)
+    torch.testing.assert_close(
+        (torch.from_numpy(parts.weights).float() @ v).transpose(0, 1).flatten(-2),
+        out,
+        atol=2e-4,
+        rtol=2e-4,
+    )
     assert np.array_equal(parts.sees, np.tri(TOKENS.shape[1], dtype=bool))
 
 
 @pytest.mark.parametrize("method", bundle.IMAGE_MODELS)
 @pytest.mark.parametrize(("layer", "side", "start"), [(0, 24, 0), (1, 36, 3)])
-def test_the_parts_of_an_image_add_up_to_what_the_model_attends_with(models, method, layer, side, start):
+def test_the_parts_of_an_image_add_up_to_what_the_model_attends_with(
+    models, method, layer, side, start
+):
     model, start = models["image", method], 0 if method == "learned" else start
     parts = split(model, image(side), start, layer)
-    np.testing.assert_allclose(softmax(parts.content + parts.position, parts.sees), parts.weights, atol=1e-12)
+    np.testing.assert_allclose(
+        softmax(parts.content + parts.position, parts.sees), parts.weights, atol=1e-12
+    )
     attn = model.vit.blocks[layer].attn
-    v = caught(attn.qkv, lambda: model(image(side), start=(start, start)))[1].unflatten(-1, (3, 4, -1))[:, 2].transpose(0, 1)
+    v = (
+        caught(attn.qkv, lambda: model(image(side), start=(start, start)))[1]
+        .unflatten(-1, (3, 4, -1))[:, 2]
+        .transpose(0, 1)
+    )
     out = caught(attn.proj, lambda: model(image(side), start=(start, start)))[0]
-    torch.testing.assert_close((torch.from_numpy(parts.weights).float() @ v).transpose(0, 1).flatten(-2), out, atol=2e-4, rtol=2e-4)
+    torch.testing.assert_close(
+        (torch.from_numpy(parts.weights).float() @ v).transpose(0, 1).flatten(-2),
+        out,
+        atol=2e-4,
+        rtol=2e-4,
+    )
     assert parts.sees.all() and len(parts.sees) == 1 + (side // 4) ** 2
 
 
@@ -90,24 +123,47 @@ def dots(model, layer, x):
     block = model.transformer.h[layer]
     q, k, _ = block.attn.c_attn(block.ln_1(x)).chunk(3, -1)
     d = q.shape[-1] // 4
-    return np.array([[[float(q[i, h * d: (h + 1) * d].double() @ k[j, h * d: (h + 1) * d].double()) / d**0.5 for j in range(len(k))] for i in range(len(q))] for h in range(4)])
+    return np.array(
+        [
+            [
+                [
+                    float(q[i, h * d : (h + 1) * d].double() @ k[j, h * d : (h + 1) * d].double())
+                    / d**0.5
+                    for j in range(len(k))
+                ]
+                for i in range(len(q))
+            ]
+            for h in range(4)
+        ]
+    )
 
 
 @pytest.mark.parametrize("method", bundle.MODELS)
 def test_content_of_the_first_layer_is_of_the_tokens_alone(models, method):
     model = models["text", method]
-    np.testing.assert_allclose(split(model, TOKENS, 3, 0).content, dots(model, 0, model.transformer.wte(TOKENS[0])), atol=2e-3, rtol=1e-4)
+    np.testing.assert_allclose(
+        split(model, TOKENS, 3, 0).content,
+        dots(model, 0, model.transformer.wte(TOKENS[0])),
+        atol=2e-3,
+        rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("method", ["sinusoidal", "learned"])
 def test_content_of_a_later_layer_is_of_its_input_less_the_position_vectors(models, method):
     model, length = models["text", method], TOKENS.shape[1]
     positions = torch.arange(5, 5 + length)
-    vectors = sinusoidal_vectors(positions.unsqueeze(-1), 96) if method == "sinusoidal" else model.encoding.table(positions)
+    vectors = (
+        sinusoidal_vectors(positions.unsqueeze(-1), 96)
+        if method == "sinusoidal"
+        else model.encoding.table(positions)
+    )
     x = caught(model.transformer.h[1].ln_1, lambda: model(TOKENS, start=5))[0]
     parts = split(model, TOKENS, 5, 1)
     np.testing.assert_allclose(parts.content, dots(model, 1, x - vectors), atol=2e-3, rtol=1e-4)
-    np.testing.assert_allclose(parts.content + parts.position, dots(model, 1, x), atol=2e-3, rtol=1e-4)
+    np.testing.assert_allclose(
+        parts.content + parts.position, dots(model, 1, x), atol=2e-3, rtol=1e-4
+    )
     assert np.abs(parts.position).max() > 0.1
 
 
@@ -117,7 +173,9 @@ def test_content_of_an_image_leaves_the_class_token_without_a_vector(models):
     x = caught(norm, lambda: model(image(24)))[0].clone()  # (1 + 36, d)
     x[1:] -= model.encoding.table.weight
     q, k, _ = attn.qkv(norm(x)).unflatten(-1, (3, 4, -1)).permute(1, 2, 0, 3).double()
-    np.testing.assert_allclose(split(model, image(24), 0, 1).content, (q @ k.mT / 4).numpy(), atol=2e-3, rtol=1e-4)
+    np.testing.assert_allclose(
+        split(model, image(24), 0, 1).content, (q @ k.mT / 4).numpy(), atol=2e-3, rtol=1e-4
+    )
 
 
 def test_nope_has_no_position_part(models):
@@ -132,7 +190,9 @@ def test_alibi_becomes_minus_m_times_distance_as_the_softmax_sees_it(models):
             curve = by_distance(parts, head, relative=True)
             np.testing.assert_allclose(curve["mean"], -slope * curve["distance"], atol=1e-4)
             assert curve["spread"].max() < 1e-4
-            np.testing.assert_allclose(parts.position[head][:, 3], slope * (start + 3), atol=1e-4)  # as computed: m j
+            np.testing.assert_allclose(
+                parts.position[head][:, 3], slope * (start + 3), atol=1e-4
+            )  # as computed: m j
 
 
 def test_rope_sees_distances_only_and_leaves_a_token_with_itself_alone(models):
@@ -147,7 +207,9 @@ def test_seqpe_bias_is_the_product_of_its_two_vectors(models):
     parts = split(model, TOKENS, 40, 0)
     with torch.no_grad():
         e_q, e_k = model.encoding.prepare(torch.arange(40, 40 + TOKENS.shape[1]).unsqueeze(-1))[0]
-    np.testing.assert_allclose(parts.position, (e_q.double() @ e_k.double().mT / 24**0.5).numpy(), atol=1e-4, rtol=1e-5)
+    np.testing.assert_allclose(
+        parts.position, (e_q.double() @ e_k.double().mT / 24**0.5).numpy(), atol=1e-4, rtol=1e-5
+    )
     assert np.abs(parts.position - split(model, TOKENS, 41, 0).position).max() > 1e-2
 
 
@@ -159,16 +221,24 @@ def test_the_curve_is_the_mean_over_all_pairs_at_a_distance(models, relative):
         for j in range(36):
             away = round(((i // 6 - j // 6) ** 2 + (i % 6 - j % 6) ** 2) ** 0.5, 6)
             value = parts.position[2][i + 1, j + 1]  # [CLS] is row and column 0
-            groups.setdefault(away, []).append(value - parts.position[2][i + 1, i + 1] if relative else value)
+            groups.setdefault(away, []).append(
+                value - parts.position[2][i + 1, i + 1] if relative else value
+            )
     np.testing.assert_allclose(curve["distance"], sorted(groups))
     assert list(curve["pairs"]) == [len(groups[d]) for d in sorted(groups)]
-    np.testing.assert_allclose(curve["mean"], [np.mean(groups[d]) for d in sorted(groups)], atol=1e-9)
-    np.testing.assert_allclose(curve["spread"], [np.std(groups[d]) for d in sorted(groups)], atol=1e-9)
+    np.testing.assert_allclose(
+        curve["mean"], [np.mean(groups[d]) for d in sorted(groups)], atol=1e-9
+    )
+    np.testing.assert_allclose(
+        curve["spread"], [np.std(groups[d]) for d in sorted(groups)], atol=1e-9
+    )
 
 
 def test_the_curve_of_a_text_looks_back_only(models):
     curve = by_distance(split(models["text", "seqpe"], TOKENS, 0, 0), 0, relative=False)
-    assert list(curve["distance"]) == list(range(12)) and list(curve["pairs"]) == list(range(12, 0, -1))
+    assert list(curve["distance"]) == list(range(12)) and list(curve["pairs"]) == list(
+        range(12, 0, -1)
+    )
 
 
 def test_how_far_a_part_moves_scores_is_its_deviation_within_rows():
@@ -192,12 +262,22 @@ def test_a_typed_text_is_drawn_refused_when_empty_and_cut_when_long(shipped):
     panel = explore()
     assert list(panel.figure.layout.xaxis.ticktext) == list("the·cat·sat·on·the·mat")
     panel.controls["text"].value = "naïve"
-    assert list(panel.figure.layout.xaxis.ticktext) == ["n", "a", "c3", "af", "v", "e"] and panel.figure.data[0].z.shape == (6, 6)
+    assert list(panel.figure.layout.xaxis.ticktext) == [
+        "n",
+        "a",
+        "c3",
+        "af",
+        "v",
+        "e",
+    ] and panel.figure.data[0].z.shape == (6, 6)
     panel.controls["text"].value = ""
     assert "type at least 1" in panel._message.value and panel.figure.data[0].z.shape == (6, 6)
     panel.controls["text"].value = "x" * 80
     assert panel._message.value == "" and panel.figure.data[0].z.shape == (64, 64)
-    assert any("cut: the first 64 of 80 bytes" in a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
+    assert any(
+        "cut: the first 64 of 80 bytes" in a.text.replace("<br>", " ")
+        for a in panel.figure.layout.annotations
+    )
     panel.controls["text"].value = "\ud800a"  # half a character, as a browser may send
     assert panel._message.value == "" and panel.figure.data[0].z.shape == (2, 2)
     panel.close()
@@ -208,10 +288,16 @@ def test_the_heatmaps_show_the_causal_half(shipped):
     panel.controls["start"].value, panel.controls["head"].value = 900, 3
     content, position, weight = panel.figure.data[:3]
     parts = attention.parts_of("text", "seqpe", attention.TEXT.encode(), 900, 0)
-    for shown, part in ((content, parts.content), (position, parts.position), (weight, parts.weights)):
+    for shown, part in (
+        (content, parts.content),
+        (position, parts.position),
+        (weight, parts.weights),
+    ):
         assert (shown.x0, shown.y0) == (900, 900)
         np.testing.assert_array_equal(np.isnan(shown.z), np.triu(np.ones((22, 22), dtype=bool), 1))
-        np.testing.assert_allclose(np.tril(np.nan_to_num(shown.z)), np.tril(part[3]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            np.tril(np.nan_to_num(shown.z)), np.tril(part[3]), rtol=1e-5, atol=1e-6
+        )
     panel.close()
 
 
@@ -221,13 +307,19 @@ def test_an_image_starts_only_where_its_grid_fits_and_says_so(shipped):
         panel.controls["kind"].value = "image"
         panel.controls["size"].value, panel.controls["corner"].value = 48, 14
     said = " ".join(a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
-    assert panel._message.value == "" and "rows and columns from 8" in said and "start 14 is not possible: positions end at 19" in said
+    assert (
+        panel._message.value == ""
+        and "rows and columns from 8" in said
+        and "start 14 is not possible: positions end at 19" in said
+    )
     assert panel.figure.data[0].z.shape == (145, 145)
     panel.controls["image_method"].value = "learned"
     said = " ".join(a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
     assert panel._message.value == "" and "a learned table has no other start than 0" in said
     panel.controls["size"].value, panel.controls["image_method"].value = 24, "rope-axial"
-    assert "not possible" not in " ".join(a.text for a in panel.figure.layout.annotations)  # 14 + 6 patches = 20
+    assert "not possible" not in " ".join(
+        a.text for a in panel.figure.layout.annotations
+    )  # 14 + 6 patches = 20
     panel.close()
 
 
@@ -235,7 +327,11 @@ def test_only_the_controls_of_the_chosen_input_are_shown(shipped):
     panel = explore()
 
     def hidden():
-        return {name for name, box in zip(panel.controls, panel.children[1].children) if box.layout.display == "none"}
+        return {
+            name
+            for name, box in zip(panel.controls, panel.children[1].children)
+            if box.layout.display == "none"
+        }
 
     assert hidden() == {"digit", "size", "image_method", "corner"}
     panel.controls["kind"].value = "image"

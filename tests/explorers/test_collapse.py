@@ -1,4 +1,5 @@
 """The collapse explorer: what the losses do to the space, and a panel that trains in the background and can be stopped."""
+
 import asyncio
 import re
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from seqpe_lab import geometry
-from seqpe_lab.explorers import collapse
+from seqpe_lab.explorers import collapse_panel as collapse
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,10 @@ def trained(alpha: float, beta: float, pieces: int) -> collapse.Training:
 
 def test_l_ood_alone_collapses_the_space_and_does_not_know_it():
     before, *_, after = trained(0.0, 0.1, 12).records
-    assert after.spread < collapse.COLLAPSED < before.spread and after.cosines.min() > 0.98 > before.cosines.min()
+    assert (
+        after.spread < collapse.COLLAPSED < before.spread
+        and after.cosines.min() > 0.98 > before.cosines.min()
+    )
     assert after.effective_rank < 0.5 * before.effective_rank
     assert after.l_ood < 0.1 * before.l_ood  # its own loss looks like success
     assert abs(after.l_delta - torch.tensor(collapse.CANDIDATES).log().item()) < 0.01
@@ -64,7 +68,10 @@ def test_the_measures_are_the_librarys():
     vectors, now = training.encoder.table(collapse.POSITIONS), training.records[-1]
     for z in (1, 100, 256, collapse.POSITIONS - 1):
         assert now.cosines[z - 1] == pytest.approx(geometry.shift_cosine(vectors, z), abs=1e-5)
-    assert (now.effective_rank, now.spread) == (geometry.effective_rank(vectors), geometry.spread(vectors))
+    assert (now.effective_rank, now.spread) == (
+        geometry.effective_rank(vectors),
+        geometry.spread(vectors),
+    )
     assert torch.equal(training.similarity, geometry.similarity(vectors, kind="cosine"))
     assert (collapse.PROBE.teachers < collapse.TRAIN_LEN).all()
 
@@ -73,20 +80,35 @@ def test_training_is_repeatable_and_leaves_the_readers_random_numbers_alone():
     state = torch.get_rng_state()
     one, other = trained(0.1, 0.1, 2), trained(0.1, 0.1, 2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(one.similarity, other.similarity) and not torch.equal(one.similarity, collapse.Training(seed=1).similarity)
+    assert torch.equal(one.similarity, other.similarity) and not torch.equal(
+        one.similarity, collapse.Training(seed=1).similarity
+    )
 
 
 def test_the_first_picture_is_the_untrained_encoder(panel):
-    assert step(panel) == 0 and not panel.running and "Untrained" in panel.figure.layout.title.text and "α = 0, β = 0.1" in panel.figure.layout.title.text
-    assert panel.figure.data[0].z.shape == (200, 200) and panel.figure.data[0].z[3, 5] == pytest.approx(panel.training.similarity[9, 15].item())
+    assert (
+        step(panel) == 0
+        and not panel.running
+        and "Untrained" in panel.figure.layout.title.text
+        and "α = 0, β = 0.1" in panel.figure.layout.title.text
+    )
+    assert panel.figure.data[0].z.shape == (200, 200) and panel.figure.data[0].z[
+        3, 5
+    ] == pytest.approx(panel.training.similarity[9, 15].item())
 
 
 def test_a_piece_trains_and_draws_without_an_event_loop(panel):
     panel.piece()
     buttons(panel)["Step"].click()
-    assert step(panel) == 2 * collapse.STEPS_A_PIECE and panel.figure.layout.title.text.startswith("Step 4, α = 0, β = 0.1")
-    rank = next(trace for trace in panel.figure.data if trace.hovertemplate.startswith("effective rank"))
-    assert list(rank.x) == [0, 2, 4] and list(rank.y) == [record.effective_rank for record in panel.training.records]
+    assert step(panel) == 2 * collapse.STEPS_A_PIECE and panel.figure.layout.title.text.startswith(
+        "Step 4, α = 0, β = 0.1"
+    )
+    rank = next(
+        trace for trace in panel.figure.data if trace.hovertemplate.startswith("effective rank")
+    )
+    assert list(rank.x) == [0, 2, 4] and list(rank.y) == [
+        record.effective_rank for record in panel.training.records
+    ]
 
 
 def test_start_without_an_event_loop_says_what_to_do(panel):
@@ -99,7 +121,12 @@ def test_start_pause_and_reset_while_everything_else_goes_on(panel):
         button = buttons(panel)
         assert button["Pause"].disabled and not button["Start"].disabled
         button["Start"].click()
-        assert panel.running and button["Start"].disabled and button["Step"].disabled and not button["Pause"].disabled
+        assert (
+            panel.running
+            and button["Start"].disabled
+            and button["Step"].disabled
+            and not button["Pause"].disabled
+        )
         answered = 0
         while step(panel) < 6:  # someone else has a turn between the pieces
             await asyncio.sleep(0)
@@ -116,7 +143,9 @@ def test_start_pause_and_reset_while_everything_else_goes_on(panel):
         await until(lambda: step(panel) > stopped)
         button["Reset"].click()
         await asyncio.sleep(0.1)
-        assert step(panel) == 0 and not panel.running and "Untrained" in panel.figure.layout.title.text
+        assert (
+            step(panel) == 0 and not panel.running and "Untrained" in panel.figure.layout.title.text
+        )
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(lecture())
@@ -143,7 +172,9 @@ def test_it_ends_by_itself(panel, monkeypatch):
         await until(lambda: not panel.running)
 
     asyncio.run(lecture())
-    assert step(panel) == 4 and "press Reset" in told(panel) and not buttons(panel)["Start"].disabled
+    assert (
+        step(panel) == 4 and "press Reset" in told(panel) and not buttons(panel)["Start"].disabled
+    )
 
 
 def test_an_error_in_the_background_is_shown_and_stops_the_training(panel, monkeypatch):
@@ -157,7 +188,11 @@ def test_an_error_in_the_background_is_shown_and_stops_the_training(panel, monke
         await until(lambda: not panel.running)
 
     asyncio.run(lecture())
-    assert "RuntimeError: the numbers ran out" in told(panel) and 'role="alert"' in panel._message.value and step(panel) == 0
+    assert (
+        "RuntimeError: the numbers ran out" in told(panel)
+        and 'role="alert"' in panel._message.value
+        and step(panel) == 0
+    )
     assert not buttons(panel)["Start"].disabled
 
 
@@ -194,7 +229,9 @@ def test_a_change_of_weights_is_marked(panel):
     with panel.at_once():
         panel.controls["alpha"].value = 0.5
     panel.piece()
-    marks = [trace for trace in panel.figure.data if trace.hovertemplate.startswith("weights changed")]
+    marks = [
+        trace for trace in panel.figure.data if trace.hovertemplate.startswith("weights changed")
+    ]
     assert len(marks) == 3 and all(list(mark.x) == [2, 2, None] for mark in marks)
 
 
@@ -202,7 +239,10 @@ def test_another_shift_follows_another_cosine(panel):
     panel.piece()
     panel.controls["z"].value = 37
     cosine = next(trace for trace in panel.figure.data if trace.hovertemplate.startswith("cosine"))
-    assert list(cosine.y) == [record.cosines[36] for record in panel.training.records] and "p+37" in panel._words.value
+    assert (
+        list(cosine.y) == [record.cosines[36] for record in panel.training.records]
+        and "p+37" in panel._words.value
+    )
     assert panel.table(**panel.values)["mean cosine at z=37"] == pytest.approx(list(cosine.y))
 
 

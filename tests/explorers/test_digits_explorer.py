@@ -1,4 +1,5 @@
 """The digits explorer: its numbers against brute force and the library, and what it says to somebody who types nonsense."""
+
 import html
 import itertools
 import re
@@ -8,7 +9,7 @@ import torch
 
 from seqpe_lab.digits import grid, to_digits
 from seqpe_lab.encoder import PositionEncoder, prefix_tree
-from seqpe_lab.explorers import digits
+from seqpe_lab.explorers import digits_panel as digits
 
 
 def told(panel) -> str:
@@ -20,8 +21,21 @@ def test_a_position_may_be_typed_in_many_ways(text):
     assert digits.read_position(text) == (2, 3)
 
 
-@pytest.mark.parametrize("text, said", [("", "no position"), ("abc", "'abc'"), ("-1", "'-1'"), ("3.5", "whole numbers"), ("1,2,3,4", "one to three"), ("²", "no position"),
-                                        ("100000", "99,999"), ("1000, 3", "999"), ("0, 0, 256", "255"), ("9" * 30, "no position")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "no position"),
+        ("abc", "'abc'"),
+        ("-1", "'-1'"),
+        ("3.5", "whole numbers"),
+        ("1,2,3,4", "one to three"),
+        ("²", "no position"),
+        ("100000", "99,999"),
+        ("1000, 3", "999"),
+        ("0, 0, 256", "255"),
+        ("9" * 30, "no position"),
+    ],
+)
 def test_what_is_no_position_is_refused_with_a_remedy(text, said):
     with pytest.raises(ValueError, match=said):
         digits.read_position(text)
@@ -39,7 +53,11 @@ def test_the_reader_is_told_and_the_last_picture_stays():
 @pytest.mark.parametrize("base, k, dims", [(10, 5, 1), (10, 2, 2), (2, 8, 3), (16, 1, 1)])
 def test_embeddings_are_the_rows_of_the_encoders_own_tables(base, k, dims):
     encoder = PositionEncoder(4, digits=k, base=base, dims=dims, heads=1)
-    own = [encoder.token.num_embeddings, encoder.place.num_embeddings, encoder.dimension.num_embeddings if encoder.dimension else 0]
+    own = [
+        encoder.token.num_embeddings,
+        encoder.place.num_embeddings,
+        encoder.dimension.num_embeddings if encoder.dimension else 0,
+    ]
     assert list(digits.embeddings(k, base, dims).values()) == own
 
 
@@ -51,10 +69,13 @@ def test_the_three_addends_sum_to_what_the_encoder_reads(position, k):
     expected = encoder.embed(torch.tensor([*sequence, 10]), torch.arange(len(sequence) + 1))
     assert torch.allclose(sum(digits.vectors(tuple(sequence), k, 10, dims)), expected, atol=1e-7)
     strips = digits.picture(", ".join(map(str, position)), 10, k, "last", 2).data[0].z
-    assert torch.allclose(torch.tensor(strips[-digits.FEATURES:]), expected.T, atol=1e-6)
+    assert torch.allclose(torch.tensor(strips[-digits.FEATURES :]), expected.T, atol=1e-6)
 
 
-@pytest.mark.parametrize("text, base, k, along", [("100", 10, 5, "last"), ("9, 99", 10, 2, "first"), ("1, 20, 7", 3, 4, "last")])
+@pytest.mark.parametrize(
+    "text, base, k, along",
+    [("100", 10, 5, "last"), ("9, 99", 10, 2, "first"), ("1, 20, 7", 3, 4, "last")],
+)
 def test_the_tree_holds_each_prefix_once(text, base, k, along):
     position = digits.read_position(text)
     around, row = digits.neighbours(position, 4, along, base**k)
@@ -62,17 +83,28 @@ def test_the_tree_holds_each_prefix_once(text, base, k, along):
     written = [(*sequence, base) for sequence in to_digits(around, k, base).tolist()]
     prefixes = {sequence[:j] for sequence in written for j in range(1, len(sequence) + 1)}
     figure = digits.picture(text, base, k, along, 4)
-    nodes = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "markers+text"]
+    nodes = [
+        trace for trace in figure.data if trace.type == "scatter" and trace.mode == "markers+text"
+    ]
     assert sum(len(trace.x) for trace in nodes) == len(prefixes)
-    assert f"{len(around)} positions are {sum(map(len, written))} tokens but {len(prefixes)} distinct prefixes" in figure.layout.annotations[1].text
-    others = written[:row] + written[row + 1:]
-    shared = {written[row][:j] for j in range(1, len(written[row]) + 1)} & {s[:j] for s in others for j in range(1, len(s) + 1)}
+    assert (
+        f"{len(around)} positions are {sum(map(len, written))} tokens but {len(prefixes)} distinct prefixes"
+        in figure.layout.annotations[1].text
+    )
+    others = written[:row] + written[row + 1 :]
+    shared = {written[row][:j] for j in range(1, len(written[row]) + 1)} & {
+        s[:j] for s in others for j in range(1, len(s) + 1)
+    }
     assert len(nodes[0].x) == len(shared) and len(nodes[0].x) + len(nodes[1].x) == len(written[row])
 
 
 def test_no_two_nodes_of_the_tree_stand_at_one_place_and_the_own_path_is_straight():
     for row in (0, 3, 11):
-        tree = prefix_tree(torch.nn.functional.pad(to_digits(torch.arange(94, 106).unsqueeze(-1), 4, 10), (0, 1), value=10))
+        tree = prefix_tree(
+            torch.nn.functional.pad(
+                to_digits(torch.arange(94, 106).unsqueeze(-1), 4, 10), (0, 1), value=10
+            )
+        )
         height = digits.heights(tree, row)
         assert len(set(zip(tree.place.tolist(), height.tolist()))) == len(height)
         assert (height[tree.paths[-1][row]] == row).all()
@@ -80,7 +112,12 @@ def test_no_two_nodes_of_the_tree_stand_at_one_place_and_the_own_path_is_straigh
 
 def test_the_table_counts_what_the_neighbours_share():
     table = digits.table("100", 10, 5, "last", 1)
-    assert table == {"position": ["99", "100", "101"], "digits": ["0 0 0 9 9", "0 0 1 0 0", "0 0 1 0 1"], "shared prefix": [2, 5, 4], "digits that agree": [2, 5, 4]}
+    assert table == {
+        "position": ["99", "100", "101"],
+        "digits": ["0 0 0 9 9", "0 0 1 0 0", "0 0 1 0 1"],
+        "shared prefix": [2, 5, 4],
+        "digits that agree": [2, 5, 4],
+    }
 
 
 @pytest.mark.parametrize("base, k", [(2, 3), (3, 2), (10, 2), (5, 1)])
@@ -93,10 +130,20 @@ def test_the_lookalike_is_the_farthest_that_differs_in_one_digit(base, k):
 
 
 def test_the_title_says_why_digits_mislead_or_that_they_do_not_suffice():
-    assert digits.picture("100", 10, 5, "last", 4).layout.title.text == "1 away, 99 differs in 3 digits; 90,000 away, 90,100 differs in 1"
-    assert digits.picture("2, 3", 10, 2, "last", 4).layout.title.text == "1 away, (2, 2) differs in 1 digit; 90 away, so does (2, 93)"
+    assert (
+        digits.picture("100", 10, 5, "last", 4).layout.title.text
+        == "1 away, 99 differs in 3 digits; 90,000 away, 90,100 differs in 1"
+    )
+    assert (
+        digits.picture("2, 3", 10, 2, "last", 4).layout.title.text
+        == "1 away, (2, 2) differs in 1 digit; 90 away, so does (2, 93)"
+    )
     raised = digits.picture("123", 10, 2, "last", 4)
-    assert "does not fit into k = 2" in raised.layout.title.text and "needs 3" in raised.layout.title.text and "k = 3" in raised.layout.annotations[0].text
+    assert (
+        "does not fit into k = 2" in raised.layout.title.text
+        and "needs 3" in raised.layout.title.text
+        and "k = 3" in raised.layout.annotations[0].text
+    )
 
 
 @pytest.mark.parametrize("text", ["0", "99999", "0, 0", "999, 999", "0, 0, 0", "255, 255, 255"])

@@ -1,4 +1,5 @@
 """The explorer of position spaces, on tables of random numbers in place of those that come with the project."""
+
 import json
 
 import numpy as np
@@ -8,15 +9,29 @@ import torch.nn.functional as F
 
 from seqpe_lab import geometry as library
 from seqpe_lab.explorers import bundle
-from seqpe_lab.explorers import geometry as explorer
+from seqpe_lab.explorers import geometry_panel as explorer
 from seqpe_lab.recipes import language_model
 
-BASE = dict(method="seqpe", step=bundle.STEPS[-1], view="heatmap", kind="cosine", positions=256, position=100, compare="123, 1000")
+BASE = dict(
+    method="seqpe",
+    step=bundle.STEPS[-1],
+    view="heatmap",
+    kind="cosine",
+    positions=256,
+    position=100,
+    compare="123, 1000",
+)
 TRAINED = 64
 
 
 def forget():
-    for cached in (bundle.tables, bundle.about, explorer.measures, explorer._by_distance, bundle.recipe):
+    for cached in (
+        bundle.tables,
+        bundle.about,
+        explorer.measures,
+        explorer._by_distance,
+        bundle.recipe,
+    ):
         cached.cache_clear()
 
 
@@ -28,10 +43,25 @@ def tables(tmp_path_factory):
         patch.setattr(bundle, "FOLDER", folder)
         forget()
         for method in bundle.WATCHED:
-            vectors = {str(s): torch.randn(bundle.AT_THE_END if s == bundle.STEPS[-1] else bundle.WHILE_LEARNING, 8, generator=chance).half() for s in bundle.STEPS}
+            vectors = {
+                str(s): torch.randn(
+                    bundle.AT_THE_END if s == bundle.STEPS[-1] else bundle.WHILE_LEARNING,
+                    8,
+                    generator=chance,
+                ).half()
+                for s in bundle.STEPS
+            }
             if method == "seqpe-ood-only":
                 vectors = {s: v[:1].repeat(len(v), 1) for s, v in vectors.items()}
-            bundle._save("table", method, vectors, {"recipe": language_model(method, "small").to_json(), "results": {"data": {"description": "a text", "hash": "abc"}}})
+            bundle._save(
+                "table",
+                method,
+                vectors,
+                {
+                    "recipe": language_model(method, "small").to_json(),
+                    "results": {"data": {"description": "a text", "hash": "abc"}},
+                },
+            )
         yield {method: bundle.tables(method) for method in bundle.WATCHED}
     forget()
 
@@ -62,24 +92,43 @@ def named(figure, name):
 
 # --- numbers ------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("text, expected", [("123, 1000", (123, 1000)), ("7;7  8", (7, 8)), ("", ()), ("0", (0,))])
+
+@pytest.mark.parametrize(
+    "text, expected", [("123, 1000", (123, 1000)), ("7;7  8", (7, 8)), ("", ()), ("0", (0,))]
+)
 def test_typed_positions_are_read(text, expected):
     assert explorer.others(text) == expected
 
 
-@pytest.mark.parametrize("text, reason", [("12, x", "'x' is no position"), ("-3", "'-3' is no position"), ("1.5", "'1.5' is no position"), ("²", "is no position"),
-                                          ("1 2 3 4 5 6 7", "7 positions .* leave some out")])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("12, x", "'x' is no position"),
+        ("-3", "'-3' is no position"),
+        ("1.5", "'1.5' is no position"),
+        ("²", "is no position"),
+        ("1 2 3 4 5 6 7", "7 positions .* leave some out"),
+    ],
+)
 def test_what_is_typed_wrong_is_named(text, reason):
     with pytest.raises(ValueError, match=reason):
         explorer.others(text)
 
 
 def test_the_path_keeps_distances_where_three_directions_hold_everything():
-    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([5.0, 2.0, 1.0])
-    turned = points @ torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(2)))[0][:3] + 7
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor(
+        [5.0, 2.0, 1.0]
+    )
+    turned = (
+        points
+        @ torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(2)))[0][:3]
+        + 7
+    )
     coordinates, shares = explorer.principal_path(turned)
     centred, covariance = (points - points.mean(0)).numpy(), np.cov(points.T.numpy())
-    assert np.allclose(coordinates @ coordinates.T, centred @ centred.T, atol=1e-3)  # all products, hence all distances
+    assert np.allclose(
+        coordinates @ coordinates.T, centred @ centred.T, atol=1e-3
+    )  # all products, hence all distances
     assert np.allclose(shares, np.linalg.eigvalsh(covariance)[::-1] / covariance.trace(), atol=1e-4)
     assert (coordinates[-1] >= coordinates[0]).all()
 
@@ -95,33 +144,52 @@ def test_similarity_by_distance_against_a_loop():
     for z in range(30):
         pairs = sorted(float(table[p, p + z]) for p in range(30 - z))
         assert mean[z] == pytest.approx(sum(pairs) / len(pairs), abs=1e-5)
-        assert sum(v < low[z] for v in pairs) <= 0.1 * len(pairs) + 1 and sum(v > high[z] for v in pairs) <= 0.1 * len(pairs) + 1
+        assert (
+            sum(v < low[z] for v in pairs) <= 0.1 * len(pairs) + 1
+            and sum(v > high[z] for v in pairs) <= 0.1 * len(pairs) + 1
+        )
         assert {low[z], high[z]} <= {np.float32(v) for v in pairs} and low[z] <= high[z]
 
 
 @pytest.mark.parametrize("kind", library.KINDS)
 def test_measures_are_the_librarys(kind):
     ours = explorer.measures("seqpe", 100, 256, kind)
-    assert ours == {"correlation": library.distance_correlation(vectors(step=100), kind=kind), "confusion": library.lexical_confusion(vectors(step=100), 5, kind=kind),
-                    **library.collapse(vectors(step=100), 10)}
+    assert ours == {
+        "correlation": library.distance_correlation(vectors(step=100), kind=kind),
+        "confusion": library.lexical_confusion(vectors(step=100), 5, kind=kind),
+        **library.collapse(vectors(step=100), 10),
+    }
 
 
 # --- pictures -----------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("kind, stretch", [("dot", False), ("cosine", False), ("cosine", True)])
 def test_the_heatmap_shows_all_similarities_and_where_training_ended(kind, stretch):
     figure = explorer.picture(**BASE | {"kind": kind, "stretch": stretch})
     assert np.allclose(figure.data[0].z, library.similarity(vectors(), kind=kind), atol=1e-3)
-    assert (figure.data[0].zmin, figure.data[0].zmax) == ((None, None) if kind == "dot" or stretch else (-1, 1))
-    assert {shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1} == {TRAINED - 0.5} == {shape.y0 for shape in figure.layout.shapes if shape.y0 == shape.y1}
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (
+        (None, None) if kind == "dot" or stretch else (-1, 1)
+    )
+    assert (
+        {shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1}
+        == {TRAINED - 0.5}
+        == {shape.y0 for shape in figure.layout.shapes if shape.y0 == shape.y1}
+    )
     assert not explorer.picture(**BASE | {"positions": TRAINED}).layout.shapes
 
 
 def test_stretched_colours_show_what_is_hard_to_tell_apart_and_no_mere_rounding(tables):
-    slightly = torch.cat([torch.ones(256, 1), torch.linspace(0, 0.03, 256).unsqueeze(1), torch.zeros(256, 6)], 1)
+    slightly = torch.cat(
+        [torch.ones(256, 1), torch.linspace(0, 0.03, 256).unsqueeze(1), torch.zeros(256, 6)], 1
+    )
     tables["seqpe"][10] = slightly
     heatmap = explorer.picture(**BASE | {"step": 10, "stretch": True}).data[0]
-    assert heatmap.zmin is None and 0.9995 < heatmap.z.min() < 0.9996 and len(np.unique(heatmap.z[0])) > 100
+    assert (
+        heatmap.zmin is None
+        and 0.9995 < heatmap.z.min() < 0.9996
+        and len(np.unique(heatmap.z[0])) > 100
+    )
     collapsed = explorer.picture(**BASE | {"method": "seqpe-ood-only", "stretch": True}).data[0]
     assert (collapsed.zmin, collapsed.zmax) == (-1, 1)
 
@@ -130,47 +198,79 @@ def test_many_positions_are_thinned_and_the_axis_says_so():
     figure = explorer.picture(**BASE | {"positions": bundle.AT_THE_END})
     heatmap = figure.data[0]
     assert heatmap.dx == heatmap.dy == 3 and "every 3rd" in figure.layout.xaxis.title.text
-    assert np.allclose(heatmap.z, library.similarity(vectors(count=1_100)[::3], kind="cosine"), atol=1e-4)
+    assert np.allclose(
+        heatmap.z, library.similarity(vectors(count=1_100)[::3], kind="cosine"), atol=1e-4
+    )
 
 
 def test_the_path_tells_the_trained_from_the_others_and_names_those_asked_for():
     figure = explorer.picture(**BASE | {"view": "path", "positions": bundle.AT_THE_END})
     trained, beyond = figure.data[1:]
-    assert list(trained.text) == list(range(TRAINED)) and list(beyond.text) == list(range(TRAINED, 1_100)) and trained.marker.symbol != beyond.marker.symbol
+    assert (
+        list(trained.text) == list(range(TRAINED))
+        and list(beyond.text) == list(range(TRAINED, 1_100))
+        and trained.marker.symbol != beyond.marker.symbol
+    )
     coordinates, _ = explorer.principal_path(vectors(count=1_100))
     assert np.allclose(np.stack([beyond.x, beyond.y, beyond.z], 1), coordinates[TRAINED:])
     notes = {note.text: (note.x, note.y, note.z) for note in figure.layout.scene.annotations}
-    assert set(notes) == {f"<b>{p}</b>" for p in ("0", "100", "123", "1,000", "1,099")} and np.allclose(notes["<b>123</b>"], coordinates[123])
+    assert set(notes) == {
+        f"<b>{p}</b>" for p in ("0", "100", "123", "1,000", "1,099")
+    } and np.allclose(notes["<b>123</b>"], coordinates[123])
 
 
 @pytest.mark.parametrize("kind", library.KINDS)
 def test_neighbours_are_the_librarys_and_look_alikes_are_marked(kind):
-    figure = explorer.picture(**BASE | {"view": "neighbours", "kind": kind, "positions": bundle.AT_THE_END})
+    figure = explorer.picture(
+        **BASE | {"view": "neighbours", "kind": kind, "positions": bundle.AT_THE_END}
+    )
     everything = vectors(count=1_100)
-    assert np.allclose(named(figure, "all positions").y, library.similarity(everything, kind=kind)[100], atol=1e-4)
+    assert np.allclose(
+        named(figure, "all positions").y, library.similarity(everything, kind=kind)[100], atol=1e-4
+    )
     nearest = library.nearest_neighbours(everything, kind, 8)[100].tolist()
-    assert list(named(figure, "the 8 most similar").x) == nearest and f"most similar to {nearest[0]:,}, " in figure.layout.title.text
+    assert (
+        list(named(figure, "the 8 most similar").x) == nearest
+        and f"most similar to {nearest[0]:,}, " in figure.layout.title.text
+    )
     alike = list(named(figure, "one digit edit away").x)
-    assert alike == [q for q in range(1_100) if library.is_digit_edit(100, q, 5)] and 1_000 in alike and 123 not in alike
+    assert (
+        alike == [q for q in range(1_100) if library.is_digit_edit(100, q, 5)]
+        and 1_000 in alike
+        and 123 not in alike
+    )
     asked, (e_100, e_123) = named(figure, "asked for"), everything[[100, 123]]
-    assert list(asked.x) == [100, 123, 1_000] and asked.y[1] == pytest.approx(float(e_100 @ e_123 if kind == "dot" else F.cosine_similarity(e_100, e_123, dim=0)), abs=1e-4)
+    assert list(asked.x) == [100, 123, 1_000] and asked.y[1] == pytest.approx(
+        float(e_100 @ e_123 if kind == "dot" else F.cosine_similarity(e_100, e_123, dim=0)),
+        abs=1e-4,
+    )
 
 
 def test_distance_is_drawn_for_trained_pairs_and_for_those_beyond():
     figure = explorer.picture(**BASE | {"view": "distance"})
     lines = [trace for trace in figure.data if trace.name]
-    assert [len(line.y) for line in lines] == [TRAINED, 256 - TRAINED] and lines[0].line.dash != lines[1].line.dash
+    assert [len(line.y) for line in lines] == [TRAINED, 256 - TRAINED] and lines[
+        0
+    ].line.dash != lines[1].line.dash
     for line, part in zip(lines, (vectors()[:TRAINED], vectors()[TRAINED:])):
         assert np.allclose(line.y, explorer.by_distance(library.similarity(part, kind="cosine"))[0])
-    assert len(explorer.picture(**BASE | {"view": "distance", "positions": TRAINED}).data) == 2  # a band and a line
+    assert (
+        len(explorer.picture(**BASE | {"view": "distance", "positions": TRAINED}).data) == 2
+    )  # a band and a line
 
 
 def test_titles_claim_what_the_numbers_say(tables):
     line = torch.linspace(0, 1.5, 256)
     tables["seqpe"][30] = torch.stack([line.cos(), line.sin(), *torch.zeros(6, 256)], 1)
-    assert "falls with distance (ρ = −1.00)" in explorer.picture(**BASE | {"step": 30}).layout.title.text
+    assert (
+        "falls with distance (ρ = −1.00)"
+        in explorer.picture(**BASE | {"step": 30}).layout.title.text
+    )
     assert "says little about distance" in explorer.picture(**BASE).layout.title.text
-    assert "0.0% as wide" in explorer.picture(**BASE | {"method": "seqpe-ood-only", "view": "path"}).layout.title.text
+    assert (
+        "0.0% as wide"
+        in explorer.picture(**BASE | {"method": "seqpe-ood-only", "view": "path"}).layout.title.text
+    )
 
 
 @pytest.mark.parametrize("view", explorer.VIEWS.values())
@@ -185,16 +285,28 @@ def test_a_collapsed_space_is_drawn_too(view, kind):
 
 def test_the_caption_names_run_data_and_range():
     caption = explorer.caption("seqpe", 100, 256)
-    for part in ("scale small", "a text", "hash abc", "seed 0", "d=96", "step 100 of 1,000", "positions 0 to 63", "shown: 0 to 255"):
+    for part in (
+        "scale small",
+        "a text",
+        "hash abc",
+        "seed 0",
+        "d=96",
+        "step 100 of 1,000",
+        "positions 0 to 63",
+        "shown: 0 to 255",
+    ):
         assert part in caption
 
 
 # --- panel --------------------------------------------------------------------------------------
 
+
 def test_only_positions_that_are_known_can_be_asked_for(panel):
     panel.controls["position"].value = 1_000
     panel.controls["step"].value = 100
-    assert panel.controls["position"].max == panel.values["position"] == 255 and "shown: 0 to 255" in panel.figure.layout.annotations[-1].text.replace("<br>", " ")
+    assert panel.controls["position"].max == panel.values[
+        "position"
+    ] == 255 and "shown: 0 to 255" in panel.figure.layout.annotations[-1].text.replace("<br>", " ")
     panel.controls["positions"].value = 64
     assert panel.controls["position"].max == 63
     with panel.at_once():
@@ -212,7 +324,9 @@ def test_a_shorter_range_is_drawn_once(panel, monkeypatch):
 
 def test_words_compare_with_those_asked_for_and_say_which_are_not_there(panel):
     row = library.similarity(vectors(count=1_100), kind="cosine")[100]
-    assert f"123: {row[123]:.3f} (rank {int((row > row[123]).sum())})" in panel._words.value  # position 100 itself is the one above all
+    assert (
+        f"123: {row[123]:.3f} (rank {int((row > row[123]).sum())})" in panel._words.value
+    )  # position 100 itself is the one above all
     panel.controls["step"].value = 100
     assert "1,000: not among positions 0 to 255" in panel._words.value
 
@@ -220,13 +334,18 @@ def test_words_compare_with_those_asked_for_and_say_which_are_not_there(panel):
 def test_a_typing_error_is_shown_and_the_picture_stays(panel):
     before = panel.figure
     panel.controls["compare"].value = "12, x"
-    assert "is no position" in panel._message.value and 'role="alert"' in panel._message.value and panel.figure is before
+    assert (
+        "is no position" in panel._message.value
+        and 'role="alert"' in panel._message.value
+        and panel.figure is before
+    )
     panel.controls["compare"].value = "12"
     assert panel._message.value == "" and panel.figure is not before
 
 
 def test_a_path_that_was_turned_stays_turned_and_a_zoom_lasts_while_the_axes_mean_the_same(panel):
     """plotly.js keeps what a reader did while ``uirevision`` stays."""
+
     def revision(**moves):
         for name, value in moves.items():
             panel.controls[name].value = value

@@ -1,4 +1,5 @@
 """The explorer of sum, mul and bias: its scores against the library's encoding, and pictures that stay readable."""
+
 import itertools
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings import INTEGRATIONS, SeqPE
-from seqpe_lab.explorers import integration
+from seqpe_lab.explorers import integration_panel as integration
 
 VECTORS = ((1.0, -2.0), (0.25, 1.5), (-0.5, 2.0), (1.75, -1.0))  # q, k, e_q, e_k
 
@@ -18,14 +19,20 @@ def coordinates(q, k, e_q, e_k, strength=1.0) -> dict:
 
 def arrows(figure, plane: int):
     """The arrows of a plane, from 1."""
-    return [trace for trace in figure.data if trace.type == "scatter" and (trace.xaxis or "x") == ("x" if plane == 1 else f"x{plane}")]
+    return [
+        trace
+        for trace in figure.data
+        if trace.type == "scatter" and (trace.xaxis or "x") == ("x" if plane == 1 else f"x{plane}")
+    ]
 
 
 @pytest.mark.parametrize("name", INTEGRATIONS)
 def test_a_score_is_the_dot_product_of_what_the_library_makes_of_query_and_key(name):
     seqpe = SeqPE(PositionEncoder(2, heads=1), heads=1, layers=1, integration=name)
     q, k, e_q, e_k = (torch.tensor(v) for v in VECTORS)
-    new_q, new_k = seqpe.transform(q.unsqueeze(0), k.unsqueeze(0), [(e_q.unsqueeze(0), e_k.unsqueeze(0))], layer=0)
+    new_q, new_k = seqpe.transform(
+        q.unsqueeze(0), k.unsqueeze(0), [(e_q.unsqueeze(0), e_k.unsqueeze(0))], layer=0
+    )
     terms = getattr(integration.scores(*VECTORS), name)
     assert sum(terms.values()) == pytest.approx((new_q * new_k).sum().item(), abs=1e-6)
 
@@ -33,15 +40,22 @@ def test_a_score_is_the_dot_product_of_what_the_library_makes_of_query_and_key(n
 def test_the_terms_are_named_after_what_they_are():
     q, k, e_q, e_k = (np.array(v) for v in VECTORS)
     found = integration.scores(q, k, e_q, e_k)
-    assert list(found.sum.values()) == pytest.approx([q @ k, q @ e_k, e_q @ k, e_q @ e_k]) and list(found.sum) == ["q·k", "q·e<sub>k</sub>", "e<sub>q</sub>·k", "e<sub>q</sub>·e<sub>k</sub>"]
+    assert list(found.sum.values()) == pytest.approx([q @ k, q @ e_k, e_q @ k, e_q @ e_k]) and list(
+        found.sum
+    ) == ["q·k", "q·e<sub>k</sub>", "e<sub>q</sub>·k", "e<sub>q</sub>·e<sub>k</sub>"]
     assert list(found.mul.values()) == pytest.approx(list(e_q * e_k * q * k))
-    assert found.without == {"q·k": pytest.approx(q @ k)} and set(found.bias) == {"q·k", "e<sub>q</sub>·e<sub>k</sub>"}
+    assert found.without == {"q·k": pytest.approx(q @ k)} and set(found.bias) == {
+        "q·k",
+        "e<sub>q</sub>·e<sub>k</sub>",
+    }
 
 
 def test_without_position_sum_and_bias_are_the_content_and_mul_is_nothing():
     figure = integration.picture(**coordinates(*VECTORS, strength=0.0))
     content = np.dot(*VECTORS[:2])
-    assert list(next(trace for trace in figure.data if trace.name == "score").x) == pytest.approx([content, content, 0, content])
+    assert list(next(trace for trace in figure.data if trace.name == "score").x) == pytest.approx(
+        [content, content, 0, content]
+    )
     assert "mul is deaf" in integration.words(**coordinates(*VECTORS, strength=0.0))
 
 
@@ -49,8 +63,17 @@ def test_the_bars_of_a_score_add_up_to_its_diamond_and_to_the_title():
     figure = integration.picture(**coordinates(*VECTORS, strength=0.5))
     score = next(trace for trace in figure.data if trace.name == "score")
     for name, total in zip(score.y, score.x):
-        assert sum(value for bar in figure.data if bar.type == "bar" for y, value in zip(bar.y, bar.x) if y == name) == pytest.approx(total)
-        assert integration._number(total) in name and integration._number(total) in figure.layout.title.text
+        assert sum(
+            value
+            for bar in figure.data
+            if bar.type == "bar"
+            for y, value in zip(bar.y, bar.x)
+            if y == name
+        ) == pytest.approx(total)
+        assert (
+            integration._number(total) in name
+            and integration._number(total) in figure.layout.title.text
+        )
 
 
 def test_the_thick_arrows_are_what_each_formula_multiplies():
@@ -58,9 +81,16 @@ def test_the_thick_arrows_are_what_each_formula_multiplies():
     figure = integration.picture(**coordinates(*VECTORS))
     for plane, expected in ((1, (q + e_q, k + e_k)), (2, (q * e_q, k * e_k)), (3, (q, k))):
         solid = [arrow for arrow in arrows(figure, plane) if arrow.line.dash == "solid"]
-        assert [(arrow.x[1], arrow.y[1]) for arrow in solid] == [pytest.approx(tuple(v)) for v in expected]
-    dashed = [arrow for arrow in arrows(figure, 1) if arrow.line.dash == "dash"]  # from the content's tip to the sum's
-    assert (dashed[0].x[0], dashed[0].y[0]) == pytest.approx(tuple(q)) and (dashed[0].x[1], dashed[0].y[1]) == pytest.approx(tuple(q + e_q))
+        assert [(arrow.x[1], arrow.y[1]) for arrow in solid] == [
+            pytest.approx(tuple(v)) for v in expected
+        ]
+    dashed = [
+        arrow for arrow in arrows(figure, 1) if arrow.line.dash == "dash"
+    ]  # from the content's tip to the sum's
+    assert (dashed[0].x[0], dashed[0].y[0]) == pytest.approx(tuple(q)) and (
+        dashed[0].x[1],
+        dashed[0].y[1],
+    ) == pytest.approx(tuple(q + e_q))
 
 
 def test_no_arrow_leaves_its_plane():
@@ -68,18 +98,39 @@ def test_no_arrow_leaves_its_plane():
     for corner in itertools.product((-limit, limit), repeat=2):
         figure = integration.picture(**coordinates((limit, limit), (-limit, limit), corner, corner))
         for plane in (1, 2, 3):
-            assert max(abs(v) for arrow in arrows(figure, plane) for v in (*arrow.x, *arrow.y)) < integration.FARTHEST
+            assert (
+                max(abs(v) for arrow in arrows(figure, plane) for v in (*arrow.x, *arrow.y))
+                < integration.FARTHEST
+            )
 
 
 def test_names_that_would_cover_each_other_give_way():
     nothing = integration.picture(**coordinates(*[(0.0, 0.0)] * 4))
     for plane in (1, 2, 3):
-        named = [(arrow.text[1], arrow.textposition) for arrow in arrows(nothing, plane) if arrow.text[1]]
+        named = [
+            (arrow.text[1], arrow.textposition) for arrow in arrows(nothing, plane) if arrow.text[1]
+        ]
         assert len(named) == 2 and named[0][1] != named[1][1]
-    assert [arrow.text[1] for arrow in arrows(integration.picture(**coordinates((1, 2), (2, -1), (-2, -2), (-2, 2))), 3)] == ["q", "k", "e<sub>q</sub>", "e<sub>k</sub>"]
+    assert [
+        arrow.text[1]
+        for arrow in arrows(
+            integration.picture(**coordinates((1, 2), (2, -1), (-2, -2), (-2, 2))), 3
+        )
+    ] == ["q", "k", "e<sub>q</sub>", "e<sub>k</sub>"]
 
 
-@pytest.mark.parametrize("value, shown", [(0.0, "0"), (-0.0, "0"), (-0.001, "0"), (10.0, "10"), (-13.94, "−13.94"), (0.5, "0.5"), (100.0, "100")])
+@pytest.mark.parametrize(
+    "value, shown",
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (-0.001, "0"),
+        (10.0, "10"),
+        (-13.94, "−13.94"),
+        (0.5, "0.5"),
+        (100.0, "100"),
+    ],
+)
 def test_numbers_are_written_short(value, shown):
     assert integration._number(value) == shown
 

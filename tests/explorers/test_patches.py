@@ -1,4 +1,5 @@
 """The explorer of patches, on tiny untrained classifiers in place of those that come with the project."""
+
 import math
 
 import numpy as np
@@ -7,17 +8,34 @@ import torch
 
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import resample_grid, rotary_angles
-from seqpe_lab.explorers import bundle, explore, patches
+from seqpe_lab.explorers import bundle, explore
+from seqpe_lab.explorers import patches_panel as patches
 from seqpe_lab.geometry import KINDS
 from seqpe_lab.recipes import image_model
 from seqpe_lab.training import build_model
 
 TRAINED, MOST = 3, 10
-TINY = dict(d_model=16, layers=2, heads=2, patch=4, image_size=4 * TRAINED, max_position=MOST, teachers=4, eval_sizes=(12, 16))
+TINY = dict(
+    d_model=16,
+    layers=2,
+    heads=2,
+    patch=4,
+    image_size=4 * TRAINED,
+    max_position=MOST,
+    teachers=4,
+    eval_sizes=(12, 16),
+)
 
 
 def forget():
-    for cached in (bundle.model, bundle.encoding, bundle.about, bundle.recipe, patches.vectors, patches.nearest):
+    for cached in (
+        bundle.model,
+        bundle.encoding,
+        bundle.about,
+        bundle.recipe,
+        patches.vectors,
+        patches.nearest,
+    ):
         cached.cache_clear()
 
 
@@ -29,8 +47,16 @@ def tiny_bundle(tmp_path_factory):
         for method in patches.METHODS:
             recipe = image_model(method, "smoke", **TINY)
             weights = build_model(recipe, 10).state_dict()
-            bundle._save("image", method, {name: t.half() if t.is_floating_point() else t for name, t in weights.items()},
-                         {"recipe": recipe.to_json(), "outputs": 10, "results": {"data": {"description": "digits", "hash": "abc"}}})
+            bundle._save(
+                "image",
+                method,
+                {name: t.half() if t.is_floating_point() else t for name, t in weights.items()},
+                {
+                    "recipe": recipe.to_json(),
+                    "outputs": 10,
+                    "results": {"data": {"description": "digits", "hash": "abc"}},
+                },
+            )
         yield
     forget()
 
@@ -48,11 +74,14 @@ def encoding(method):
 
 # --- numbers ------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("side", [TRAINED, 7])
 def test_rope_similarity_is_the_mean_cosine_of_what_rotation_turns_two_patches_apart(side):
     places = grid(side, side)
     axial = rotary_angles(places, d_head=8, base=100.0)  # (N, 4), the same in every layer and head
-    mixed = torch.einsum("pn,nlhf->plhf", places.flip(-1).float(), encoding("rope-mixed").frequency).flatten(1)  # of all layers, heads and pairs
+    mixed = torch.einsum(
+        "pn,nlhf->plhf", places.flip(-1).float(), encoding("rope-mixed").frequency
+    ).flatten(1)  # of all layers, heads and pairs
     for method, angles in (("rope-axial", axial), ("rope-mixed", mixed.double())):
         expected = (angles.unsqueeze(1) - angles).cos().mean(-1)
         for kind in KINDS:
@@ -64,62 +93,124 @@ def test_rope_similarity_is_the_mean_cosine_of_what_rotation_turns_two_patches_a
 def test_a_learned_table_is_stretched_and_seqpe_reads_digits():
     table = encoding("learned").table.weight
     assert torch.equal(patches.vectors("learned", TRAINED), table)
-    assert torch.equal(patches.vectors("learned", 8), resample_grid(table, (TRAINED, TRAINED), (8, 8)))
+    assert torch.equal(
+        patches.vectors("learned", 8), resample_grid(table, (TRAINED, TRAINED), (8, 8))
+    )
     for method in ("seqpe-mul", "seqpe-mul-no-losses"):
-        assert torch.allclose(patches.vectors(method, 8), encoding(method).encoder(grid(8, 8)), atol=1e-5)
-        assert torch.allclose(patches.vectors(method, 8).view(8, 8, -1)[:3, :3], patches.vectors(method, 3).view(3, 3, -1), atol=1e-5)  # a larger grid changes nothing
+        assert torch.allclose(
+            patches.vectors(method, 8), encoding(method).encoder(grid(8, 8)), atol=1e-5
+        )
+        assert torch.allclose(
+            patches.vectors(method, 8).view(8, 8, -1)[:3, :3],
+            patches.vectors(method, 3).view(3, 3, -1),
+            atol=1e-5,
+        )  # a larger grid changes nothing
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_and_nearest_patches_against_a_loop(kind):
     table = patches.vectors("seqpe-mul", 4)
     for patch in range(16):
-        row = [float(table[patch] @ other) / (float(table[patch].norm() * other.norm()) if kind == "cosine" else 1) for other in table]
+        row = [
+            float(table[patch] @ other)
+            / (float(table[patch].norm() * other.norm()) if kind == "cosine" else 1)
+            for other in table
+        ]
         assert np.allclose(patches.similarity_map(table, 4, patch, kind).flatten(), row, atol=1e-5)
         found = patches.nearest("seqpe-mul", 4, kind)[patch]
-        assert found != patch and row[found] == pytest.approx(max(row[:patch] + row[patch + 1:]), abs=1e-5)
+        assert found != patch and row[found] == pytest.approx(
+            max(row[:patch] + row[patch + 1 :]), abs=1e-5
+        )
 
 
 def test_distance_is_euclidean_in_patches():
-    assert patches.distance(5, 0, 6) == pytest.approx(math.sqrt(2)) and patches.distance(5, 0, 4) == 4 and patches.distance(5, 7, 22) == 3
+    assert (
+        patches.distance(5, 0, 6) == pytest.approx(math.sqrt(2))
+        and patches.distance(5, 0, 4) == 4
+        and patches.distance(5, 7, 22) == 3
+    )
 
 
 # --- picture ------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_encoding_has_its_map(kind):
     figure = patches.picture(7, 2, 4, kind)
-    assert [trace.name for trace in figure.data] == ["APE learned", "RoPE axial", "RoPE mixed", "SeqPE mul", "SeqPE mul, no losses"]
+    assert [trace.name for trace in figure.data] == [
+        "APE learned",
+        "RoPE axial",
+        "RoPE mixed",
+        "SeqPE mul",
+        "SeqPE mul, no losses",
+    ]
     for method, trace in zip(patches.METHODS, figure.data):
-        assert np.allclose(trace.z, patches.similarity_map(patches.vectors(method, 7), 7, 2 * 7 + 4, kind), atol=1e-4)
-        assert (trace.coloraxis == "coloraxis") == (kind == "cosine")  # one scale for all, or each its own
+        assert np.allclose(
+            trace.z,
+            patches.similarity_map(patches.vectors(method, 7), 7, 2 * 7 + 4, kind),
+            atol=1e-4,
+        )
+        assert (trace.coloraxis == "coloraxis") == (
+            kind == "cosine"
+        )  # one scale for all, or each its own
     assert "Patch (2, 4) of 7 × 7" in figure.layout.title.text
 
 
 def test_the_chosen_patch_is_framed_and_the_trained_grid_too_where_others_are_new():
     shapes = patches.picture(7, 2, 4, "cosine").layout.shapes
     framed = {s.xref for s in shapes if (s.x0, s.x1, s.y0, s.y1) == (3.5, 4.5, 1.5, 2.5)}
-    trained = {s.xref for s in shapes if (s.x0, s.x1, s.y0, s.y1) == (-0.5, TRAINED - 0.5, -0.5, TRAINED - 0.5)}
-    assert framed == {"x", "x2", "x3", "x4", "x5"} and trained == framed - {"x"} and len(shapes) == 2 * (5 + 4)
+    trained = {
+        s.xref
+        for s in shapes
+        if (s.x0, s.x1, s.y0, s.y1) == (-0.5, TRAINED - 0.5, -0.5, TRAINED - 0.5)
+    }
+    assert (
+        framed == {"x", "x2", "x3", "x4", "x5"}
+        and trained == framed - {"x"}
+        and len(shapes) == 2 * (5 + 4)
+    )
 
 
 def test_the_title_counts_adjacent_patches():
-    close = sum(patches.distance(7, 18, patches.nearest(m, 7, "cosine")[18]) < 1.5 for m in patches.METHODS)
-    assert 0 < close < 5 and f"for {close} of 5 encodings" in patches.picture(7, 2, 4, "cosine").layout.title.text
+    close = sum(
+        patches.distance(7, 18, patches.nearest(m, 7, "cosine")[18]) < 1.5 for m in patches.METHODS
+    )
+    assert (
+        0 < close < 5
+        and f"for {close} of 5 encodings" in patches.picture(7, 2, 4, "cosine").layout.title.text
+    )
 
 
 def test_the_caption_names_runs_data_and_sizes():
-    for part in ("scale smoke", "digits", "hash abc", "seed 0", "12 × 12 pixels", "patches of 4", "shown: 28 × 28 pixels"):
+    for part in (
+        "scale smoke",
+        "digits",
+        "hash abc",
+        "seed 0",
+        "12 × 12 pixels",
+        "patches of 4",
+        "shown: 28 × 28 pixels",
+    ):
         assert part in patches.caption(7)
 
 
 def test_the_table_holds_the_maps():
     table = patches.table(5, 1, 3, "cosine")
-    assert table["row"][7] == 1 and table["column"][7] == 2 and all(len(column) == 25 for column in table.values())
-    assert table["RoPE axial"] == patches.similarity_map(patches.vectors("rope-axial", 5), 5, 8, "cosine").flatten().tolist()
+    assert (
+        table["row"][7] == 1
+        and table["column"][7] == 2
+        and all(len(column) == 25 for column in table.values())
+    )
+    assert (
+        table["RoPE axial"]
+        == patches.similarity_map(patches.vectors("rope-axial", 5), 5, 8, "cosine")
+        .flatten()
+        .tolist()
+    )
 
 
 # --- panel --------------------------------------------------------------------------------------
+
 
 def click(panel, row, column):
     """As the page reports it."""
@@ -128,7 +219,12 @@ def click(panel, row, column):
 
 def test_a_click_chooses_the_patch(panel):
     click(panel, 1, 4)
-    assert panel.values["row"] == 1 and panel.values["column"] == 4 and "Patch (1, 4)" in panel.figure.layout.title.text and not panel._wrong
+    assert (
+        panel.values["row"] == 1
+        and panel.values["column"] == 4
+        and "Patch (1, 4)" in panel.figure.layout.title.text
+        and not panel._wrong
+    )
 
 
 def test_a_click_still_works_after_moves(panel):
@@ -156,7 +252,12 @@ def test_a_shrinking_grid_takes_the_patch_along_in_one_drawing(panel, monkeypatc
     monkeypatch.setattr(panel, "_draw", lambda: drawn.append(draw()))
     panel.controls["side"].value = TRAINED
     assert len(drawn) == 1 and not panel._wrong
-    assert (panel.values["row"], panel.controls["row"].max, panel.values["column"], panel.controls["column"].max) == (TRAINED - 1,) * 4
+    assert (
+        panel.values["row"],
+        panel.controls["row"].max,
+        panel.values["column"],
+        panel.controls["column"].max,
+    ) == (TRAINED - 1,) * 4
 
 
 def test_the_grid_grows_from_the_trained_one_to_the_largest_position(panel):

@@ -3,6 +3,7 @@
 Both are opened once, and all tests use them; each test looks at the console and the requests of its
 own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
 """
+
 import contextlib
 import json
 import os
@@ -21,27 +22,65 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from seqpe_lab.course.publish import find_browser
 from seqpe_lab.explorers import EXPLORERS
-from seqpe_lab.publish import find_browser
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
-pytestmark = pytest.mark.skipif(not find_browser(), reason="no browser: `make browser` installs chromium where it can")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright: pip install -e '.[test]'"
+)
+pytestmark = pytest.mark.skipif(
+    not find_browser(), reason="no browser: `make browser` installs chromium where it can"
+)
 
 PATIENCE = 120  # seconds to wait for anything, on a busy machine
 MOVES = {  # how a reader moves which control of an explorer; every move changes the picture
-    "digits": [("press", "base b", "ArrowLeft"), ("drag", "digits k"), ("write", "position", "2, 3")],
-    "geometry": [("press", "step", "ArrowLeft"), ("choose", "view", "neighbours of a position"), ("drag", "position"), ("write", "compare with", "77")],
-    "collapse": [("press", "β, weight of L_OOD", "ArrowRight"), ("drag", "α, weight of L_δ"), ("write", "shift z", "100"), ("click", "Start"), ("click", "Reset")],
-    "extrapolation": [("press", "lengths", "ArrowRight"), ("drag", "lengths"), ("choose", "task", "images: class")],
+    "digits": [
+        ("press", "base b", "ArrowLeft"),
+        ("drag", "digits k"),
+        ("write", "position", "2, 3"),
+    ],
+    "geometry": [
+        ("press", "step", "ArrowLeft"),
+        ("choose", "view", "neighbours of a position"),
+        ("drag", "position"),
+        ("write", "compare with", "77"),
+    ],
+    "collapse": [
+        ("press", "β, weight of L_OOD", "ArrowRight"),
+        ("drag", "α, weight of L_δ"),
+        ("write", "shift z", "100"),
+        ("click", "Start"),
+        ("click", "Reset"),
+    ],
+    "extrapolation": [
+        ("press", "lengths", "ArrowRight"),
+        ("drag", "lengths"),
+        ("choose", "task", "images: class"),
+    ],
     "patches": [("press", "grid", "ArrowRight"), ("click", "the picture"), ("write", "row", "9")],
-    "attention": [("press", "head", "ArrowRight"), ("drag", "start position"), ("write", "text", "to be or not to be")],
-    "integration": [("press", "q, feature 1", "ArrowLeft"), ("drag", "strength of the positions"), ("write", "k, feature 2", "-0.5")],
+    "attention": [
+        ("press", "head", "ArrowRight"),
+        ("drag", "start position"),
+        ("write", "text", "to be or not to be"),
+    ],
+    "integration": [
+        ("press", "q, feature 1", "ArrowLeft"),
+        ("drag", "strength of the positions"),
+        ("write", "k, feature 2", "-0.5"),
+    ],
 }
-SAYS = {"Start": "Step", "Reset": "Untrained"}  # what the title says after a press of a button; training changes the picture by itself
+SAYS = {
+    "Start": "Step",
+    "Reset": "Untrained",
+}  # what the title says after a press of a button; training changes the picture by itself
 BACK = {"ArrowLeft": "ArrowRight", "ArrowRight": "ArrowLeft"}
 PLACES = {"lab": "JupyterLab", "web": "web page"}
-PANELS = [("lab", name) for name in EXPLORERS] + [("web", name) for name in ("digits", "collapse", "integration")]
-every_panel = pytest.mark.parametrize("place, name", PANELS, ids=[f"{place}-{name}" for place, name in PANELS])
+PANELS = [("lab", name) for name in EXPLORERS] + [
+    ("web", name) for name in ("digits", "collapse", "integration")
+]
+every_panel = pytest.mark.parametrize(
+    "place, name", PANELS, ids=[f"{place}-{name}" for place, name in PANELS]
+)
 
 RUN = """async source => {  // run the cell that holds this
     const notebook = jupyterapp.shell.currentWidget.content
@@ -59,20 +98,30 @@ CLOCK = """() => {  // when the reader last did something, and when a picture la
 PANEL = """
 from seqpe_lab.explorers.panel import Panel
 panel = [shown for shown in Out.values() if isinstance(shown, Panel)][{place}]"""
-BREAK = PANEL + """
+BREAK = (
+    PANEL
+    + """
 panel.picture, whole = lambda **values: 1 / 0, panel.picture"""
+)
 MEND = "panel.picture = whole"
 
 
 # --- servers and pages ----------------------------------------------------------------------------
+
 
 @contextlib.contextmanager
 def server(command: list[str], log: Path, **environment: object) -> Iterator[None]:
     """A server that ends with the block, and also when this process is killed: ``cat`` then reads the end of its input."""
     leashed = ["sh", "-c", '"$@" </dev/null & cat; trap "" TERM; kill 0; wait', "sh", *command]
     with log.open("w") as output:
-        process = subprocess.Popen(leashed, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                                   env=os.environ | {name: str(value) for name, value in environment.items()})
+        process = subprocess.Popen(
+            leashed,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {name: str(value) for name, value in environment.items()},
+        )
     try:
         yield
     finally:
@@ -108,6 +157,7 @@ class Site:
         folder: somewhere below, its kernel says how it can be reached.
         seconds: how long things took.
     """
+
     page: "playwright.Page"
     folder: Path
     errors: list[str] = field(default_factory=list)  # of the console
@@ -116,9 +166,19 @@ class Site:
 
     def __post_init__(self):
         self.page.set_default_timeout(1_000 * PATIENCE)
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on(
+            "console",
+            lambda message: self.errors.append(message.text) if message.type == "error" else None,
+        )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.outside.append(request.url) if urlsplit(request.url).hostname not in (None, "127.0.0.1") else None)
+        self.page.on(
+            "request",
+            lambda request: (
+                self.outside.append(request.url)
+                if urlsplit(request.url).hostname not in (None, "127.0.0.1")
+                else None
+            ),
+        )
 
     @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -145,22 +205,32 @@ class Site:
         getattr(self, hand)(name, label, *more)
         began = time.monotonic()
         while self.picture(name) in (before, None) or SAYS.get(label, "") not in self.title(name):
-            assert time.monotonic() < began + PATIENCE, f"{name}: {hand} {label} changes nothing in {PATIENCE} s"
+            assert time.monotonic() < began + PATIENCE, (
+                f"{name}: {hand} {label} changes nothing in {PATIENCE} s"
+            )
             self.page.wait_for_timeout(100)
         if label not in SAYS:  # training does not rest
-            self.page.wait_for_function("performance.now() > Math.max(clock.drawn, clock.moved) + 400")
-        return max(0, self.page.evaluate("clock.drawn - clock.moved")) / 1_000  # a hand may rest later than the picture
+            self.page.wait_for_function(
+                "performance.now() > Math.max(clock.drawn, clock.moved) + 400"
+            )
+        return (
+            max(0, self.page.evaluate("clock.drawn - clock.moved")) / 1_000
+        )  # a hand may rest later than the picture
 
     def control(self, name: str, label: str) -> "playwright.Locator":
         named = self.page.locator(".widget-label").get_by_text(label, exact=True)
-        return self.panel(name).locator(".widget-inline-hbox").filter(has=named).filter(visible=True)
+        return (
+            self.panel(name).locator(".widget-inline-hbox").filter(has=named).filter(visible=True)
+        )
 
     def press(self, name: str, label: str, key: str) -> None:
         self.control(name, label).locator(".noUi-handle").first.press(key)
 
     def drag(self, name: str, label: str) -> None:
         """The first handle to two thirds of its line."""
-        line, handle = (self.control(name, label).locator(f".noUi-{part}").first for part in ("base", "handle"))
+        line, handle = (
+            self.control(name, label).locator(f".noUi-{part}").first for part in ("base", "handle")
+        )
         handle.hover()
         self.page.mouse.down()
         box = line.bounding_box()
@@ -192,11 +262,18 @@ class Site:
     def kernel(self, code: str, expression: str = "None") -> str:
         """Run code as another cell would; what an expression is afterwards."""
         from jupyter_client import BlockingKernelClient
+
         client = BlockingKernelClient(connection_file=str(next(self.folder.rglob("kernel-*.json"))))
         client.load_connection_file()
         client.start_channels()
         try:
-            reply = client.execute(code, silent=True, user_expressions={"value": expression}, reply=True, timeout=PATIENCE)["content"]
+            reply = client.execute(
+                code,
+                silent=True,
+                user_expressions={"value": expression},
+                reply=True,
+                timeout=PATIENCE,
+            )["content"]
         finally:
             client.stop_channels()
         assert reply["status"] == "ok", reply
@@ -219,19 +296,50 @@ def lab(browser, project, tmp_path_factory) -> Iterator[Site]:
     notebook = shutil.copy(project / "notebooks" / "explorers.ipynb", folder)
     settings = folder / "config" / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}))
+    settings.write_text(
+        json.dumps(
+            {
+                "@jupyterlab/apputils-extension:notification": {
+                    "fetchNews": "false",
+                    "checkForUpdates": False,
+                }
+            }
+        )
+    )
     port, log = free_port(), folder / "log"
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-               "--IdentityProvider.token=test", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
-    places = {f"JUPYTER_{kind.upper()}_DIR": folder / kind for kind in ("config", "data", "runtime")} | {f"JUPYTERLAB_{kind.upper()}_DIR": folder / kind for kind in ("settings", "workspaces")}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=test",
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.expose_app_in_browser=True",
+    ]
+    places = {
+        f"JUPYTER_{kind.upper()}_DIR": folder / kind for kind in ("config", "data", "runtime")
+    } | {f"JUPYTERLAB_{kind.upper()}_DIR": folder / kind for kind in ("settings", "workspaces")}
     with server(command, log, **places):
-        wait_until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=5), log)
+        wait_until(
+            lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=5),
+            log,
+        )
         site = Site(browser.new_page(viewport=dict(width=1_280, height=900)), folder)
-        for what in ("JupyterLab starts", "notebook opens"):  # the first time it reads itself from the disk
+        for what in (
+            "JupyterLab starts",
+            "notebook opens",
+        ):  # the first time it reads itself from the disk
             with site.timed(what):
                 site.page.goto(f"http://127.0.0.1:{port}/lab/tree/{Path(notebook).name}?token=test")
                 site.page.locator(".jp-Notebook h1").wait_for()
-                site.page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'")
+                site.page.wait_for_function(
+                    "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'"
+                )
         site.page.evaluate(CLOCK)
         with site.timed("import"):
             site.page.evaluate(RUN, "import")
@@ -248,9 +356,20 @@ def web(browser, project, tmp_path_factory) -> Iterator[Site]:
     """The web page that ``make explore`` opens."""
     folder = tmp_path_factory.mktemp("web")
     log = folder / "log"
-    command = ["make", "--no-print-directory", f"--directory={project}", "--old-file=setup", "explore", f"BIN={Path(sys.executable).parent}"]
-    with server(command, log, MAKEFLAGS="", BROWSER="true", TMPDIR=folder):  # `true` is a browser that opens nothing
-        (address,) = wait_until(lambda: re.findall(r"^http://127.0.0.1:\d+/\S*", log.read_text(), re.MULTILINE), log)
+    command = [
+        "make",
+        "--no-print-directory",
+        f"--directory={project}",
+        "--old-file=setup",
+        "explore",
+        f"BIN={Path(sys.executable).parent}",
+    ]
+    with server(
+        command, log, MAKEFLAGS="", BROWSER="true", TMPDIR=folder
+    ):  # `true` is a browser that opens nothing
+        (address,) = wait_until(
+            lambda: re.findall(r"^http://127.0.0.1:\d+/\S*", log.read_text(), re.MULTILINE), log
+        )
         site = Site(browser.new_page(viewport=dict(width=1_280, height=900)), folder)
         with site.timed("page opens"):
             site.page.goto(address)
@@ -282,13 +401,16 @@ def pictures(tmp_path_factory) -> Path:
 
 # --- what a reader sees and does ------------------------------------------------------------------
 
+
 @every_panel
 def test_it_opens_and_draws_without_a_click(site, place, name, pictures):
     playwright.expect(site.page.locator(".seqpe-explorer")).to_have_count(len(EXPLORERS))
     site.drawn(name)
     assert site.panel(name).get_by_role("alert").count() == 0
     cell = site.panel(name).locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea')]").last
-    assert cell.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_text_contents() == []  # no warnings
+    assert (
+        cell.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_text_contents() == []
+    )  # no warnings
     usual = site.page.viewport_size
     site.page.set_viewport_size(dict(width=1_500, height=1_600))  # the whole panel
     try:
@@ -299,24 +421,37 @@ def test_it_opens_and_draws_without_a_click(site, place, name, pictures):
 
 @every_panel
 def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, record_property):
-    seconds = {f"{hand} {label}": site.move(name, hand, label, *more) for hand, label, *more in MOVES[name]}
-    record_property("explorer", f"{PLACES[place]}, {name}: " + ", ".join(f"{move} {second * 1_000:.0f} ms" for move, second in seconds.items()))
+    seconds = {
+        f"{hand} {label}": site.move(name, hand, label, *more) for hand, label, *more in MOVES[name]
+    }
+    record_property(
+        "explorer",
+        f"{PLACES[place]}, {name}: "
+        + ", ".join(f"{move} {second * 1_000:.0f} ms" for move, second in seconds.items()),
+    )
     playwright.expect(site.panel(name).get_by_role("alert")).to_have_count(0)
 
 
 @pytest.mark.parametrize("place", ["lab"])
 def test_a_zoom_and_a_hidden_line_stay_while_the_picture_means_the_same(site):
     name = "extrapolation"
-    site.kernel(PANEL.format(place=list(EXPLORERS).index(name)) + """
+    site.kernel(
+        PANEL.format(place=list(EXPLORERS).index(name))
+        + """
 with panel.at_once():
-    panel.controls["task"].value, panel.controls["axis"].value, panel.controls["times"].index = "text", "log", (0, len(panel.controls["times"].options) - 1)""")
+    panel.controls["task"].value, panel.controls["axis"].value, panel.controls["times"].index = "text", "log", (0, len(panel.controls["times"].options) - 1)"""
+    )
     shown = site.panel(name).locator(".js-plotly-plot")
 
     def until(says: str) -> None:
         site.page.wait_for_function(f"plot => {says}", arg=shown.element_handle())
 
     def hidden() -> set[str]:
-        return set(shown.evaluate("plot => plot._fullData.filter(trace => trace.visible == 'legendonly').map(trace => trace.legendgroup)"))
+        return set(
+            shown.evaluate(
+                "plot => plot._fullData.filter(trace => trace.visible == 'legendonly').map(trace => trace.legendgroup)"
+            )
+        )
 
     until("plot._fullLayout.yaxis.type == 'log' && plot.querySelector('.legendtoggle')")
     site.panel(name).locator(".legendtoggle").first.click()
@@ -335,7 +470,9 @@ with panel.at_once():
     site.choose(name, "vertical axis", "linear")
     until("plot._fullLayout.yaxis.type == 'linear'")
     assert shown.evaluate("plot => plot._fullLayout.xaxis.range") == zoomed and hidden() == {first}
-    site.kernel("panel.controls['methods'].value = panel.controls['methods'].value[1:]")  # another line is the first now
+    site.kernel(
+        "panel.controls['methods'].value = panel.controls['methods'].value[1:]"
+    )  # another line is the first now
     until(f"!plot._fullData.some(trace => trace.legendgroup == {first!r})")
     assert hidden() == set()
 
@@ -356,10 +493,19 @@ def test_it_says_what_went_wrong_and_goes_on(site, place, name):
 @pytest.mark.parametrize("place", ["lab", "web"])
 def test_all_figures_share_one_program(site, place, record_property):
     """Plotly's own FigureWidgets would bring 5 MB along each; none is used."""
-    alive = "[type(widget).__name__ for widget in ipywidgets.widget._instances.values()].count({!r})"
-    assert [int(site.kernel("import ipywidgets", alive.format(kind))) for kind in ("FigureWidget", "Program", "Plot")] == [0, 1, len(EXPLORERS)]
+    alive = (
+        "[type(widget).__name__ for widget in ipywidgets.widget._instances.values()].count({!r})"
+    )
+    assert [
+        int(site.kernel("import ipywidgets", alive.format(kind)))
+        for kind in ("FigureWidget", "Program", "Plot")
+    ] == [0, 1, len(EXPLORERS)]
     assert site.page.locator(".seqpe-explorer .js-plotly-plot").count() == len(EXPLORERS)
-    record_property("explorer", f"{PLACES[place]}: " + ", ".join(f"{what} {second:.1f} s" for what, second in site.seconds.items()))
+    record_property(
+        "explorer",
+        f"{PLACES[place]}: "
+        + ", ".join(f"{what} {second:.1f} s" for what, second in site.seconds.items()),
+    )
 
 
 @pytest.mark.parametrize("place", ["web"])
@@ -375,5 +521,7 @@ def test_the_saved_notebook_is_small(site, record_property):
     wait_until(lambda: notebook.stat().st_mtime_ns != before, site.folder / "log")
     saved = json.loads(notebook.read_text(encoding="utf-8"))
     assert sum(bool(cell.get("outputs")) for cell in saved["cells"]) == len(EXPLORERS)
-    record_property("explorer", f"JupyterLab: saved with outputs {notebook.stat().st_size / 1_000:.0f} KB")
+    record_property(
+        "explorer", f"JupyterLab: saved with outputs {notebook.stat().st_size / 1_000:.0f} KB"
+    )
     assert notebook.stat().st_size < 300_000

@@ -2,6 +2,7 @@
 
 They are forked from a server that has imported torch once; one test goes through torchrun.
 """
+
 import gc
 import hashlib
 import json
@@ -20,14 +21,22 @@ import pytest
 import torch
 
 from seqpe_lab import runs, training
-from seqpe_lab.__main__ import main
-from seqpe_lab.data.text import load_text
+from seqpe_lab.cli import main
 from seqpe_lab.runs import Run, RunningError
+from seqpe_lab.tasks.corpus import load_text
 from seqpe_lab.training import train
 
 KILLS = 20
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seqpe_lab.training", "seqpe_lab.vision", "seqpe_lab.__main__", "torch._dynamo", "torch.distributed.algorithms.ddp_comm_hooks.default_hooks"])
+PROCESSES.set_forkserver_preload(
+    [
+        "seqpe_lab.training",
+        "seqpe_lab.tasks.images",
+        "seqpe_lab.cli",
+        "torch._dynamo",
+        "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
+    ]
+)
 
 
 def fingerprint(tokens: torch.Tensor) -> str:
@@ -37,8 +46,15 @@ def fingerprint(tokens: torch.Tensor) -> str:
 def rank(number: int, world: int, port: int, log: str, arguments: list[str], spoil: str) -> None:
     """``python -m seqpe_lab <arguments>``; of several, what torchrun starts as process ``number`` of ``world``."""
     if world > 1:
-        os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-                       "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        os.environ |= {
+            "RANK": str(number),
+            "LOCAL_RANK": str(number),
+            "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(world),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+        }
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1), os.dup2(handle, 2)
     torch.set_num_threads(1)
@@ -47,16 +63,20 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     if spoil == "slow disk":
         runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
     if spoil == "full disk":
+
         def save_no_file(tensors, path):
             if "0000006" in str(path):
                 raise OSError(28, "No space left on device")
             save_file(tensors, path)
+
         runs.save_file = save_no_file
     if spoil == "record":
+
         def recorded(model, recipe, tokens, *others, **options):
             with open(f"{log}.batches", "a") as file:
                 file.write(fingerprint(tokens) + "\n")
             return main_loss(model, recipe, tokens, *others, **options)
+
         training.language.main_loss = recorded
     if spoil == "another seed" and number == 1:
         arguments = [*arguments, "--seed", "1"]
@@ -75,7 +95,12 @@ class Together:
     def __init__(self, folder: Path, arguments: list[str], world: int = 2, spoil: str = ""):
         self.logs = [folder.with_name(f"{folder.name}-log-{number}") for number in range(world)]
         port = free_port()
-        self.processes = [PROCESSES.Process(target=rank, args=(number, world, port, str(self.logs[number]), arguments, spoil)) for number in range(world)]
+        self.processes = [
+            PROCESSES.Process(
+                target=rank, args=(number, world, port, str(self.logs[number]), arguments, spoil)
+            )
+            for number in range(world)
+        ]
         for process in self.processes:
             process.start()
 
@@ -99,7 +124,18 @@ class Together:
 
 def together(run: Run, world: int = 2, spoil: str = "") -> list[int]:
     """Train a run that has its folder."""
-    started = Together(run.folder, ["train", "image" if hasattr(run.recipe, "image_size") else "lm", "--folder", str(run.folder), "--cpu"], world, spoil)
+    started = Together(
+        run.folder,
+        [
+            "train",
+            "image" if hasattr(run.recipe, "image_size") else "lm",
+            "--folder",
+            str(run.folder),
+            "--cpu",
+        ],
+        world,
+        spoil,
+    )
     statuses = started.wait()
     assert any(statuses) or run.state == "finished", started.log(0)
     return statuses
@@ -124,14 +160,20 @@ def assert_close(ours: Run, theirs: Run) -> None:
 def assert_equal(ours: Run, theirs: Run) -> None:
     """To the last bit."""
     assert metrics_of(ours) == metrics_of(theirs)
-    assert all(torch.equal(value, theirs.model_weights()[name]) for name, value in ours.model_weights().items())
+    assert all(
+        torch.equal(value, theirs.model_weights()[name])
+        for name, value in ours.model_weights().items()
+    )
     assert ours.measured() == theirs.measured()
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_recipe, text_file, tmp_path_factory) -> Run:
     """A run of two processes, 6 steps of two micro-batches each, checkpoints at 3 and 6; tests work on copies."""
-    run = new_run(tiny_recipe(source=str(text_file), dropout=0.1, shifted=0.5, micro_batch=2), tmp_path_factory.mktemp("finished") / "run")
+    run = new_run(
+        tiny_recipe(source=str(text_file), dropout=0.1, shifted=0.5, micro_batch=2),
+        tmp_path_factory.mktemp("finished") / "run",
+    )
     assert together(run, spoil="record") == [0, 0]
     return run
 
@@ -146,25 +188,55 @@ def copy(finished, tmp_path) -> Run:
 
 # --- the numbers of one process -----------------------------------------------------------------
 
-def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(finished, text_file, tmp_path, monkeypatch):
+
+def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(
+    finished, text_file, tmp_path, monkeypatch
+):
     """Dropout too: what a micro-batch forgets depends on its number, not on who computes it. No sequence is seen twice."""
     alone_saw, main_loss = [], training.language.main_loss
-    monkeypatch.setattr(training.language, "main_loss", lambda model, recipe, tokens, *others, **options:
-                        (alone_saw.append(fingerprint(tokens)), main_loss(model, recipe, tokens, *others, **options))[1])
+    monkeypatch.setattr(
+        training.language,
+        "main_loss",
+        lambda model, recipe, tokens, *others, **options: (
+            alone_saw.append(fingerprint(tokens)),
+            main_loss(model, recipe, tokens, *others, **options),
+        )[1],
+    )
     alone = train(finished.recipe, tmp_path / "alone", data=load_text(str(text_file)), cpu=True)
-    saw = [Path(f"{finished.folder}-log-{number}.batches").read_text().split() for number in range(2)]
-    assert len(alone_saw) == len(set(alone_saw)) == 6 * 4 and saw == [alone_saw[0::2], alone_saw[1::2]]
+    saw = [
+        Path(f"{finished.folder}-log-{number}.batches").read_text().split() for number in range(2)
+    ]
+    assert len(alone_saw) == len(set(alone_saw)) == 6 * 4 and saw == [
+        alone_saw[0::2],
+        alone_saw[1::2],
+    ]
     assert_close(finished, alone)
     assert (finished.results()["processes"], alone.results()["processes"]) == (2, 1)
     said = [Path(f"{finished.folder}-log-{number}").read_text() for number in range(2)]
-    assert json.dumps(finished.results()["perplexity"]) in said[0] and "perplexity" not in said[1]  # one speaks for both
+    assert (
+        json.dumps(finished.results()["perplexity"]) in said[0] and "perplexity" not in said[1]
+    )  # one speaks for both
     assert {"contrastive", "distillation"} <= alone.metrics()[0].keys()
 
 
-def test_images_on_two_processes_have_the_losses_of_one(tiny_image_recipe, colours, colour_folder, tmp_path):
+def test_images_on_two_processes_have_the_losses_of_one(
+    tiny_image_recipe, colours, colour_folder, tmp_path
+):
     """With all of DeiT's chance: crops, RandAugment, erasing, mixup, cutmix, stochastic depth."""
-    recipe = tiny_image_recipe(steps=3, micro_batch=2, shifted=0.5, source=str(colour_folder), augment="deit", mixup=0.8, cutmix=1.0, smoothing=0.1,
-                               erasing=0.25, crop=0.2, drop_path=0.2, layers=2)
+    recipe = tiny_image_recipe(
+        steps=3,
+        micro_batch=2,
+        shifted=0.5,
+        source=str(colour_folder),
+        augment="deit",
+        mixup=0.8,
+        cutmix=1.0,
+        smoothing=0.1,
+        erasing=0.25,
+        crop=0.2,
+        drop_path=0.2,
+        layers=2,
+    )
     alone = train(recipe, tmp_path / "alone", data=colours, cpu=True)
     run = new_run(recipe, tmp_path / "together")
     assert together(run) == [0, 0]
@@ -182,10 +254,13 @@ def test_a_run_of_two_processes_goes_on_with_one_or_four(copy, finished, text_fi
 
 # --- kills --------------------------------------------------------------------------------------
 
+
 def written(run: Run) -> tuple[int, int]:
     """(which file, how many lines) of metrics: a process that resumes begins with a new file."""
     metrics = run.folder / "metrics.jsonl"
-    return (metrics.stat().st_ino, metrics.read_bytes().count(b"\n")) if metrics.exists() else (0, 0)
+    return (
+        (metrics.stat().st_ino, metrics.read_bytes().count(b"\n")) if metrics.exists() else (0, 0)
+    )
 
 
 def last_checkpoint(run: Run) -> int:
@@ -194,19 +269,37 @@ def last_checkpoint(run: Run) -> int:
 
 def assert_readable(run: Run) -> None:
     opened = Run.open(run.folder)
-    assert opened.recipe == run.recipe and [r["step"] for r in opened.metrics()] == list(range(1, len(opened.metrics()) + 1))
+    assert opened.recipe == run.recipe and [r["step"] for r in opened.metrics()] == list(
+        range(1, len(opened.metrics()) + 1)
+    )
     for path in opened.checkpoints():
         assert opened.load_checkpoint(path)[2]["step"] == int(path.name.removeprefix("step-"))
 
 
-def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(tiny_recipe, text_file, tmp_path):
+def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(
+    tiny_recipe, text_file, tmp_path
+):
     """SIGKILL, which nothing can catch: to the last bit, and every moment leaves a readable run."""
-    recipe = tiny_recipe(source=str(text_file), steps=60, checkpoint_every=3, dropout=0.1, shifted=0.5, micro_batch=4, warmup_steps=10)
-    unbroken, run, chance = new_run(recipe, tmp_path / "unbroken"), new_run(recipe, tmp_path / "killed"), random.Random(0)
+    recipe = tiny_recipe(
+        source=str(text_file),
+        steps=60,
+        checkpoint_every=3,
+        dropout=0.1,
+        shifted=0.5,
+        micro_batch=4,
+        warmup_steps=10,
+    )
+    unbroken, run, chance = (
+        new_run(recipe, tmp_path / "unbroken"),
+        new_run(recipe, tmp_path / "killed"),
+        random.Random(0),
+    )
     assert together(unbroken, world=1) == [0]
     for _ in range(5):
         old_file, goal = written(run)[0], last_checkpoint(run) + chance.randint(1, 9)
-        started = Together(run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], world=1)
+        started = Together(
+            run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], world=1
+        )
         while started.alive() and (written(run)[0] == old_file or written(run)[1] < goal):
             time.sleep(0.001)
         time.sleep(chance.random() * 0.03)
@@ -217,12 +310,23 @@ def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(t
     assert_equal(run, unbroken)
 
 
-def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unbroken_run(tiny_recipe, text_file, tmp_path):
+def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unbroken_run(
+    tiny_recipe, text_file, tmp_path
+):
     """SIGKILL of both or of one, also in the middle of a checkpoint: to the last bit, and every moment leaves a readable run.
 
     A run that comes through begins again, so that it does not matter how far it gets between two kills.
     """
-    recipe = tiny_recipe(source=str(text_file), steps=30, checkpoint_every=3, dropout=0.1, shifted=0.5, batch=4, micro_batch=2, warmup_steps=10)
+    recipe = tiny_recipe(
+        source=str(text_file),
+        steps=30,
+        checkpoint_every=3,
+        dropout=0.1,
+        shifted=0.5,
+        batch=4,
+        micro_batch=2,
+        warmup_steps=10,
+    )
     unbroken, run = new_run(recipe, tmp_path / "unbroken"), new_run(recipe, tmp_path / "killed")
     assert together(unbroken) == [0, 0]
     checkpoints, chance, kills, cut_short = run.folder / "checkpoints", random.Random(0), 0, 0
@@ -231,11 +335,22 @@ def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unb
             assert_equal(run, unbroken)
             shutil.rmtree(run.folder)
             run.create()
-        old_file, goal, old_partial = written(run)[0], last_checkpoint(run) + chance.randint(0, 2), set(checkpoints.glob(".partial-*"))
-        started = Together(run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="slow disk")
+        old_file, goal, old_partial = (
+            written(run)[0],
+            last_checkpoint(run) + chance.randint(0, 2),
+            set(checkpoints.glob(".partial-*")),
+        )
+        started = Together(
+            run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="slow disk"
+        )
         while started.alive() and (written(run)[0] == old_file or written(run)[1] < goal):
             time.sleep(0.003)
-        while kills % 2 and started.alive() and not {path.parent for path in checkpoints.glob(".partial-*/model.safetensors")} - old_partial:
+        while (
+            kills % 2
+            and started.alive()
+            and not {path.parent for path in checkpoints.glob(".partial-*/model.safetensors")}
+            - old_partial
+        ):
             time.sleep(0.003)  # to the middle of a checkpoint
         time.sleep(0 if kills % 2 else chance.random() * 0.05)
         victims = [(0, 1), (1,), (0,)][kills % 3]
@@ -244,7 +359,10 @@ def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unb
         statuses = started.wait()
         if run.state == "finished":
             continue
-        assert all(statuses[number] == -signal.SIGKILL for number in victims) and all(statuses), (started.log(0), started.log(1))
+        assert all(statuses[number] == -signal.SIGKILL for number in victims) and all(statuses), (
+            started.log(0),
+            started.log(1),
+        )
         kills, cut_short = kills + 1, cut_short + bool(list(checkpoints.glob(".partial-*")))
         assert_readable(run)
     assert cut_short >= 1
@@ -255,7 +373,15 @@ def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unb
 
 def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path):
     """Sums of more than two numbers depend on their order, which torch would change after the first step it sees."""
-    recipe = tiny_recipe(source=str(text_file), d_model=64, layers=3, batch=6, micro_batch=2, steps=3, checkpoint_every=1)
+    recipe = tiny_recipe(
+        source=str(text_file),
+        d_model=64,
+        layers=3,
+        batch=6,
+        micro_batch=2,
+        steps=3,
+        checkpoint_every=1,
+    )
     run = new_run(recipe, tmp_path / "run")
     assert together(run, world=3) == [0] * 3
     shutil.copytree(run.folder, tmp_path / "resumed")
@@ -266,12 +392,34 @@ def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path
     assert_equal(resumed, run)
 
 
-def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(finished, tmp_path, project):
+def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(
+    finished, tmp_path, project
+):
     """The command of the README."""
     run = new_run(finished.recipe, tmp_path / "run")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "seqpe_lab",
+        "train",
+        "lm",
+        "--folder",
+        str(run.folder),
+        "--cpu",
+    ]
     with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=project, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            cwd=project,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)},
+            stdout=log,
+            stderr=log,
+        )
         while process.poll() is None and not run.metrics():
             time.sleep(0.001)
         os.kill(int((run.folder / "lock").read_text().split()[1]), signal.SIGKILL)  # the main one
@@ -283,23 +431,37 @@ def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(f
 
 # --- what is refused ----------------------------------------------------------------------------
 
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 16
     path.write_bytes(data)
 
 
-def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_previous_one(copy, finished):
-    damages = {"model.safetensors": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated or altered"),
-               "optimizer.safetensors": (flip, "truncated or altered"),
-               "state.json": (lambda path: path.write_text(path.read_text().replace('"recipe": "', '"recipe": "0')), "belongs to another recipe")}
+def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_previous_one(
+    copy, finished
+):
+    damages = {
+        "model.safetensors": (
+            lambda path: path.write_bytes(path.read_bytes()[:-100]),
+            "truncated or altered",
+        ),
+        "optimizer.safetensors": (flip, "truncated or altered"),
+        "state.json": (
+            lambda path: path.write_text(path.read_text().replace('"recipe": "', '"recipe": "0')),
+            "belongs to another recipe",
+        ),
+    }
     last = copy.checkpoints()[-1]
     for name, (damage, reason) in damages.items():
         whole = (last / name).read_bytes()
         damage(last / name)
         started = Together(copy.folder, ["train", "lm", "--folder", str(copy.folder), "--cpu"])
         assert started.wait() == [2, 2]
-        assert all(part in started.log(0) for part in ("step-0000006 is refused", reason, "the previous one is step-0000003"))
+        assert all(
+            part in started.log(0)
+            for part in ("step-0000006 is refused", reason, "the previous one is step-0000003")
+        )
         (last / name).write_bytes(whole)
     shutil.rmtree(last)  # what the message says
     assert together(copy) == [0, 0]
@@ -308,46 +470,106 @@ def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_pre
 
 def test_a_full_disk_ends_all_processes_and_the_run_resumes(copy, finished):
     shutil.rmtree(copy.checkpoints()[-1])
-    started = Together(copy.folder, ["train", "lm", "--folder", str(copy.folder), "--cpu"], spoil="full disk")
+    started = Together(
+        copy.folder, ["train", "lm", "--folder", str(copy.folder), "--cpu"], spoil="full disk"
+    )
     assert started.wait() == [2, 2]
-    assert "No space left on device" in started.log(0) and "the last good one is step-0000003" in started.log(0)
-    assert "the main process stopped" in started.log(1) and [path.name for path in copy.checkpoints()] == ["step-0000003"]
+    assert "No space left on device" in started.log(
+        0
+    ) and "the last good one is step-0000003" in started.log(0)
+    assert "the main process stopped" in started.log(1) and [
+        path.name for path in copy.checkpoints()
+    ] == ["step-0000003"]
     assert together(copy) == [0, 0]
     assert_equal(copy, finished)
 
 
 def test_processes_of_different_recipes_refuse_to_work_together(text_file, tmp_path):
-    started = Together(tmp_path / "run", ["train", "lm", "--scale", "smoke", "--cpu", "--set", "micro_batch=4", f"source={text_file}"], spoil="another seed")
+    started = Together(
+        tmp_path / "run",
+        [
+            "train",
+            "lm",
+            "--scale",
+            "smoke",
+            "--cpu",
+            "--set",
+            "micro_batch=4",
+            f"source={text_file}",
+        ],
+        spoil="another seed",
+    )
     assert started.wait() == [2, 2]
     for number in range(2):
         assert "the processes do not agree on the run" in started.log(number)
 
 
 def test_a_batch_that_the_processes_do_not_divide_is_refused_before_a_folder_is_made(tmp_path):
-    started = Together(tmp_path / "run", ["train", "lm", "--scale", "smoke", "--cpu", "--folder", str(tmp_path / "run")])
+    started = Together(
+        tmp_path / "run",
+        ["train", "lm", "--scale", "smoke", "--cpu", "--folder", str(tmp_path / "run")],
+    )
     assert started.wait() == [2, 2]
-    assert "2 processes with micro_batch=8 do not divide batch=8" in started.log(0) and not (tmp_path / "run").exists()
+    assert (
+        "2 processes with micro_batch=8 do not divide batch=8" in started.log(0)
+        and not (tmp_path / "run").exists()
+    )
 
 
-def test_two_machines_find_each_other_and_equal_one_process(tiny_recipe, text_file, tmp_path, project):
+def test_two_machines_find_each_other_and_equal_one_process(
+    tiny_recipe, text_file, tmp_path, project
+):
     """The README's command for several machines; here both are this one, each with a torchrun of its own."""
     recipe = tiny_recipe(source=str(text_file), steps=3, micro_batch=4)
     alone, both = (new_run(recipe, tmp_path / name) for name in ("alone", "both"))
     train(recipe, alone.folder, data=load_text(str(text_file)), cpu=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{free_port()}",
-               "-m", "seqpe_lab", "train", "lm", "--folder", str(both.folder), "--cpu"]
-    machines = [subprocess.Popen(command, cwd=project, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "2",
+        "--nproc_per_node",
+        "1",
+        "--rdzv_backend",
+        "c10d",
+        "--rdzv_endpoint",
+        f"127.0.0.1:{free_port()}",
+        "-m",
+        "seqpe_lab",
+        "train",
+        "lm",
+        "--folder",
+        str(both.folder),
+        "--cpu",
+    ]
+    machines = [
+        subprocess.Popen(
+            command,
+            cwd=project,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
     said = [machine.communicate(timeout=600)[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], said
     assert both.results()["processes"] == 2
     assert_close(both, alone)
 
 
-def test_more_processes_than_accelerate_sees_are_refused(tiny_recipe, tiny_data, tmp_path, monkeypatch):
+def test_more_processes_than_accelerate_sees_are_refused(
+    tiny_recipe, tiny_data, tmp_path, monkeypatch
+):
     """As when a program has used accelerate before it was given its rank."""
     train(tiny_recipe(steps=1), tmp_path / "alone", data=tiny_data, cpu=True)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="2 processes were started but accelerate sees 1: start them with torchrun"):
+    with pytest.raises(
+        RuntimeError,
+        match="2 processes were started but accelerate sees 1: start them with torchrun",
+    ):
         train(tiny_recipe(steps=1), tmp_path / "run", data=tiny_data, cpu=True)
 
 
@@ -363,8 +585,14 @@ def test_a_folder_in_which_another_process_trains_is_refused_by_name(copy, text_
     other = PROCESSES.Process(target=hold, args=(str(copy.folder), held, done))
     other.start()
     assert held.wait(120)
-    with pytest.raises(RunningError, match=f"is being trained by process {other.pid} on .*: wait for it, or stop it first"):
+    with pytest.raises(
+        RunningError,
+        match=f"is being trained by process {other.pid} on .*: wait for it, or stop it first",
+    ):
         train(copy.recipe, copy.folder, data=load_text(str(text_file)), cpu=True)
     done.set()
     other.join()
-    assert train(copy.recipe, copy.folder, data=load_text(str(text_file)), cpu=True).state == "finished"
+    assert (
+        train(copy.recipe, copy.folder, data=load_text(str(text_file)), cpu=True).state
+        == "finished"
+    )

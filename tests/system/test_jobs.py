@@ -1,4 +1,5 @@
 """A run in a process of its own: started, lost, found again, stopped, resumed; and the panel that shows it."""
+
 import asyncio
 import json
 import os
@@ -11,10 +12,10 @@ import pytest
 import torch
 
 from seqpe_lab import jobs
-from seqpe_lab.__main__ import main
-from seqpe_lab.data.text import load_text
+from seqpe_lab.cli import main
 from seqpe_lab.jobs import STATES, Job, seconds_per_step
 from seqpe_lab.runs import Run
+from seqpe_lab.tasks.corpus import load_text
 from seqpe_lab.training import train
 
 PATIENCE = 240  # seconds, for machines that do other things
@@ -23,12 +24,21 @@ PATIENCE = 240  # seconds, for machines that do other things
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe, text_file):
     """Long enough to be stopped in the middle."""
-    return tiny_recipe(source=str(text_file), steps=200, checkpoint_every=20, dropout=0.1, shifted=0.5, micro_batch=4)
+    return tiny_recipe(
+        source=str(text_file),
+        steps=200,
+        checkpoint_every=20,
+        dropout=0.1,
+        shifted=0.5,
+        micro_batch=4,
+    )
 
 
 @pytest.fixture(scope="module")
 def unbroken(recipe, tmp_path_factory) -> Run:
-    return train(recipe, tmp_path_factory.mktemp("unbroken") / "run", data=load_text(recipe.source), cpu=True)
+    return train(
+        recipe, tmp_path_factory.mktemp("unbroken") / "run", data=load_text(recipe.source), cpu=True
+    )
 
 
 @pytest.fixture
@@ -39,6 +49,7 @@ def job_of(tmp_path):
     def make(recipe, name="run") -> Job:
         made.append(Job(recipe, tmp_path / name))
         return made[-1]
+
     yield make
     for job in made:
         if job.folder.exists() and job._processes():
@@ -65,8 +76,16 @@ def until(happens, patience: float = PATIENCE):
 def record_of(job: Job, process: subprocess.Popen, **changes) -> dict:
     """Write a job.json that names this process."""
     job.run.create()
-    record = {"pid": process.pid, "started": psutil.Process(process.pid).create_time(), "host": jobs.platform.node(), "processes": 1, "cpu": True,
-              "command": [], "log_from": 0, "stopped": False} | changes
+    record = {
+        "pid": process.pid,
+        "started": psutil.Process(process.pid).create_time(),
+        "host": jobs.platform.node(),
+        "processes": 1,
+        "cpu": True,
+        "command": [],
+        "log_from": 0,
+        "stopped": False,
+    } | changes
     job._write(record)
     return record
 
@@ -74,37 +93,65 @@ def record_of(job: Job, process: subprocess.Popen, **changes) -> dict:
 def same_result(run: Run, unbroken: Run) -> bool:
     """To the last bit: every logged number, the weights, the perplexities."""
     ours, theirs = run.model_weights(), unbroken.model_weights()
-    return ((run.folder / "metrics.jsonl").read_bytes() == (unbroken.folder / "metrics.jsonl").read_bytes() and ours.keys() == theirs.keys()
-            and all(torch.equal(ours[k], theirs[k]) for k in ours) and run.results()["perplexity"] == unbroken.results()["perplexity"])
+    return (
+        (run.folder / "metrics.jsonl").read_bytes()
+        == (unbroken.folder / "metrics.jsonl").read_bytes()
+        and ours.keys() == theirs.keys()
+        and all(torch.equal(ours[k], theirs[k]) for k in ours)
+        and run.results()["perplexity"] == unbroken.results()["perplexity"]
+    )
 
 
 # --- a whole life -------------------------------------------------------------------------------
 
-def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbroken_run(recipe, unbroken, job_of, project, capsys):
+
+def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbroken_run(
+    recipe, unbroken, job_of, project, capsys
+):
     program = "from seqpe_lab.jobs import Job\nprint('ready', flush=True)\njob = Job(input())\nprint(job.state, job.progress().step, job.stop())"
-    stranger = subprocess.Popen([sys.executable, "-c", program], cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=project,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     job = job_of(recipe)
     assert stranger.stdout.readline() == "ready\n" and job.state == "new"
     job.start(cpu=True)
     pid = job._record()["pid"]
-    assert job.state == "running" and os.getsid(pid) == pid != os.getsid(0)  # a session of its own: no signal to ours reaches it
-    with pytest.raises(RuntimeError, match=f"is being trained already \\(process {pid}\\): stop it first"):
+    assert job.state == "running" and os.getsid(pid) == pid != os.getsid(
+        0
+    )  # a session of its own: no signal to ours reaches it
+    with pytest.raises(
+        RuntimeError, match=f"is being trained already \\(process {pid}\\): stop it first"
+    ):
         Job(job.folder).start(cpu=True)
     assert main(["runs", "--folder", str(job.folder)]) == 0
     assert capsys.readouterr().out.startswith("running")
 
     assert job.wait(PATIENCE, until=25) == "running"
     seen, step, left = stranger.communicate(f"{job.folder}\n", timeout=PATIENCE)[0].split()
-    assert (seen, left, job.state) == ("running", "stopped", "stopped") and not psutil.pid_exists(pid)
+    assert (seen, left, job.state) == ("running", "stopped", "stopped") and not psutil.pid_exists(
+        pid
+    )
     at = len(job.run.metrics())
     assert 25 <= int(step) <= at < recipe.steps
-    assert job.progress().step == at and job.progress().seconds_left is None and job.progress().device == ""
+    assert (
+        job.progress().step == at
+        and job.progress().seconds_left is None
+        and job.progress().device == ""
+    )
 
     assert job.resume().wait(PATIENCE) == "finished" and same_result(job.run, unbroken)
     steps = [entry["step"] for entry in job.run.clock()]
-    assert set(steps) == set(range(1, recipe.steps + 1)) and len(steps) - len(set(steps)) <= at - 20  # only what came after the checkpoint was computed twice
+    assert (
+        set(steps) == set(range(1, recipe.steps + 1)) and len(steps) - len(set(steps)) <= at - 20
+    )  # only what came after the checkpoint was computed twice
     record = job._record()
-    assert job.start(cpu=True).state == "finished" and job._record() == record  # no process for what is there
+    assert (
+        job.start(cpu=True).state == "finished" and job._record() == record
+    )  # no process for what is there
 
 
 def test_two_processes_under_torchrun_stop_and_leave_nobody_behind(recipe, job_of):
@@ -121,7 +168,10 @@ def test_two_processes_under_torchrun_stop_and_leave_nobody_behind(recipe, job_o
 
 def test_what_a_kill_of_its_leader_leaves_behind_is_found_and_stopped(job_of, tiny_recipe):
     job = job_of(tiny_recipe())
-    orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=os.environ | {"SEQPE_JOB": str(job.folder)})
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        env=os.environ | {"SEQPE_JOB": str(job.folder)},
+    )
     with pytest.raises(RuntimeError, match=f"process {orphan.pid}"):
         job.start(cpu=True)
     job.stop(patience=10)
@@ -130,8 +180,16 @@ def test_what_a_kill_of_its_leader_leaves_behind_is_found_and_stopped(job_of, ti
 
 
 def test_a_process_that_does_not_listen_is_killed(job_of, tiny_recipe, tmp_path):
-    job, deaf = job_of(tiny_recipe()), "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", deaf], env=os.environ | {"SEQPE_JOB": str(job.folder)}, stdout=subprocess.PIPE, start_new_session=True)
+    job, deaf = (
+        job_of(tiny_recipe()),
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", deaf],
+        env=os.environ | {"SEQPE_JOB": str(job.folder)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     process.stdout.readline()
     record_of(job, process)
     assert job.state == "running" and job.stop(patience=0.5) == "stopped"
@@ -140,17 +198,26 @@ def test_a_process_that_does_not_listen_is_killed(job_of, tiny_recipe, tmp_path)
 
 # --- what goes wrong ----------------------------------------------------------------------------
 
-def test_a_failed_run_shows_what_it_said_and_not_what_torchrun_makes_of_it(tiny_recipe, tmp_path, job_of):
+
+def test_a_failed_run_shows_what_it_said_and_not_what_torchrun_makes_of_it(
+    tiny_recipe, tmp_path, job_of
+):
     job = job_of(tiny_recipe(source=str(tmp_path / "missing.txt"), micro_batch=4))
     assert job.start(processes=2, cpu=True).wait(PATIENCE) == "failed"
     assert job.log().startswith("seqpe_lab: ") and "missing.txt" in job.log()
 
 
-def test_a_log_without_an_error_of_ours_is_shown_from_its_end_and_only_the_last_start_s(job_of, tiny_recipe, sleeper):
+def test_a_log_without_an_error_of_ours_is_shown_from_its_end_and_only_the_last_start_s(
+    job_of, tiny_recipe, sleeper
+):
     job = job_of(tiny_recipe())
     record_of(job, sleeper, started=0.0, log_from=4)
     (job.folder / "log.txt").write_text("old\n" + "".join(f"line {i}\n" for i in range(30)))
-    assert job.state == "failed" and job.log(3) == "line 27\nline 28\nline 29" and "old" not in job.log(100)
+    assert (
+        job.state == "failed"
+        and job.log(3) == "line 27\nline 28\nline 29"
+        and "old" not in job.log(100)
+    )
 
 
 def test_another_process_with_its_number_is_not_taken_for_it(job_of, tiny_recipe, sleeper):
@@ -167,7 +234,9 @@ def test_a_dead_process_that_nobody_has_buried_does_not_run(job_of, tiny_recipe,
     job = job_of(tiny_recipe())
     record_of(job, sleeper)
     sleeper.kill()
-    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the system's table
+    os.waitid(
+        os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT
+    )  # dead, and still in the system's table
     assert job.state == "failed"
 
 
@@ -182,17 +251,32 @@ def test_a_run_of_another_machine_is_left_to_it(job_of, tiny_recipe, sleeper):
     assert job.state == "stopped" and sleeper.poll() is None
 
 
-def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(job_of, tiny_recipe, text_file, project, capsys):
+def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(
+    job_of, tiny_recipe, text_file, project, capsys
+):
     job = job_of(tiny_recipe(source=str(text_file), steps=100_000, checkpoint_every=100_000))
     job.run.create()
-    terminal = subprocess.Popen([sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(job.folder), "--cpu"], cwd=project,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    terminal = subprocess.Popen(
+        [sys.executable, "-m", "seqpe_lab", "train", "lm", "--folder", str(job.folder), "--cpu"],
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        assert until(job.run.metrics) and job.state == "running" and job.run.trainer == f"process {terminal.pid} on {jobs.platform.node()}"
-        assert main(["runs", "--folder", str(job.folder)]) == 0 and capsys.readouterr().out.startswith("running")
+        assert (
+            until(job.run.metrics)
+            and job.state == "running"
+            and job.run.trainer == f"process {terminal.pid} on {jobs.platform.node()}"
+        )
+        assert main(
+            ["runs", "--folder", str(job.folder)]
+        ) == 0 and capsys.readouterr().out.startswith("running")
         assert until(lambda: job.progress().seconds_left) and job.progress().device == ""
         for act in (job.start, job.stop, job.resume):
-            with pytest.raises(RuntimeError, match=f"by process {terminal.pid} on .*, which was started in a terminal"):
+            with pytest.raises(
+                RuntimeError,
+                match=f"by process {terminal.pid} on .*, which was started in a terminal",
+            ):
                 act()
     finally:
         terminal.kill()
@@ -203,10 +287,16 @@ def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(job_of, ti
 def test_who_trains_a_run_and_looks_at_its_state_keeps_the_lock(job_of, tiny_recipe, project):
     run = job_of(tiny_recipe()).run
     run.create()
-    look = [sys.executable, "-c", f"from seqpe_lab.runs import Run; print(Run.open({str(run.folder)!r}).state)"]
+    look = [
+        sys.executable,
+        "-c",
+        f"from seqpe_lab.runs import Run; print(Run.open({str(run.folder)!r}).state)",
+    ]
     with run.claim():
         assert run.state == "running"
-        assert subprocess.run(look, cwd=project, capture_output=True, text=True).stdout == "running\n"
+        assert (
+            subprocess.run(look, cwd=project, capture_output=True, text=True).stdout == "running\n"
+        )
     assert run.state == "new"
 
 
@@ -228,28 +318,66 @@ def test_waiting_ends(job_of, tiny_recipe, sleeper):
 
 # --- progress -----------------------------------------------------------------------------------
 
+
 def test_progress_says_pace_throughput_and_time_left(job_of, tiny_recipe, sleeper, monkeypatch):
     job, recipe = job_of(tiny_recipe(steps=100)), tiny_recipe(steps=100)
     began = record_of(job, sleeper)["started"]
-    times = iter([began - 1000, began - 999, *(began + 2 * n for n in range(1, 6))])  # two steps before it was stopped, five since
+    times = iter(
+        [began - 1000, began - 999, *(began + 2 * n for n in range(1, 6))]
+    )  # two steps before it was stopped, five since
     monkeypatch.setattr("time.time", lambda: next(times, began + 20))
     for step in (1, 2, 3, 4, 5, 6, 7):
-        job.run.append_metrics({"step": step, "loss": 2.5, "main": 2.0, "contrastive": 3.0, "learning_rate": 0.1, "gradient_norm": 1.0})
+        job.run.append_metrics(
+            {
+                "step": step,
+                "loss": 2.5,
+                "main": 2.0,
+                "contrastive": 3.0,
+                "learning_rate": 0.1,
+                "gradient_norm": 1.0,
+            }
+        )
     progress = job.progress()
-    assert (progress.step, progress.steps, progress.losses) == (7, 100, {"main": 2.0, "contrastive": 3.0})
-    assert progress.seconds_per_step == pytest.approx(2) and progress.seconds_left == pytest.approx(2 * 93)
-    assert (progress.unit, progress.per_second) == ("tokens", pytest.approx(recipe.batch * recipe.train_len / 2))
-    assert "CPU" in progress.device and all(part in str(progress) for part in ("step 7 of 100", "main 2", "2 s a step", "tokens/s", "3 min 06 s left"))
+    assert (progress.step, progress.steps, progress.losses) == (
+        7,
+        100,
+        {"main": 2.0, "contrastive": 3.0},
+    )
+    assert progress.seconds_per_step == pytest.approx(2) and progress.seconds_left == pytest.approx(
+        2 * 93
+    )
+    assert (progress.unit, progress.per_second) == (
+        "tokens",
+        pytest.approx(recipe.batch * recipe.train_len / 2),
+    )
+    assert "CPU" in progress.device and all(
+        part in str(progress)
+        for part in ("step 7 of 100", "main 2", "2 s a step", "tokens/s", "3 min 06 s left")
+    )
 
 
 def test_images_are_counted_as_images(tiny_image_recipe, job_of, sleeper):
     job = job_of(tiny_image_recipe())
     record_of(job, sleeper, started=0.0)
-    (job.folder / "clock.jsonl").write_text('{"step": 1, "time": 10.0}\n{"step": 3, "time": 11.0}\n')
-    assert (job.progress().unit, job.progress().per_second) == ("images", pytest.approx(tiny_image_recipe().batch * 2))
+    (job.folder / "clock.jsonl").write_text(
+        '{"step": 1, "time": 10.0}\n{"step": 3, "time": 11.0}\n'
+    )
+    assert (job.progress().unit, job.progress().per_second) == (
+        "images",
+        pytest.approx(tiny_image_recipe().batch * 2),
+    )
 
 
-@pytest.mark.parametrize("clock, expected", [([], None), ([(1, 0)], None), ([(1, 0), (2, 3), (3, 6)], 3), ([(10, 0), (20, 5), (11, 90), (21, 93)], 0.3), ([(5, 0), (5, 1)], None)])
+@pytest.mark.parametrize(
+    "clock, expected",
+    [
+        ([], None),
+        ([(1, 0)], None),
+        ([(1, 0), (2, 3), (3, 6)], 3),
+        ([(10, 0), (20, 5), (11, 90), (21, 93)], 0.3),
+        ([(5, 0), (5, 1)], None),
+    ],
+)
 def test_a_pause_does_not_count_as_work(clock, expected):
     measured = seconds_per_step([{"step": s, "time": t} for s, t in clock])
     assert measured == (expected if expected is None else pytest.approx(expected))
@@ -263,20 +391,26 @@ def test_a_gpu_s_utilisation_is_shown_or_how_to_see_it(job_of, tiny_recipe, slee
 
     def missing(device):
         raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
     monkeypatch.setattr(torch.cuda, "utilization", missing)
     assert job.progress().device == "GPU utilisation unknown (install nvidia-ml-py to see it)"
 
 
-def test_the_clock_is_kept_beside_the_metrics_which_stay_the_same_however_often_it_was_resumed(job_of, tiny_recipe):
+def test_the_clock_is_kept_beside_the_metrics_which_stay_the_same_however_often_it_was_resumed(
+    job_of, tiny_recipe
+):
     run = job_of(tiny_recipe()).run
     run.create()
     for step in (1, 2, 2):
         run.append_metrics({"step": step, "loss": 1.0})
     assert "time" not in (run.folder / "metrics.jsonl").read_text()
-    assert [entry["step"] for entry in run.clock()] == [1, 2, 2] and run.clock()[0]["time"] <= run.clock()[2]["time"]
+    assert [entry["step"] for entry in run.clock()] == [1, 2, 2] and run.clock()[0][
+        "time"
+    ] <= run.clock()[2]["time"]
 
 
 # --- the panel ----------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def watch():
@@ -286,6 +420,7 @@ def watch():
     def make(*arguments, **options):
         made.append(live.watch(*arguments, **options))
         return made[-1]
+
     yield make
     for panel in made:
         panel.close()
@@ -296,7 +431,11 @@ def enabled(panel) -> set[str]:
 
 
 def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, monkeypatch):
-    monkeypatch.setattr(Job, "command", lambda job, processes, cpu: [sys.executable, "-c", "import time; time.sleep(600)"])  # does nothing but live
+    monkeypatch.setattr(
+        Job,
+        "command",
+        lambda job, processes, cpu: [sys.executable, "-c", "import time; time.sleep(600)"],
+    )  # does nothing but live
     job = job_of(tiny_recipe(steps=4))
     panel = watch(job, cpu=True)
     assert enabled(panel) == {"Start"} and "Not started" in panel._words.value
@@ -305,7 +444,12 @@ def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, mo
     for step in (1, 2):
         job.run.append_metrics({"step": step, "loss": 2.0, "main": 2.0 / step})
     panel.refresh()
-    assert panel.figure.data[0].x == (1, 2) and panel.figure.data[0].y == (2.0, 1.0) and '"y":[2.0,1.0]' in panel.plot.figure and "Running." in panel._words.value
+    assert (
+        panel.figure.data[0].x == (1, 2)
+        and panel.figure.data[0].y == (2.0, 1.0)
+        and '"y":[2.0,1.0]' in panel.plot.figure
+        and "Running." in panel._words.value
+    )
     panel.actions["Stop"].click()
     assert job.state == "stopped" and enabled(panel) == {"Resume"}
 
@@ -317,7 +461,11 @@ def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, mo
         job.run.append_metrics({"step": step, "loss": 2.0, "main": 0.5})
     job.run.write_results({"perplexity": {}})
     again.refresh()
-    assert again.figure.data[0].x == (1, 2, 3, 4) and enabled(again) == set() and "Finished." in again._words.value
+    assert (
+        again.figure.data[0].x == (1, 2, 3, 4)
+        and enabled(again) == set()
+        and "Finished." in again._words.value
+    )
 
 
 def test_the_panel_tells_what_fails(tiny_recipe, job_of, watch, sleeper, monkeypatch):
@@ -329,12 +477,15 @@ def test_the_panel_tells_what_fails(tiny_recipe, job_of, watch, sleeper, monkeyp
 
     def refuse():
         raise RuntimeError("no process can be started")
+
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **o: refuse())
     panel.actions["Resume"].click()
     assert "no process can be started" in panel._message.value
 
 
-def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alone(tiny_recipe, job_of, watch, sleeper):
+def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alone(
+    tiny_recipe, job_of, watch, sleeper
+):
     job = job_of(tiny_recipe())
     record = record_of(job, sleeper)
 
@@ -346,8 +497,14 @@ def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alo
             await asyncio.sleep(0.1)
             if panel.figure.data[0].x:
                 break
-        assert list(panel.figure.data[0].x) == [1] and not older.figure.data[0].x and older._task.cancelled()
-        (job.folder / "job.json").write_text("no JSON")  # what goes wrong inside the loop is shown, and the loop goes on
+        assert (
+            list(panel.figure.data[0].x) == [1]
+            and not older.figure.data[0].x
+            and older._task.cancelled()
+        )
+        (job.folder / "job.json").write_text(
+            "no JSON"
+        )  # what goes wrong inside the loop is shown, and the loop goes on
         for _ in range(200):
             await asyncio.sleep(0.1)
             if panel._message.value:
@@ -362,24 +519,36 @@ def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alo
         panel.close()
         await asyncio.sleep(0)
         assert panel._task.cancelled()
+
     asyncio.run(kernel())
 
 
-def test_a_long_run_s_curve_is_thinned_out_and_keeps_its_last_step(tiny_recipe, job_of, watch, sleeper):
+def test_a_long_run_s_curve_is_thinned_out_and_keeps_its_last_step(
+    tiny_recipe, job_of, watch, sleeper
+):
     from seqpe_lab.explorers.live import POINTS
+
     job = job_of(tiny_recipe(steps=5_000))
     job.run.create()
-    (job.folder / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "main": 1.0} | ({"distillation": 0.1} if s % 2 else {})) + "\n" for s in range(1, 1_702)))
+    (job.folder / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps({"step": s, "main": 1.0} | ({"distillation": 0.1} if s % 2 else {})) + "\n"
+            for s in range(1, 1_702)
+        )
+    )
     x = watch(job).figure.data[0].x
     assert len(x) <= POINTS and x[-1] == 1_701 and {b - a for a, b in zip(x, x[1:])} == {4}
 
 
 def test_every_state_has_words():
     from seqpe_lab.explorers.live import WORDS
+
     assert set(WORDS) == set(STATES)
 
 
 def test_starting_and_watching_from_a_program_imports_neither_plotly_nor_ipywidgets(project):
     program = "import sys; sys.modules['plotly'] = sys.modules['ipywidgets'] = None; import seqpe_lab.jobs"
-    done = subprocess.run([sys.executable, "-c", program], cwd=project, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

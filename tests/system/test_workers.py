@@ -1,4 +1,5 @@
 """Tasks in processes of their own: in order, so many at a time, each with a log; what fails is said, and the others go on."""
+
 import os
 import subprocess
 import sys
@@ -8,11 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seqpe_lab.workers import Stage, Task, in_stages
+from seqpe_lab.course.workers import Stage, Task, in_stages
 
 
 def task(folder: Path, name: str, *call, environment=()) -> Task:
-    return Task(name, call or None, lambda: f"{name} done", folder / f"{name}.txt", dict(environment))
+    return Task(
+        name, call or None, lambda: f"{name} done", folder / f"{name}.txt", dict(environment)
+    )
 
 
 def in_parallel(tasks, workers, say) -> None:
@@ -20,7 +23,13 @@ def in_parallel(tasks, workers, say) -> None:
 
 
 def say_where(word: str) -> None:
-    print(word, os.getpid(), os.environ.get("OMP_NUM_THREADS"), os.environ.get("SEQPE_WORD"), flush=True)
+    print(
+        word,
+        os.getpid(),
+        os.environ.get("OMP_NUM_THREADS"),
+        os.environ.get("SEQPE_WORD"),
+        flush=True,
+    )
     os.system("echo from a child")
 
 
@@ -47,33 +56,67 @@ def kill_oneself() -> None:
 
 def test_each_has_a_process_a_log_and_an_environment_of_its_own_and_is_reported(tmp_path):
     said: list[str] = []
-    tasks = [task(tmp_path, "one", say_where, "first", environment={"SEQPE_WORD": "blue"}), task(tmp_path, "two"), task(tmp_path, "three", say_where, "third")]
+    tasks = [
+        task(tmp_path, "one", say_where, "first", environment={"SEQPE_WORD": "blue"}),
+        task(tmp_path, "two"),
+        task(tmp_path, "three", say_where, "third"),
+    ]
     in_parallel(tasks, 1, said.append)
     one, three = ((tmp_path / f"{name}.txt").read_text().splitlines() for name in ("one", "three"))
     word, process, threads, colour = one[0].split()
     assert (word, threads, colour, one[1]) == ("first", str(os.cpu_count()), "blue", "from a child")
     assert int(process) not in (os.getpid(), int(three[0].split()[1])) and three[0].endswith("None")
     assert said.pop(0) == "Begin"
-    assert [line.split(",")[0] for line in said] == ["  one: one done", "  two: two done", "  three: three done"] and said[0].endswith(" s")
+    assert [line.split(",")[0] for line in said] == [
+        "  one: one done",
+        "  two: two done",
+        "  three: three done",
+    ] and said[0].endswith(" s")
     assert "SEQPE_WORD" not in os.environ and not (tmp_path / "two.txt").exists()
 
 
 def test_so_many_at_a_time_and_no_more(tmp_path):
-    in_parallel([task(tmp_path, str(n), sleep, tmp_path / f"when-{n}", 1.0) for n in range(4)], 2, lambda text: None)
-    spans = sorted(tuple(map(float, (tmp_path / f"when-{n}").read_text().split()[1:])) for n in range(4))
+    in_parallel(
+        [task(tmp_path, str(n), sleep, tmp_path / f"when-{n}", 1.0) for n in range(4)],
+        2,
+        lambda text: None,
+    )
+    spans = sorted(
+        tuple(map(float, (tmp_path / f"when-{n}").read_text().split()[1:])) for n in range(4)
+    )
     at_once = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]
     assert max(at_once) == 2
 
 
-@pytest.mark.parametrize("call, status, end", [((fail,), 1, "ValueError: wrong"), ((give, 3), 3, "the last line"), ((kill_oneself,), -9, "")])
-def test_what_fails_is_named_with_the_end_of_its_log_and_the_others_go_on(tmp_path, call, status, end):
+@pytest.mark.parametrize(
+    "call, status, end",
+    [((fail,), 1, "ValueError: wrong"), ((give, 3), 3, "the last line"), ((kill_oneself,), -9, "")],
+)
+def test_what_fails_is_named_with_the_end_of_its_log_and_the_others_go_on(
+    tmp_path, call, status, end
+):
     said: list[str] = []
-    stages = [Stage("first", lambda: [task(tmp_path, "wrong", *call), task(tmp_path, "right", give, 0)], lambda: "first is done"),
-              Stage("second", lambda: [task(tmp_path, "wrong too", give, 5)]),
-              Stage("third", lambda: [task(tmp_path, "never", give, 0)], waits=True)]
-    with pytest.raises(RuntimeError, match=f"wrong failed with exit status {status}; the whole output is in .*wrong.txt(.|\\n)*{end}(.|\\n)*wrong too failed with exit status 5"):
+    stages = [
+        Stage(
+            "first",
+            lambda: [task(tmp_path, "wrong", *call), task(tmp_path, "right", give, 0)],
+            lambda: "first is done",
+        ),
+        Stage("second", lambda: [task(tmp_path, "wrong too", give, 5)]),
+        Stage("third", lambda: [task(tmp_path, "never", give, 0)], waits=True),
+    ]
+    with pytest.raises(
+        RuntimeError,
+        match=f"wrong failed with exit status {status}; the whole output is in .*wrong.txt(.|\\n)*{end}(.|\\n)*wrong too failed with exit status 5",
+    ):
         in_stages(stages, 1, said.append)
-    assert [line.split(",")[0] for line in said] == ["first", "  wrong: failed", "  right: right done", "second", "  wrong too: failed"]
+    assert [line.split(",")[0] for line in said] == [
+        "first",
+        "  wrong: failed",
+        "  right: right done",
+        "second",
+        "  wrong too: failed",
+    ]
     assert not (tmp_path / "never.txt").exists()
 
 
@@ -86,15 +129,22 @@ def test_an_interrupt_stops_all(tmp_path):
         while not other.exists() or not other.read_text():
             time.sleep(0.05)
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        in_parallel([task(tmp_path, "slow", sleep, other, 600), task(tmp_path, "quick", give, 0)], 2, interrupt)
+        in_parallel(
+            [task(tmp_path, "slow", sleep, other, 600), task(tmp_path, "quick", give, 0)],
+            2,
+            interrupt,
+        )
     assert not psutil.pid_exists(int(other.read_text().split()[0]))
 
 
 def test_what_ends_the_job_ends_its_tasks(tmp_path, project):
     other = tmp_path / "when"
-    program = ("import pathlib, sys; sys.path.insert(0, 'tests/system'); import test_workers as t; folder = pathlib.Path(sys.argv[1])\n"
-               "t.in_parallel([t.task(folder, 'slow', t.sleep, folder / 'when', 600)], 1, print)")
+    program = (
+        "import pathlib, sys; sys.path.insert(0, 'tests/system'); import test_workers as t; folder = pathlib.Path(sys.argv[1])\n"
+        "t.in_parallel([t.task(folder, 'slow', t.sleep, folder / 'when', 600)], 1, print)"
+    )
     job = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=project)
     while not other.exists() or not other.read_text():
         time.sleep(0.05)
@@ -106,15 +156,46 @@ def test_a_worker_that_is_free_begins_with_the_next_stage_unless_that_waits(tmp_
     said: list[str] = []
 
     def waiting(name: str, for_what: str) -> Task:
-        return task(tmp_path, name, wait_for, tmp_path / f"{name}.began", tmp_path / f"{for_what}.began")
-    stages = [Stage("first", lambda: [waiting("long", "other"), task(tmp_path, "short", give, 0)], lambda: "first is done"),
-              Stage("second", lambda: [waiting("other", "long")], lambda: "second is done"),
-              Stage("nothing", lambda: [], lambda: "nothing is done"),
-              Stage("third", lambda: [Task("late", None, lambda: " ".join(line.split(",")[0].strip() for line in said if "done" in line), tmp_path / "late")], waits=True)]
+        return task(
+            tmp_path, name, wait_for, tmp_path / f"{name}.began", tmp_path / f"{for_what}.began"
+        )
+
+    stages = [
+        Stage(
+            "first",
+            lambda: [waiting("long", "other"), task(tmp_path, "short", give, 0)],
+            lambda: "first is done",
+        ),
+        Stage("second", lambda: [waiting("other", "long")], lambda: "second is done"),
+        Stage("nothing", lambda: [], lambda: "nothing is done"),
+        Stage(
+            "third",
+            lambda: [
+                Task(
+                    "late",
+                    None,
+                    lambda: " ".join(line.split(",")[0].strip() for line in said if "done" in line),
+                    tmp_path / "late",
+                )
+            ],
+            waits=True,
+        ),
+    ]
     in_stages(stages, 2, said.append)  # long ends when other, of the next stage, has begun
     assert said.index("second") < said.index("first is done")
-    assert set(said[-1].removeprefix("  late: ").split(" ")) >= {"long:", "short:", "other:", "first", "second"}  # all were done before it began
-    assert [title for title in said if title in ("first", "second", "nothing", "third")] == ["first", "second", "nothing", "third"]
+    assert set(said[-1].removeprefix("  late: ").split(" ")) >= {
+        "long:",
+        "short:",
+        "other:",
+        "first",
+        "second",
+    }  # all were done before it began
+    assert [title for title in said if title in ("first", "second", "nothing", "third")] == [
+        "first",
+        "second",
+        "nothing",
+        "third",
+    ]
 
 
 def wait_for(mine: Path, other: Path) -> None:

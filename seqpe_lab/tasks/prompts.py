@@ -18,8 +18,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .facts import facts
-from .text import SPLITS, cache_folder, load_documents, load_from_hub, make_tokenizer
+from seqpe_lab.tasks.corpus import (
+    SPLITS,
+    cache_folder,
+    load_documents,
+    load_from_hub,
+    make_tokenizer,
+)
+from seqpe_lab.tasks.facts import facts
 
 INSTRUCTION = "Answer the question based on the given documents. Only give me the answer and do not output any other words."
 
@@ -104,7 +110,7 @@ def load_questions(source: str = "facts", tokenizer: str = "bytes", text: str = 
         source: "facts" (invented, no network), a folder with train.parquet and validation.parquet in
             SQuAD's columns, or "hub:NAME", for instance "hub:rajpurkar/squad_v2", whose 86,821
             answerable training questions are the paper's 86,820 but for one.
-        tokenizer: of the language model, as :func:`~seqpe_lab.data.text.load_text` takes it.
+        tokenizer: of the language model, as :func:`~seqpe_lab.tasks.corpus.load_text` takes it.
         text: what a "bpe:SIZE" tokenizer was trained on.
 
     Raises:

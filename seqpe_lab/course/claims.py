@@ -12,7 +12,7 @@ import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from . import paper
+from seqpe_lab import package_data as paper
 
 VERDICTS = ("supported", "contradicted", "not in the paper")
 PAPER, SUMMARY = "the paper", "a summary"

@@ -15,13 +15,13 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from .. import figures
-from ..digits import grid
-from ..draft import Draft
-from ..encodings import Learned, SeqPE, resample_grid
-from ..geometry import nearest_neighbours, similarity
-from . import bundle
-from .panel import Panel, choice, slider
+from seqpe_lab.course import figures
+from seqpe_lab.course.draft import Draft
+from seqpe_lab.digits import grid
+from seqpe_lab.encodings import Learned, SeqPE, resample_grid
+from seqpe_lab.explorers import bundle
+from seqpe_lab.explorers.panel import Panel, choice, slider
+from seqpe_lab.geometry import nearest_neighbours, similarity
 
 METHODS = ("learned", "rope-axial", "rope-mixed", "seqpe-mul", "seqpe-mul-no-losses")
 WIDTH, HEIGHT = 226 / 860, 226 / 550  # of a map, as shares of the figure inside

@@ -170,7 +170,7 @@ def bits_per_character(model, documents: Mapping[str, str], encode: Callable, de
     Args:
         model: a GPT2.
         documents: name -> text.
-        encode, decode: of :func:`seqpe_lab.data.text.make_tokenizer`.
+        encode, decode: of :func:`seqpe_lab.tasks.corpus.make_tokenizer`.
         lengths: contexts, tokens.
         protocol, stride: as in :func:`token_nats`.
 

@@ -20,8 +20,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .data.text import load_text
-from .recipes import (
+from seqpe_lab.course.workers import Stage, Task, get_ready, in_stages
+from seqpe_lab.package_data import clone, results_file
+from seqpe_lab.recipes import (
     ABLATIONS,
     HEADLINE,
     IMAGE_ABLATIONS,
@@ -40,8 +41,8 @@ from .recipes import (
     language_model,
     question_answering,
 )
-from .runs import PROJECT, Run, judged_by, list_runs, runs_folder, write_atomically
-from .workers import Stage, Task, get_ready, in_stages
+from seqpe_lab.runs import Run, judged_by, list_runs, runs_folder, write_atomically
+from seqpe_lab.tasks.corpus import load_text
 
 NOT_SEEN = "✗ not in this run: "  # begins what a lesson prints where its training does not show what it says
 
@@ -79,7 +80,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0, workers:
     images = [image_model(method, scale, seed) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
     placed = [image_model(method, scale, seed, augment="place") for method in PLACED]
     tuned = [question_answering(method, scale, seed) for method in TUNED]
-    lessons = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+    lessons = sorted((clone() / "notebooks").glob("[0-9]*.ipynb"))
     lessons.sort(key=lambda path: not re.search(r"lab\.train\(|job\.start\(", path.read_text(encoding="utf-8")))  # those that train first, so that no worker is left alone with a long one
 
     def show_headline() -> str:
@@ -164,7 +165,7 @@ def _run(recipe: Training) -> Task:
 
     def report() -> str:
         return judged_by(run.results()).replace("_", " ") + " " + ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items()) + note
-    from .__main__ import main
+    from seqpe_lab.cli import main
     call = None if finished else (main, ["train", recipe.task, "--folder", str(run.folder)])
     return Task(recipe.method, call, report, run.folder / "log.txt")
 
@@ -173,7 +174,7 @@ def _executing(path: Path, folder: Path, scale: str) -> Task:
     """Execute a notebook into folder/lessons/ unless that was done with this very notebook and library."""
     out = folder / "lessons" / f"{path.stem}.html"
     stamp = out.with_suffix(".stamp")
-    sources = [path, *sorted((PROJECT / "seqpe_lab").rglob("*.py"))]
+    sources = [path, *sorted((clone() / "seqpe_lab").rglob("*.py"))]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + scale.encode()).hexdigest()
     if out.exists() and stamp.exists() and stamp.read_text() == digest:
         return Task(path.stem, None, lambda: "executed before" + _but(out), out)
@@ -187,7 +188,7 @@ def _executing(path: Path, folder: Path, scale: str) -> Task:
 
 
 def not_seen(page: Path) -> list[str]:
-    """What an executed lesson expected (:meth:`Lesson.expect <seqpe_lab.lesson.Lesson.expect>`) and did not find."""
+    """What an executed lesson expected (:meth:`Lesson.expect <seqpe_lab.course.lesson.Lesson.expect>`) and did not find."""
     found = re.findall(rf"^(?:<pre>)?{NOT_SEEN}(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return [html.unescape(re.sub(r"<[^>]+>", "", claim)) for claim in found]
 
@@ -232,7 +233,7 @@ def collect(scale: str) -> list[Path]:
         found = [run.results() for run in runs if type(run.recipe) is kind]
         found.sort(key=lambda r, order=expected[kind]: (r["protocol"], order.index(r["method"]), r["seed"]))
         if found:
-            written.append(PROJECT / "data" / "results" / f"{name}-{scale}.json")
+            written.append(results_file(f"{name}-{scale}"))
             written[-1].parent.mkdir(parents=True, exist_ok=True)
             write_atomically(written[-1], json.dumps(found, indent=1))
             if scale == "small":
@@ -269,22 +270,22 @@ def _update_readme(results: Sequence[dict]) -> None:
     """The README's table from committed results, and of language models its picture."""
     measure = judged_by(results[0])
     if measure == "perplexity":
-        from . import figures
+        from seqpe_lab.course import figures
         picture = figures.extrapolation([r for r in results if r["method"] in HEADLINE], train_len=language_model("seqpe", "small").train_len,
                                         title="Trained on 64 tokens, tested on up to 1,024")
-        folder = PROJECT / "data" / "results"
+        folder = results_file("").parent
         write_figure(picture, folder, "extrapolation")
         for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
             (folder / extra).unlink(missing_ok=True)
     begin, end = MARKS[measure]
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    readme = (clone() / "README.md").read_text(encoding="utf-8")
     before, _, rest = readme.partition(begin)
-    write_atomically(PROJECT / "README.md", before + begin + readme_table(results) + end + rest.partition(end)[2])
+    write_atomically(clone() / "README.md", before + begin + readme_table(results) + end + rest.partition(end)[2])
 
 
 def readme_table(results: Sequence[dict]) -> str:
     """The README's table, from committed results: what the task is judged by for each length or size, mean over the seeds."""
-    from .figures import label
+    from seqpe_lab.course.figures import label
     measure = judged_by(results[0])
     head, digits = MEASURES[measure]
     results = [r for r in results if not r["protocol"].startswith("object")]  # the control is lesson 11's
@@ -300,7 +301,7 @@ def readme_table(results: Sequence[dict]) -> str:
 # --- pages -------------------------------------------------------------------------------------
 
 def _write_headline(recipes: Sequence[Recipe], folder: Path) -> None:
-    from . import figures
+    from seqpe_lab.course import figures
     results = [Run(recipe).results() for recipe in recipes]
     figure = figures.extrapolation(results, train_len=recipes[0].train_len,
                                    title=f"Trained on {recipes[0].train_len} tokens, tested on up to {max(recipes[0].eval_lens):,}")

@@ -13,12 +13,11 @@ import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 
-from .. import figures
-from ..data.paper import paper_table
-from ..draft import Draft
-from ..recipes import image_model, language_model
-from ..runs import PROJECT, committed_results
-from .panel import LABELLED, Panel, choice, several
+from seqpe_lab.course import figures
+from seqpe_lab.course.draft import Draft
+from seqpe_lab.explorers.panel import LABELLED, Panel, choice, several
+from seqpe_lab.package_data import DATA, committed_results, paper_table, results_file
+from seqpe_lab.recipes import image_model, language_model
 
 ROWS = {"NoPE": "none", "APE-Sin": "sinusoidal", "APE-Learn": "learned", "RoPE-10^4": "rope-1e4", "RoPE-10^6": "rope-1e6", "RoPE-10^8": "rope-1e8",
         "ALiBi": "alibi", "SeqPE": "seqpe", "RoPE2D": "rope-axial", "RoPE2D-Mix": "rope-mixed"}  # the paper's names
@@ -74,7 +73,7 @@ class Side:
 def scales() -> tuple[str, ...]:
     """The scales of which results are committed."""
     prefixes = [task.results for task in TASKS.values() if task.results]
-    return tuple(sorted({path.stem.rpartition("-")[2] for prefix in prefixes for path in (PROJECT / "data" / "results").glob(f"{prefix}-*.json")}))
+    return tuple(sorted({path.stem.rpartition("-")[2] for prefix in prefixes for path in (DATA / "results").glob(f"{prefix}-*.json")}))
 
 
 @functools.lru_cache
@@ -82,7 +81,7 @@ def ours(task: str, scale: str) -> Side:
     """Our committed results; none where there is no run of that task and scale."""
     asked = TASKS[task]
     trained = image_model(scale=scale).image_size if asked.images else language_model(scale=scale).train_len
-    there = asked.results and (PROJECT / "data" / "results" / f"{asked.results}-{scale}.json").exists()
+    there = asked.results and results_file(f"{asked.results}-{scale}").exists()
     results = committed_results(f"{asked.results}-{scale}") if there else []
     return Side(f"ours, scale {scale}", trained, tuple(r for r in results if "canvas" not in r["protocol"]))  # the paper resizes whole images
 

@@ -1,7 +1,7 @@
 """Whole books, to be read in one piece: PG-19, a folder of text files, or the longest documents of the reader's own Python.
 
 The default needs no network, and no model of this lab was trained on it: it comes from the test split
-of the documentation (:mod:`seqpe_lab.data.text`), less every passage that stands in its other splits
+of the documentation (:mod:`seqpe_lab.tasks.corpus`), less every passage that stands in its other splits
 too. Splitting by document does not see to that: the language reference says some things twice, in a
 chapter and in a topic of its own.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .text import Documents, _files, _read, load_documents, load_from_hub
+from seqpe_lab.tasks.corpus import Documents, _files, _read, load_documents, load_from_hub
 
 PG19 = "hub:emozilla/pg19-test"  # the 100 test books in parquet; deepmind/pg19 is a script, which `datasets` no longer runs
 PASSAGE = 13  # words in a row; two texts that share as many are taken for copies (Brown et al. 2020, App. C)

@@ -21,14 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import figures
-from ..data.images import load_images, render
-from ..digits import grid
-from ..draft import Draft
-from ..models.gpt2 import GPT2
-from ..recipes import image_model, language_model
-from . import bundle
-from .panel import Panel, choice, slider, steps, toggle, typed
+from seqpe_lab.course import figures
+from seqpe_lab.course.draft import Draft
+from seqpe_lab.digits import grid
+from seqpe_lab.explorers import bundle
+from seqpe_lab.explorers.panel import Panel, choice, slider, steps, toggle, typed
+from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.recipes import image_model, language_model
+from seqpe_lab.tasks.pictures import load_images, render
 
 LONGEST = 64  # tokens of a typed text
 NAMED = 28  # tokens that have room for their names on an axis

@@ -16,8 +16,8 @@ import os
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from .encodings import ENCODINGS
-from .losses import DISTILLATION_FORMS
+from seqpe_lab.encodings import ENCODINGS
+from seqpe_lab.losses import DISTILLATION_FORMS
 
 SCALES = ("smoke", "small", "medium", "full")
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .data.text import TextData, load_text
-from .evaluation import perplexity, perplexity_by_length
-from .losses import linear_cross_entropy
-from .models.gpt2 import GPT2, GPT2Config
-from .recipes import Recipe
-from .sampling import seeded
+from seqpe_lab.losses import linear_cross_entropy
+from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+from seqpe_lab.recipes import Recipe
+from seqpe_lab.sampling import seeded
+from seqpe_lab.tasks.corpus import TextData, load_text
+from seqpe_lab.tasks.perplexity import perplexity, perplexity_by_length
 
 VALIDATION_TOKENS = 16_384
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .text import SPLITS, cache_folder, load_from_hub
+from seqpe_lab.tasks.corpus import SPLITS, cache_folder, load_from_hub
 
 _WAYS_OUT = ("Three ways out: (1) connect to the network and try again; (2) download the images elsewhere and pass their folder as `source`; "
              "(3) use source='digits', which needs no network.")

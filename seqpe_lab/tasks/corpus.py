@@ -22,8 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import tokens as token_files
-from .tokens import END_OF_DOCUMENT, MappedTokens, open_tokens, tokenise, write_tokens
+from seqpe_lab.tasks import tokens as token_files
+from seqpe_lab.tasks.tokens import (
+    END_OF_DOCUMENT,
+    MappedTokens,
+    open_tokens,
+    tokenise,
+    write_tokens,
+)
 
 SPLITS = ("train", "validation", "test")
 Documents = dict[str, str]  # name -> text
@@ -133,7 +139,7 @@ def _token_file(source: str, tokenizer: str) -> Path:
 
 
 def _mapped(kept: Path, source: str, tokenizer: str) -> TextData:
-    """A text that was tokenised before; the errors are those of :func:`~seqpe_lab.data.tokens.open_tokens`."""
+    """A text that was tokenised before; the errors are those of :func:`~seqpe_lab.tasks.tokens.open_tokens`."""
     from tokenizers import Tokenizer
     parts, header = open_tokens(kept)
     _, decode, vocab_size = _functions(header["tokenizer"] and Tokenizer.from_str(header["tokenizer"]))

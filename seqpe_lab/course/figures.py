@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from .draft import Draft
+from seqpe_lab.course.draft import Draft
 
 # method: (name in legends, colour, dash, marker)
 STYLE = {

@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .data.images import ImageData, load_images
-from .data.qa import QAData, load_questions
-from .data.text import TextData, load_text
-from .models.gpt2 import GPT2
-from .publish import NOT_SEEN, write_figure
-from .recipes import (
+from seqpe_lab.course.publish import NOT_SEEN, write_figure
+from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.recipes import (
     ABOUT,
     ABOUT_IMAGES,
     ABOUT_QA,
@@ -35,11 +32,14 @@ from .recipes import (
     question_answering,
     tuned_method,
 )
-from .runs import Run
-from .training import train, trained_model
+from seqpe_lab.runs import Run
+from seqpe_lab.tasks.corpus import TextData, load_text
+from seqpe_lab.tasks.pictures import ImageData, load_images
+from seqpe_lab.tasks.prompts import QAData, load_questions
+from seqpe_lab.training import train, trained_model
 
 if TYPE_CHECKING:  # timm takes seconds to import
-    from .models.vit import ViT
+    from seqpe_lab.models.vit import ViT
 
 
 class Lesson:
@@ -149,7 +149,7 @@ class Lesson:
 
         Make it the last expression of a cell.
         """
-        from .explorers import explore
+        from seqpe_lab.explorers import explore
         panel = explore(name)
         return self.show(panel.figure, f"explorer-{name}") if os.environ.get("SEQPE_FIGURES") else panel
 

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from . import language
-from .data.qa import Prompt, Prompts, QAData, load_questions
-from .models.gpt2 import GPT2
-from .recipes import QARecipe
-from .sampling import seeded
+from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.recipes import QARecipe
+from seqpe_lab.sampling import seeded
+from seqpe_lab.tasks import text as language
+from seqpe_lab.tasks.prompts import Prompt, Prompts, QAData, load_questions
 
 VALIDATION_QUESTIONS = 64
 NOT_COUNTED = -100  # a target that no loss sees

@@ -17,11 +17,11 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from .. import geometry, sampling
-from ..draft import Draft
-from ..encoder import PositionEncoder
-from ..losses import contrastive_loss, distillation_loss
-from .panel import Panel, slider
+from seqpe_lab import geometry, sampling
+from seqpe_lab.course.draft import Draft
+from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.explorers.panel import Panel, slider
+from seqpe_lab.losses import contrastive_loss, distillation_loss
 
 POSITIONS, TRAIN_LEN, HEADS, CANDIDATES, TEACHERS, RATE, WARM_UP = 600, 64, 4, 32, 32, 1e-3, 30
 STEPS_A_PIECE, MOST_STEPS = 2, 400

@@ -124,7 +124,7 @@ def _processes() -> multiprocessing.context.BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["seqpe_lab.imported"])
+    context.set_forkserver_preload(["seqpe_lab.course.imported"])
     return context
 
 

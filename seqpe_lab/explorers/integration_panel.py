@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from ..draft import Draft
-from .panel import Panel, slider
+from seqpe_lab.course.draft import Draft
+from seqpe_lab.explorers.panel import Panel, slider
 
 LIMIT, FARTHEST = 2.0, 4.9  # of a coordinate, and of what sum and mul make of two: axes that never move
 QUERY, KEY = "#0072B2", "#D55E00"

@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .data.paper import paper_table
-from .data.text import load_from_hub, load_text, make_tokenizer, require_hub
-from .evaluation import Perplexity, perplexity_by_length
-from .models.gpt2 import GPT2, GPT2Config
-from .models.weights import load_published, load_published_vit
+from seqpe_lab.models.checkpoints import load_published, load_published_vit
+from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+from seqpe_lab.package_data import paper_table
+from seqpe_lab.tasks.corpus import load_from_hub, load_text, make_tokenizer, require_hub
+from seqpe_lab.tasks.perplexity import Perplexity, perplexity_by_length
 
 REPOSITORY = "huayangli/seqpe"
 FOLDERS = {"lm": "lm_seqpe_ckpt", "qa": "qa_seqpe_ckpt", "image": "image_seqpe_ckpt"}
@@ -278,7 +278,7 @@ def _make_gpt2(checkpoint: Checkpoint, config: dict) -> GPT2:
 
 
 def _make_vit(checkpoint: Checkpoint, config: dict) -> nn.Module:
-    from .models.vit import ViT, ViTConfig
+    from seqpe_lab.models.vit import ViT, ViTConfig
     d_model, channels, patch, _ = _shape(checkpoint.model, "patch_embed.proj.weight")
     dims = _shape(checkpoint.encoder, "dim_token_embed")[0]
     digits = _shape(checkpoint.encoder, "pos_of_seqpe_embed.weight")[0] // dims  # the published vision code has a row for each place of each dimension
@@ -306,7 +306,7 @@ def text_of(source: str, tokenizer: str) -> Tensor:
     """The tokens of a test text, int64 (tokens,).
 
     WikiText (the hub's, or its wiki.test.raw) is read as the authors do: line by line, blank lines
-    left out, nothing between the lines. Other sources: the test split of :func:`~seqpe_lab.data.text.load_text`.
+    left out, nothing between the lines. Other sources: the test split of :func:`~seqpe_lab.tasks.corpus.load_text`.
     """
     path = Path(source).expanduser()
     if source.startswith("hub:"):
@@ -335,10 +335,10 @@ def images_of(source: str):
     """(images, data): the images a ViT is tested on, cut as the authors do: the middle 7/8 of the shorter side.
 
     Args:
-        source: as in :func:`~seqpe_lab.data.images.load_images`; of a folder with val/, validation/ or test/ only that
+        source: as in :func:`~seqpe_lab.tasks.pictures.load_images`; of a folder with val/, validation/ or test/ only that
             one is read, and a folder of classes is taken whole.
     """
-    from .data.images import Images, load_images
+    from seqpe_lab.tasks.pictures import Images, load_images
 
     class Cut(Images):
         def __getitem__(self, index: int) -> Tensor:
@@ -366,8 +366,8 @@ def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = Non
     Raises:
         ValueError: images of other classes than the model's.
     """
-    from .recipes import image_model
-    from .vision import accuracy
+    from seqpe_lab.recipes import image_model
+    from seqpe_lab.tasks.images import accuracy
     printed = paper_row(3)
     images, data = images_of(source)
     if len(data.classes) != model.config.classes:

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..digits import digits_needed, to_digits
-from ..draft import Draft
-from ..encoder import PositionEncoder, PrefixTree, prefix_tree
-from .panel import Panel, choice, slider, typed
+from seqpe_lab.course.draft import Draft
+from seqpe_lab.digits import digits_needed, to_digits
+from seqpe_lab.encoder import PositionEncoder, PrefixTree, prefix_tree
+from seqpe_lab.explorers.panel import Panel, choice, slider, typed
 
 LARGEST = {1: 99_999, 2: 999, 3: 255}  # of a coordinate: its digits in base 2 still fit on the page
 FEATURES = 6  # of the vectors shown

@@ -15,12 +15,19 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from .. import figures
-from ..draft import Draft
-from ..geometry import collapse, distance_correlation, is_digit_edit, lexical_confusion, similarity, spread
-from ..recipes import Training
-from . import bundle
-from .panel import Panel, choice, slider, steps, toggle, typed
+from seqpe_lab.course import figures
+from seqpe_lab.course.draft import Draft
+from seqpe_lab.explorers import bundle
+from seqpe_lab.explorers.panel import Panel, choice, slider, steps, toggle, typed
+from seqpe_lab.geometry import (
+    collapse,
+    distance_correlation,
+    is_digit_edit,
+    lexical_confusion,
+    similarity,
+    spread,
+)
+from seqpe_lab.recipes import Training
 
 VIEWS = {"heatmap: all with all": "heatmap", "path through the positions": "path", "neighbours of a position": "neighbours", "similarity against distance": "distance"}
 KINDS = {"cosine": "cosine", "dot product (the paper's Fig. 2)": "dot"}

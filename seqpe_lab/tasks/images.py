@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .data.images import ImageData, Images, bicubic, load_images, render
-from .encodings import resample_grid
-from .models.vit import ViT, ViTConfig
-from .recipes import ImageRecipe
-from .sampling import seeded
+from seqpe_lab.encodings import resample_grid
+from seqpe_lab.models.vit import ViT, ViTConfig
+from seqpe_lab.recipes import ImageRecipe
+from seqpe_lab.sampling import seeded
+from seqpe_lab.tasks.pictures import ImageData, Images, bicubic, load_images, render
 
 OBJECT = 2 / 3  # of the training image's side, with augment="place"
 

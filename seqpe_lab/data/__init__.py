@@ -1,1 +1,0 @@
-"""Data sets as tensors of token numbers. This folder knows nothing of models."""
