@@ -190,11 +190,11 @@ def test_alibi_in_gpt2_has_bloom_s_biases(heads, side, tokens):
     assert (logits - theirs(batch).logits).abs().max() > 1e-2
 
 
-def lab_model(model, name):
+def lab_model(model, name, dropout=0.0):
     """The lab's own GPT-2 with the weights of ``model``."""
     method, options = ENCODINGS[name]
     ours = lab.GPT2(
-        lab.GPT2Config(VOCAB, D_MODEL, LAYERS, HEADS, 16, 900, 0.0, method, options)
+        lab.GPT2Config(VOCAB, D_MODEL, LAYERS, HEADS, 16, 900, dropout, method, options)
     ).eval()
     weights = {k: v for k, v in model.state_dict().items() if "position_encoding" not in k}
     if name == "learned":
@@ -215,6 +215,18 @@ def test_gpt2_with_any_encoding_equals_the_lab_s_own(name, length):
         close(model(tokens).logits, ours(tokens))
         shifted = torch.arange(length).unsqueeze(0) + 100
         close(model(tokens, position_ids=shifted).logits, ours(tokens, start=100))
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_with_dropout_it_trains_as_the_lab_s_own(name, tokens):
+    rates = dict(embd_pdrop=0.2, attn_pdrop=0.2, resid_pdrop=0.2)
+    model = install(gpt2(**rates), encoding(name)).train()
+    ours = lab_model(model, name, dropout=0.2).train()
+    torch.manual_seed(5)
+    theirs = model(tokens).logits
+    torch.manual_seed(5)
+    close(theirs, ours(tokens))
+    assert (theirs - model.eval()(tokens).logits).abs().max() > 1e-3
 
 
 @torch.no_grad()
@@ -269,14 +281,15 @@ def test_generation_with_a_cache_equals_generation_without(name, beams, model_wi
         assert torch.equal(with_cache, static)
 
 
+@pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", ENCODINGS)
 @torch.no_grad()
 def test_a_cached_prefix_gives_the_logits_of_the_whole(name, model_with, tokens):
     model = model_with(name)
     whole = model(tokens).logits
     first = model(tokens[:, :4], use_cache=True)
-    second = model(tokens[:, 4:7], cache=first.cache, use_cache=True)  # several tokens at once
-    third = model.base_model(tokens[:, 7:], past_key_values=second.cache, use_cache=True)
+    second = model(tokens[:, 4:8], cache=first.cache, use_cache=True)  # several tokens at once
+    third = model.base_model(tokens[:, 8:], past_key_values=second.cache, use_cache=True)
     ours = torch.cat([first.logits, second.logits, model.lm_head(third.last_hidden_state)], dim=1)
     close(ours, whole)
 
@@ -383,6 +396,11 @@ def test_saved_and_loaded_it_gives_the_same_logits(name, model_with, tokens, tmp
     assert torch.equal(fresh(tokens).logits, model(tokens).logits)
 
 
+def test_the_encoding_goes_to_the_model_s_device(model_with):
+    model = model_with("seqpe-bias").to("meta")
+    assert install(model, encoding("learned")).base_model.position_encoding.table.weight.is_meta
+
+
 @pytest.mark.parametrize("name", ["seqpe-bias", "learned"])
 def test_a_trainer_s_step_trains_the_encoding(name, model_with, tokens, tmp_path):
     model = model_with(name)
@@ -414,6 +432,24 @@ def test_a_model_in_half_precision_keeps_an_encoding_in_single(name, model_with,
         logits = half(tokens, use_cache=use_cache).logits
         assert logits.dtype == torch.bfloat16
         assert (logits - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", ENCODINGS)
+@torch.no_grad()
+def test_a_gpu_gives_the_cpu_s_logits(name, model_with, tokens):
+    batch, mask = padded(tokens, "left")
+    model = model_with(name)
+    logits = model(tokens).logits
+    options = dict(max_new_tokens=4, do_sample=False)
+    continued = model.generate(batch, attention_mask=mask, **options)
+    model.cuda()
+    close(model(tokens.cuda()).logits.cpu(), logits, atol=1e-3)
+    for cache in (None, "static"):
+        ours = model.generate(
+            batch.cuda(), attention_mask=mask.cuda(), cache_implementation=cache, **options
+        )
+        assert torch.equal(ours.cpu(), continued)
 
 
 # --- what is refused ----------------------------------------------------------------------------

@@ -200,6 +200,11 @@ def test_what_is_exempt_from_weight_decay(both, image_variant):
     assert {"cls_token", "position_encoding.table.weight", "position_encoding.prefix"} <= exempt
 
 
+def test_the_encoding_goes_to_the_model_s_device():
+    table = make_encoding("learned", d_model=24, heads=2, layers=2, train_shape=(4, 4), dims=2)
+    assert install(timm_model().to("meta"), table).position_encoding.table.weight.is_meta
+
+
 @torch.no_grad()
 def test_a_model_in_half_precision_keeps_an_encoding_in_single(both):
     vit = both[1]
@@ -263,7 +268,7 @@ def test_what_loses_positions_is_refused():
         dict(name="learned", train_shape=16, dims=1),
         dict(name="rope-mixed", layers=1, prefix=1),
         dict(name="seqpe", prefix=2),
-        dict(name="seqpe", dims=1, prefix=1),
+        dict(name="seqpe", train_shape=16, dims=1, prefix=1),
     ],
     ids=lambda options: "-".join(str(value) for value in options.values()),
 )

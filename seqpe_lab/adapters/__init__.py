@@ -26,10 +26,10 @@ def check_fit(encoding: PositionEncoding, positions: Tensor, context: int | tupl
         ValueError: it was made for a model of another shape.
 
     >>> from seqpe_lab.encodings import make_encoding
-    >>> rope = make_encoding("rope", d_model=8, heads=2, layers=1, train_shape=16)
-    >>> check_fit(rope, torch.tensor([[0], [1]]), 2, d_model=12, heads=2, d_head=6, layers=1)
+    >>> alibi = make_encoding("alibi", d_model=8, heads=2, layers=1, train_shape=16)
+    >>> check_fit(alibi, torch.tensor([[0], [1]]), 2, d_model=8, heads=4, d_head=2, layers=1)
     Traceback (most recent call last):
-    ValueError: Rotary does not fit 1 layers of 2 heads of 6, d_model=12: ...
+    ValueError: ALiBi does not fit 1 layers of 4 heads of 2, d_model=8: ...
     """
     if not isinstance(encoding, PositionEncoding):
         raise TypeError(f"expected a PositionEncoding, got {type(encoding).__name__}: "

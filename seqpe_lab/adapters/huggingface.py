@@ -80,7 +80,6 @@ def install(model: PreTrainedModel, encoding: PositionEncoding) -> PreTrainedMod
 
 class _NoPositions(nn.Module):
     """In place of GPT-2's table (adds 0) or Llama's rotary embedding (cosine 1, sine 0)."""
-
     def forward(self, x: Tensor, position_ids: Tensor | None = None):
         zero = x.new_zeros(1, 1, 1)
         return zero if position_ids is None else (zero + 1, zero)
@@ -95,18 +94,18 @@ def _before_decoder(base: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[t
     ids, x = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
     if (ids is None) == (x is None):
         raise ValueError("give either input_ids or inputs_embeds")
-    if kwargs.get("position_ids") is None:  # as the models count them
+    encoding, tokens = base.position_encoding, x[..., 0] if ids is None else ids
+    position_ids = kwargs.get("position_ids")
+    if position_ids is None:  # count as the model does; on the CPU, to avoid a device sync
         cache = kwargs.get("cache", kwargs.get("past_key_values"))
-        past = 0 if cache is None else cache.get_seq_length()
-        tokens = x[..., 0] if ids is None else ids
-        steps = torch.arange(tokens.shape[-1], device=tokens.device)
-        kwargs["position_ids"] = (past + steps).unsqueeze(0)
-    encoding, positions = base.position_encoding, kwargs["position_ids"].unsqueeze(-1)
+        past = 0 if cache is None else int(cache.get_seq_length())
+        position_ids = torch.arange(past, past + tokens.shape[-1]).unsqueeze(0)
+    positions = position_ids.unsqueeze(-1)  # (B or 1, L, 1)
     if type(encoding).embed is not PositionEncoding.embed:
         x = base.get_input_embeddings()(ids) if x is None else x
-        x = encoding.embed(x, positions, int(positions.max()) + 1).to(x.dtype)
+        x = encoding.embed(x, positions.to(x.device), int(positions.max()) + 1).to(x.dtype)
         kwargs |= {"input_ids": None, "inputs_embeds": x}
-    prepared = encoding.prepare(positions, None, positions.device)
+    prepared = encoding.prepare(positions, None, tokens.device)
     return (), kwargs | {"positions": (encoding, prepared)}
 
 
