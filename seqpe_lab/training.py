@@ -33,8 +33,9 @@ from tqdm.auto import tqdm
 from seqpe_lab.digits import grid
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.memory import keep_freed_memory
+from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import ImageRecipe, QARecipe, Training
-from seqpe_lab.runs import Run, provenance, runs_folder
+from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import (
     contrastive_sample,
     distillation_sample,
@@ -155,12 +156,14 @@ def part_number(recipe: Training, step: int, part: int) -> int:
 
 
 def learning_rate(recipe: Training, step: int) -> float:
-    """Linear warm-up, then decay to zero: linear for text (App. B.1), along a cosine for images (DeiT). ``step`` counts from 0."""
+    """Linear warm-up, then decay to ``min_learning_rate``: linear for text (App. B.1), along a cosine
+    for images (DeiT). ``step`` counts from 0."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    left = (recipe.steps - step) / max(1, recipe.steps - recipe.warmup_steps)
     if isinstance(recipe, ImageRecipe):
-        return recipe.learning_rate * (1 + math.cos(math.pi * (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps))) / 2
-    return recipe.learning_rate * (recipe.steps - step) / max(1, recipe.steps - recipe.warmup_steps)
+        left = (1 - math.cos(math.pi * left)) / 2
+    return recipe.min_learning_rate + (recipe.learning_rate - recipe.min_learning_rate) * left
 
 
 def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:
@@ -233,7 +236,7 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
         model.load_state_dict(weights)
         unflatten_optimizer(optimizer, model, optimizer_state)
         first = state["step"]
-    elif recipe.base:
+    elif isinstance(recipe, QARecipe):
         load_base(model, recipe)
     agreed(accelerator, "(steps done, hash of the data)", (first, data.hash))
     on_main(accelerator, run.truncate_metrics, first)
