@@ -43,6 +43,7 @@ torchrun as many as it is told."""
 
 app = App(name=PROGRAM, help="A lab for position encoding in Transformers.", version_flags=(),
           help_format="plaintext", result_action="return_value",
+          suppress_keyboard_interrupt=False,
           default_parameter=Parameter(negative=(), show_default=False))
 Several = Parameter(consume_multiple=(1, None))
 

@@ -238,7 +238,7 @@ def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(
     monkeypatch.setattr(
         training,
         "build_model",
-        lambda recipe, outputs: original(dataclasses.replace(recipe, seed=0), outputs),
+        lambda recipe, outputs: original(recipe.changed(seed=0), outputs),
     )
     first, second = (
         train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[

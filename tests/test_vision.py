@@ -67,7 +67,7 @@ def test_a_view_is_a_function_of_seed_and_index(augment, tiny_image_recipe, digi
     torch.manual_seed(7), random.seed(7), np.random.seed(7)
     again = Views(data, recipe)
     assert same([again[i] for i in reversed(range(12))][::-1], ahead)
-    other = Views(data, dataclasses.replace(recipe, seed=1))
+    other = Views(data, recipe.changed(seed=1))
     assert not same([other[i] for i in range(12)], ahead)
 
 
