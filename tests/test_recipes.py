@@ -192,6 +192,7 @@ def test_as_published_changes_what_applies_to_an_encoding():
     assert language_model("rope-1e4", as_published=True) == language_model("rope-1e4")
     mul = image_model("seqpe-mul", "small", as_published=True)
     assert mul.encoding_options == image_model("seqpe-mul", "small").encoding_options
+    assert image_model("none", "small", as_published=True, augment="place").test_crop == 1
     rope = image_model("rope-axial", "full", as_published=True)
     assert (rope.drop_path, rope.teachers, rope.local) == (0.0, 32, 0.5)
     tuned = question_answering("alibi", "full", as_published=True)

@@ -13,7 +13,6 @@ from torch import nn
 
 from seqpe_lab import runs, training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
-from seqpe_lab.recipes import AS_PUBLISHED
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.tasks.perplexity import perplexity
@@ -340,7 +339,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_unbroken_one(copy, fi
 @pytest.mark.parametrize(
     "overrides",
     [
-        AS_PUBLISHED,
+        {"as_published": True, "encoding_options": {}},
         {"distillation_form": "published"},
         {"encoding_options": {"integration": "mul", "shared_projection": False}},
         {"encoding_options": {"architecture": "gru"}},

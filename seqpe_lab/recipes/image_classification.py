@@ -169,6 +169,8 @@ def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int =
     >>> recipe.train_shape, recipe.eval_sizes[-1] // recipe.patch
     ((6, 6), 18)
     """
+    if overrides.get("augment") == "place":  # a canvas cannot be cropped
+        overrides = {"test_crop": 1.0} | overrides
     recipe = make_recipe(ImageRecipe, IMAGE_PRESETS, IMAGE_METHODS | IMAGE_ABLATIONS, method,
                          scale, seed, as_published, overrides)
     narrow = recipe.scale in ("smoke", "small") and recipe.encoding == "seqpe"
