@@ -36,6 +36,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.cli import values_of
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
 from seqpe_lab.runs import Run, list_runs, runs_folder

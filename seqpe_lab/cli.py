@@ -12,26 +12,15 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from seqpe_lab.recipes import (
-    ABLATIONS,
-    ABOUT,
-    ABOUT_IMAGES,
-    ABOUT_QA,
-    IMAGE_ABLATIONS,
-    IMAGE_METHODS,
-    MAKERS,
-    METHODS,
-    QA_ABLATIONS,
-    Training,
-    question_answering,
-)
+from seqpe_lab import recipes
 from seqpe_lab.recipes.base import ScaleName
 
 PROGRAM = "python -m seqpe_lab"
 METHODS_AND_DEVICES = f"""
-Methods of lm: {', '.join(METHODS | ABLATIONS)} (default: seqpe).
-Methods of qa: the same and {', '.join(QA_ABLATIONS)} (default: seqpe).
-Methods of image: {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default: seqpe-mul).
+Methods of lm: {', '.join(recipes.METHODS | recipes.ABLATIONS)} (default: seqpe).
+Methods of qa: the same and {', '.join(recipes.QA_ABLATIONS)} (default: seqpe).
+Methods of image: {', '.join(recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS)}
+(default: seqpe-mul).
 
 On several GPUs, and on several machines that share the run's folder; a step sees the same tokens or
 images on any number of them:
@@ -98,17 +87,18 @@ def train(task: Literal["lm", "qa", "image"], /, *,
               "as_published": as_published or None}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     values = values_of(settings or [])
+    if twice := chosen.keys() & values.keys():
+        raise ValueError(f"{', '.join(sorted(twice))}: given both as an option and with --set")
+    chosen |= values
     if folder and (Path(folder) / "recipe.json").exists():
         recipe = Run.open(folder).recipe
         if recipe.task != task:
             raise ValueError(f"{folder} holds a run of another task: say train {recipe.task}")
-        if chosen or values:
-            raise ValueError(f"{folder} holds a recipe, so {', '.join(chosen | values)} would have "
-                             "no effect: leave it out, or choose another folder")
+        if chosen and _recipe(task, chosen) != recipe:  # the same command again goes on
+            raise ValueError(f"{folder} holds a run of another recipe than {', '.join(chosen)} ask "
+                             "for: leave them out, or choose another folder")
     else:
-        if twice := chosen.keys() & values.keys():
-            raise ValueError(f"{', '.join(sorted(twice))}: given both as an option and with --set")
-        recipe = _recipe(task, chosen | values)
+        recipe = _recipe(task, chosen)
     run = train(recipe, folder, cpu=cpu, workers=workers, compile=compile)
     if int(os.environ.get("RANK", 0)) == 0:
         results = run.results()
@@ -116,13 +106,13 @@ def train(task: Literal["lm", "qa", "image"], /, *,
               f"({results['protocol']}, {results['split']} split)")
 
 
-def _recipe(task: str, values: dict[str, Any]) -> Training:
+def _recipe(task: str, values: dict[str, Any]) -> recipes.Training:
     if task != "qa" or "base" not in values:
-        return MAKERS[task](**values)
+        return recipes.MAKERS[task](**values)
     from seqpe_lab.runs import Run, runs_folder
-    base = str(values.pop("base"))  # that run says what the model is
-    recipe = question_answering(base=Run.open(runs_folder() / base).recipe, **values)
-    return recipe.changed(base=base)
+    base = str(values["base"])  # that run says what the model is
+    values = values | {"base": Run.open(runs_folder() / base).recipe}
+    return recipes.question_answering(**values).changed(base=base)
 
 
 def values_of(settings: list[str]) -> dict[str, Any]:
@@ -285,7 +275,8 @@ def doctor() -> None:
             print(f"  {package:<12} missing")
     browser = find_browser() or "none found: figures are written as web pages only"
     print(f"  browser for static images: {browser}")
-    for task, scales in {"text": ABOUT, "qa": ABOUT_QA, "images": ABOUT_IMAGES}.items():
+    about_tasks = {"text": recipes.ABOUT, "qa": recipes.ABOUT_QA, "images": recipes.ABOUT_IMAGES}
+    for task, scales in about_tasks.items():
         for name, about in scales.items():
             print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; "
                   f"{about.expect}")

@@ -225,10 +225,12 @@ def test_evaluate_refuses_books_of_images(trained_image, capsys):
     ],
     ids=lambda options: options[0],
 )
-def test_train_on_a_folder_with_a_recipe_refuses_options_without_effect(options, trained, capsys):
+def test_train_refuses_options_that_ask_for_another_recipe_than_the_folder_s(
+    options, trained, capsys
+):
     assert main(["train", "lm", "--folder", str(trained), *options]) == 2
     message = capsys.readouterr().err
-    assert "holds a recipe" in message and "would have no effect" in message
+    assert "holds a run of another recipe than" in message and "leave them out" in message
 
 
 @pytest.fixture
@@ -264,6 +266,14 @@ def test_train_makes_the_recipe_that_was_asked_for(arguments, recipe, asked):
     assert main(["train", *arguments.split()]) == 2
     expected = recipe.items() if isinstance(recipe, dict) else recipe
     assert all(getattr(asked[0], name) == value for name, value in expected)
+
+
+def test_the_same_command_again_goes_on_in_its_folder(asked, tmp_path):
+    recipe = language_model("alibi", "smoke", 2, steps=3)
+    Run(recipe, tmp_path).create()
+    command = ["train", "lm", "--encoding", "alibi", "--scale", "smoke", "--seed", "2"]
+    assert main([*command, "--set", "steps=3", "--folder", str(tmp_path)]) == 2
+    assert asked == [recipe]
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ Seed = Annotated[int, Field(
     ge=0, lt=2**32, description="must be a whole number of at least 0 and below 2**32")]
 Rate = Annotated[float, Field(gt=0, description="must be above 0")]
 Options = Annotated[dict[str, JsonValue], Field(description="must be a table of options")]
-UNBOUNDED = {int: "must be a whole number", float: "must be a number", str: "must be a word",
-             bool: "must be true or false"}
+UNBOUNDED: dict[Any, str] = {int: "must be a whole number", float: "must be a number",
+                             str: "must be a word", bool: "must be true or false"}
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ class Training(BaseModel):
     def _in_one_line(cls, error: ValidationError, values: dict[str, Any]) -> str:
         """The first thing that pydantic found wrong, with the value and what it must be."""
         errors = error.errors()
-        unknown = sorted(e["loc"][0] for e in errors if e["type"] == "extra_forbidden")
+        unknown = sorted(str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden")
         if unknown:
             return (f"a recipe has no field {', '.join(unknown)}: "
                     f"it has {', '.join(sorted(cls.model_fields))}")
         if not errors[0]["loc"] or errors[0]["type"] == "value_error":
             return str(errors[0]["ctx"]["error"])
-        name = errors[0]["loc"][0]
+        name = str(errors[0]["loc"][0])
         field, value = cls.model_fields[name], values[name]
         if errors[0]["type"] == "literal_error":
             return f"unknown {name} {value!r}: choose from {', '.join(get_args(field.annotation))}"
@@ -154,10 +154,10 @@ class Training(BaseModel):
                              "the tokens per step stay fixed")
         if self.d_model % self.heads:
             raise ValueError(f"{self.heads} heads do not divide d_model={self.d_model}")
-        base, digits = (self.encoding_options.get(name, usual) for name, usual in
-                        (("base", 10), ("digits", 5)))
-        countable = isinstance(base, int) and isinstance(digits, int)
-        if self.encoding == "seqpe" and countable and self.max_position > base**digits:
+        base = self.encoding_options.get("base", 10)
+        digits = self.encoding_options.get("digits", 5)
+        if (self.encoding == "seqpe" and isinstance(base, int) and isinstance(digits, int)
+                and self.max_position > base**digits):
             raise ValueError(
                 f"max_position={self.max_position} does not fit into k={digits} digits in base "
                 f"{base}: raise `digits` in encoding_options or lower max_position")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_LOSSES = {
+_LOSSES: dict[str, Any] = {
     "distillation_form": "published",  # KL both ways, averaged over all elements
     "hard_share": 0.3,
     "local": 0.2,
@@ -18,9 +18,10 @@ _LOSSES = {
     "clip_separately": True,
 }
 # Their bias is divided by sqrt(d_head), too, which the lab's SeqPE does by default.
-_TEXT_OPTIONS = {"alibi": {"scaled": True}, "seqpe": {"dropout": 0.1}}
+_TEXT_OPTIONS: dict[str, dict[str, Any]] = {"alibi": {"scaled": True}, "seqpe": {"dropout": 0.1}}
 _IMAGES = {"drop_path": 0.0, "min_learning_rate": 5e-6, "test_crop": 0.875}
-_SIZES = {"lm": {}, "qa": {"batch": 64}, "image": {"teachers": 64}}  # at full scale
+# at full scale
+_SIZES: dict[str, dict[str, int]] = {"lm": {}, "qa": {"batch": 64}, "image": {"teachers": 64}}
 
 
 def as_published(task: str, encoding: str = "seqpe", scale: str = "full") -> dict[str, Any]:
@@ -40,7 +41,7 @@ def as_published(task: str, encoding: str = "seqpe", scale: str = "full") -> dic
     """
     if task not in _SIZES:
         raise ValueError(f"unknown task {task!r}: choose from {', '.join(_SIZES)}")
-    fields: dict[str, Any] = dict(_LOSSES) if encoding == "seqpe" else {}
+    fields = dict(_LOSSES) if encoding == "seqpe" else {}
     if task == "lm" and encoding in _TEXT_OPTIONS:
         fields["encoding_options"] = dict(_TEXT_OPTIONS[encoding])
     if task == "image":
