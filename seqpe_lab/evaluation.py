@@ -9,7 +9,8 @@ from torch import nn
 
 from seqpe_lab.devices import best_device
 from seqpe_lab.runs import Run
-from seqpe_lab.training import task_of, trained_model
+from seqpe_lab.tasks import task_of
+from seqpe_lab.training import trained_model
 
 # task: what it is called, and the options of ``evaluate`` that it has
 TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),
