@@ -1,6 +1,5 @@
 """Questions over many documents: prompts within their budget, no leaks, fine-tuning, and answers with the cache."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -379,7 +378,7 @@ def test_an_example_is_a_function_of_seed_and_index_and_every_question_has_its_t
     assert all(a.equal(b) for a, b in zip(examples[5], Examples(recipe, small_town)[5]))
     epoch = {small_town.decode(examples[i][0].tolist()).split("Question: ")[1] for i in range(12)}
     assert len(epoch) == 12
-    assert not Examples(dataclasses.replace(recipe, seed=1), small_town)[5][0].equal(examples[5][0])
+    assert not Examples(recipe.changed(seed=1), small_town)[5][0].equal(examples[5][0])
 
 
 @pytest.mark.parametrize("method", ["none", "learned", "rope-1e4", "alibi", "seqpe"])
@@ -558,7 +557,7 @@ def test_recipes_that_cannot_be_run_are_refused(overrides, message, base):
 
 def test_a_recipe_needs_a_base(base):
     with pytest.raises(ValueError, match="base must name the run"):
-        dataclasses.replace(tune(base()), base="")
+        tune(base()).changed(base="")
 
 
 def test_a_base_that_is_not_trained_is_refused(tiny_recipe, invented, tmp_path):
@@ -649,7 +648,7 @@ def test_the_command_line_tunes_shows_evaluates_and_lists(base, capsys, tmp_path
     folder = tmp_path / "tuned"
     sets = [
         f"{name}={json.dumps(value)}"
-        for name, value in dataclasses.asdict(tune(trained)).items()
+        for name, value in tune(trained).model_dump().items()
         if name not in ("method", "scale", "seed")
     ]
     assert (
