@@ -1,4 +1,4 @@
-"""Every wrong input is refused where it enters, with the value, the limit and the remedy (DESIGN.md, section 9)."""
+"""Every wrong input is refused where it enters, with the value, the limit and the remedy."""
 
 import contextlib
 import io

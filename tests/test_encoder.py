@@ -268,7 +268,7 @@ def test_lookup_grows_its_table_by_doubling():
 
 
 def test_lookup_never_holds_more_than_max_table(monkeypatch):
-    """Two far corners of a grid: each alone needs a strip of 61 cells, both together a square of 3,721."""
+    """Two far corners of a grid: each alone needs a strip of 61 cells, both a square of 3,721."""
     monkeypatch.setattr(encoder_module, "MAX_TABLE", 100)
     encoder = make_encoder(8, dims=2, digits=2)
     for corner in ([0, 60], [60, 0], [9, 9], [60, 60]):

@@ -89,7 +89,7 @@ def test_no_matrix_product_is_repeated():
     reason="the C library's memory has no such options here",
 )
 def test_memory_that_is_kept_is_not_fetched_again():
-    """64 MiB in tensors of 1 MiB, freed and taken again: counted in page faults, in a process of its own."""
+    """64 MiB in tensors of 1 MiB, freed and taken again: page faults of a process of its own."""
     program = """
 import ctypes, resource, torch
 from seqpe_lab.memory import _M_MMAP_THRESHOLD, keep_freed_memory
@@ -100,7 +100,8 @@ def faults():
         [torch.ones(2**18) for _ in range(64)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 2**10)  # where glibc begins, and stays: else it learns, and what it learns is a matter of luck
+# where glibc begins, and stays: else it learns, and what it learns is a matter of luck
+ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 2**10)
 faults(), print(faults())
 keep_freed_memory()
 faults(), print(faults())

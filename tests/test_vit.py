@@ -1,4 +1,7 @@
-"""The vision transformer: against the authors' published code, against timm's own, and what shifting, permuting and a third dimension do."""
+"""The vision transformer: against the authors' published code and against timm's own.
+
+Also what shifting, permuting and a third dimension do.
+"""
 
 import itertools
 import math
@@ -255,7 +258,10 @@ def test_shifting_the_start_is_a_no_op_for_relative_encodings(image_variant, tin
 @pytest.mark.parametrize("encoding", ["rope", "rope-mixed"])
 @torch.no_grad()
 def test_a_class_token_that_is_not_rotated_makes_rope_absolute(encoding, tiny_vit):
-    """[CLS] stays at angle 0 while the patches move on, so what it sees of them depends on where they are."""
+    """[CLS] stays at angle 0 while the patches move on.
+
+    So what it sees of them depends on where they are.
+    """
     model, seen = tiny_vit(encoding), images()
     assert (model(seen, start=(7, 3)) - model(seen)).abs().max() > 1e-2
 
@@ -314,7 +320,10 @@ def test_without_a_position_encoding_the_order_of_the_patches_is_lost_and_with_o
 
 @torch.no_grad()
 def test_mixed_rope_as_published_does_not_know_where_its_patches_are(tiny_vit):
-    """Heads and positions are shuffled: the same patches at the same places, listed in another order, are another image."""
+    """Heads and positions are shuffled.
+
+    The same patches at the same places, listed in another order, are another image.
+    """
     model, seen = tiny_vit("rope-mixed", {"as_published": True}), images()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     assert (
@@ -422,7 +431,10 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_l_x_l_matrix_is_ever_built(image_variant, tiny_vit):
-    """32 x 32 patches: 1,024 squared are a million scores a head; no tensor comes near, forward or backward."""
+    """32 x 32 patches: 1,024 squared are a million scores per head.
+
+    No tensor comes near that size, forward or backward.
+    """
     model, seen = tiny_vit(*image_variant), images(32, 32, batch=1)
     with LargestTensor() as largest:
         model(seen).sum().backward()
@@ -512,7 +524,10 @@ def test_axial_rope_gives_each_dimension_pairs_of_its_own():
 
 
 def test_mixed_rope_starts_from_axial_frequencies_in_directions_of_its_own():
-    """Each pair of features turns fastest along one direction, of axial RoPE's length; those of a head are at right angles."""
+    """Each pair of features turns fastest along one direction, of axial RoPE's length.
+
+    Those of a head are at right angles.
+    """
     frequency = MixedRotary(
         12, heads=2, layers=3, dims=3, base=10.0
     ).frequency  # (n, layers, H, d_head/2)
