@@ -35,7 +35,7 @@ setup: .venv/installed browser
 	@echo "Installing into .venv: torch, JupyterLab and what they need (2 to 6 minutes, about 6 GB)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --editable '.[lab,test]'
 	@touch $@
 
 # Static images need a browser. Where none is found it is installed if that takes no password;

@@ -333,16 +333,16 @@ def tokens():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What the explorers' tests measured, on whatever machine this is: printed, never asserted."""
+    """What tests measured, on whatever machine this is: printed, never asserted."""
     measured = sorted(
         {
             value
             for report in terminalreporter.getreports("passed")
             for name, value in report.user_properties
-            if name == "explorer"
+            if name in ("explorer", "measured")
         }
     )
     if measured:
-        terminalreporter.section("explorers")
+        terminalreporter.section("measured")
         for line in measured:
             terminalreporter.write_line(line)
