@@ -26,7 +26,7 @@ from seqpe_lab.course.publish import find_browser
 from seqpe_lab.explorers import EXPLORERS
 
 playwright = pytest.importorskip(
-    "playwright.sync_api", reason="no playwright: pip install -e '.[test]'"
+    "playwright.sync_api", reason="no playwright: pip install -e '.[lab,test]'"
 )
 pytestmark = pytest.mark.skipif(
     not find_browser(), reason="no browser: `make browser` installs chromium where it can"

@@ -26,7 +26,8 @@ DATA = ("data/paper/*.csv", "data/results/*.json", "data/explorers/*.safetensors
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=PROJECT, check=True, capture_output=True)
+    done = subprocess.run(build, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
     return path
 
@@ -51,7 +52,7 @@ class Environment:
     """A venv with the wheel, and an empty folder in which its programs run."""
 
     def __init__(self, folder: Path, wheel: Path, extra: str = ""):
-        venv.create(folder / "venv", with_pip=False)
+        venv.create(folder / "venv", with_pip=False, symlinks=True)
         self.python = folder / "venv" / "bin" / "python"
         self.packages = Path(
             self.run("-c", "import site; print(site.getsitepackages()[0])", folder=folder)
