@@ -5,6 +5,7 @@ that holds the wheel, and links to exactly those installed packages that the whe
 need, and that these need in turn: what is not declared cannot be imported.
 """
 
+import ast
 import json
 import os
 import re
@@ -170,6 +171,23 @@ print(json.dumps([seqpe_lab.__file__, shown, len(audit()), results]))
     file, shown, claims, results = json.loads(lab.run("-c", program).splitlines()[-1])
     assert Path(file).parent == lab.packages / "seqpe_lab"
     assert shown > 0 and claims > 0 and results > 0
+
+
+def test_all_that_the_package_imports_is_declared(lab):
+    """Every import, also of rarely run branches, but those of the adapters, a separate extra."""
+    trees = [
+        ast.parse(path.read_text(encoding="utf-8"))
+        for path in PROJECT.glob("seqpe_lab/**/*.py")
+        if path.parent.name != "adapters"
+    ]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    packages = sorted({name.split(".")[0] for name in names} - sys.stdlib_module_names)
+    program = "import sys; from importlib.util import find_spec as found\n"
+    program += "print(*(name for name in sys.argv[1:] if not found(name)))"
+    assert {"torch", "plotly", "seqpe_lab"} <= set(packages)
+    assert lab.run("-c", program, *packages) == ""
 
 
 def test_what_needs_the_clone_says_so(lab):
