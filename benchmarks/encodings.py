@@ -27,9 +27,9 @@ import torch
 from accelerate import Accelerator
 
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.objective import Objective, build_model, make_optimizer
 from seqpe_lab.recipes import METHODS, Recipe, language_model
 from seqpe_lab.sampling import seeded
-from seqpe_lab.training import Objective, build_model, make_optimizer
 
 from . import measure, plain
 

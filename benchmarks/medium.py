@@ -43,8 +43,9 @@ import torch
 from seqpe_lab.cli import _overrides
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
 from seqpe_lab.runs import Run, list_runs, runs_folder, write_atomically
+from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.corpus import SPLITS, TextData
-from seqpe_lab.training import task_of, train
+from seqpe_lab.training import train
 
 from . import measure
 

@@ -16,9 +16,9 @@ from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings import alibi_slopes
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import contrastive_sample, distillation_sample
-from seqpe_lab.training import main_positions
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
@@ -103,9 +103,7 @@ def training_losses(
         thrifty: encode the positions of the text once if all sequences stand at the same.
     """
     encoder = model.encoding.encoder
-    positions = main_positions(
-        recipe, tokens.shape[1] - 1, generator
-    )  # (B, L, 1), or (L, 1) where no sequence is shifted
+    positions = main_positions(recipe, generator)  # (B, L, 1); (L, 1) where none is shifted
     if not thrifty:
         positions = positions.expand(len(tokens), -1, -1)
     contrast = contrastive_sample(

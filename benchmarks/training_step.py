@@ -20,9 +20,9 @@ import json
 
 import torch
 
+from seqpe_lab.objective import Objective, build_model, make_optimizer
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import seeded
-from seqpe_lab.training import Objective, build_model, make_optimizer
 
 from . import measure, plain
 

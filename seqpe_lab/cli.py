@@ -156,8 +156,9 @@ def _overrides(pairs: list[str]) -> dict:
 
 
 def _evaluate(args) -> None:
+    from seqpe_lab.tasks import task_of
     from seqpe_lab.tasks.perplexity import perplexity_by_length
-    from seqpe_lab.training import task_of, trained_model
+    from seqpe_lab.training import trained_model
     run = Run.open(args.folder)
     data = task_of(run.recipe).load_data(run.recipe)
     if run.recipe.task == "qa":

@@ -21,8 +21,8 @@ FILES = [path for folder in FOLDERS for path in sorted((PROJECT / folder).rglob(
 STACK = "timm plotly datasets accelerate ipywidgets IPython"
 LOADS = {
     "the idea": (
-        "devices digits encoder prefix_tree sampling losses regularizer encodings attention"
-        " geometry",
+        "devices digits prefix_tree encoder position_table lookalikes sampling losses regularizer"
+        " encodings attention geometry",
         f"{STACK} transformers tokenizers sklearn pydantic",
     ),
     "evaluation": (
@@ -113,6 +113,13 @@ def test_the_module_list_of_the_readme_is_the_tree():
         named += [f"{package}/{module}.py" for module in re.findall(r"\w+", modules)]
     tree = {path.relative_to(PACKAGE).as_posix() for path in MODULES}
     assert sorted(named) == sorted(name for name in tree if "__" not in name)
+
+
+def test_the_citation_names_the_version_of_the_package():
+    import seqpe_lab
+
+    citation = (PROJECT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {seqpe_lab.__version__}\n" in citation
 
 
 def test_everything_of_the_face_has_a_docstring():

@@ -16,6 +16,7 @@ from torch import nn
 
 from seqpe_lab import runs, training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import AS_PUBLISHED
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
@@ -25,7 +26,6 @@ from seqpe_lab.training import (
     Objective,
     build_model,
     learning_rate,
-    main_positions,
     make_optimizer,
     train,
     trained_model,
@@ -91,7 +91,7 @@ def test_eq_15_is_the_main_loss_plus_alpha_l_delta_plus_beta_l_ood(tiny_recipe):
     encoder, heads = objective.model.encoding.encoder, recipe.heads
     for step in range(4):
         losses, generator = objective(tokens, step), seeded(recipe.seed, step, stream=2)
-        positions = main_positions(recipe, recipe.train_len, generator)
+        positions = main_positions(recipe, generator)
         logits = objective.model(tokens[:, :-1], positions=positions)
         main = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         contrast = contrastive_sample(
@@ -177,7 +177,7 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
     recipe = tiny_recipe(shifted=0.25, shift_unit=unit)
     starts = []
     for step in range(300):
-        positions = main_positions(recipe, 16, seeded(0, step, stream=2)).expand(8, 16, 1)
+        positions = main_positions(recipe, seeded(0, step, stream=2)).expand(8, 16, 1)
         assert (positions[:, 1:] - positions[:, :-1] == 1).all()  # the context keeps its length
         assert int(positions.max()) < recipe.max_position
         starts.append(positions[:, 0, 0])
@@ -188,9 +188,7 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
 
 
 def test_without_a_share_nothing_is_shifted(tiny_recipe):
-    positions = main_positions(tiny_recipe(shifted=0.0), 16, seeded(0, 0, stream=2)).expand(
-        8, 16, 1
-    )
+    positions = main_positions(tiny_recipe(shifted=0.0), seeded(0, 0, stream=2)).expand(8, 16, 1)
     assert torch.equal(positions, torch.arange(16).view(1, 16, 1).expand(8, 16, 1))
 
 
@@ -505,7 +503,7 @@ def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datase
 import sys
 for name in ("plotly", "ipywidgets", "datasets"):
     sys.modules[name] = None  # importing it now fails
-import seqpe_lab.training, seqpe_lab.tasks.perplexity, seqpe_lab.cli
+import seqpe_lab.training, seqpe_lab.tasks.perplexity, seqpe_lab.tasks.text, seqpe_lab.cli
 assert len(seqpe_lab.tasks.text.load_text(sys.argv[1]).train) > 100
 """
     done = subprocess.run(

@@ -18,6 +18,7 @@ from torch import nn
 
 from seqpe_lab import training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import AS_PUBLISHED, IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
@@ -32,7 +33,6 @@ from seqpe_lab.training import (
     build_model,
     learning_rate,
     loading_workers,
-    main_positions,
     make_optimizer,
     train,
     trained_model,
@@ -351,9 +351,7 @@ def test_eq_15_holds_on_a_grid(tiny_image_recipe):
     encoder, objective = model.encoding.encoder, Objective(model, recipe)
     for step in range(4):
         losses, generator = objective((seen, labels), step), seeded(recipe.seed, step, stream=2)
-        main = F.cross_entropy(
-            model(seen, positions=main_positions(recipe, (3, 3), generator)), labels
-        )
+        main = F.cross_entropy(model(seen, positions=main_positions(recipe, generator)), labels)
         contrast = contrastive_sample(
             recipe.pivots,
             recipe.candidates,
@@ -390,7 +388,7 @@ def test_appendix_a5_a_share_of_the_images_is_shifted_within_max_position_in_bot
     recipe = tiny_image_recipe(shifted=0.25, shift_unit=unit)
     starts = []
     for step in range(300):
-        positions = main_positions(recipe, (3, 3), seeded(0, step, stream=2)).expand(8, 9, 2)
+        positions = main_positions(recipe, seeded(0, step, stream=2)).expand(8, 9, 2)
         assert 0 <= int(positions.min()) and int(positions.max()) < recipe.max_position
         place = positions.unflatten(1, (3, 3))
         assert (place[:, 1:, :, 0] - place[:, :-1, :, 0] == 1).all() and (

@@ -17,13 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seqpe_lab.attention import attend
 from seqpe_lab.digits import grid, to_digits
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.encodings import (
-    MixedRotary,
-    Rotary,
-    make_encoding,
-    resample_grid,
-    sinusoidal_vectors,
-)
+from seqpe_lab.encodings import MixedRoPE, RoPE, make_encoding, resample_grid, sinusoidal_vectors
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.checkpoints import load_published_vit, load_timm
 from seqpe_lab.models.vit import ViT, ViTConfig
@@ -125,7 +119,7 @@ def test_position_vectors_equal_the_published_code_s(name, share, reference):
 
 
 def test_the_paper_s_mixed_rope_is_not_what_the_published_code_computes(reference):
-    """It shuffles heads and positions; see MixedRotary's ``as_published``."""
+    """It shuffles heads and positions; see MixedRoPE's ``as_published``."""
     logits = published("rope2d_mixed", reference, as_published=False)(reference["images"])
     assert (logits - reference["rope2d_mixed/output"]).abs().max() > 1e-3
 
@@ -490,10 +484,7 @@ def test_every_encoding_reads_a_video_in_any_order(name):
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize(
     "make",
-    [
-        lambda dims: Rotary(12, base=100.0),
-        lambda dims: MixedRotary(12, heads=2, layers=2, dims=dims),
-    ],
+    [lambda dims: RoPE(12, base=100.0), lambda dims: MixedRoPE(12, heads=2, layers=2, dims=dims)],
     ids=["axial", "mixed"],
 )
 def test_rope_s_scores_depend_on_differences_alone_in_n_dimensions(make, dims):
@@ -513,7 +504,7 @@ def test_rope_s_scores_depend_on_differences_alone_in_n_dimensions(make, dims):
 
 
 def test_axial_rope_gives_each_dimension_pairs_of_its_own():
-    angles = Rotary(12, base=100.0).prepare(torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))[
+    angles = RoPE(12, base=100.0).prepare(torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))[
         1
     ]  # sines (3, 6)
     assert (angles > 0).tolist() == [
@@ -528,7 +519,7 @@ def test_mixed_rope_starts_from_axial_frequencies_in_directions_of_its_own():
 
     Those of a head are at right angles.
     """
-    frequency = MixedRotary(
+    frequency = MixedRoPE(
         12, heads=2, layers=3, dims=3, base=10.0
     ).frequency  # (n, layers, H, d_head/2)
     expected = 10.0 ** (-torch.arange(0, 12, 6) / 12)

@@ -21,7 +21,8 @@ from seqpe_lab.encodings import PositionEncoding, make_encoding
 from seqpe_lab.package_data import DATA
 from seqpe_lab.recipes import ImageRecipe, Training, image_model, language_model
 from seqpe_lab.runs import Run
-from seqpe_lab.training import build_model, task_of, train
+from seqpe_lab.tasks import task_of
+from seqpe_lab.training import build_model, train
 
 FOLDER = DATA / "explorers"
 MODELS = ("none", "sinusoidal", "learned", "rope-1e4", "alibi", "seqpe")  # language models

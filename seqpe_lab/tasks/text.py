@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seqpe_lab.losses import linear_cross_entropy
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import seeded
@@ -69,7 +68,7 @@ def main_loss(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torch.Gene
     targets = tokens[:, 1:].flatten()
     if torch.is_autocast_enabled(hidden.device.type):  # mixed precision is left to torch
         return F.cross_entropy(F.linear(hidden, weight).float(), targets)
-    return linear_cross_entropy(hidden, weight, targets)
+    return F.cross_entropy(F.linear(hidden, weight), targets)
 
 
 def validate(model: GPT2, recipe: Recipe, data: TextData) -> float:
