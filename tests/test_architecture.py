@@ -23,7 +23,7 @@ LOADS = {
     "the idea": (
         "devices digits prefix_tree encoder position_table lookalikes sampling losses regularizer"
         " encodings attention geometry",
-        f"{STACK} transformers tokenizers sklearn pydantic",
+        f"{STACK} transformers tokenizers sklearn pydantic torch._dynamo",  # a second to import
     ),
     "evaluation": (
         "models.gpt2 recipes tasks tasks.perplexity tasks.text tasks.images tasks.questions"
