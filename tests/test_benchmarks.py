@@ -402,7 +402,10 @@ def test_the_plan_divides_the_minutes_and_stays(prepared_text, tmp_path, monkeyp
     options.methods = ["seqpe"]
     with pytest.raises(
         ValueError,
-        match=r"plans other runs \(methods \['seqpe:3', 'alibi'\]\): give the same options, or delete it",
+        match=(
+            r"plans other runs \(methods \['seqpe:3', 'alibi'\]\): give the same options, or "
+            r"delete it"
+        ),
     ):
         medium.make_plan(options, data, tmp_path / "plan.json")
     monkeypatch.setattr(medium, "seconds_a_step", lambda *arguments: 100.0)
@@ -487,7 +490,10 @@ def test_medium_runs_that_were_changed_alike_are_collected(collecting):
     finished(runs, language_model("none", "medium", steps=701, source="prepared/lm.npz"))
     with pytest.raises(
         ValueError,
-        match=r"differ from the preset in different ways(.|\n)*2 with .*\"steps\": 700(.|\n)*1 with .*\"steps\": 701",
+        match=(
+            r"differ from the preset in different ways(.|\n)*2 with .*\"steps\": 700(.|\n)*1 with "
+            r".*\"steps\": 701"
+        ),
     ):
         collect("medium")
     finished(runs, language_model("none", "medium"))  # the preset itself goes before all

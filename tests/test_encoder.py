@@ -163,7 +163,9 @@ def test_duplicates_are_computed_once_and_come_out_identical(monkeypatch):
     encoder, seen = make_encoder(), []
     original = encoder.encode_shared
     monkeypatch.setattr(
-        encoder, "encode_shared", lambda sequences: seen.append(len(sequences)) or original(sequences)
+        encoder,
+        "encode_shared",
+        lambda sequences: seen.append(len(sequences)) or original(sequences),
     )
     vectors = encoder(torch.tensor([[7], [123], [7], [7]]))
     assert seen == [2]

@@ -1,4 +1,4 @@
-"""Every encoding against its equation (SeqPE, Sec. 2 and 3.5), built as the paper writes it: with the L x L matrix."""
+"""Every encoding against its equation (SeqPE, Sec. 2 and 3.5), built with the L x L matrix."""
 
 import math
 
@@ -409,7 +409,10 @@ def test_without_gradients_the_table_answers_the_same():
 
 
 def test_every_encoding_acts_in_exactly_one_place(variant):
-    """Either it adds to the embeddings, or it transforms queries and keys; NoPE does neither, none does both."""
+    """Either it adds to the embeddings, or it transforms queries and keys.
+
+    NoPE does neither, none does both.
+    """
     name, options = variant
     torch.manual_seed(0)
     encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_shape=16, **options)

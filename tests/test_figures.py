@@ -385,8 +385,8 @@ def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, c
     assert publish.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
     publish._write_index(tmp_path)
     assert (
-        "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; the last &lt; the first</li>"
-        in (tmp_path / "index.html").read_text()
+        "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; the last &lt; the "
+        "first</li>" in (tmp_path / "index.html").read_text()
     )
 
 

@@ -25,7 +25,8 @@ def random_vectors(seed, *shape):
 def test_eq_9_by_hand_with_two_pivots_and_two_candidates():
     pivots = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
     candidates = torch.tensor([[[2.0, 0.0], [0.0, 3.0]], [[1.0, 1.0], [2.0, 0.0]]])
-    # dot products: (2, 0) and (2.5, 1); p+ is the first candidate of the first pivot, the second of the second
+    # dot products: (2, 0) and (2.5, 1); p+ is the first candidate of the first pivot, the second of
+    # the second
     expected = (-math.log(softmax([2, 0])[0]) - math.log(softmax([2.5, 1])[1])) / 2
     assert contrastive_loss(pivots, candidates, torch.tensor([0, 1])).item() == pytest.approx(
         expected, abs=1e-6
@@ -122,7 +123,7 @@ def test_appendix_a3_the_heads_are_compared_one_by_one_and_averaged():
 
 
 def test_section_3_4_collapse_satisfies_eq_10_and_is_punished_by_eq_9():
-    """e_{p+z} = e_p makes L_OOD vanish; L_delta then cannot tell p+z from p+1, and is at least log 2."""
+    """e_{p+z} = e_p makes L_OOD vanish; L_delta cannot tell p+z from p+1, and is at least log 2."""
     vectors = random_vectors(0, 4, 16)
     assert distillation_loss(vectors.unsqueeze(0), vectors.unsqueeze(0)).item() == pytest.approx(
         0, abs=1e-6
@@ -151,7 +152,7 @@ def test_eq_9_leaves_out_what_is_as_near_as_the_label():
 
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
 def test_both_losses_are_float32_under_autocast(given):
-    """Vectors as large as a trained encoder's: e.e' is about 450, and bfloat16's step there is 2."""
+    """Vectors as large as a trained encoder's: e.e' is about 450, where bfloat16's step is 2."""
     base = random_vectors(0, 4, 1, 64)
     near = 2.65 * (base + 0.01 * random_vectors(1, 4, 6, 64)).to(given)
     pivots, label = near[:, 0], torch.tensor([1, 2, 3, 4])

@@ -41,8 +41,10 @@ def test_what_is_imported_already_or_missing_is_left_alone(slow, capsys):
 def test_a_figure_is_shown_without_a_grammar_of_web_addresses_and_addresses_can_be_checked(project):
     pytest.importorskip("rfc3987_syntax")
     program = (
-        "import seqpe_lab, plotly.basewidget, sys; print('rfc3987_syntax.syntax_helpers' in sys.modules); import jsonschema; ok = jsonschema.FormatChecker().conforms; "
-        "print(ok('http://\u00e9t\u00e9.example/', 'iri'), ok('no address', 'iri'), 'rfc3987_syntax.syntax_helpers' in sys.modules)"
+        "import seqpe_lab, plotly.basewidget, sys; print('rfc3987_syntax.syntax_helpers' in "
+        "sys.modules); import jsonschema; ok = jsonschema.FormatChecker().conforms; "
+        "print(ok('http://\u00e9t\u00e9.example/', 'iri'), ok('no address', 'iri'), "
+        "'rfc3987_syntax.syntax_helpers' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=project, capture_output=True, text=True

@@ -145,7 +145,9 @@ def test_rotary_angles_do_not_notice_autocast(side):
     with mixed():
         low = mixed_rope.prepare(positions)
     assert all(torch.equal(a, b) for a, b in zip(plain, low))
-    exact = torch.einsum("tn,nlhf->lhtf", positions.flip(-1).double(), mixed_rope.frequency.double())
+    exact = torch.einsum(
+        "tn,nlhf->lhtf", positions.flip(-1).double(), mixed_rope.frequency.double()
+    )
     assert (plain[0].double() - exact.cos()).abs().max() < 1e-5
 
 

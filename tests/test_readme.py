@@ -125,8 +125,18 @@ def test_every_lesson_named_in_the_readme_is_there_and_the_other_way_round():
     assert named == {path.name for path in (PROJECT / "notebooks").glob("*.ipynb")}
 
 
-def test_the_readme_s_example_runs():
-    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
-    scope = {}
-    exec(code, scope)
-    assert scope["logits"].shape == (1, 64, 256)
+def examples() -> list[dict]:
+    """What each Python example of the README defines, once it has run."""
+    scopes = []
+    for code in re.findall(r"```python\n(.*?)```", README, re.S):
+        exec(code, scope := {})
+        scopes.append(scope)
+    return scopes
+
+
+def test_the_readme_s_examples_run():
+    own_layer, model = examples()
+    assert model["logits"].shape == (1, 64, 256)
+    assert own_layer["loss"].isfinite() and own_layer["loss"] > 0
+    parameters = dict(own_layer["layer"].named_parameters())
+    assert all(p.grad is not None and p.grad.any() for p in parameters.values()), parameters.keys()

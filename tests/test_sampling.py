@@ -118,7 +118,7 @@ def written(number: int, base: int) -> tuple[int, ...]:
 
 
 def edits_by_hand(number: int, limit: int, base: int) -> set[int]:
-    """One swap, removal or addition of digits as one writes them; what is left of a single digit is 0."""
+    """One swap, removal or addition of written digits; what is left of a single digit is 0."""
 
     def read(digits):
         return sum(d * base**i for i, d in enumerate(reversed(digits)))

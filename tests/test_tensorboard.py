@@ -1,4 +1,7 @@
-"""TensorBoard files beside metrics.jsonl: every step once, however often a run was stopped; nothing without the package."""
+"""TensorBoard files beside metrics.jsonl: every step once, however often a run was stopped.
+
+Without the package tensorboard there are none.
+"""
 
 import shutil
 

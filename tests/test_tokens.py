@@ -1,4 +1,4 @@
-"""A large text's tokens in a memory-mapped file: the numbers of the text in memory, checked, made once."""
+"""A large text's tokens in a memory-mapped file: the same as in memory, checked, made once."""
 
 import functools
 import json
@@ -18,7 +18,8 @@ from seqpe_lab.tasks.tokens import MappedTokens, can_be_cut, open_tokens, pieces
 from seqpe_lab.training import train
 
 WORDS = "".join(
-    f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n= Title = \n don't\u00a0 stop 🙂 "
+    f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n= Title = \n "
+    "don't\u00a0 stop 🙂 "
     for i in range(300)
 )
 

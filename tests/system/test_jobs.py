@@ -1,4 +1,4 @@
-"""A run in a process of its own: started, lost, found again, stopped, resumed; and the panel that shows it."""
+"""A run in a process of its own: started, lost, found again, stopped, resumed; and its panel."""
 
 import asyncio
 import json
@@ -108,7 +108,10 @@ def same_result(run: Run, unbroken: Run) -> bool:
 def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbroken_run(
     recipe, unbroken, job_of, project, capsys
 ):
-    program = "from seqpe_lab.jobs import Job\nprint('ready', flush=True)\njob = Job(input())\nprint(job.state, job.progress().step, job.stop())"
+    program = (
+        "from seqpe_lab.jobs import Job\nprint('ready', flush=True)\njob = Job(input())\n"
+        "print(job.state, job.progress().step, job.stop())"
+    )
     stranger = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=project,
@@ -182,7 +185,8 @@ def test_what_a_kill_of_its_leader_leaves_behind_is_found_and_stopped(job_of, ti
 def test_a_process_that_does_not_listen_is_killed(job_of, tiny_recipe, tmp_path):
     job, deaf = (
         job_of(tiny_recipe()),
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)",
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', "
+        "flush=True); time.sleep(600)",
     )
     process = subprocess.Popen(
         [sys.executable, "-c", deaf],
@@ -547,7 +551,10 @@ def test_every_state_has_words():
 
 
 def test_starting_and_watching_from_a_program_imports_neither_plotly_nor_ipywidgets(project):
-    program = "import sys; sys.modules['plotly'] = sys.modules['ipywidgets'] = None; import seqpe_lab.jobs"
+    program = (
+        "import sys; sys.modules['plotly'] = sys.modules['ipywidgets'] = None; "
+        "import seqpe_lab.jobs"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
     )

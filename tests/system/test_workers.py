@@ -1,4 +1,7 @@
-"""Tasks in processes of their own: in order, so many at a time, each with a log; what fails is said, and the others go on."""
+"""Tasks in processes of their own: in order, so many at a time, each with a log.
+
+What fails is said, and the others go on.
+"""
 
 import os
 import subprocess
@@ -107,7 +110,10 @@ def test_what_fails_is_named_with_the_end_of_its_log_and_the_others_go_on(
     ]
     with pytest.raises(
         RuntimeError,
-        match=f"wrong failed with exit status {status}; the whole output is in .*wrong.txt(.|\\n)*{end}(.|\\n)*wrong too failed with exit status 5",
+        match=(
+            f"wrong failed with exit status {status}; the whole output is in "
+            f".*wrong.txt(.|\\n)*{end}(.|\\n)*wrong too failed with exit status 5"
+        ),
     ):
         in_stages(stages, 1, said.append)
     assert [line.split(",")[0] for line in said] == [
@@ -142,7 +148,8 @@ def test_an_interrupt_stops_all(tmp_path):
 def test_what_ends_the_job_ends_its_tasks(tmp_path, project):
     other = tmp_path / "when"
     program = (
-        "import pathlib, sys; sys.path.insert(0, 'tests/system'); import test_workers as t; folder = pathlib.Path(sys.argv[1])\n"
+        "import pathlib, sys; sys.path.insert(0, 'tests/system'); import test_workers as t; "
+        "folder = pathlib.Path(sys.argv[1])\n"
         "t.in_parallel([t.task(folder, 'slow', t.sleep, folder / 'when', 600)], 1, print)"
     )
     job = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=project)
