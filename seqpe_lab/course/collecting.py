@@ -5,24 +5,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from seqpe_lab import recipes
 from seqpe_lab.package_data import clone, results_file
-from seqpe_lab.recipes import (
-    ABLATIONS,
-    HEADLINE,
-    IMAGE_ABLATIONS,
-    IMAGE_METHODS,
-    MAKERS,
-    METHODS,
-    QA_ABLATIONS,
-    language_model,
-)
 from seqpe_lab.runs import Run, judged_by, list_runs, runs_folder, write_atomically
 
 # task: (file in data/results, methods in the order of its table)
 RESULTS = {
-    "lm": ("length-extrapolation", [*METHODS, *ABLATIONS]),
-    "qa": ("question-answering", [*METHODS, *ABLATIONS, *QA_ABLATIONS]),
-    "image": ("resolution-extrapolation", [*IMAGE_METHODS, *IMAGE_ABLATIONS]),
+    "lm": ("length-extrapolation", [*recipes.METHODS, *recipes.ABLATIONS]),
+    "qa": ("question-answering", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.QA_ABLATIONS]),
+    "image": ("resolution-extrapolation", [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS]),
 }
 # measure: (heading of the README's table, decimals)
 MEASURES = {
@@ -102,7 +93,7 @@ def _changes(run: Run) -> dict:
     """The fields in which a run's recipe differs from the preset of its method and scale."""
     recipe = run.recipe
     kept = {"augment": recipe.augment} if recipe.task == "image" else {}
-    preset = MAKERS[recipe.task](recipe.method, recipe.scale, recipe.seed, **kept)
+    preset = recipes.MAKERS[recipe.task](recipe.method, recipe.scale, recipe.seed, **kept)
     return {name: value for name, value in vars(recipe).items() if value != vars(preset)[name]}
 
 
@@ -131,7 +122,7 @@ def _update_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table of a task; for language models also its picture."""
     measure = judged_by(results[0])
     if measure == "perplexity":
-        _write_picture([r for r in results if r["method"] in HEADLINE])
+        _write_picture([r for r in results if r["method"] in recipes.HEADLINE])
     begin, end = MARKS[measure]
     readme = clone() / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
@@ -143,7 +134,8 @@ def _write_picture(results: Sequence[Mapping]) -> None:
     from seqpe_lab.course import figures
     from seqpe_lab.course.figure_files import write_figure
     folder = results_file("").parent
-    figure = figures.extrapolation(results, train_len=language_model("seqpe", "small").train_len,
+    train_len = recipes.language_model("seqpe", "small").train_len
+    figure = figures.extrapolation(results, train_len=train_len,
                                    title="Trained on 64 tokens, tested on up to 1,024")
     write_figure(figure, folder, "extrapolation")
     for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):

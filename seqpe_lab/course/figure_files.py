@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def write_figure(figure: go.Figure, folder: Path, name: str) -> bool:
-    """Write ``name.html`` (interactive), ``name.json`` (its title) and, with a browser, ``name.png``.
+    """Write ``name.html`` (interactive), ``name.json`` (title) and, with a browser, ``name.png``.
 
     All pages of a folder share one plotly.min.js.
 

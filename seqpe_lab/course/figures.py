@@ -47,7 +47,7 @@ def resolution(results: Sequence[Mapping], *, train_size: int,
         measure: "accuracy", or "interpolated" for SeqPE with its positions stretched like a
             learned table.
     """
-    figure = go.Figure(method_traces(results, measure, "%{y:.1f} % at %{x} pixels"))
+    figure = _by_method(results, measure, "%{y:.1f} % at %{x} pixels")
     _mark(figure, train_size, f"trained at {train_size}")
     figure.update_xaxes(title="image size (pixels a side)", tickvals=_places(results, measure))
     figure.update_yaxes(title="top-1 accuracy on the test split (%)", rangemode="tozero")
@@ -104,7 +104,7 @@ def caption(results: Sequence[Mapping]) -> str:
 
 def _over_lengths(results: Sequence[Mapping], measure: str, hover: str, train_len: int,
                   relative: bool = False) -> go.Figure:
-    figure = go.Figure(method_traces(results, measure, hover, relative))
+    figure = _by_method(results, measure, hover, relative)
     ticks = _places(results, measure)
     _mark(figure, train_len, f"trained at {train_len}", log_x=True)
     figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks,
@@ -112,16 +112,12 @@ def _over_lengths(results: Sequence[Mapping], measure: str, hover: str, train_le
     return figure
 
 
-def method_traces(results: Sequence[Mapping], measure: str, hover: str,
-                  relative: bool = False) -> list[dict]:
-    """A line for each method through the mean over its seeds, a band from lowest to highest.
-
-    Returns:
-        Scatter traces as plotly takes them; those with "fill" are bands.
-    """
+def _by_method(results: Sequence[Mapping], measure: str, hover: str,
+               relative: bool = False) -> go.Figure:
+    """Lines through the mean over the seeds, bands from their lowest to their highest value."""
     if not results:
         raise ValueError("no results to draw")
-    traces = []
+    figure = go.Figure()
     methods = dict.fromkeys(result["method"] for result in results)
     for method in sorted(methods, key=lambda m: [*STYLE, m].index(m)):
         own = [result for result in results if result["method"] == method]
@@ -131,16 +127,14 @@ def method_traces(results: Sequence[Mapping], measure: str, hover: str,
             values = values / values[:, :1]
         name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
         if len(own) > 1:
-            edge = [*values.max(0), *values.min(0)[::-1]]
-            traces.append(dict(type="scatter", x=places + places[::-1], y=edge, mode="none",
-                               fill="toself", fillcolor=colour, opacity=0.18, line_width=0,
-                               hoverinfo="skip", showlegend=False, legendgroup=method))
+            figure.add_scatter(x=places + places[::-1], y=[*values.max(0), *values.min(0)[::-1]],
+                               mode="none", fill="toself", fillcolor=colour, opacity=0.18,
+                               hoverinfo="skip", showlegend=False, legendgroup=method)
         width = 3 if method in ("seqpe", "seqpe-mul") else 2
-        traces.append(dict(type="scatter", x=places, y=values.mean(0), name=name,
-                           legendgroup=method, mode="lines+markers", hovertemplate=hover,
-                           line=dict(color=colour, dash=dash, width=width),
-                           marker=dict(symbol=marker, size=9)))
-    return traces
+        figure.add_scatter(x=places, y=values.mean(0), name=name, legendgroup=method,
+                           mode="lines+markers", marker=dict(symbol=marker, size=9),
+                           line=dict(color=colour, dash=dash, width=width), hovertemplate=hover)
+    return figure
 
 
 def _places(results: Sequence[Mapping], measure: str) -> list[int]:

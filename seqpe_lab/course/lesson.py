@@ -15,24 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seqpe_lab import recipes
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.devices import best_device
 from seqpe_lab.models.gpt2 import GPT2
-from seqpe_lab.recipes import (
-    ABOUT,
-    ABOUT_IMAGES,
-    ABOUT_QA,
-    SCALES,
-    ImageRecipe,
-    Recipe,
-    Scale,
-    Training,
-    default_scale,
-    image_model,
-    language_model,
-    question_answering,
-    tuned_method,
-)
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks.corpus import TextData, load_text
 from seqpe_lab.tasks.pictures import ImageData, load_images
@@ -62,40 +48,43 @@ class Lesson:
         >>> Lesson("05", "medium", seed=0).at_scale(smoke=5, small=300)
         300
         """
-        given = [values[s] for s in SCALES[: SCALES.index(self.scale) + 1] if s in values]
+        scales = recipes.SCALES[: recipes.SCALES.index(self.scale) + 1]
+        given = [values[scale] for scale in scales if scale in values]
         if not given:
             raise ValueError(f"no value for scale {self.scale!r} or below: give smoke=...")
         return given[-1]
 
     # --- training ------------------------------------------------------------------------------
 
-    def recipe(self, method: str, **overrides) -> Recipe:
+    def recipe(self, method: str, **overrides) -> recipes.Recipe:
         """The recipe of a language model at this lesson's scale and seed."""
-        return language_model(method, self.scale, self.seed, **overrides)
+        return recipes.language_model(method, self.scale, self.seed, **overrides)
 
-    def image_recipe(self, method: str, **overrides) -> ImageRecipe:
+    def image_recipe(self, method: str, **overrides) -> recipes.ImageRecipe:
         """The recipe of an image model at this lesson's scale and seed."""
-        return image_model(method, self.scale, self.seed, **overrides)
+        return recipes.image_model(method, self.scale, self.seed, **overrides)
 
     def train(self, method: str, **overrides) -> Run:
         """Train a language model with a progress bar, or take a finished run."""
-        return self._train(self.recipe(method, **overrides), self.recipe(method), ABOUT)
+        return self._train(self.recipe(method, **overrides), self.recipe(method), recipes.ABOUT)
 
     def train_images(self, method: str, **overrides) -> Run:
         """Train an image model with a progress bar, or take a finished run."""
         recipe = self.image_recipe(method, **overrides)
-        return self._train(recipe, self.image_recipe(method), ABOUT_IMAGES)
+        return self._train(recipe, self.image_recipe(method), recipes.ABOUT_IMAGES)
 
     def tune(self, method: str, **overrides) -> Run:
         """Fine-tune a language model to answer questions, or take a finished run.
 
         The language model itself is trained first if there is no finished run of it.
         """
-        self.train(tuned_method(method))
-        recipe = question_answering(method, self.scale, self.seed, **overrides)
-        return self._train(recipe, question_answering(method, self.scale, self.seed), ABOUT_QA)
+        self.train(recipes.tuned_method(method))
+        usual = recipes.question_answering(method, self.scale, self.seed)
+        recipe = recipes.question_answering(method, self.scale, self.seed, **overrides)
+        return self._train(recipe, usual, recipes.ABOUT_QA)
 
-    def _train(self, recipe: Training, usual: Training, about: Mapping[str, Scale]) -> Run:
+    def _train(self, recipe: recipes.Training, usual: recipes.Training,
+               about: Mapping[str, recipes.Scale]) -> Run:
         run = Run(recipe)
         if run.state == "finished":
             print(f"{recipe.method}: finished run {run.folder.name}")
@@ -104,7 +93,7 @@ class Lesson:
         time = ""  # the scale's own is true of the scale's amount of work only
         if all(getattr(recipe, name) == getattr(usual, name) for name in amount):
             time = f" ({about[self.scale].time} on {about[self.scale].hardware})"
-        size = (f"{recipe.train_len} tokens" if isinstance(recipe, Recipe)
+        size = (f"{recipe.train_len} tokens" if isinstance(recipe, recipes.Recipe)
                 else f"{recipe.image_size} x {recipe.image_size} pixels")
         print(f"{recipe.method}: training {recipe.steps} steps of {recipe.batch} x {size}{time}")
         return train(recipe, data=self.data(recipe))
@@ -118,7 +107,7 @@ class Lesson:
         """The images of this scale (loaded once)."""
         return _images(source or self.image_recipe("none").source)
 
-    def data(self, recipe: Training) -> TextData | QAData | ImageData:
+    def data(self, recipe: recipes.Training) -> TextData | QAData | ImageData:
         """What a recipe trains on (loaded once)."""
         if recipe.task == "qa":
             return _questions(recipe.questions, recipe.tokenizer, recipe.source)
@@ -126,9 +115,9 @@ class Lesson:
             return _images(recipe.source)
         return _text(recipe.source, recipe.tokenizer)
 
-    def model(self, run: Run) -> GPT2 | ViT:
-        """A run's model with its trained weights, in evaluation mode on the CPU."""
-        return trained_model(run, self.data(run.recipe))
+    def model(self, run: Run, device: torch.device | str = "cpu") -> GPT2 | ViT:
+        """A run's model with its trained weights, in evaluation mode on a device."""
+        return trained_model(run, self.data(run.recipe)).to(device)
 
     # --- showing -------------------------------------------------------------------------------
 
@@ -186,9 +175,10 @@ def start(title: str, seed: int = 0) -> Lesson:
 
     The scale comes from $SEQPE_SCALE: "smoke", "small" (the default), "medium" or "full".
     """
-    scale = default_scale()
-    if scale not in SCALES:
-        raise ValueError(f"SEQPE_SCALE={scale!r} is no scale: choose from {', '.join(SCALES)}")
+    scale = recipes.default_scale()
+    if scale not in recipes.SCALES:
+        raise ValueError(f"SEQPE_SCALE={scale!r} is no scale: "
+                         f"choose from {', '.join(recipes.SCALES)}")
     torch.manual_seed(seed)
     lesson = Lesson(title, scale, seed)
     print(f"{title} · scale {scale} · seed {seed} · {lesson.device.type}, "

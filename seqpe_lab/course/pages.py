@@ -14,26 +14,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqpe_lab import recipes
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.lesson import NOT_SEEN
 from seqpe_lab.course.parallel import Stage, Task, run_stages
 from seqpe_lab.jobs import Job
 from seqpe_lab.package_data import clone
-from seqpe_lab.recipes import (
-    ABLATIONS,
-    HEADLINE,
-    IMAGE_ABLATIONS,
-    IMAGE_METHODS,
-    METHODS,
-    PLACED,
-    TUNED,
-    Recipe,
-    Training,
-    default_scale,
-    image_model,
-    language_model,
-    question_answering,
-)
 from seqpe_lab.runs import Run, judged_by, runs_folder, write_atomically
 from seqpe_lab.tasks.corpus import load_text
 
@@ -71,7 +57,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
     Raises:
         RuntimeError: at the end, if a run or a lesson failed; names it and its log.
     """
-    folder, scale = Path(folder).resolve(), scale or default_scale()
+    folder, scale = Path(folder).resolve(), scale or recipes.default_scale()
     workers = workers or _default_workers()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -84,16 +70,20 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
         return f" (about {minutes} min on 2 cores)" if scale == "small" else ""
 
     say(f"Stage 1 of 6: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
-    first = language_model("seqpe", scale, seed)
+    first = recipes.language_model("seqpe", scale, seed)
     data = load_text(first.source, first.tokenizer)
     say(f"  {data.description}: {sum(data.characters.values()):,} characters, "
         f"{len(data.train):,} training tokens ({data.tokenizer}), hash {data.hash}")
 
-    text = {m: language_model(m, scale, seed) for m in [*HEADLINE, *METHODS, *ABLATIONS]}
-    headline = [text.pop(method) for method in HEADLINE]
-    images = [image_model(method, scale, seed) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
-    placed = [image_model(method, scale, seed, augment="place") for method in PLACED]
-    tuned = [question_answering(method, scale, seed) for method in TUNED]
+    others = [method for method in [*recipes.METHODS, *recipes.ABLATIONS]
+              if method not in recipes.HEADLINE]
+    headline, text = ([recipes.language_model(method, scale, seed) for method in methods]
+                      for methods in (recipes.HEADLINE, others))
+    images = [recipes.image_model(method, scale, seed)
+              for method in [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS]]
+    placed = [recipes.image_model(method, scale, seed, augment="place")
+              for method in recipes.PLACED]
+    tuned = [recipes.question_answering(method, scale, seed) for method in recipes.TUNED]
     lessons = sorted((clone() / "notebooks").glob("[0-9]*.ipynb"))
     lessons.sort(key=_trains_nothing)
 
@@ -107,7 +97,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
             Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{takes(7)}",
                   lambda: _training(headline), write_headline),
             Stage(f"Stage 3 of 6: the other {len(text)} runs of the extrapolation lesson"
-                  f"{takes(12)}", lambda: _training(text.values())),
+                  f"{takes(12)}", lambda: _training(text)),
             Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger "
                   f"canvases{takes(11)}", lambda: _training(images) + _training(placed)),
             Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions"
@@ -137,16 +127,16 @@ def _default_workers() -> int:
 
 # --- tasks -------------------------------------------------------------------------------------
 
-def _training(recipes: Sequence[Training]) -> list[Task]:
-    """A task for each recipe, the longest first, so that no worker is left alone with a long one."""
+def _training(training: Sequence[recipes.Training]) -> list[Task]:
+    """A task for each recipe, the longest first, so that all workers end at about one time."""
     slowest = ("seqpe", "rope-mixed", "rope")
 
-    def rank(recipe: Training) -> int:
+    def rank(recipe: recipes.Training) -> int:
         return [*slowest, recipe.encoding].index(recipe.encoding)
-    return [_run(recipe) for recipe in sorted(recipes, key=rank)]
+    return [_run(recipe) for recipe in sorted(training, key=rank)]
 
 
-def _run(recipe: Training) -> Task:
+def _run(recipe: recipes.Training) -> Task:
     run = Run(recipe)
     finished = run.state == "finished"
     if not finished:
@@ -186,7 +176,7 @@ def _executing(path: Path, folder: Path, scale: str) -> Task:
 
 
 def _trains_nothing(lesson: Path) -> bool:
-    """Lessons that train come first, so that no worker is left alone with a long one."""
+    """Lessons that train come first, so that all workers end at about one time."""
     return not re.search(r"lab\.train\(|job\.start\(", lesson.read_text(encoding="utf-8"))
 
 
@@ -201,11 +191,11 @@ def _missing(page: Path) -> str:
     return f"; {NOT_SEEN.removeprefix('✗ ')}{'; '.join(claims)}" if claims else ""
 
 
-def _write_headline(recipes: Sequence[Recipe], folder: Path) -> None:
+def _write_headline(headline: Sequence[recipes.Recipe], folder: Path) -> None:
     from seqpe_lab.course import figures
-    train_len, longest = recipes[0].train_len, max(recipes[0].eval_lens)
+    train_len, longest = headline[0].train_len, max(headline[0].eval_lens)
     figure = figures.extrapolation(
-        [Run(recipe).results() for recipe in recipes], train_len=train_len,
+        [Run(recipe).results() for recipe in headline], train_len=train_len,
         title=f"Trained on {train_len} tokens, tested on up to {longest:,}")
     write_figure(figure, folder, "headline")
 

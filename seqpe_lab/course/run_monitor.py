@@ -61,7 +61,7 @@ def loss_curve(job: Job) -> go.Figure:
 
 
 class RunMonitor(ipywidgets.VBox):
-    """What :func:`watch` returns. Of several monitors of one run the newest is kept up to date.
+    """What :func:`watch` returns.
 
     Attributes:
         job: what it shows.
@@ -70,8 +70,6 @@ class RunMonitor(ipywidgets.VBox):
         status: state, progress and, after a failure, the end of the log.
         message: what went wrong when a button was pressed.
     """
-
-    _newest: dict[Path, RunMonitor] = {}
 
     def __init__(self, job: Job, processes: int = 1, cpu: bool = False):
         self.job, self._drawn = job, 0
@@ -85,9 +83,6 @@ class RunMonitor(ipywidgets.VBox):
         row = ipywidgets.HBox(list(self.buttons.values()))
         super().__init__([row, self.message, self.figure, self.status])
         self.refresh()
-        if older := self._newest.get(job.folder):
-            older.unfollow()
-        self._newest[job.folder] = self
         try:
             self._following = asyncio.get_running_loop().create_task(self._follow())
         except RuntimeError:  # no loop, as in a script
@@ -109,14 +104,10 @@ class RunMonitor(ipywidgets.VBox):
             button.disabled = not ready[name]
         return state
 
-    def unfollow(self) -> None:
-        """Refresh no more; the run goes on."""
-        if self._following:
-            self._following.cancel()
-
     def close(self) -> None:
         """Take it off the page; the run goes on."""
-        self.unfollow()
+        if self._following:
+            self._following.cancel()
         self.figure.close()
         super().close()
 

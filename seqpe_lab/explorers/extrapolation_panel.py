@@ -153,7 +153,7 @@ def picture(task: str, methods: Sequence[str], times: tuple[float, float], scale
             figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=column)
             figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=column)
             continue
-        for trace in figures.method_traces(results, asked.measure, f"%{{y:.4~g}} at %{{x:,}} {asked.unit}"):
+        for trace in (t.to_plotly_json() for t in figures._by_method(results, asked.measure, f"%{{y:.4~g}} at %{{x:,}} {asked.unit}").data):
             if "fill" in trace:  # a band
                 trace["mode"] = "lines"
             else:
