@@ -115,8 +115,10 @@ class RunMonitor(ipywidgets.VBox):
         figure = loss_curve(self.job)
         layout = {name: value for name, value in figure.layout.to_plotly_json().items()
                   if name in ("title", "xaxis", "yaxis")}
+        self.figure.add_traces(figure.data[len(self.figure.data):])  # a batch would lose these
         with self.figure.batch_update():
-            self.figure.update(data=[trace.to_plotly_json() for trace in figure.data])
+            for drawn, trace in zip(self.figure.data, figure.data):
+                drawn.update(x=trace.x, y=trace.y, mode=trace.mode)
             self.figure.update_layout(layout, overwrite=True)
 
     async def _follow(self) -> None:

@@ -515,8 +515,28 @@ def test_a_long_run_s_curve_is_thinned_out_and_keeps_its_last_step(
             for s in range(1, 1_702)
         )
     )
-    x = watch(job).figure.data[0].x
+    panel = watch(job)
+    panel.refresh()
+    x = panel.figure.data[0].x
     assert len(x) <= POINTS and x[-1] == 1_701 and {b - a for a, b in zip(x, x[1:])} == {4}
+
+
+def test_the_figure_on_the_page_follows_the_losses_of_the_run(tiny_recipe, job_of, watch):
+    from seqpe_lab.course.run_monitor import loss_curve
+
+    job = job_of(tiny_recipe(steps=50))
+    panel = watch(job)
+    assert [trace.name for trace in panel.figure.data] == ["main loss"]
+    job.run.create()
+    for step in range(1, 31):
+        job.run.append_metrics({"step": step, "main": 2.0, "contrastive": 1.0 / step})
+    panel.refresh()
+    shown, drawn = panel.figure, loss_curve(job)
+    assert [(t.name, t.x, t.y, t.mode) for t in shown.data] == [
+        (t.name, t.x, t.y, t.mode) for t in drawn.data
+    ]
+    assert len(shown.data) == 2 and shown.layout.title.text == "SeqPE: step 30 of 50"
+    assert (shown.layout.yaxis, shown.layout.xaxis) == (drawn.layout.yaxis, drawn.layout.xaxis)
 
 
 def test_every_state_has_words():
