@@ -9,6 +9,7 @@ import pytest
 from seqpe_lab.course import figure_files, figures, pages
 from seqpe_lab.course.lesson import Lesson
 from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, QA_ABLATIONS
+from seqpe_lab.runs import Run
 
 
 def result(method, seed=0, values=(4.0, 5.0, 6.0), lengths=(64, 128, 256), **changes):
@@ -401,3 +402,33 @@ def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_s
     assert index.index("HEADLINE") < index.index('id="a"') < index.index('id="b"')
     assert '<img src="a.png"' in index and '<iframe src="b.html"' in index
     assert '<a href="lessons/01_digits.html">01 digits</a>' in index
+
+
+# --- what was done before is not done again -----------------------------------------------------
+
+
+def test_a_finished_run_is_reported_and_another_is_trained_in_its_own_folder(
+    tmp_path, monkeypatch, tiny_recipe
+):
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
+    finished, new = Run(tiny_recipe("alibi")), Run(tiny_recipe("seqpe"))
+    finished.create()
+    finished.write_results({"perplexity": {"16": 4.0, "32": 5.0}})
+    first, second = pages._training([finished.recipe, new.recipe])
+    assert (first.name, second.name) == ("seqpe", "alibi")  # the slow one begins
+    assert first.command[1:] == ["-m", "seqpe_lab", "train", "lm", "--folder", str(new.folder)]
+    assert second.command is None
+    assert second.report() == "perplexity 4.00 at 16, 5.00 at 32 (finished before)"
+
+
+def test_a_lesson_is_executed_again_only_after_a_change(tmp_path):
+    lesson = tmp_path / "01_digits.ipynb"
+    lesson.write_text("{}")
+    task = pages._executing(lesson, tmp_path, "smoke")
+    assert task.command and task.environment["SEQPE_SCALE"] == "smoke"
+    (tmp_path / "lessons" / "01_digits.html").write_text("")
+    assert task.report() == "executed"
+    assert pages._executing(lesson, tmp_path, "smoke").command is None
+    assert pages._executing(lesson, tmp_path, "small").command
+    lesson.write_text('{"cells": []}')
+    assert pages._executing(lesson, tmp_path, "smoke").command
