@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from seqpe_lab.course.publish import find_browser
+from seqpe_lab.course.figure_files import find_browser
 from seqpe_lab.explorers import EXPLORERS
 
 playwright = pytest.importorskip(
