@@ -238,7 +238,7 @@ def _collect(args) -> None:
 
 
 def _bundle(args) -> None:
-    from seqpe_lab.explorers.bundle import make
+    from seqpe_lab.explorers.shipped_models import make
     make()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import html
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import ipywidgets
@@ -49,6 +50,11 @@ def loss_curve(job: Job) -> go.Figure:
                   caption=f"scale {recipe.scale} · seed {recipe.seed} · {recipe.source} · run {job.folder.name}")
 
 
+@dataclass(frozen=True)
+class State:
+    """There are no controls: all that is shown stands in the run's folder."""
+
+
 class LivePanel(Panel):
     """What :func:`watch` returns. Of several panels of one run the newest is the live one.
 
@@ -62,7 +68,8 @@ class LivePanel(Panel):
     def __init__(self, job: Job, processes: int = 1, cpu: bool = False):
         self.job, self._seen = job, None
         self._task: asyncio.Task | None = None
-        super().__init__(f"Run {job.folder.name}", "It runs in a process of its own, with or without this page.", lambda: loss_curve(job), {}, words=self.say)
+        super().__init__(f"Run {job.folder.name}", "It runs in a process of its own, with or without this page.", State, lambda state: job, loss_curve,
+                         words=lambda job: self.say())
         does = {"Start": lambda: job.start(processes, cpu), "Stop": job.stop, "Resume": job.resume}
         self.actions = {name: ipywidgets.Button(description=name) for name in does}
         for name, button in self.actions.items():
@@ -112,11 +119,11 @@ class LivePanel(Panel):
             try:
                 self.refresh()
             except Exception as error:  # a task's errors are seen by nobody
-                self.tell(f"{type(error).__name__}: {error}", wrong=True)
+                self.show_message(f"{type(error).__name__}: {error}", wrong=True)
                 failed = True
             else:
                 if failed:  # its own message only: what a button said stays
-                    self.tell("")
+                    self.show_message("")
                 failed = False
 
     def _act(self, do: Callable[[], object]) -> None:

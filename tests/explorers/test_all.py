@@ -48,7 +48,7 @@ def is_small(control) -> bool:
 
 def check(panel: Panel) -> None:
     message = panel._message.value
-    assert 'role="alert"' not in message, f"{panel.values}: {message}"
+    assert 'role="alert"' not in message, f"{panel.state}: {message}"
     figure = panel.figure
     assert figure.layout.title.text, "a figure says what it shows"
     cartesian = [t for t in figure.data if t.type in ("scatter", "heatmap", "bar")]
@@ -66,7 +66,7 @@ def check(panel: Panel) -> None:
                 dtype=float,
             )
             assert not np.isinf(numbers).any(), (
-                f"{panel.values}: {trace.type} {trace.name} holds an infinite {name}"
+                f"{panel.state}: {trace.type} {trace.name} holds an infinite {name}"
             )
             if (
                 trace.type != "heatmap"
@@ -74,13 +74,13 @@ def check(panel: Panel) -> None:
                 assert not any(
                     isinstance(v, float) and np.isnan(v)
                     for v in np.asarray(values, dtype=object).ravel()
-                ), f"{panel.values}: {trace.name} holds NaN in {name}"
+                ), f"{panel.state}: {trace.name} holds NaN in {name}"
     if cartesian:
         for axis in (figure.select_xaxes(), figure.select_yaxes()):
             axes = list(axis)
             assert any(a.title.text or a.visible is False for a in axes) or all(
                 a.showticklabels is False for a in axes
-            ), f"{panel.values}: no axis says what it measures"
+            ), f"{panel.state}: no axis says what it measures"
 
 
 def move(panel: Panel, name: str, value) -> tuple[float, float]:
@@ -131,7 +131,7 @@ def test_every_combination_of_the_small_choices(panel):
 def test_everything_is_explained_and_has_a_static_twin(panel):
     for name, control in panel.controls.items():
         assert control.description and control.help and control.tooltip == control.help, name
-    again = panel.picture(**panel.values)
+    again = panel.picture(panel.compute(panel.state))
     assert json.loads(again.to_json()) == json.loads(panel.figure.to_json()), (
         "the picture depends on more than the controls"
     )
@@ -159,7 +159,7 @@ def test_a_failing_picture_is_told_to_the_reader_and_the_next_good_one_takes_it_
         next(n for n, c in panel.controls.items() if isinstance(c, ipywidgets.FloatSlider)),
     )
 
-    def broken(**values):
+    def broken(numbers):
         raise RuntimeError("out of <ink>")
 
     panel.picture = broken

@@ -13,8 +13,19 @@ from seqpe_lab.explorers import integration_panel as integration
 VECTORS = ((1.0, -2.0), (0.25, 1.5), (-0.5, 2.0), (1.75, -1.0))  # q, k, e_q, e_k
 
 
+def picture(**state):
+    return integration.draw(integration.compute(integration.State(**state)))
+
+
+def words(**state) -> str:
+    return integration.words(integration.compute(integration.State(**state)))
+
+
 def coordinates(q, k, e_q, e_k, strength=1.0) -> dict:
-    return dict(zip(integration.START, (*q, *k, *e_q, *e_k)), strength=strength)
+    return dict(
+        zip(("q1", "q2", "k1", "k2", "eq1", "eq2", "ek1", "ek2"), (*q, *k, *e_q, *e_k)),
+        strength=strength,
+    )
 
 
 def arrows(figure, plane: int):
@@ -51,16 +62,16 @@ def test_the_terms_are_named_after_what_they_are():
 
 
 def test_without_position_sum_and_bias_are_the_content_and_mul_is_nothing():
-    figure = integration.picture(**coordinates(*VECTORS, strength=0.0))
+    figure = picture(**coordinates(*VECTORS, strength=0.0))
     content = np.dot(*VECTORS[:2])
     assert list(next(trace for trace in figure.data if trace.name == "score").x) == pytest.approx(
         [content, content, 0, content]
     )
-    assert "mul is deaf" in integration.words(**coordinates(*VECTORS, strength=0.0))
+    assert "mul ignores the content" in words(**coordinates(*VECTORS, strength=0.0))
 
 
 def test_the_bars_of_a_score_add_up_to_its_diamond_and_to_the_title():
-    figure = integration.picture(**coordinates(*VECTORS, strength=0.5))
+    figure = picture(**coordinates(*VECTORS, strength=0.5))
     score = next(trace for trace in figure.data if trace.name == "score")
     for name, total in zip(score.y, score.x):
         assert sum(
@@ -71,14 +82,14 @@ def test_the_bars_of_a_score_add_up_to_its_diamond_and_to_the_title():
             if y == name
         ) == pytest.approx(total)
         assert (
-            integration._number(total) in name
-            and integration._number(total) in figure.layout.title.text
+            integration.short(total) in name
+            and integration.short(total) in figure.layout.title.text
         )
 
 
 def test_the_thick_arrows_are_what_each_formula_multiplies():
     q, k, e_q, e_k = (np.array(v) for v in VECTORS)
-    figure = integration.picture(**coordinates(*VECTORS))
+    figure = picture(**coordinates(*VECTORS))
     for plane, expected in ((1, (q + e_q, k + e_k)), (2, (q * e_q, k * e_k)), (3, (q, k))):
         solid = [arrow for arrow in arrows(figure, plane) if arrow.line.dash == "solid"]
         assert [(arrow.x[1], arrow.y[1]) for arrow in solid] == [
@@ -96,7 +107,7 @@ def test_the_thick_arrows_are_what_each_formula_multiplies():
 def test_no_arrow_leaves_its_plane():
     limit = integration.LIMIT
     for corner in itertools.product((-limit, limit), repeat=2):
-        figure = integration.picture(**coordinates((limit, limit), (-limit, limit), corner, corner))
+        figure = picture(**coordinates((limit, limit), (-limit, limit), corner, corner))
         for plane in (1, 2, 3):
             assert (
                 max(abs(v) for arrow in arrows(figure, plane) for v in (*arrow.x, *arrow.y))
@@ -105,7 +116,7 @@ def test_no_arrow_leaves_its_plane():
 
 
 def test_names_that_would_cover_each_other_give_way():
-    nothing = integration.picture(**coordinates(*[(0.0, 0.0)] * 4))
+    nothing = picture(**coordinates(*[(0.0, 0.0)] * 4))
     for plane in (1, 2, 3):
         named = [
             (arrow.text[1], arrow.textposition) for arrow in arrows(nothing, plane) if arrow.text[1]
@@ -113,9 +124,7 @@ def test_names_that_would_cover_each_other_give_way():
         assert len(named) == 2 and named[0][1] != named[1][1]
     assert [
         arrow.text[1]
-        for arrow in arrows(
-            integration.picture(**coordinates((1, 2), (2, -1), (-2, -2), (-2, 2))), 3
-        )
+        for arrow in arrows(picture(**coordinates((1, 2), (2, -1), (-2, -2), (-2, 2))), 3)
     ] == ["q", "k", "e<sub>q</sub>", "e<sub>k</sub>"]
 
 
@@ -132,11 +141,11 @@ def test_names_that_would_cover_each_other_give_way():
     ],
 )
 def test_numbers_are_written_short(value, shown):
-    assert integration._number(value) == shown
+    assert integration.short(value) == shown
 
 
 def test_a_slider_moves_the_vector():
     panel = integration.explore()
     panel.controls["k1"].value = -2.0
-    assert arrows(panel.figure, 3)[1].x[1] == -2.0 and panel.values["k1"] == -2.0
+    assert arrows(panel.figure, 3)[1].x[1] == -2.0 and panel.state.k1 == -2.0
     assert panel._message.value == ""
