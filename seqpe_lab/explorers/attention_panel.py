@@ -22,7 +22,7 @@ from seqpe_lab.explorers.attention_parts import (
     deviation_within_rows,
     split,
 )
-from seqpe_lab.explorers.drawing import add_band, add_note, subplots
+from seqpe_lab.explorers.drawing import BARE, add_band, add_note, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import IMAGE_MODELS, TEXT_MODELS
 from seqpe_lab.recipes import image_model, language_model
@@ -144,8 +144,8 @@ def draw(numbers: Numbers) -> go.Figure:
     titles += ["the image"] * (not is_text)
     titles += ["mean position part" + ", less that at distance 0" * state.relative]
     below = [{"colspan": 3}, None, None] if is_text else [{}, {"colspan": 2}, None]
-    figure = subplots(titles, rows=2, cols=3, specs=[[{}] * 3, below], row_heights=[0.55, 0.45],
-                      horizontal_spacing=0.07, vertical_spacing=0.17)
+    figure = subplots(titles, _set_axes, rows=2, cols=3, specs=[[{}] * 3, below],
+                      row_heights=[0.55, 0.45], horizontal_spacing=0.07, vertical_spacing=0.17)
     _draw_tables(figure, numbers)
     if not is_text:
         _draw_image(figure, state)
@@ -157,10 +157,18 @@ def draw(numbers: Numbers) -> go.Figure:
                   caption(numbers), height=780, margin_t=110, title_font_size=16, showlegend=False)
 
 
+def _set_axes(figure: go.Figure) -> None:
+    square = dict(constrain="domain", **BARE, row=1)
+    figure.update_xaxes(title_font_size=12, tickangle=0, **square)
+    figure.update_yaxes(autorange="reversed", showticklabels=False, **square)
+    for column, anchor in enumerate(("x", "x2", "x3"), start=1):
+        figure.update_yaxes(scaleanchor=anchor, row=1, col=column)
+    figure.update_yaxes(title="query", showticklabels=True, row=1, col=1)
+
+
 def _draw_tables(figure: go.Figure, numbers: Numbers) -> None:
     """Queries downwards, keys to the right; what no query of a text sees stays empty."""
     title, axis = _text_axis(numbers) if numbers.is_text else _image_axis(numbers)
-    axis |= dict(constrain="domain", showgrid=False, zeroline=False)
     origin = numbers.first if numbers.is_text else 0
     for column, (name, table) in enumerate(numbers.tables.items(), start=1):
         values = np.where(numbers.sees, table, np.nan).astype(np.float32)
@@ -170,11 +178,8 @@ def _draw_tables(figure: go.Figure, numbers: Numbers) -> None:
                            zmin=low - margin, zmax=high + margin, row=1, col=column,
                            hovertemplate=f"query %{{y}}, key %{{x}}<br>{name} %{{z:.3f}}"
                            "<extra></extra>")
-        figure.update_yaxes(scaleanchor=f"x{column}" if column > 1 else "x", row=1, col=column,
-                            showticklabels=column == 1)
-    figure.update_xaxes(title=f"key ({title})", title_font_size=12, tickangle=0, **axis, row=1)
-    figure.update_yaxes(autorange="reversed", **axis, row=1)
-    figure.update_yaxes(title="query", row=1, col=1)
+    figure.update_xaxes(title=f"key ({title})", **axis, row=1)
+    figure.update_yaxes(axis, row=1, col=1)
 
 
 def _text_axis(numbers: Numbers) -> tuple[str, dict]:

@@ -63,7 +63,7 @@ def draw(numbers: Numbers) -> go.Figure:
         "cosine of all pairs, now", "e<sub>p</sub> and e<sub>p+z</sub>, now; dotted: untrained",
         f"e<sub>p</sub> and e<sub>p+{state.z}</sub>", "effective rank",
         f"L<sub>δ</sub> solid (log {CANDIDATES} dotted), L<sub>OOD</sub> dashed",
-    ], rows=2, cols=3, specs=[[{"rowspan": 2}, {}, {}], [None, {}, {}]],
+    ], _set_axes, rows=2, cols=3, specs=[[{"rowspan": 2}, {}, {}], [None, {}, {}]],
         column_widths=[0.42, 0.29, 0.29], horizontal_spacing=0.09, vertical_spacing=0.24)
     figure.add_heatmap(
         x=shown, y=shown, z=numbers.similarity[::EVERY, ::EVERY].numpy(), colorscale="Viridis",
@@ -76,7 +76,6 @@ def draw(numbers: Numbers) -> go.Figure:
     for row, column, low, high in ((1, 3, -1, 1), (2, 2, 0, highest), (2, 3, SMALLEST, 10)):
         _add_line(figure, row, column, "weights changed", [low, high, None] * len(changes),
                   "#bbbbbb", x=[v for step in changes for v in (step, step, None)])
-        figure.update_xaxes(title="training step", range=[-1, end + 1], row=row, col=column)
     z, blue, grey = state.z, "#0072B2", "#777777"
     _add_line(figure, 1, 2, "untrained", records[0].cosines, grey, "dot", x0=1)
     _add_line(figure, 1, 2, "now", now.cosines, blue, x0=1)
@@ -88,17 +87,8 @@ def draw(numbers: Numbers) -> go.Figure:
     _add_line(figure, 2, 3, "L<sub>δ</sub>", [r.l_delta for r in records], "#CC79A7", x=steps)
     _add_line(figure, 2, 3, "L<sub>OOD</sub>", [max(r.l_ood, SMALLEST) for r in records], "#D55E00",
               "dash", x=steps)
-    figure.update_xaxes(title="position", constrain="domain", row=1, col=1)
-    figure.update_xaxes(title="shift z (positions)", row=1, col=2)
-    figure.update_yaxes(title="position", autorange="reversed", scaleanchor="x", row=1, col=1,
-                        constrain="domain", constraintoward="top")
-    for column in (2, 3):
-        figure.update_yaxes(title="mean cosine", range=[-1.08, 1.08], dtick=0.5, row=1, col=column)
-    figure.update_yaxes(title="directions", range=[0, 1.06 * highest], row=2, col=2)
-    figure.update_yaxes(title="loss (nats)", type="log", range=[math.log10(SMALLEST) - 0.3, 1],
-                        dtick=2, exponentformat="power", row=2, col=3)
-    figure.update_yaxes(title_standoff=2)
-    figure.update_annotations(font_size=13)
+    figure.layout.xaxis3.range = [-1, end + 1]
+    figure.layout.yaxis4.range = [0, 1.06 * highest]
     space = ("collapsed, all positions have one vector" if now.spread < COLLAPSED else
              "positions differ")
     weights = f"α = {state.alpha:g}, β = {state.beta:g}"
@@ -109,6 +99,21 @@ def draw(numbers: Numbers) -> go.Figure:
         f"every {EVERY}rd drawn, teachers 0..{TRAIN_LEN - 1} · seed 0 · AdamW, rate {RATE:g} after "
         f"{WARM_UP} steps · losses on fixed samples, drawn from 10⁻⁸ up · collapsed: spread below "
         f"{COLLAPSED} · grey vertical lines: weights changed", height=620)
+
+
+def _set_axes(figure: go.Figure) -> None:
+    figure.update_annotations(font_size=13)
+    figure.update_xaxes(title="training step", matches="x3")  # of three; x and x2 are others
+    figure.update_xaxes(title="position", constrain="domain", matches=None, row=1, col=1)
+    figure.update_xaxes(title="shift z (positions)", matches=None, row=1, col=2)
+    figure.update_yaxes(title="position", autorange="reversed", scaleanchor="x", row=1, col=1,
+                        constrain="domain", constraintoward="top")
+    for column in (2, 3):
+        figure.update_yaxes(title="mean cosine", range=[-1.08, 1.08], dtick=0.5, row=1, col=column)
+    figure.update_yaxes(title="directions", row=2, col=2)
+    figure.update_yaxes(title="loss (nats)", type="log", range=[math.log10(SMALLEST) - 0.3, 1],
+                        dtick=2, exponentformat="power", row=2, col=3)
+    figure.update_yaxes(title_standoff=2)
 
 
 def _add_line(figure: go.Figure, row: int, column: int, name: str, y, colour: str,

@@ -24,6 +24,7 @@ from seqpe_lab.explorers.panel import Panel, control
 
 LARGEST = {1: 99_999, 2: 999, 3: 255}  # coordinate by dimensions: its digits in base 2 still fit
 FEATURES = 6  # of the vectors shown
+STRIP = FEATURES + 2  # rows of the picture; two are for labels
 SHARED, OWN, OTHER = "#0072B2", "#D55E00", "#777777"
 
 
@@ -156,7 +157,7 @@ def draw(numbers: Numbers) -> go.Figure:
         f"{len(sequences)} positions are {sequences.numel()} tokens but {len(tree.token)} distinct "
         "prefixes: the encoder computes each once",
         f"{sum(tables)} embeddings name {_count(named)} positions; a table needs one for each",
-    ], rows=3, row_heights=pixels, vertical_spacing=90 / (sum(pixels) + 180))
+    ], _set_axes, rows=3, row_heights=pixels, vertical_spacing=90 / (sum(pixels) + 180))
     _draw_sum(figure, sequences[numbers.row].tolist(), k, base, dims)
     _draw_tree(figure, tree, numbers)
     figure.add_bar(x=[float(named), float(sum(tables))], y=["table", "T, O, D"], orientation="h",
@@ -165,13 +166,11 @@ def draw(numbers: Numbers) -> go.Figure:
                    textposition="outside", hovertemplate="%{y}: %{x:,} embeddings<extra></extra>",
                    row=3, col=1)
     longest = math.log10(max(named, sum(tables)))
-    figure.update_xaxes(type="log", range=[0, 1.25 * longest + 0.5], dtick=math.ceil(longest / 8),
-                        exponentformat="power", title="embeddings (rows of d numbers)", row=3)
+    figure.update_xaxes(range=[0, 1.25 * longest + 0.5], dtick=math.ceil(longest / 8), row=3)
     columns = sequences.shape[1]
-    for row in (1, 2):  # the strips stand above the tree; on the right the positions' names
-        figure.update_xaxes(range=[-1.3, 1.3 * columns + 0.3], tickvals=list(range(columns)),
-                            tickangle=0, **BARE, row=row)
-    figure.layout.annotations[0].yshift = 22  # the digits are the ticks below it
+    for axis in (figure.layout.xaxis, figure.layout.xaxis2):  # the strips stand above the tree
+        axis.range = [-1.3, 1.3 * columns + 0.3]  # on the right the positions' names
+        axis.tickvals = list(range(columns))
     above_tree = figure.layout.yaxis2.domain[1] + 26 / (sum(pixels) + 140)
     caption = (f"digits counted, nothing trained · vectors: {FEATURES} features of an untrained "
                "PositionEncoder (normal, std 0.02, seed 0), red positive, blue negative, white 0 · "
@@ -203,9 +202,22 @@ def claim(numbers: Numbers) -> str:
             f"{_count(gap)} away, {_name(far)} differs in 1")
 
 
+def _set_axes(figure: go.Figure) -> None:
+    figure.layout.annotations[0].yshift = 22  # the digits are the ticks below it
+    for row in (1, 2):
+        figure.update_xaxes(tickangle=0, **BARE, row=row)
+    figure.update_xaxes(side="top", row=1)
+    figure.update_xaxes(title_standoff=4, row=2)
+    figure.update_xaxes(type="log", exponentformat="power", title="embeddings (rows of d numbers)",
+                        row=3)
+    figure.update_yaxes(autorange="reversed", tickvals=[n * STRIP + 4.5 for n in range(4)],
+                        ticktext=["T digit", "+ O place", "+ D dim.", "= U"], **BARE, row=1)
+    figure.update_yaxes(showticklabels=False, title="position", **BARE, row=2)
+
+
 def _draw_sum(figure: go.Figure, sequence: list[int], k: int, base: int, dims: int) -> None:
     """Four strips of features, a column a token: T + O + D = U."""
-    columns, strip, digits = len(sequence), FEATURES + 2, sequence[:-1]  # two lines for the labels
+    columns, digits = len(sequence), sequence[:-1]
     size = 13 if columns < 18 else 10
     labels = [*(f"T<sub>{s}</sub>" for s in digits), "T<sub>CLS</sub>",
               *(f"O<sub>{j % k}</sub>" for j in range(columns - 1)), "0",
@@ -217,15 +229,13 @@ def _draw_sum(figure: go.Figure, sequence: list[int], k: int, base: int, dims: i
                        xgap=3, showscale=False, hovertemplate="%{z:.3f}<extra></extra>",
                        row=1, col=1)
     figure.add_scatter(x=list(range(columns)) * 4, text=labels, mode="text", row=1, col=1,
-                       y=[n // columns * strip + 0.4 for n in range(4 * columns)],
+                       y=[n // columns * STRIP + 0.4 for n in range(4 * columns)],
                        textfont_size=size, **QUIET)
-    figure.update_xaxes(ticktext=[f"<b>{s}</b>" for s in [*digits, "CLS"]], side="top", row=1)
-    figure.update_yaxes(autorange="reversed", tickvals=[n * strip + 4.5 for n in range(4)],
-                        ticktext=["T digit", "+ O place", "+ D dim.", "= U"], **BARE, row=1)
+    figure.layout.xaxis.ticktext = [f"<b>{s}</b>" for s in [*digits, "CLS"]]
     powers = ["1", f"{base}", *(f"{base}<sup>{j}</sup>" for j in range(2, k))][:k][::-1]
-    figure.update_xaxes(tickfont_size=size, ticktext=powers * dims + ["CLS"], title_standoff=4,
-                        title="place value of the digit" + ", dimension by dimension" * (dims > 1),
-                        row=2)
+    figure.layout.xaxis2.update(
+        tickfont_size=size, ticktext=powers * dims + ["CLS"],
+        title_text="place value of the digit" + ", dimension by dimension" * (dims > 1))
 
 
 def _draw_tree(figure: go.Figure, tree: PrefixTree, numbers: Numbers) -> None:
@@ -261,8 +271,7 @@ def _draw_tree(figure: go.Figure, tree: PrefixTree, numbers: Numbers) -> None:
     labels[row] = f"<b>{_name(numbers.position)}</b>"
     figure.add_scatter(x=[max(x) + 0.3] * len(labels), y=list(range(len(labels))), text=labels,
                        mode="text", textposition="middle right", **QUIET, row=2, col=1)
-    figure.update_yaxes(range=[len(labels) - 0.4, -0.6], showticklabels=False, **BARE,
-                        title="position", row=2)
+    figure.layout.yaxis2.range = [len(labels) - 0.4, -0.6]
 
 
 def _name(position) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -15,22 +15,28 @@ SIMILARITIES = {figure: [("cosine", "cosine"), (f"dot product (the paper's Fig. 
 BARE = dict(showgrid=False, zeroline=False)  # an axis without lines
 
 
-def subplots(titles: Sequence[str], **grid) -> go.Figure:
+def subplots(titles: Sequence[str], axes: Callable[[go.Figure], object] | None = None,
+             **grid) -> go.Figure:
     """plotly's ``make_subplots``, copied from an empty figure that is kept for each grid.
+
+    Args:
+        axes: sets in the empty figure what never changes; a module's function.
 
     >>> subplots(["left", "right"], cols=2).layout.annotations[1].text
     'right'
     """
-    figure = copy.deepcopy(_empty(len(titles), json.dumps(grid)))
+    figure = copy.deepcopy(_empty_figure(len(titles), axes, json.dumps(grid)))
     for note, title in zip(figure.layout.annotations, titles):
         note.text = title
     return figure
 
 
 @functools.lru_cache(maxsize=32)
-def _empty(titles: int, grid: str) -> go.Figure:
+def _empty_figure(titles: int, axes: Callable | None, grid: str) -> go.Figure:
     figure = make_subplots(subplot_titles=["-"] * titles, **json.loads(grid))
     figure.layout.template = None  # ``finish`` sets it; copying it would take longest
+    if axes:
+        axes(figure)
     return figure
 
 
@@ -40,10 +46,10 @@ def add_band(figure: go.Figure, x, low, high, colour: str, **trace) -> None:
                        fill="toself", fillcolor=colour, opacity=0.2, **QUIET | trace)
 
 
-def add_outline(figure: go.Figure, width: float = 1.5, dash: str = "solid", **shape) -> None:
-    """A shape in black on a wider white one, which is seen on dark and on bright."""
-    for line in (dict(color="white", width=2 * width), dict(color="black", width=width, dash=dash)):
-        figure.add_shape(line=line, **shape)
+def outlined(width: float = 1.5, dash: str = "solid", **shape) -> list[dict]:
+    """A shape of the layout in black on a wider white one: seen on dark and on bright."""
+    black = dict(color="black", width=width, dash=dash)
+    return [shape | dict(line=line) for line in (dict(color="white", width=2 * width), black)]
 
 
 def add_note(figure: go.Figure, text: str, x: float, y: float = 1, row: int | None = None,

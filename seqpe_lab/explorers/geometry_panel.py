@@ -20,7 +20,7 @@ from torch import Tensor
 from seqpe_lab.course.figures import label
 from seqpe_lab.course.style import finish
 from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.drawing import SIMILARITIES, add_band, add_note, add_outline, plain
+from seqpe_lab.explorers.drawing import SIMILARITIES, add_band, add_note, outlined, plain
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import AT_THE_END, STEPS, TABLES
 from seqpe_lab.geometry import (
@@ -203,9 +203,9 @@ def _draw_heatmap(numbers: Numbers) -> go.Figure:
     figure.update_yaxes(title=title, range=ends[::-1])
     if numbers.trained < len(numbers.vectors):
         edge = numbers.trained - 0.5
-        for line in (dict(x0=edge, x1=edge, y0=0, y1=1, yref="y domain"),
-                     dict(y0=edge, y1=edge, x0=0, x1=1, xref="x domain")):
-            add_outline(figure, type="line", dash="dash", **line)
+        figure.layout.shapes = [
+            *outlined(type="line", dash="dash", x0=edge, x1=edge, y0=0, y1=1, yref="y domain"),
+            *outlined(type="line", dash="dash", y0=edge, y1=edge, x0=0, x1=1, xref="x domain")]
         add_note(figure, f"from {numbers.trained} on: beyond training", edge)
     return figure
 

@@ -96,8 +96,8 @@ def draw(numbers: Numbers) -> go.Figure:
         f"sum: (q + {E_Q})·(k + {E_K})<br>{_pair(q + e_q)}·{_pair(k + e_k)} = <b>{by_sum}</b>",
         f"mul: (q ⊙ {E_Q})·(k ⊙ {E_K})<br>{_pair(q * e_q)}·{_pair(k * e_k)} = <b>{by_mul}</b>",
         f"bias: q·k + {E_Q}·{E_K}<br>{without} {sign} {product} = <b>{by_bias}</b>",
-    ], rows=2, cols=3, specs=[[{}, {}, {}], [{"colspan": 3}, None, None]], row_heights=[0.6, 0.4],
-        vertical_spacing=0.18, horizontal_spacing=0.05)
+    ], _set_axes, rows=2, cols=3, specs=[[{}] * 3, [{"colspan": 3}, None, None]],
+        row_heights=[0.6, 0.4], vertical_spacing=0.18, horizontal_spacing=0.05)
     origin, content, position = np.zeros((2, 2)), (q, k), (e_q, e_k)
     dotted = (("q", "k"), "dot", origin, content)
     _draw_arrows(figure, 1, (
@@ -108,18 +108,27 @@ def draw(numbers: Numbers) -> go.Figure:
         (("", ""), "dash", origin, position)))
     _draw_arrows(figure, 3, ((("q", "k"), "solid", origin, content),
                              ((E_Q, E_K), "dash", origin, position)))
-    figure.update_xaxes(range=[-FARTHEST, FARTHEST], title="feature 1", title_standoff=2, dtick=2,
-                        row=1)
-    figure.update_yaxes(range=[-FARTHEST, FARTHEST], dtick=2, row=1)
-    figure.update_yaxes(title="feature 2", row=1, col=1)
     _draw_terms(figure, numbers)
-    figure.update_annotations(font_size=13)
     return finish(
         figure, f"The same vectors score {by_sum} by sum, {by_mul} by mul, {by_bias} by bias, "
         f"{without} without position", "dotted: content q and k · dashed: position e · solid: what "
         "is multiplied · blue: of the query, orange: of the key · scores before the division by "
         "√d_head and the softmax · vectors from the sliders, nothing trained · SeqPE, Sec. 3.5, "
         "Eq. 12 to 14", height=790, margin=dict(t=110, l=165))
+
+
+def _set_axes(figure: go.Figure) -> None:
+    figure.update_annotations(font_size=13)
+    figure.update_xaxes(range=[-FARTHEST, FARTHEST], title="feature 1", title_standoff=2, dtick=2,
+                        row=1)
+    figure.update_yaxes(range=[-FARTHEST, FARTHEST], dtick=2, row=1)
+    figure.update_yaxes(title="feature 2", row=1, col=1)
+    figure.update_xaxes(title="score (unit: that of q·k); dashed: without position",
+                        zerolinecolor="#111111", row=2)
+    figure.update_yaxes(autorange="reversed", categoryorder="array", automargin=False, row=2)
+    above_bars = figure.layout.yaxis4.domain[1] + 0.01
+    figure.update_layout(barmode="relative", legend=dict(
+        orientation="h", x=0, y=above_bars, yanchor="bottom", itemclick=False))
 
 
 def _draw_arrows(figure: go.Figure, column: int, pairs) -> None:
@@ -169,14 +178,8 @@ def _draw_terms(figure: go.Figure, numbers: Numbers) -> None:
     add_train_line(figure, numbers.totals[0], row=2, col=1)
     ends = [sum(value for value in terms.values() if sign * value > 0)
             for terms in numbers.scores for sign in (-1, 1)]
-    figure.update_xaxes(title="score (unit: that of q·k); dashed: without position", row=2,
-                        range=[1.06 * min(-2, *ends), 1.06 * max(12, *ends)],
-                        zerolinecolor="#111111")
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=bars,
-                        automargin=False, row=2)
-    figure.update_layout(barmode="relative", legend=dict(
-        orientation="h", x=0, y=figure.layout.yaxis4.domain[1] + 0.01, yanchor="bottom",
-        itemclick=False))
+    figure.layout.xaxis4.range = [1.06 * min(-2, *ends), 1.06 * max(12, *ends)]
+    figure.layout.yaxis4.categoryarray = bars
 
 
 def short(value: float) -> str:

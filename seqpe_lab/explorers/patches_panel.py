@@ -22,7 +22,7 @@ from seqpe_lab.course.style import finish
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import Learned, SeqPE, resample_grid
 from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.drawing import BARE, SIMILARITIES, add_note, add_outline, subplots
+from seqpe_lab.explorers.drawing import BARE, SIMILARITIES, add_note, outlined, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.geometry import nearest_neighbours, similarity
 
@@ -109,22 +109,23 @@ def draw(numbers: Numbers) -> go.Figure:
     """One patch's similarity to all others, a map an encoding."""
     state, trained = numbers.state, numbers.trained
     side, row, column, cosine = state.side, state.row, state.column, state.kind == "cosine"
-    figure = subplots([_heading(numbers, method) for method in METHODS], rows=2, cols=3,
+    figure = subplots([_heading(numbers, method) for method in METHODS], _set_axes, rows=2, cols=3,
                       specs=[[{}, {}, {}], [{}, {}, None]], horizontal_spacing=0.106,
                       vertical_spacing=0.178)
+    figure.layout.xaxis.range, figure.layout.yaxis.range = [-0.5, side - 0.5], [side - 0.5, -0.5]
+    shapes = []
     colours = dict(coloraxis="coloraxis") if cosine else dict(colorscale="Viridis", showscale=False)
     for number, (method, similarities) in enumerate(numbers.maps.items()):
-        place = dict(row=1 + number // 3, col=1 + number % 3)
-        figure.add_heatmap(z=similarities, xgap=1, ygap=1, name=label(method), **colours, **place,
-                           hovertemplate="row %{y}, column %{x}: %{z:.3f}")
+        figure.add_heatmap(z=similarities, xgap=1, ygap=1, name=label(method), **colours,
+                           hovertemplate="row %{y}, column %{x}: %{z:.3f}",
+                           row=1 + number // 3, col=1 + number % 3)
+        on = dict(type="rect", xref=figure.data[-1].xaxis, yref=figure.data[-1].yaxis)
         if method != "learned":  # a stretched table has no patches beyond the trained ones
-            add_outline(figure, type="rect", x0=-0.5, y0=-0.5, x1=trained - 0.5, y1=trained - 0.5,
-                        dash="dash", **place)
-        add_outline(figure, type="rect", x0=column - 0.5, y0=row - 0.5, x1=column + 0.5,
-                    y1=row + 0.5, width=2, **place)
-    axis = dict(dtick=1 + side // 8, title_standoff=4, **BARE)
-    figure.update_xaxes(title="column", range=[-0.5, side - 0.5], **axis)
-    figure.update_yaxes(title="row", range=[side - 0.5, -0.5], **axis)
+            shapes += outlined(**on, dash="dash", x0=-0.5, y0=-0.5, x1=trained - 0.5,
+                               y1=trained - 0.5)
+        shapes += outlined(**on, width=2, x0=column - 0.5, y0=row - 0.5, x1=column + 0.5,
+                           y1=row + 0.5)
+    figure.layout.shapes = shapes
     shape = f"{trained} × {trained}"
     add_note(figure, "<br>".join([
         "<b>framed</b>: the chosen patch", "<b>brighter</b>: more similar to it",
@@ -141,6 +142,12 @@ def draw(numbers: Numbers) -> go.Figure:
         f"{recipe.image_size} × {recipe.image_size} pixels in patches of {recipe.patch} · "
         f"shown: {side * recipe.patch} × {side * recipe.patch} pixels",
         height=750, margin_t=110, coloraxis=COLOURS)
+
+
+def _set_axes(figure: go.Figure) -> None:
+    """All maps have the range of the first, also when the reader zooms."""
+    figure.update_xaxes(title="column", matches="x", dtick=2, title_standoff=4, **BARE)
+    figure.update_yaxes(title="row", matches="y", dtick=2, title_standoff=4, **BARE)
 
 
 def _heading(numbers: Numbers, method: str) -> str:
