@@ -14,14 +14,8 @@ from torch import Tensor
 
 from seqpe_lab.course.figures import STYLE, label
 from seqpe_lab.course.style import add_train_line, finish
-from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.attention_parts import (
-    Curve,
-    Parts,
-    by_distance,
-    deviation_within_rows,
-    split,
-)
+from seqpe_lab.explorers import attention_parts, shipped_models
+from seqpe_lab.explorers.attention_parts import Curve, Parts
 from seqpe_lab.explorers.drawing import BARE, add_band, add_note, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import IMAGE_MODELS, TEXT_MODELS
@@ -63,20 +57,13 @@ class State:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The attention of one head.
-
-    Attributes:
-        method: of the model that reads the text or the image.
-        shown: a text's bytes, or (digit, size).
-        first: position of the first token, or row and column of the first patch.
-        tables: content part, position part and weights, (L, L) each.
-    """
+    """The attention of one head."""
     state: State
-    method: str
-    shown: bytes | tuple[int, int]
-    first: int
-    sees: np.ndarray
-    tables: dict[str, np.ndarray]
+    method: str  # of the model that reads the text or the image
+    shown: bytes | tuple[int, int]  # a text's bytes, or (digit, size)
+    first: int  # position of the first token, or row and column of the first patch
+    sees: np.ndarray  # whether a query sees a key, bool (L, L)
+    tables: dict[str, np.ndarray]  # content part, position part and weights, (L, L) each
     curve: Curve
 
     @property
@@ -95,7 +82,7 @@ def compute(state: State) -> Numbers:
     tables = {"content part": parts.content[head], "position part": parts.position[head],
               "attention weight": parts.weights[head]}
     return Numbers(state, method, shown, first, parts.sees, tables,
-                   by_distance(parts, head, state.relative))
+                   attention_parts.by_distance(parts, head, state.relative))
 
 
 def tokens_of(text: str) -> bytes:
@@ -130,9 +117,9 @@ def first_place(method: str, corner: int, size: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def parts_of(kind: str, method: str, shown: bytes | tuple, start: int, layer: int) -> Parts:
-    """:func:`split` of a shipped model; ``shown``: a text's bytes, or (digit, size)."""
+    """Content and position of a shipped model; ``shown``: a text's bytes, or (digit, size)."""
     inputs = torch.tensor([list(shown)]) if kind == "text" else digit_image(*shown)[1]
-    return split(shipped_models.model(kind, method), inputs, start, layer)
+    return attention_parts.split(shipped_models.model(kind, method), inputs, start, layer)
 
 
 def draw(numbers: Numbers) -> go.Figure:
@@ -150,8 +137,8 @@ def draw(numbers: Numbers) -> go.Figure:
     if not is_text:
         _draw_image(figure, state)
     _draw_curve(figure, numbers)
-    content, position = (deviation_within_rows(numbers.tables[f"{part} part"], sees)
-                         for part in ("content", "position"))
+    content, position = (attention_parts.deviation_within_rows(numbers.tables[part], sees)
+                         for part in ("content part", "position part"))
     return finish(figure, f"{label(numbers.method)}, layer {state.layer}, head {state.head}: "
                   f"position moves the scores by {position:.2f}, content by {content:.2f} nats",
                   caption(numbers), height=780, margin_t=110, title_font_size=16, showlegend=False)
@@ -200,12 +187,11 @@ def _image_axis(numbers: Numbers) -> tuple[str, dict]:
 
 
 def _draw_image(figure: go.Figure, state: State) -> None:
-    place = dict(row=2, col=1)
     figure.add_heatmap(z=digit_image(state.digit, state.size)[0][0, 0].numpy(), showscale=False,
-                       colorscale="Greys_r", hoverinfo="skip", **place)
-    figure.update_xaxes(title="pixel", constrain="domain", **place)
-    figure.update_yaxes(title="pixel", autorange="reversed", scaleanchor="x4", constrain="domain",
-                        **place)
+                       colorscale="Greys_r", hoverinfo="skip", row=2, col=1)
+    axis = dict(title="pixel", constrain="domain", row=2, col=1)
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(autorange="reversed", scaleanchor="x4", **axis)
 
 
 def _draw_curve(figure: go.Figure, numbers: Numbers) -> None:
@@ -250,8 +236,8 @@ def caption(numbers: Numbers) -> str:
         f"{label(numbers.method)} of the {model} models, "
         f"{shipped_models.provenance(kind, numbers.method)}, trained on {trained}", shown, *said,
         "colours run from each table's lowest (dark) to its highest number (bright), both named "
-        "above it", "moves: standard deviation over a query's keys",
-        "band: ± one standard deviation over the pairs"])
+        "above it · moves: standard deviation over a query's keys · band: ± one standard "
+        "deviation over the pairs"])
 
 
 def words(numbers: Numbers) -> str:

@@ -16,16 +16,8 @@ from ipywidgets import Button, FloatSlider, IntSlider
 from torch import Tensor
 
 from seqpe_lab.course.style import finish
-from seqpe_lab.explorers.collapse_training import (
-    CANDIDATES,
-    POSITIONS,
-    RATE,
-    STEPS_AT_A_TIME,
-    TRAIN_LEN,
-    WARM_UP,
-    Record,
-    Training,
-)
+from seqpe_lab.explorers import collapse_training as training
+from seqpe_lab.explorers.collapse_training import CANDIDATES, POSITIONS, Record
 from seqpe_lab.explorers.drawing import subplots
 from seqpe_lab.explorers.panel import Panel, control
 
@@ -96,9 +88,10 @@ def draw(numbers: Numbers) -> go.Figure:
              f"Untrained, spread {now.spread:.2f}: press Start to train with {weights}")
     return finish(
         figure, title, f"an encoder of width 64 alone, no text · positions 0..{POSITIONS - 1}, "
-        f"every {EVERY}rd drawn, teachers 0..{TRAIN_LEN - 1} · seed 0 · AdamW, rate {RATE:g} after "
-        f"{WARM_UP} steps · losses on fixed samples, drawn from 10⁻⁸ up · collapsed: spread below "
-        f"{COLLAPSED} · grey vertical lines: weights changed", height=620)
+        f"every {EVERY}rd drawn, teachers 0..{training.TRAIN_LEN - 1} · seed 0 · AdamW, rate "
+        f"{training.RATE:g} after {training.WARM_UP} steps · losses on fixed samples, drawn from "
+        f"10⁻⁸ up · collapsed: spread below {COLLAPSED} · grey vertical lines: weights changed",
+        height=620)
 
 
 def _set_axes(figure: go.Figure) -> None:
@@ -157,7 +150,7 @@ class Collapse(Panel):
     def __init__(self):
         if Collapse._busy:
             Collapse._busy.pause()
-        self.training, self._task = Training(), None
+        self.training, self._task = training.Training(), None
         super().__init__(
             "Collapse", "Press Start and watch an encoder learn from L_OOD alone: within seconds "
             "all positions have one vector. Then raise α, or reset and start with both.", State,
@@ -166,7 +159,7 @@ class Collapse(Panel):
         for name, help, action in (
                 ("Start", "go on training; the weights may be moved meanwhile", self.start),
                 ("Pause", "stop, and keep what was learnt", self.pause),
-                ("Step", f"train {STEPS_AT_A_TIME} steps only", self.step),
+                ("Step", f"train {training.STEPS_AT_A_TIME} steps only", self.step),
                 ("Reset", "discard what was learnt", self.reset)):
             button = Button(description=name, tooltip=help)
             button.on_click(lambda _, action=action: self.guard(action))
@@ -223,7 +216,7 @@ class Collapse(Panel):
     def reset(self) -> None:
         """Stop, and begin again with the untrained encoder."""
         self.pause()
-        self.training = Training()
+        self.training = training.Training()
         self.show_message("")
         self._draw()
 

@@ -1,7 +1,7 @@
 """Digits: a position as its digit sequence, its digits' vectors, and what neighbours share with it.
 
 >>> draw(compute(State("(2, 3)", k=2))).layout.title.text          # the patch of Fig. 1
-'1 away, (2, 2) differs in 1 digit; 90 away, so does (2, 93)'
+'1 away, (2, 2) differs in 1 digit; 90 away, (2, 93) differs in 1'
 """
 from __future__ import annotations
 
@@ -46,20 +46,13 @@ class State:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A position among its neighbours.
-
-    Attributes:
-        k: digits a dimension that are drawn.
-        around: the neighbours and the position itself, ascending, int64 (U, n).
-        row: of the position in ``around``.
-        sequences: their digits, and the base as the token [CLS], int64 (U, n*k + 1).
-    """
+    """A position among its neighbours."""
     state: State
     position: tuple[int, ...]
-    k: int
-    around: Tensor
-    row: int
-    sequences: Tensor
+    k: int  # digits a dimension that are drawn
+    around: Tensor  # the neighbours and the position itself, ascending, int64 (U, n)
+    row: int  # of the position in ``around``
+    sequences: Tensor  # their digits, and the base as the token [CLS], int64 (U, n*k + 1)
 
     @property
     def agrees(self) -> Tensor:
@@ -194,12 +187,9 @@ def claim(numbers: Numbers) -> str:
     *before, p = position
     beside = [(*before, q) for q in (p - 1, p + 1) if 0 <= q < state.base**k]
     near, far = max(beside, key=differing), look_alike(position, k, state.base)
-    count, gap = differing(near), abs(far[-1] - p)
-    if count == 1:
-        so_does = f"; {_count(gap)} away, so does {_name(far)}" if gap > 1 else ""
-        return f"1 away, {_name(near)} differs in 1 digit{so_does}"
-    return (f"1 away, {_name(near)} differs in {count} digits; "
-            f"{_count(gap)} away, {_name(far)} differs in 1")
+    count = differing(near)
+    return (f"1 away, {_name(near)} differs in {count} digit{'s' * (count > 1)}; "
+            f"{_count(abs(far[-1] - p))} away, {_name(far)} differs in 1")
 
 
 def _set_axes(figure: go.Figure) -> None:

@@ -109,8 +109,7 @@ class Side:
     runs: list[dict]  # ours as results.json has them, for the caption
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """Our results and the paper's, of the chosen methods and lengths."""
     state: State
     task: Task
@@ -120,9 +119,8 @@ class Numbers:
 def compute(state: State) -> Numbers:
     """Choose methods and lengths from both sides."""
     task, sides = TASKS[state.task], (ours(state.task, state.scale), papers(state.task))
-    left, right = (replace(side, values=within(side, task, state.methods, state.times))
-                   for side in sides)
-    return Numbers(state, task, (left, right))
+    return Numbers(state, task, tuple(replace(side, values=within(
+        side, task, state.methods, state.times)) for side in sides))
 
 
 @functools.lru_cache

@@ -17,24 +17,18 @@ import torch
 from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
+from seqpe_lab import geometry
 from seqpe_lab.course.figures import label
 from seqpe_lab.course.style import finish
 from seqpe_lab.explorers import shipped_models
 from seqpe_lab.explorers.drawing import SIMILARITIES, add_band, add_note, outlined, plain
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import AT_THE_END, STEPS, TABLES
-from seqpe_lab.geometry import (
-    collapse,
-    distance_correlation,
-    is_digit_edit,
-    lexical_confusion,
-    similarity,
-)
+from seqpe_lab.geometry import similarity
 
 VIEWS = {"heatmap: all with all": "heatmap", "path through the positions": "path",
          "neighbours of a position": "neighbours", "similarity against distance": "distance"}
-NEAREST = 8  # neighbours that are named
-MOST_ASKED = 6  # positions to compare with
+NEAREST, MOST_ASKED = 8, 6  # neighbours that are named; positions to compare with
 MOST_CELLS = 400  # rows of a heatmap; more cannot be told apart on a screen
 COUNTS = (64, 128, 256, MOST_CELLS, AT_THE_END)
 TRAINED, BEYOND, ASKED = "#0072B2", "#E69F00", "#D55E00"
@@ -72,7 +66,6 @@ class Numbers:
     state: State
     vectors: Tensor  # (N, d); while a run learnt, its first 256 were kept
     trained: int  # positions
-    digits: int
     position: int  # the one asked for, or the last one
     asked: tuple[int, ...]  # positions to compare with
     row: np.ndarray  # similarity of the position to all, (N,)
@@ -92,9 +85,8 @@ def compute(state: State) -> Numbers:
     row = similarity(vectors[position:position + 1], vectors, state.kind)[0]
     ranked = row.argsort(descending=True, stable=True).tolist()
     ranked.remove(position)
-    return Numbers(state, vectors, recipe.train_len, _digits(state.method), position,
-                   others(state.compare), row.numpy(), ranked,
-                   measures(state.method, state.step, len(vectors), state.kind))
+    return Numbers(state, vectors, recipe.train_len, position, others(state.compare), row.numpy(),
+                   ranked, measures(state.method, state.step, len(vectors), state.kind))
 
 
 def others(text: str) -> tuple[int, ...]:
@@ -113,32 +105,30 @@ def others(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
+def stride(count: int) -> int:
+    """A heatmap draws every how many-th position."""
+    return 1 + (count - 1) // MOST_CELLS
+
+
 @functools.lru_cache(maxsize=512)
 def measures(method: str, step: int, positions: int, kind: str) -> dict[str, float]:
     """The library's measures of a position space, of the first ``positions`` vectors."""
     vectors = shipped_models.tables(method)[step][:positions]
-    drawn = vectors[::_stride(positions)]  # a rank correlation of 600,000 pairs takes too long
-    rho = distance_correlation(drawn, kind=kind)  # nan where all similarities are equal
+    drawn = vectors[::stride(positions)]  # a rank correlation of 600,000 pairs takes too long
+    rho = geometry.distance_correlation(drawn, kind=kind)  # nan where all similarities are equal
     return {"correlation": 0.0 if math.isnan(rho) else rho,
-            "confusion": lexical_confusion(vectors, _digits(method), kind=kind),
-            **collapse(vectors, shift=10)}
+            "confusion": geometry.lexical_confusion(vectors, _digits(method), kind=kind),
+            **geometry.collapse(vectors, shift=10)}
 
 
 def _digits(method: str) -> int:
     return shipped_models.recipe("table", method).encoding_options.get("digits", 5)
 
 
-def _stride(count: int) -> int:
-    """Every how many-th position a heatmap draws."""
-    return 1 + (count - 1) // MOST_CELLS
-
-
 def principal_path(vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in the three directions along which they differ most (PCA).
+    """Positions in the three directions along which they differ most (PCA), (N, 3).
 
-    Returns:
-        coordinates (N, 3), each axis pointing from the first position to the last, and the share of
-        the variance that each axis holds (3,).
+    Each axis points from the first position to the last; second, its share of the variance, (3,).
     """
     u, s, _ = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     coordinates = u[:, :3] * s[:3]
@@ -168,36 +158,34 @@ def _curve(method: str, step: int, first: int, end: int, kind: str) -> np.ndarra
 def draw(numbers: Numbers) -> go.Figure:
     """One view of the vectors."""
     state, count = numbers.state, len(numbers.vectors)
-    figure = {"heatmap": _draw_heatmap, "path": _draw_path, "neighbours": _draw_neighbours,
-              "distance": _draw_distance}[state.view](numbers)
-    rho = numbers.measures["correlation"]
+    views = {"heatmap": _draw_heatmap, "path": _draw_path, "neighbours": _draw_neighbours,
+             "distance": _draw_distance}
+    figure, rho = views[state.view](numbers), numbers.measures["correlation"]
     falls = ("falls with" if rho < -0.9 else "tends to fall with" if rho < -0.3 else
              "says little about")
-    claim = f"similarity {falls} distance (ρ = {plain(rho)})"
-    if state.view == "path":
-        claim = f"the path is {numbers.measures['spread']:.1%} as wide as its vectors are long"
-    if state.view == "neighbours":
-        nearest = ", ".join(f"{q:,}" for q in numbers.ranked[:3])
-        claim = f"position {numbers.position:,} is most similar to {nearest}"
+    nearest = ", ".join(f"{q:,}" for q in numbers.ranked[:3])
+    width = f"{numbers.measures['spread']:.1%}"
+    claim = {"path": f"the path is {width} as wide as its vectors are long",
+             "neighbours": f"position {numbers.position:,} is most similar to {nearest}"
+             }.get(state.view, f"similarity {falls} distance (ρ = {plain(rho)})")
     recipe = shipped_models.recipe("table", state.method)
-    return finish(
-        figure, f"{label(state.method)}, step {state.step:,}: {claim}",
-        f"{shipped_models.provenance('table', state.method)} · position vectors of a language "
-        f"model, d={recipe.d_model}, step {state.step:,} of {recipe.steps:,} · trained on positions "
-        f"0 to {numbers.trained - 1} · shown: 0 to {count - 1:,}", height=560,
-        gap=20 if state.view == "path" else 72)
+    return finish(figure, f"{label(state.method)}, step {state.step:,}: {claim}",
+                  f"{shipped_models.provenance('table', state.method)} · position vectors of a "
+                  f"language model, d={recipe.d_model}, step {state.step:,} of {recipe.steps:,} · "
+                  f"trained on positions 0 to {numbers.trained - 1} · shown: 0 to {count - 1:,}",
+                  height=560, gap=20 if state.view == "path" else 72)
 
 
 def _draw_heatmap(numbers: Numbers) -> go.Figure:
-    kind, every = numbers.state.kind, _stride(len(numbers.vectors))
+    kind, every = numbers.state.kind, stride(len(numbers.vectors))
     table = similarity(numbers.vectors[::every], kind=kind).numpy()
     stretched = kind == "dot" or numbers.state.stretch and np.ptp(table) > 1e-5  # less is rounding
     figure = go.Figure(go.Heatmap(
         z=table, dx=every, dy=every, colorscale="Viridis", zmin=None if stretched else -1,
         zmax=None if stretched else 1, colorbar=dict(title=UNIT[kind], x=SQUARE[1] + 0.02),
         hovertemplate="positions %{x} and %{y}: %{z:.6~g}<extra></extra>"))
-    drawn = {1: "", 2: " (every 2nd is drawn)", 3: " (every 3rd is drawn)"}
-    title = "position" + drawn.get(every, f" (every {every}th is drawn)")
+    which = {2: "2nd", 3: "3rd"}.get(every, f"{every}th")
+    title = f"position (every {which} is drawn)" if every > 1 else "position"
     ends = [-0.5 * every, every * (len(table) - 0.5)]
     figure.update_xaxes(title=title, domain=SQUARE, range=ends)  # scaleanchor would keep old ranges
     figure.update_yaxes(title=title, range=ends[::-1])
@@ -236,7 +224,8 @@ def _draw_path(numbers: Numbers) -> go.Figure:
 
 def _draw_neighbours(numbers: Numbers) -> go.Figure:
     state, row, marked = numbers.state, numbers.row, numbers.marked
-    alike = [q for q in range(len(row)) if is_digit_edit(numbers.position, q, numbers.digits)]
+    digits = _digits(state.method)
+    alike = [q for q in range(len(row)) if geometry.is_digit_edit(numbers.position, q, digits)]
     nearest = numbers.ranked[:NEAREST]
     figure = go.Figure(go.Scatter(y=row, name="all positions", mode="lines",
                                   line=dict(color="#777777", width=1.5)))
@@ -291,7 +280,7 @@ def words(numbers: Numbers) -> str:
     asked = "; ".join(f"{q:,}: {row[q]:.3f} (rank {ranked.index(q) + 1:,})" if q < count else
                       f"{q:,}: not among positions 0 to {count - 1:,}"
                       for q in numbers.asked if q != position)
-    drawn = ", of those that the heatmap draws" if _stride(count) > 1 else ""
+    drawn = ", of those that the heatmap draws" if stride(count) > 1 else ""
     return (f"<b>Position {position:,}</b>, {unit}: most similar are {nearest}."
             + (f" Asked for: {asked}." if asked else "")
             + f"<br><b>All {count:,} positions</b>: rank correlation ρ of similarity and distance"
@@ -303,13 +292,12 @@ def words(numbers: Numbers) -> str:
               f"{m['spread']:.3f}.")
 
 
-def _limits(state: State) -> dict[str, int]:
-    known = len(shipped_models.tables(state.method)[state.step])
-    return {"position": min(state.positions, known) - 1}
-
-
 def explore() -> Panel:
     """Method, step, view and position to choose."""
+    def limits(state: State) -> dict[str, int]:
+        known = len(shipped_models.tables(state.method)[state.step])
+        return {"position": min(state.positions, known) - 1}
+
     return Panel("Geometry of positions", "Compare the four trainings, then let one of them learn: "
                  "which positions become similar, those near by or those that look alike?",
-                 State, compute, draw, words=words, limits=_limits)
+                 State, compute, draw, words=words, limits=limits)

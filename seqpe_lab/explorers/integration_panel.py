@@ -43,48 +43,36 @@ class State:
         "there is no position, as with a W_PE of zeros", min=0.0, max=1.0, step=0.1)
 
 
-class Scores(NamedTuple):
-    """A query's scores of a key, not yet divided by sqrt(d_head): {term: value}, to be summed."""
-    without: dict[str, float]  # no position
-    sum: dict[str, float]  # Eq. 12
-    mul: dict[str, float]  # Eq. 13
-    bias: dict[str, float]  # Eq. 14
-
-
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """The four vectors, (2,) each, those of positions times their strength, and the scores."""
     q: np.ndarray
     k: np.ndarray
     e_q: np.ndarray
     e_k: np.ndarray
-    scores: Scores
-
-    @property
-    def totals(self) -> list[float]:
-        return [sum(terms.values()) for terms in self.scores]
+    scores: dict[str, dict[str, float]]  # {formula: {term: value}}
+    totals: list[float]  # of the formulas
 
 
 def compute(state: State) -> Numbers:
     vectors = np.array([[state.q1, state.q2], [state.k1, state.k2],
                         [state.eq1, state.eq2], [state.ek1, state.ek2]], dtype=float)
     vectors[2:] *= state.strength
-    return Numbers(*vectors, scores(*vectors))
+    found = scores(*vectors)
+    return Numbers(*vectors, found, [sum(terms.values()) for terms in found.values()])
 
 
-def scores(q, k, e_q, e_k) -> Scores:
-    """The four scores of two numbers each, in terms.
+def scores(q, k, e_q, e_k) -> dict[str, dict[str, float]]:
+    """A query's scores of a key by each formula, not yet divided by sqrt(d_head), in terms.
 
     >>> {name: sum(terms.values()) for name, terms
-    ...  in scores((1, 2), (3, 1), (1, 0), (2, 1))._asdict().items()}    # lesson 07
-    {'without': 5.0, 'sum': 14.0, 'mul': 6.0, 'bias': 7.0}
+    ...  in scores((1, 2), (3, 1), (1, 0), (2, 1)).items()}    # lesson 07
+    {'no position': 5.0, 'sum': 14.0, 'mul': 6.0, 'bias': 7.0}
     """
     q, k, e_q, e_k = (np.asarray(v, dtype=float) for v in (q, k, e_q, e_k))
-    products = [float(a @ b) for a in (q, e_q) for b in (k, e_k)]
-    total = dict(zip(TERMS, products))
-    mul = dict(zip(list(TERMS)[4:], (e_q * e_k * q * k).tolist()))
-    return Scores({"q·k": products[0]}, total, mul,
-                  {"q·k": products[0], f"{E_Q}·{E_K}": products[3]})
+    four = dict(zip(TERMS, (float(a @ b) for a in (q, e_q) for b in (k, e_k))))
+    weighed = dict(zip(list(TERMS)[4:], (e_q * e_k * q * k).tolist()))
+    return {"no position": {"q·k": four["q·k"]}, "sum": four, "mul": weighed,
+            "bias": {term: four[term] for term in ("q·k", f"{E_Q}·{E_K}")}}
 
 
 def draw(numbers: Numbers) -> go.Figure:
@@ -164,20 +152,20 @@ def _draw_terms(figure: go.Figure, numbers: Numbers) -> None:
     """A bar a score, in its terms; a diamond at their sum."""
     formulas = ("no position", "sum, Eq. 12", "mul, Eq. 13", "bias, Eq. 14")
     bars = [f"{name} = <b>{short(total)}</b>" for name, total in zip(formulas, numbers.totals)]
+    all_terms = numbers.scores.values()
     for term, (colour, pattern) in TERMS.items():
-        having = [(bar, terms[term]) for bar, terms in zip(bars, numbers.scores) if term in terms]
-        names, values = zip(*having)
-        figure.add_bar(y=names, x=values, orientation="h", name=term, row=2, col=1,
+        values = {bar: terms[term] for bar, terms in zip(bars, all_terms) if term in terms}
+        figure.add_bar(y=list(values), x=list(values.values()), orientation="h", name=term,
                        marker=dict(color=colour, pattern_shape=pattern, line_width=1,
                                    line_color="#111111"),
-                       hovertemplate=f"{term}: %{{x:.2f}}<extra></extra>")
+                       hovertemplate=f"{term}: %{{x:.2f}}<extra></extra>", row=2, col=1)
     figure.add_scatter(y=bars, x=numbers.totals, mode="markers", name="score", cliponaxis=False,
                        marker=dict(symbol="diamond", size=13, color="#111111", line_width=1,
                                    line_color="white"),
                        hovertemplate="score %{x:.2f}<extra></extra>", row=2, col=1)
     add_train_line(figure, numbers.totals[0], row=2, col=1)
     ends = [sum(value for value in terms.values() if sign * value > 0)
-            for terms in numbers.scores for sign in (-1, 1)]
+            for terms in all_terms for sign in (-1, 1)]
     figure.layout.xaxis4.range = [1.06 * min(-2, *ends), 1.06 * max(12, *ends)]
     figure.layout.yaxis4.categoryarray = bars
 

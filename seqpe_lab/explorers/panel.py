@@ -48,8 +48,7 @@ class Panel(ipywidgets.VBox):
     """An explorer on the screen.
 
     Args:
-        title: its name, a heading for the reader.
-        about: what to do with it and what to see, one or two sentences (HTML).
+        title, about: its name, and what to do with it and what to see (HTML).
         state: a dataclass, each field of which is made by :func:`control`.
         compute: from a state to numbers of any type.
         picture: from the numbers to a figure.

@@ -1,7 +1,12 @@
-"""All explorers alike: every control at its ends, every combination of a few choices; finite numbers, named axes, and how long it took."""
+"""All explorers: every control at its ends and every combination of a few choices.
+
+The figures hold finite numbers and named axes; how long the moves took is printed.
+"""
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 
 import ipywidgets
@@ -84,7 +89,7 @@ def check(panel: Panel) -> None:
 
 
 def move(panel: Panel, name: str, value) -> tuple[float, float]:
-    """Set one control as a hand would; the seconds that the redrawing took, and those of the processor alone, which other work on the machine does not lengthen."""
+    """Set one control; the seconds that drawing took on the clock, and on the processor alone."""
     control = panel.controls[name]
     if control.value == value:
         return 0.0, 0.0
@@ -109,7 +114,8 @@ def test_every_control_at_its_ends(panel, record_property):
                     slowest, where = took, f"{name} = {value}"
     record_property(
         "explorer",
-        f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move {slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
+        f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move "
+        f"{slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
     )
 
 
@@ -142,6 +148,21 @@ def test_what_is_sent_to_the_page_is_json_without_gaps(panel):
     """Else Jupyter warns, and packs the whole message a second time."""
     json.dumps(panel.plot.get_state(), allow_nan=False, default=json_default)
     json.loads(panel.plot.figure, parse_constant=pytest.fail)
+
+
+def test_imports_make_no_widget_and_load_nothing_early(project):
+    program = (
+        "import importlib, sys\n"
+        "from seqpe_lab.explorers import EXPLORERS\n"
+        "early = [name for name in ('plotly', 'ipywidgets', 'torch') if name in sys.modules]\n"
+        "for name in EXPLORERS: importlib.import_module(f'seqpe_lab.explorers.{name}_panel')\n"
+        "from ipywidgets.widgets.widget import _instances\n"
+        "print(early, list(_instances.values()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
+    )
+    assert done.stdout == "[] []\n", done.stderr
 
 
 def test_an_unknown_explorer_is_refused_with_the_known_ones():

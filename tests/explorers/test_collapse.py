@@ -1,4 +1,4 @@
-"""The collapse explorer: what the losses do to the space, and a panel that trains in the background and can be stopped."""
+"""The collapse explorer: what the losses do to the space; training in the background stops."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The digits explorer: its numbers against brute force and the library, and what it says to somebody who types nonsense."""
+"""The digits explorer: its numbers against brute force and the library, and bad input."""
 
 import html
 import itertools
@@ -96,8 +96,8 @@ def test_the_tree_holds_each_prefix_once(text, base, k, along):
     ]
     assert sum(len(trace.x) for trace in nodes) == len(prefixes)
     assert (
-        f"{len(around)} positions are {sum(map(len, written))} tokens but {len(prefixes)} distinct prefixes"
-        in figure.layout.annotations[1].text
+        f"{len(around)} positions are {sum(map(len, written))} tokens but {len(prefixes)} "
+        "distinct prefixes" in figure.layout.annotations[1].text
     )
     others = written[:row] + written[row + 1 :]
     shared = {written[row][:j] for j in range(1, len(written[row]) + 1)} & {
@@ -144,7 +144,7 @@ def test_the_title_says_why_digits_mislead_or_that_they_do_not_suffice():
     )
     assert (
         picture("2, 3", 10, 2, "last", 4).layout.title.text
-        == "1 away, (2, 2) differs in 1 digit; 90 away, so does (2, 93)"
+        == "1 away, (2, 2) differs in 1 digit; 90 away, (2, 93) differs in 1"
     )
     raised = picture("123", 10, 2, "last", 4)
     assert (

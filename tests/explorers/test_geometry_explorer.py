@@ -1,4 +1,4 @@
-"""The explorer of position spaces, on tables of random numbers in place of those that come with the project."""
+"""The explorer of position spaces, on tables of random numbers in place of the shipped ones."""
 
 import json
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from seqpe_lab import geometry as library
-from seqpe_lab.explorers import shipped_models
 from seqpe_lab.explorers import geometry_panel as explorer
+from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import language_model
 
 BASE = dict(
@@ -37,7 +37,7 @@ def forget():
 
 @pytest.fixture(scope="module", autouse=True)
 def tables(tmp_path_factory):
-    """{method: {step: vectors}}, as the explorer reads them; L_OOD alone gives one vector for all."""
+    """{method: {step: vectors}} as the explorer reads them; one vector for all by L_OOD alone."""
     folder, chance = tmp_path_factory.mktemp("bundle"), torch.Generator().manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipped_models, "FOLDER", folder)

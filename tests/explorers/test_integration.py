@@ -1,4 +1,4 @@
-"""The explorer of sum, mul and bias: its scores against the library's encoding, and pictures that stay readable."""
+"""The explorer of sum, mul and bias: scores against the library's, and readable pictures."""
 
 import itertools
 
@@ -44,18 +44,23 @@ def test_a_score_is_the_dot_product_of_what_the_library_makes_of_query_and_key(n
     new_q, new_k = seqpe.transform(
         q.unsqueeze(0), k.unsqueeze(0), [(e_q.unsqueeze(0), e_k.unsqueeze(0))], layer=0
     )
-    terms = getattr(integration.scores(*VECTORS), name)
+    terms = integration.scores(*VECTORS)[name]
     assert sum(terms.values()) == pytest.approx((new_q * new_k).sum().item(), abs=1e-6)
 
 
 def test_the_terms_are_named_after_what_they_are():
     q, k, e_q, e_k = (np.array(v) for v in VECTORS)
     found = integration.scores(q, k, e_q, e_k)
-    assert list(found.sum.values()) == pytest.approx([q @ k, q @ e_k, e_q @ k, e_q @ e_k]) and list(
-        found.sum
-    ) == ["q·k", "q·e<sub>k</sub>", "e<sub>q</sub>·k", "e<sub>q</sub>·e<sub>k</sub>"]
-    assert list(found.mul.values()) == pytest.approx(list(e_q * e_k * q * k))
-    assert found.without == {"q·k": pytest.approx(q @ k)} and set(found.bias) == {
+    assert list(found["sum"].values()) == pytest.approx(
+        [q @ k, q @ e_k, e_q @ k, e_q @ e_k]
+    ) and list(found["sum"]) == [
+        "q·k",
+        "q·e<sub>k</sub>",
+        "e<sub>q</sub>·k",
+        "e<sub>q</sub>·e<sub>k</sub>",
+    ]
+    assert list(found["mul"].values()) == pytest.approx(list(e_q * e_k * q * k))
+    assert found["no position"] == {"q·k": pytest.approx(q @ k)} and set(found["bias"]) == {
         "q·k",
         "e<sub>q</sub>·e<sub>k</sub>",
     }

@@ -66,7 +66,8 @@ def test_a_shipped_language_model_has_the_perplexity_that_is_shown():
     recipe, data = Training.from_json(about["recipe"]), load_text("python", "bytes")
     if data.hash != about["results"]["data"]["hash"]:
         pytest.skip(
-            "the text is the documentation of the reader's own Python, and this Python's differs from the one the model was evaluated on"
+            "the text is Python's documentation, and that of this Python differs from the one "
+            "that the model was evaluated on"
         )
     measured = perplexity_by_length(
         shipped_models.model("text", "seqpe"), data.test[: recipe.eval_tokens + 1], (64, 1_024)
@@ -116,7 +117,8 @@ def test_no_explorer_imports_timm_or_scikit_learn_for_its_first_picture(project)
     program = (
         "import sys; from seqpe_lab.explorers import EXPLORERS, explore\n"
         "for name in EXPLORERS: explore(name)\n"
-        "print([name for name in ('timm', 'sklearn', 'rfc3987_syntax.syntax_helpers') if name in sys.modules])"
+        "late = ('timm', 'sklearn', 'rfc3987_syntax.syntax_helpers')\n"
+        "print([name for name in late if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
