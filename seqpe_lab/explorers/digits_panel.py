@@ -235,10 +235,10 @@ def _draw_tree(figure: go.Figure, tree: PrefixTree, numbers: Numbers) -> None:
     x, y = [*tree.place.tolist(), -1], [*heights(tree, row).tolist(), row]  # the root comes last
     edges = sorted({pair for path in paths for pair in zip([-1, *path], path)})
     for of, colour, width in (False, "#bbbbbb", 1.5), (True, OWN, 3):
-        drawn = [edge for edge in edges if (edge[1] in own) == of]
-        figure.add_scatter(x=[v for a, b in drawn for v in (x[a], x[b], None)],
+        drawn = [nodes for nodes in edges if (nodes[1] in own) == of]
+        figure.add_scatter(x=[v for a, b in drawn for v in (x[a], x[b], None)], **QUIET,
                            y=[v for a, b in drawn for v in (y[a], y[b], None)], mode="lines",
-                           line=dict(color=colour, width=width), **QUIET, row=2, col=1)
+                           line=dict(color=colour, width=width), row=2, col=1)
     nodes = range(len(passing))
     groups = (("prefixes shared with neighbours", SHARED, SHARED, "#ffffff", 1.5,
                [m for m in nodes if m in own and passing[m] > 1]),
@@ -246,7 +246,6 @@ def _draw_tree(figure: go.Figure, tree: PrefixTree, numbers: Numbers) -> None:
                [m for m in nodes if m in own and passing[m] == 1]),
               ("of neighbours only", OTHER, "#ffffff", "#111111", 1.5,
                [m for m in nodes if m not in own]))
-    size = 21 if len(paths[row]) < 20 else 17
     for name, edge, fill, ink, width, members in groups:
         tokens = tree.token[members].tolist()
         closes = [token == base for token in tokens]
@@ -254,7 +253,7 @@ def _draw_tree(figure: go.Figure, tree: PrefixTree, numbers: Numbers) -> None:
             x=[x[m] for m in members], y=[y[m] for m in members], mode="markers+text", name=name,
             text=["" if c else str(token) for c, token in zip(closes, tokens)], row=2, col=1,
             textfont=dict(color=ink, size=12), hovertemplate=f"%{{text}}<extra>{name}</extra>",
-            marker=dict(size=[12 if c else size for c in closes], color=fill, opacity=1,
+            marker=dict(size=[12 if c else 18 for c in closes], color=fill, opacity=1,
                         symbol=["square" if c else "circle" for c in closes],
                         line=dict(color=edge, width=width)))
     labels = [f"{_name(p)} shares {n}" for p, n in zip(numbers.around.tolist(), numbers.shared)]

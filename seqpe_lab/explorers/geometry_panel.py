@@ -21,15 +21,15 @@ from seqpe_lab import geometry
 from seqpe_lab.course.figures import label
 from seqpe_lab.course.style import finish
 from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.drawing import SIMILARITIES, add_band, add_note, outlined, plain
+from seqpe_lab.explorers.drawing import QUIET, SIMILARITIES, add_band, add_note, outlined, plain
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import AT_THE_END, STEPS, TABLES
 from seqpe_lab.geometry import similarity
 
-VIEWS = {"heatmap: all with all": "heatmap", "path through the positions": "path",
-         "neighbours of a position": "neighbours", "similarity against distance": "distance"}
+VIEWS = [("heatmap: all with all", "heatmap"), ("path through the positions", "path"),
+         ("neighbours of a position", "neighbours"), ("similarity against distance", "distance")]
 NEAREST, MOST_ASKED = 8, 6  # neighbours that are named; positions to compare with
-MOST_CELLS = 400  # rows of a heatmap; more cannot be told apart on a screen
+MOST_CELLS = 400  # rows of a heatmap: more cannot be told apart
 COUNTS = (64, 128, 256, MOST_CELLS, AT_THE_END)
 TRAINED, BEYOND, ASKED = "#0072B2", "#E69F00", "#D55E00"
 LEGEND = dict(orientation="h", x=1, xanchor="right", y=1.02, yanchor="bottom")
@@ -45,8 +45,7 @@ class State:
     step: int = control(STEPS[-1], SelectionSlider, "step", "how long it has learnt; before the "
                         "last step, positions 0 to 255 are known",
                         options=[(f"{s:,}", s) for s in STEPS])
-    view: str = control("heatmap", Dropdown, "view", "four pictures of the same vectors",
-                        options=list(VIEWS.items()))
+    view: str = control("heatmap", Dropdown, "view", "of the same vectors", options=VIEWS)
     kind: str = control("cosine", Dropdown, "similarity", "of two vectors; the dot product also "
                         "grows with their lengths", options=SIMILARITIES[2])
     positions: int = control(AT_THE_END, SelectionSlider, "positions", "how many from 0 on; the "
@@ -126,9 +125,9 @@ def _digits(method: str) -> int:
 
 
 def principal_path(vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in the three directions along which they differ most (PCA), (N, 3).
+    """The three directions along which positions differ most (PCA): (N, 3), and their shares (3,).
 
-    Each axis points from the first position to the last; second, its share of the variance, (3,).
+    Each axis points from the first position to the last; shares are of the variance.
     """
     u, s, _ = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     coordinates = u[:, :3] * s[:3]
@@ -160,12 +159,12 @@ def draw(numbers: Numbers) -> go.Figure:
     state, count = numbers.state, len(numbers.vectors)
     views = {"heatmap": _draw_heatmap, "path": _draw_path, "neighbours": _draw_neighbours,
              "distance": _draw_distance}
-    figure, rho = views[state.view](numbers), numbers.measures["correlation"]
+    figure = views[state.view](numbers)
+    rho, spread = numbers.measures["correlation"], numbers.measures["spread"]
     falls = ("falls with" if rho < -0.9 else "tends to fall with" if rho < -0.3 else
              "says little about")
     nearest = ", ".join(f"{q:,}" for q in numbers.ranked[:3])
-    width = f"{numbers.measures['spread']:.1%}"
-    claim = {"path": f"the path is {width} as wide as its vectors are long",
+    claim = {"path": f"the path is {spread:.1%} as wide as its vectors are long",
              "neighbours": f"position {numbers.position:,} is most similar to {nearest}"
              }.get(state.view, f"similarity {falls} distance (ρ = {plain(rho)})")
     recipe = shipped_models.recipe("table", state.method)
@@ -202,8 +201,8 @@ def _draw_path(numbers: Numbers) -> go.Figure:
     coordinates, shares = principal_path(numbers.vectors)
     x, y, z = coordinates.T
     names, trained = np.arange(len(x)), numbers.trained
-    figure = go.Figure(go.Scatter3d(x=x, y=y, z=z, mode="lines", hoverinfo="skip", showlegend=False,
-                                    line=dict(color="#bbbbbb", width=2)))
+    line = dict(color="#bbbbbb", width=2)
+    figure = go.Figure(go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, **QUIET))
     for name, part, colour, symbol in (
             (f"trained, 0 to {trained - 1}", slice(0, trained), TRAINED, "diamond"),
             (f"beyond, from {trained} on", slice(trained, None), BEYOND, "circle-open")):
@@ -224,9 +223,8 @@ def _draw_path(numbers: Numbers) -> go.Figure:
 
 def _draw_neighbours(numbers: Numbers) -> go.Figure:
     state, row, marked = numbers.state, numbers.row, numbers.marked
-    digits = _digits(state.method)
+    digits, nearest = _digits(state.method), numbers.ranked[:NEAREST]
     alike = [q for q in range(len(row)) if geometry.is_digit_edit(numbers.position, q, digits)]
-    nearest = numbers.ranked[:NEAREST]
     figure = go.Figure(go.Scatter(y=row, name="all positions", mode="lines",
                                   line=dict(color="#777777", width=1.5)))
     figure.add_scatter(x=alike, y=row[alike], name="one digit edit away", mode="markers",
@@ -275,7 +273,7 @@ def _mark_trained(figure: go.Figure, numbers: Numbers, text: str) -> None:
 def words(numbers: Numbers) -> str:
     """What can be read off the numbers: the position asked for, and the space as a whole."""
     row, ranked, m = numbers.row, numbers.ranked, numbers.measures
-    count, position, unit = len(row), numbers.position, UNIT[numbers.state.kind]
+    (count, d), position, unit = numbers.vectors.shape, numbers.position, UNIT[numbers.state.kind]
     nearest = ", ".join(f"{q:,} ({row[q]:.3f})" for q in ranked[:NEAREST])
     asked = "; ".join(f"{q:,}: {row[q]:.3f} (rank {ranked.index(q) + 1:,})" if q < count else
                       f"{q:,}: not among positions 0 to {count - 1:,}"
@@ -287,9 +285,8 @@ def words(numbers: Numbers) -> str:
               f"{drawn}: {plain(m['correlation'])} (−1: the farther, the less similar, always); "
               f"the nearest neighbour is one digit edit away, and no actual neighbour, for "
               f"{m['confusion']:.0%}; mean cosine with the position 10 further on "
-              f"{m['shift_cosine']:.3f}; effective rank {m['effective_rank']:.1f} of "
-              f"{numbers.vectors.shape[1]} (towards 1: collapse); width over length "
-              f"{m['spread']:.3f}.")
+              f"{m['shift_cosine']:.3f}; effective rank {m['effective_rank']:.1f} of {d} (towards "
+              f"1: collapse); width over length {m['spread']:.3f}.")
 
 
 def explore() -> Panel:
