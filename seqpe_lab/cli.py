@@ -228,12 +228,12 @@ def _released(args) -> None:
 
 
 def _figures(args) -> None:
-    from seqpe_lab.course.publish import make_figures
+    from seqpe_lab.course.pages import make_figures
     make_figures(Path(args.folder), args.scale, args.seed, args.workers)
 
 
 def _collect(args) -> None:
-    from seqpe_lab.course.publish import collect
+    from seqpe_lab.course.collecting import collect
     print(*collect(args.scale), sep="\n")
 
 
@@ -257,7 +257,7 @@ def _runs(args) -> None:
 def _doctor(args) -> None:
     import torch
 
-    from seqpe_lab.course.publish import find_browser
+    from seqpe_lab.course.figure_files import find_browser
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, GPUs: {', '.join(gpus) or 'none'}, free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
     for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido", "tensorboard"):

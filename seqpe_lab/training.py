@@ -44,7 +44,7 @@ from seqpe_lab.sampling import (
 )
 from seqpe_lab.tasks import questions
 from seqpe_lab.tasks import text as language
-from seqpe_lab.tensorboard import Board
+from seqpe_lab.tensorboard_events import EventFile
 
 PATIENCE = timedelta(hours=12)  # of the processes that wait while the main one evaluates: NCCL's own 10 minutes are too short for ImageNet at 672 pixels
 
@@ -237,7 +237,7 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
         load_base(model, recipe)
     agreed(accelerator, "(steps done, hash of the data)", (first, data.hash))
     on_main(accelerator, run.truncate_metrics, first)
-    board = Board(run) if accelerator.is_main_process else None
+    events = EventFile(run) if accelerator.is_main_process else None
 
     loader = DataLoader(task.training_set(recipe, data), batch_size=recipe.micro_batch, sampler=range(first * recipe.batch, recipe.steps * recipe.batch),
                         num_workers=loading_workers(recipe, data) if workers is None else workers, pin_memory=accelerator.device.type == "cuda",
@@ -287,14 +287,14 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
             record = {name: accelerator.reduce(value, "mean").item() for name, value in logged.items()}
             record |= {"step": done, "learning_rate": learning_rate(recipe, step), "gradient_norm": float(max(norms))}
             bar.set_postfix(loss=f"{record['loss']:.3f}")
-            if board:
+            if events:
                 run.append_metrics(record)
-                board.add(record)
+                events.add(record)
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:
             on_main(accelerator, save, done)
     on_main(accelerator, finish)
-    if board:
-        board.close()
+    if events:
+        events.close()
 
 
 # --- processes ---------------------------------------------------------------------------------

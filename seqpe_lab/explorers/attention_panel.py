@@ -12,8 +12,7 @@ import torch
 from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
-from seqpe_lab.course.figures import STYLE, label
-from seqpe_lab.course.style import add_train_line, finish
+from seqpe_lab.course.style import STYLE, add_train_line, finish, label
 from seqpe_lab.explorers import attention_parts, shipped_models
 from seqpe_lab.explorers.attention_parts import Curve, Parts
 from seqpe_lab.explorers.drawing import BARE, add_band, add_note, subplots

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from ipywidgets import Dropdown, SelectionRangeSlider, SelectMultiple
 
 from seqpe_lab.course import figures
-from seqpe_lab.course.style import add_train_line, finish
+from seqpe_lab.course.style import STYLE, add_train_line, finish, label, number_axis
 from seqpe_lab.explorers.drawing import BARE, QUIET, add_band, add_note, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.package_data import DATA, committed_results, paper_table, results_file
@@ -77,7 +77,7 @@ class State:
     methods: tuple[str, ...] = control(
         ("none", "learned", "rope-1e4", "rope-axial", "alibi", "seqpe", "seqpe-no-losses"),
         SelectMultiple, "methods", "one or more, with Ctrl or Shift; (text) and (images) exist for "
-        "one of the two only", rows=10, options=[(f"{figures.label(method)}{where}", method)
+        "one of the two only", rows=10, options=[(f"{label(method)}{where}", method)
                                                  for where, methods in METHODS.items()
                                                  for method in methods])
     times: tuple[float, float] = control(
@@ -196,7 +196,7 @@ def draw(numbers: Numbers) -> go.Figure:
             figure.update_xaxes(showticklabels=False, **BARE, **place)
             figure.update_yaxes(showticklabels=False, **BARE, **place)
             continue
-        for method in sorted({v.method for v in values}, key=list(figures.STYLE).index):
+        for method in sorted({v.method for v in values}, key=list(STYLE).index):
             _draw_method(figure, [v for v in values if v.method == method], task.unit,
                          showlegend=method not in named, **place)
             named.add(method)
@@ -204,7 +204,7 @@ def draw(numbers: Numbers) -> go.Figure:
         _name_lengths(figure, column, side.trained, lengths, log=not task.images)
         on_axis = [v.value for v in (sum(shown, []) if alike else values)]
         figure.update_yaxes(showticklabels=True, rangemode="tozero" if percent else "normal",
-                            **figures._ticks(on_axis, log, room=6), **place)
+                            **number_axis(on_axis, log, labels=6), **place)
     measured = task.value.partition(" (")[0]
     figure.update_xaxes(title=task.place)
     trained = f"{measured} ÷ that at the trained {'size' if task.images else 'length'}"
@@ -213,7 +213,7 @@ def draw(numbers: Numbers) -> go.Figure:
     for where, values in zip(("our runs", "the paper"), chosen):
         if values:
             method, longest = winner(values, task)
-            best.append(f"{figures.label(method)} in {where} ({longest:,})")
+            best.append(f"{label(method)} in {where} ({longest:,})")
     title = (f"{'Highest' if task.higher_is_better else 'Lowest'} {measured}{' ratio' * ratio} at "
              f"the {'largest' if task.images else 'longest'}: {', '.join(best)}")
     drawn = {v.method for v in sides[0].values}
@@ -230,7 +230,7 @@ def _draw_method(figure: go.Figure, values: Sequence[Value], unit: str, **trace)
     """The mean over the seeds at each length, and a band from the lowest to the highest."""
     method, x = values[0].method, sorted({v.length for v in values})
     seeds = [[v.value for v in values if v.length == length] for length in x]
-    name, colour, dash, marker = figures.STYLE[method]
+    name, colour, dash, marker = STYLE[method]
     trace["legendgroup"] = method
     if max(map(len, seeds)) > 1:
         add_band(figure, x, [min(ys) for ys in seeds], [max(ys) for ys in seeds], colour,
@@ -265,7 +265,7 @@ def words(numbers: Numbers) -> str:
     text = ["The sides differ in model and data: compare shapes, order and ratios, not heights."]
     for where, only in (("Ours", have[0] - have[1]), ("The paper's", have[1] - have[0])):
         if only:
-            names = [figures.label(m) for m in figures.STYLE if m in only]
+            names = [label(m) for m in STYLE if m in only]
             text.append(f"{where} only: {', '.join(names)}.")
     return " ".join(text)
 
@@ -274,7 +274,7 @@ def table(numbers: Numbers) -> dict[str, list]:
     """Every number behind the picture, a row a run and length."""
     names = ("source", "method", "seed", numbers.task.place, "times the trained",
              numbers.task.value, "ratio to the trained")
-    rows = [(side.name, figures.label(v.method), v.seed, v.length, v.length / side.trained, v.value,
+    rows = [(side.name, label(v.method), v.seed, v.length, v.length / side.trained, v.value,
              v.ratio) for side in numbers.sides for v in side.values]
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 

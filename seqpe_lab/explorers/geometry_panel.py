@@ -18,8 +18,7 @@ from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
 from seqpe_lab import geometry
-from seqpe_lab.course.figures import label
-from seqpe_lab.course.style import finish
+from seqpe_lab.course.style import finish, label
 from seqpe_lab.explorers import shipped_models
 from seqpe_lab.explorers.drawing import QUIET, SIMILARITIES, add_band, add_note, outlined, plain
 from seqpe_lab.explorers.panel import Panel, control

@@ -17,8 +17,7 @@ import torch
 from ipywidgets import Dropdown, IntSlider
 from torch import Tensor
 
-from seqpe_lab.course.figures import label
-from seqpe_lab.course.style import finish
+from seqpe_lab.course.style import finish, label
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import Learned, SeqPE, resample_grid
 from seqpe_lab.explorers import shipped_models

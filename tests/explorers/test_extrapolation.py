@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from seqpe_lab.course import figures
+from seqpe_lab.course.style import label
 from seqpe_lab.explorers.extrapolation_panel import (
     METHODS,
     TASKS,
@@ -141,7 +141,7 @@ def test_a_method_has_one_style_and_one_legend_entry(task):
             right[method].marker.symbol,
         )
     entries = [t.name for t in figure.data if t.showlegend is not False and t.name]
-    assert sorted(entries) == sorted({figures.label(m) for m in left | right})
+    assert sorted(entries) == sorted({label(m) for m in left | right})
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from seqpe_lab.course.publish import find_browser
+from seqpe_lab.course.figure_files import find_browser
 from seqpe_lab.explorers import EXPLORERS
 
 playwright = pytest.importorskip(
@@ -91,11 +91,12 @@ PICTURE = """panel => {  // what it draws; null while it is replaced
     const plot = panel.querySelector('.js-plotly-plot')
     const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value
     return plot?._fullLayout ? JSON.stringify([plot.data, plot.layout], plain) : null }"""
-CLOCK = """() => {  // the page's milliseconds of the reader's last action and the last change of a picture
+CLOCK = """() => {  // when the reader last acted and a picture last changed, ms of the page
     window.clock = {moved: 0, drawn: 0}
     for (const kind of ['keydown', 'pointermove', 'pointerup', 'input', 'click'])
         document.addEventListener(kind, event => {
-            if (event.key != 'Enter') clock.moved = performance.now() }, true)  // typing counts before it
+            if (event.key != 'Enter') clock.moved = performance.now()  // typing counts before it
+        }, true)
     const pictures = changes => changes.some(change => change.target.closest?.('.js-plotly-plot')
         && !change.target.closest('.hoverlayer, .modebar'))
     new MutationObserver(changes => { if (pictures(changes)) clock.drawn = performance.now() })
@@ -205,7 +206,7 @@ class Site:
         return self.panel(name).locator(".js-plotly-plot .gtitle").text_content()
 
     def move(self, name: str, hand: str, label: str, *more: str) -> float:
-        """Move a control; the seconds from its last touch until the picture has changed and rests."""
+        """Move a control; the seconds from its last touch until the picture has changed."""
         before = self.picture(name)
         getattr(self, hand)(name, label, *more)
         began = time.monotonic()
