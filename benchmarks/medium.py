@@ -40,8 +40,10 @@ import torch
 from seqpe_lab.cli import _overrides
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
 from seqpe_lab.runs import Run, list_runs, runs_folder, write_atomically
-from seqpe_lab.tasks.corpus import SPLITS, TextData
-from seqpe_lab.training import task_of, train
+from seqpe_lab.tasks import task_of
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.text_data import TextData
+from seqpe_lab.training import train
 
 from . import measure
 
@@ -95,7 +97,7 @@ def prepare(task: str, source: str, tokenizer: str, folder: Path, keep: int = 0)
 
 
 def _text_arrays(source: str, tokenizer: str, keep: int) -> tuple[dict, dict]:
-    from seqpe_lab.tasks.corpus import load_text
+    from seqpe_lab.tasks.text_data import load_text
 
     data = load_text(source, tokenizer)
     if data.vocab_size > 2**16:
@@ -121,7 +123,7 @@ def _text_arrays(source: str, tokenizer: str, keep: int) -> tuple[dict, dict]:
 
 
 def _image_arrays(source: str, keep: int) -> tuple[dict, dict]:
-    from seqpe_lab.tasks.pictures import load_images
+    from seqpe_lab.tasks.image_data import load_images
 
     data = load_images(source)
     arrays = {}
@@ -174,7 +176,7 @@ def load(task: str, source: str, tokenizer: str = "gpt2"):
             source=source,
             **({"tokenizer": tokenizer} if task == "lm" else {}),
         )
-        return task_of(recipe).load_data(recipe)
+        return task_of(recipe).load_data()
     try:
         with np.load(source, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -199,7 +201,7 @@ def _text(arrays: dict, about: dict) -> TextData:
 
 
 def _images(arrays: dict, about: dict):
-    from seqpe_lab.tasks.pictures import ImageData, Images
+    from seqpe_lab.tasks.image_data import ImageData, Images
 
     splits = {}
     for split in SPLITS:

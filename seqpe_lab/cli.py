@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--books", nargs="?", const="python", metavar="SOURCE",
                           help="bits per character of whole books: python (default: this Python's longest documents), pg19, a path, or hub:NAME")
     evaluate.add_argument("--count", type=int, default=10, help="of the longest books (default %(default)s)")
+    evaluate.add_argument("--cpu", action="store_true", help="stay on the CPU")
     evaluate.set_defaults(do=_evaluate)
 
     released = commands.add_parser("released", help="evaluate the paper authors' published weights beside the paper's numbers")
@@ -156,17 +157,20 @@ def _overrides(pairs: list[str]) -> dict:
 
 
 def _evaluate(args) -> None:
+    from seqpe_lab.devices import best_device
+    from seqpe_lab.tasks import task_of
     from seqpe_lab.tasks.perplexity import perplexity_by_length
-    from seqpe_lab.training import task_of, trained_model
-    run = Run.open(args.folder)
-    data = task_of(run.recipe).load_data(run.recipe)
+    from seqpe_lab.training import trained_model
+    run, device = Run.open(args.folder), best_device(args.cpu)
+    task = task_of(run.recipe)
+    data = task.load_data()
     if run.recipe.task == "qa":
         from seqpe_lab.tasks import questions
         if args.sizes or args.stride or args.protocol != "non-overlapping":
             raise ValueError(f"{args.folder} is a run on questions: it takes --lengths, not --sizes, --protocol or --stride")
-        model = trained_model(run, data)
+        model = trained_model(run, data, device)
         for length in args.lengths or run.recipe.eval_lens:
-            answers = questions.answer(model, data, questions.exam(run.recipe, data, args.split, run.recipe.eval_questions, length), new_tokens=run.recipe.new_tokens)
+            answers = task.answers(model, data, length, args.split)
             print(f"{length:>7} tokens: exact match {questions.exact_match(answers):.1f} %, perplexity {math.exp(questions.mean_nats(answers)):.4f} "
                   f"({len(answers):,} questions of the {args.split} split)")
         return
@@ -174,7 +178,7 @@ def _evaluate(args) -> None:
         from seqpe_lab.tasks.images import accuracy, first
         if args.lengths or args.stride or args.books or args.protocol != "non-overlapping":
             raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol, --stride or --books")
-        model, images = trained_model(run, data), first(getattr(data, args.split), run.recipe.eval_images)
+        model, images = trained_model(run, data, device), first(getattr(data, args.split), run.recipe.eval_images)
         for size in args.sizes or run.recipe.eval_sizes:
             measured = accuracy(model, images, data, run.recipe, size)
             print(f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % ({measured.images:,} images of the {args.split} split)")
@@ -182,48 +186,47 @@ def _evaluate(args) -> None:
     if args.sizes:
         raise ValueError(f"{args.folder} is a run on text: it takes --lengths, not --sizes")
     if args.books:
-        return _evaluate_books(run, data, args)
+        return _evaluate_books(run, data, args, device)
     tokens = getattr(data, args.split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
-    for measured in perplexity_by_length(trained_model(run, data), tokens, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
+    for measured in perplexity_by_length(trained_model(run, data, device), tokens, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
         print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.4f} ({measured.protocol}, {measured.tokens:,} tokens of the {args.split} split)")
 
 
-def _evaluate_books(run: Run, data, args) -> None:
-    import torch
-
+def _evaluate_books(run: Run, data, args, device) -> None:
     from seqpe_lab.tasks.books import load_books
-    from seqpe_lab.tasks.corpus import load_documents, make_tokenizer
     from seqpe_lab.tasks.perplexity import bits_per_character
+    from seqpe_lab.tasks.text_data import load_documents
+    from seqpe_lab.tasks.tokenization import make_tokenizer
     from seqpe_lab.training import trained_model
     trained_on = run.load_checkpoint(run.checkpoints()[-1])[2]["data"] if run.checkpoints() else data.hash
     if args.books == run.recipe.source == "python" and trained_on != data.hash:
         raise ValueError(f"{run.folder} was trained on another Python's documentation (hash {trained_on}, here {data.hash}), which may hold these books: give others with --books")
     books = load_books(args.books, args.count)
     encode, decode, _ = make_tokenizer(run.recipe.tokenizer, load_documents(run.recipe.source)[0]["train"])
-    model = trained_model(run, data).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = trained_model(run, data, device)
     for measured in bits_per_character(model, books.texts, encode, decode, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
         print(f"{measured.length:>7} tokens: {measured.bits:.4f} bits per character ({measured.protocol}; {measured.documents} of {len(books.texts)} books "
               f"of {books.description}: {measured.characters:,} characters in {measured.tokens:,} tokens)", flush=True)
 
 
 def _released(args) -> None:
-    import torch
-
-    from seqpe_lab.tasks import released
+    from seqpe_lab.devices import best_device
+    from seqpe_lab.models import published
+    from seqpe_lab.tasks import paper_comparison
     if args.sizes if args.task == "lm" else args.lengths or args.tokenizer:
         raise ValueError("--lengths and --tokenizer belong to --task lm, --sizes to --task image")
-    folder, source = released.find(args.checkpoint, args.task), args.source or released.SOURCES[args.task]
-    model = released.load(folder, args.task).to("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
+    folder, source = published.find(args.checkpoint, args.task), args.source or paper_comparison.SOURCES[args.task]
+    model = published.load(folder, args.task).to(best_device(args.cpu))
     print(f"{folder}: {sum(p.numel() for p in model.parameters()):,} parameters, all names and shapes as expected; evaluated on {source}", flush=True)
     if args.task == "image":
-        for measured, paper in released.evaluate_images(model, source, args.sizes, args.images):
+        for measured, paper in paper_comparison.evaluate_images(model, source, args.sizes, args.images):
             print(f"{measured.size:>7} pixels: top-1 {measured.accuracy:.2f} %, the paper says {paper or '-'} ({measured.images:,} images, the middle 7/8 of each)")
         return
     own = folder / "tokenizer.json"
-    tokens = released.text_of(source, args.tokenizer or (str(own) if own.is_file() else "gpt2"))
-    for measured, paper in released.evaluate_text(model, tokens, args.lengths):
+    tokens = paper_comparison.text_of(source, args.tokenizer or (str(own) if own.is_file() else "gpt2"))
+    for measured, paper in paper_comparison.evaluate_text(model, tokens, args.lengths):
         print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.2f}, the paper says {paper or '-'} ({measured.protocol}, {measured.tokens:,} tokens)")
 
 

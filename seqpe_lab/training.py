@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 from seqpe_lab.digits import grid
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.memory import keep_freed_memory
-from seqpe_lab.recipes import ImageRecipe, QARecipe, Training
+from seqpe_lab.recipes import ImageRecipe, Training
 from seqpe_lab.runs import Run, provenance, runs_folder
 from seqpe_lab.sampling import (
     contrastive_sample,
@@ -42,21 +42,10 @@ from seqpe_lab.sampling import (
     seed_of,
     seeded,
 )
-from seqpe_lab.tasks import questions
-from seqpe_lab.tasks import text as language
+from seqpe_lab.tasks import task_of
 from seqpe_lab.tensorboard import Board
 
 PATIENCE = timedelta(hours=12)  # of the processes that wait while the main one evaluates: NCCL's own 10 minutes are too short for ImageNet at 672 pixels
-
-
-def task_of(recipe: Training):
-    """The module that knows this recipe's data, model and main loss."""
-    if isinstance(recipe, ImageRecipe):
-        from seqpe_lab.tasks import (
-            images as vision,  # timm takes seconds to import, which text need not wait for
-        )
-        return vision
-    return questions if isinstance(recipe, QARecipe) else language
 
 
 def build_model(recipe: Training, outputs: int) -> nn.Module:
@@ -66,7 +55,7 @@ def build_model(recipe: Training, outputs: int) -> nn.Module:
         outputs: size of the vocabulary, or number of classes.
     """
     torch.manual_seed(recipe.seed)
-    return task_of(recipe).make_model(recipe, outputs)
+    return task_of(recipe).make_model(outputs)
 
 
 class Objective(nn.Module):
@@ -99,7 +88,7 @@ class Objective(nn.Module):
             positions = positions[part * recipe.micro_batch:][: len(batch[0] if isinstance(batch, (list, tuple)) else batch)]  # (B, L, n)
         mixing = seeded(recipe.seed, part_number(recipe, step, part), stream=6)
         if recipe.encoding != "seqpe":
-            main = self.task.main_loss(self.model, recipe, batch, mixing, positions=positions)
+            main = self.task.main_loss(self.model, batch, mixing, positions=positions)
             return {"main": main, "loss": main}
 
         which = None
@@ -121,7 +110,7 @@ class Objective(nn.Module):
         vectors = [v.unflatten(0, p.shape[:-1]) for v, p in zip(encoded.split([p[..., 0].numel() for p in parts]), parts)]
 
         of_main = vectors.pop(0) if which is None else (vectors.pop(0), which.to(encoded.device))
-        losses = {"main": self.task.main_loss(self.model, recipe, batch, mixing, positions=positions, vectors=of_main)}
+        losses = {"main": self.task.main_loss(self.model, batch, mixing, positions=positions, vectors=of_main)}
         total = losses["main"]
         if contrast is not None:
             losses["contrastive"] = contrastive_loss(vectors.pop(0), vectors.pop(0), contrast.label.to(encoded.device))
@@ -220,8 +209,8 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
     accumulation = recipe.batch // (recipe.micro_batch * world)
     task = task_of(recipe)
     with accelerator.local_main_process_first():  # one process of each machine prepares what is not there yet
-        data = data or task.load_data(recipe)
-    task.check(recipe, data)
+        data = data or task.load_data()
+    task.check(data)
     model = build_model(recipe, task.outputs(data))
     optimizer = make_optimizer(model, recipe)
 
@@ -239,7 +228,7 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
     on_main(accelerator, run.truncate_metrics, first)
     board = Board(run) if accelerator.is_main_process else None
 
-    loader = DataLoader(task.training_set(recipe, data), batch_size=recipe.micro_batch, sampler=range(first * recipe.batch, recipe.steps * recipe.batch),
+    loader = DataLoader(task.training_set(data), batch_size=recipe.micro_batch, sampler=range(first * recipe.batch, recipe.steps * recipe.batch),
                         num_workers=loading_workers(recipe, data) if workers is None else workers, pin_memory=accelerator.device.type == "cuda",
                         generator=torch.Generator())  # else its first batch takes a number from dropout's generator, and a resumed run differs
     uncompiled = compile_model(model) if compile else nullcontext
@@ -248,7 +237,7 @@ def _train(accelerator: Accelerator, run: Run, data, progress: bool, workers: in
 
     def save(done: int) -> None:
         with uncompiled():
-            validation = task.validate(model, recipe, data)
+            validation = task.validate(model, data)
         run.save_checkpoint(done, model.state_dict(), flatten_optimizer(optimizer, model), {"validation": validation, "data": data.hash})
 
     def finish() -> None:
@@ -387,18 +376,18 @@ def evaluate(run: Run, model: nn.Module, data) -> dict:
     recipe = run.recipe
     return {
         "method": recipe.method, "scale": recipe.scale, "seed": recipe.seed, "recipe": recipe.digest(),
-        **task_of(recipe).evaluate(model, recipe, data),
+        **task_of(recipe).evaluate(model, data),
         "parameters": sum(p.numel() for p in model.parameters()),
         "data": data.provenance(),
         **provenance(next(model.parameters()).device),
     }
 
 
-def trained_model(run: Run, data) -> nn.Module:
-    """The model of a run with its last weights, in evaluation mode."""
+def trained_model(run: Run, data, device: torch.device | str = "cpu") -> nn.Module:
+    """The model of a run with its last weights, in evaluation mode on a device."""
     model = build_model(run.recipe, task_of(run.recipe).outputs(data))
     model.load_state_dict(run.model_weights())
-    return model.eval()
+    return model.eval().to(device)
 
 
 def flatten_optimizer(optimizer, model: nn.Module) -> dict[str, Tensor]:

@@ -9,12 +9,14 @@ from conftest import VARIANTS
 from huggingface_hub import constants
 from test_gpt2 import Largest
 
+from seqpe_lab import hub
 from seqpe_lab.cli import main
 from seqpe_lab.runs import Run
-from seqpe_lab.tasks import corpus as text
+from seqpe_lab.tasks import text_data as text
 from seqpe_lab.tasks.books import PASSAGE, load_books, parts_apart
-from seqpe_lab.tasks.corpus import load_documents, make_tokenizer
 from seqpe_lab.tasks.perplexity import bits_per_character, perplexity, token_nats
+from seqpe_lab.tasks.text_data import load_documents
+from seqpe_lab.tasks.tokenization import make_tokenizer
 
 # characters of one to four bytes, some of several code points
 TEXTS = {
@@ -198,7 +200,7 @@ def test_pg19_is_its_test_split_by_title(monkeypatch):
         }
     )
     asked = []
-    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr(hub, "require_hub", lambda *arguments: None)
     monkeypatch.setattr(
         datasets, "load_dataset", lambda name, split: asked.append((name, split)) or rows
     )
@@ -598,12 +600,12 @@ def test_evaluate_refuses_what_it_cannot_read(trained, tmp_path, capsys, monkeyp
 
     assert "max_position=100" in error("--lengths", "101")
     assert "latin.txt is not UTF-8" in error(write(tmp_path, "latin.txt", b"caf\xe9"))
-    from seqpe_lab.tasks import text as language
+    from seqpe_lab.tasks.text import TextTask
 
     monkeypatch.setattr(
-        language,
+        TextTask,
         "load_data",
-        lambda recipe: text.load_text(write(tmp_path, "latin.txt", b"another documentation " * 50)),
+        lambda task: text.load_text(write(tmp_path, "latin.txt", b"another documentation " * 50)),
     )
     message = error()
     assert "another Python's documentation" in message and "--books" in message

@@ -10,9 +10,10 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from seqpe_lab.tasks import corpus as text
-from seqpe_lab.tasks import pictures as images
-from seqpe_lab.tasks.pictures import SPLITS, Images, load_images, render
+from seqpe_lab.tasks import image_data as images
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.image_data import Images, load_images
+from seqpe_lab.tasks.image_views import render
 
 WAYS_OUT = [
     "Three ways out",
@@ -507,7 +508,7 @@ def hub(monkeypatch):
             for n, (split, count) in enumerate(splits.items())
         }
         monkeypatch.setattr(datasets, "load_dataset", lambda name: tables)
-        monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
+        monkeypatch.setattr("seqpe_lab.hub.require_hub", lambda *arguments: None)
 
     return give
 

@@ -18,12 +18,14 @@ from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.recipes import AS_PUBLISHED, IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
-from seqpe_lab.tasks import images as vision
-from seqpe_lab.tasks.images import OBJECT, Views, accuracy, place_on_canvas, zoom
-from seqpe_lab.tasks.images import (
+from seqpe_lab.tasks import image_views, task_of
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.image_data import ImageData, Images
+from seqpe_lab.tasks.image_views import OBJECT, Views, place_on_canvas, render, zoom
+from seqpe_lab.tasks.image_views import (
     test_view as view_of_a_test,  # pytest would take its own name for a test
 )
-from seqpe_lab.tasks.pictures import SPLITS, ImageData, Images, render
+from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.training import (
     Objective,
     build_model,
@@ -94,10 +96,10 @@ def test_zoom_shows_a_window_of_the_image_rendered_1_to_1_over_sqrt_crop_times_a
     recipe, sizes = tiny_image_recipe(augment="zoom", crop=0.25), []
     image, original = (
         torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0)),
-        vision.bicubic,
+        image_views.bicubic,
     )
     monkeypatch.setattr(
-        vision, "bicubic", lambda side, size: sizes.append(size) or original(side, size)
+        image_views, "bicubic", lambda side, size: sizes.append(size) or original(side, size)
     )
     corners = set()
     for i in range(200):
@@ -217,9 +219,11 @@ def test_mixup_and_cutmix_are_drawn_from_the_step_and_leave_the_global_generator
     batch = torch.rand(8, 3, 12, 12), torch.arange(8) % 2
 
     def loss(step):
-        return vision.main_loss(
-            model, recipe, [part.clone() for part in batch], seeded(0, step, stream=2)
-        ).item()
+        return (
+            task_of(recipe)
+            .main_loss(model, [part.clone() for part in batch], seeded(0, step, stream=2))
+            .item()
+        )
 
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
     there = [loss(step) for step in range(6)]
@@ -239,7 +243,7 @@ def test_without_mixup_the_loss_is_the_cross_entropy_with_smoothing(tiny_image_r
     target = F.one_hot(labels, 10) * 0.8 + 0.02
     expected = -(target * model(seen).log_softmax(-1)).sum(-1).mean()
     torch.testing.assert_close(
-        vision.main_loss(model, recipe, (seen, labels), seeded(0, 0, 2)), expected
+        task_of(recipe).main_loss(model, (seen, labels), seeded(0, 0, 2)), expected
     )
 
 
@@ -526,7 +530,7 @@ def test_the_stored_numbers_are_those_of_the_stored_weights(finished, digit_imag
     for path in finished.checkpoints():
         weights, _, state = finished.load_checkpoint(path)
         model.load_state_dict(weights)
-        assert vision.validate(model, finished.recipe, digit_images) == pytest.approx(
+        assert task_of(finished.recipe).validate(model, digit_images) == pytest.approx(
             state["validation"], abs=1e-5
         )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from seqpe_lab.course.publish import NOT_SEEN, write_figure
+from seqpe_lab.devices import best_device
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.recipes import (
     ABOUT,
@@ -33,9 +34,9 @@ from seqpe_lab.recipes import (
     tuned_method,
 )
 from seqpe_lab.runs import Run
-from seqpe_lab.tasks.corpus import TextData, load_text
-from seqpe_lab.tasks.pictures import ImageData, load_images
-from seqpe_lab.tasks.prompts import QAData, load_questions
+from seqpe_lab.tasks.image_data import ImageData, load_images
+from seqpe_lab.tasks.question_data import QAData, load_questions
+from seqpe_lab.tasks.text_data import TextData, load_text
 from seqpe_lab.training import train, trained_model
 
 if TYPE_CHECKING:  # timm takes seconds to import
@@ -47,7 +48,7 @@ class Lesson:
 
     def __init__(self, title: str, scale: str, seed: int):
         self.title, self.scale, self.seed = title, scale, seed
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
 
     def at_scale(self, **values):
         """Pick a value by scale: ``lab.at_scale(smoke=5, small=300)``; a larger scale takes the largest given."""
@@ -104,9 +105,13 @@ class Lesson:
             return _questions(recipe.questions, recipe.tokenizer, recipe.source)
         return _images(recipe.source) if recipe.task == "image" else _text(recipe.source, recipe.tokenizer)
 
-    def model(self, run: Run) -> GPT2 | ViT:
-        """A run's model with its trained weights, in evaluation mode on the CPU."""
-        return trained_model(run, self.data(run.recipe))
+    def model(self, run: Run, device: torch.device | str | None = None) -> GPT2 | ViT:
+        """A run's model with its trained weights, in evaluation mode on the lesson's device.
+
+        Args:
+            device: another one, "cpu" where its weights or vectors are looked at.
+        """
+        return trained_model(run, self.data(run.recipe), device or self.device)
 
     def expect(self, claim: str, seen) -> None:
         """Say whether what was trained here shows a claim of the lesson; at smoke scale, where nothing is learnt, say nothing.

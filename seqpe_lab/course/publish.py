@@ -42,7 +42,7 @@ from seqpe_lab.recipes import (
     question_answering,
 )
 from seqpe_lab.runs import Run, judged_by, list_runs, runs_folder, write_atomically
-from seqpe_lab.tasks.corpus import load_text
+from seqpe_lab.tasks.text_data import load_text
 
 NOT_SEEN = "✗ not in this run: "  # begins what a lesson prints where its training does not show what it says
 

@@ -28,7 +28,8 @@ from seqpe_lab.explorers import bundle
 from seqpe_lab.explorers.panel import Panel, choice, slider, steps, toggle, typed
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.recipes import image_model, language_model
-from seqpe_lab.tasks.pictures import load_images, render
+from seqpe_lab.tasks.image_data import load_images
+from seqpe_lab.tasks.image_views import render
 
 LONGEST = 64  # tokens of a typed text
 NAMED = 28  # tokens that have room for their names on an axis

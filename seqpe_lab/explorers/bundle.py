@@ -21,7 +21,8 @@ from seqpe_lab.encodings import PositionEncoding, make_encoding
 from seqpe_lab.package_data import DATA
 from seqpe_lab.recipes import ImageRecipe, Training, image_model, language_model
 from seqpe_lab.runs import Run
-from seqpe_lab.training import build_model, task_of, train
+from seqpe_lab.tasks import task_of
+from seqpe_lab.training import build_model, train
 
 FOLDER = DATA / "explorers"
 MODELS = ("none", "sinusoidal", "learned", "rope-1e4", "alibi", "seqpe")  # language models
@@ -113,11 +114,11 @@ def _write_tables(method: str) -> None:
 def _write_model(kind: str, run: Run) -> None:
     """Round the weights, and evaluate what was rounded: the numbers shown beside a model are its own."""
     recipe, task = run.recipe, task_of(run.recipe)
-    data = task.load_data(recipe)
+    data = task.load_data()
     weights = {name: t.half() if t.is_floating_point() else t for name, t in run.model_weights().items()}
     rounded = build_model(recipe, task.outputs(data))
     rounded.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
-    measured = task.evaluate(rounded.eval(), recipe, data)
+    measured = task.evaluate(rounded.eval(), data)
     _save(kind, recipe.method, weights, {"recipe": recipe.to_json(), "results": run.results() | measured, "outputs": task.outputs(data),
                                          "mean": getattr(data, "mean", None) if isinstance(recipe, ImageRecipe) else None,
                                          "std": getattr(data, "std", None) if isinstance(recipe, ImageRecipe) else None})
