@@ -200,9 +200,9 @@ def _together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_tokens: 
     logits = model(read, cache=list(cache), **options).float()
     nats = F.cross_entropy(logits.transpose(1, 2), right.to(device), ignore_index=NOT_COUNTED,
                            reduction="none").cpu()
-    said = model.generate(tokens[:, -1:], new_tokens, cache=list(cache), **options)[:, 1:].tolist()
+    said = model.generate(tokens[:, -1:], new_tokens, cache=list(cache), **options)[:, 1:].cpu()
     answers = []
-    for prompt, costs, numbers in zip(prompts, nats, said):
+    for prompt, costs, numbers in zip(prompts, nats, said.tolist()):
         counted = len(prompt.answer) - len(data.end)
         text = data.decode(_until(numbers, data.end)).strip()
         correct = text.lower() == prompt.text.strip().lower()
