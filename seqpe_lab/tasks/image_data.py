@@ -1,7 +1,7 @@
 """Labelled images: scikit-learn's handwritten digits, local files, or the hub.
 
 The default needs no network: 1,797 digits of 8 x 8 pixels. Nothing falls back silently: what was
-loaded is named, counted and hashed in the :class:`ImageData` that is returned.
+loaded is named, counted and hashed in its :class:`ImageData`.
 """
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Images:
                     image = Image.fromarray(deep.astype(np.uint8))
                 pixels = np.array(image.convert("L" if self.channels == 1 else "RGB"))
         except (UnidentifiedImageError, OSError, SyntaxError, TypeError, AttributeError) as error:
-            is_path = not isinstance(item, bytes | None)
-            name = item if is_path else f"image {index} of {self.origin}"
+            inside = isinstance(item, bytes | None)
+            name = f"image {index} of {self.origin}" if inside else item
             reason = str(error).partition(" <_io")[0]  # without the address of a buffer
             raise ValueError(
                 f"{name} cannot be read as an image ({reason}): remove or replace it") from error
@@ -117,7 +117,7 @@ class ImageData:
 
     @property
     def decodes(self) -> bool:
-        """Whether every image must be decoded when it is asked for, which takes time."""
+        """Whether images must be decoded, which takes time."""
         return not isinstance(self.train.files[0], np.ndarray)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -136,9 +136,8 @@ def load_images(source: str = "digits") -> ImageData:
             "image" and "label" (files named train, validation, test keep their roles); or
             "hub:NAME", for instance "hub:uoft-cs/cifar10" or "hub:ILSVRC/imagenet-1k".
 
-    A missing test split is cut from train, a tenth of it but at most 10,000 images, and so is
-    validation. ImageNet's test labels are secret, so its validation split is the test split, as in
-    the papers.
+    A missing test or validation split is cut from train: a tenth of it, at most 10,000 images.
+    ImageNet's test labels are secret, so its validation split serves as test split.
 
     Raises:
         ValueError: an unknown source, an empty folder, a label out of range.
@@ -208,9 +207,9 @@ def _labels_of(table, column: str, origin: str) -> Tensor:
     labels = np.asarray(table.with_format("numpy")[column][:])
     if np.issubdtype(labels.dtype, np.integer):
         return torch.from_numpy(labels.astype(np.int64))
-    missing = np.issubdtype(labels.dtype, np.floating) and bool(np.isnan(labels).any())
-    problem = "some are missing" if missing else f"it holds {labels.dtype}"
-    raise ValueError(f"the label column of {origin} must hold whole numbers: {problem}")
+    missing = np.issubdtype(labels.dtype, np.floating) and np.isnan(labels).any()
+    raise ValueError(f"the label column of {origin} must hold whole numbers: "
+                     + ("some are missing" if missing else f"it holds {labels.dtype}"))
 
 
 def _files_of(table, column: str, role: str, origin: str) -> tuple[Sequence, list[str]]:
@@ -243,11 +242,10 @@ def _from_folder(source: str, path: Path) -> ImageData:
              if child.is_dir() and child.name.lower() in ROLES}
     if parts and "train" not in parts:
         raise ValueError(f"{source} has {' and '.join(sorted(parts))} but no train folder: give "
-                         "one, or a folder a class alone")
-    parts = parts or {"train": path}
+                         "one, or one folder a class")
     found, digests, names = {}, {}, []
-    for role in sorted(parts, key=lambda role: role != "train"):
-        root = parts[role]
+    for role in ("train", *(part for part in parts if part != "train")):
+        root = parts.get(role, path)
         files = {file: file.relative_to(root) for file in sorted(root.rglob("*"))
                  if file.suffix.lower() in ENDINGS and file.parent != root
                  and not any(part.startswith(".") for part in file.relative_to(root).parts)}

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,21 +55,17 @@ def perplexity(model: nn.Module, tokens: Tensor | StoredTokens, length: int, *,
         raise ValueError(f"a chunk of {length} tokens and its next token do not fit into a text "
                          f"of {len(tokens)} tokens: shorten the length")
     stride = _stride(length, protocol, stride)
-    starts = range(0, len(tokens) - length, stride)
+    begins = range(0, len(tokens) - length, stride)
     total, count = 0.0, 0
     with evaluation_mode(model) as device:
-        passes = tokens_per_pass or (4_096 if device.type == "cpu" else 16_384)
-        at_once = max(1, passes // length)
-        for some in (starts[i: i + at_once] for i in range(0, len(starts), at_once)):
-            stretch = _whole_numbers(tokens[some[0]: some[-1] + length + 1])
-            windows = stretch.unfold(0, length + 1, stride).to(device)  # (B, length + 1)
+        tokens_per_pass = tokens_per_pass or (4_096 if device.type == "cpu" else 16_384)
+        for windows, counted in _windows(tokens, begins, length, tokens_per_pass):
+            windows = windows.to(device)
             nats = F.cross_entropy(model(windows[:, :-1]).float().flatten(0, 1),
                                    windows[:, 1:].flatten(), reduction="none")
-            nats = nats.view(len(some), length).cpu()  # summed in float64, which MPS does not have
-            counted = torch.ones_like(nats, dtype=torch.bool)
-            counted[0 if some[0] > 0 else 1:, : length - stride] = False
-            total += nats.double()[counted].sum().item()
-            count += int(counted.sum())
+            nats = nats.cpu().view(counted.shape)[counted]
+            total += nats.double().sum().item()  # on the CPU: MPS has no float64
+            count += len(nats)
     return Perplexity(length, total / count, count, _name(protocol, stride))
 
 
@@ -92,10 +88,23 @@ def perplexity_by_length(model: nn.Module, tokens: Tensor | StoredTokens, length
     return [perplexity(model, tokens[: usable + 1], length, **options) for length in lengths]
 
 
-def _whole_numbers(tokens: Tensor) -> Tensor:
-    if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
-        raise TypeError(f"tokens must be whole numbers, got {tokens.dtype}")
-    return tokens.long()
+def _windows(tokens: Tensor | StoredTokens, begins: range, length: int,
+             tokens_per_pass: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows for one pass after the other, and which of their predictions count.
+
+    Yields:
+        int64 (B, length + 1), tokens with the next one; bool (B, length), False where an earlier
+        window has made the prediction.
+    """
+    at_once = max(1, tokens_per_pass // length)
+    for some in (begins[i: i + at_once] for i in range(0, len(begins), at_once)):
+        stretch = tokens[some[0]: some[-1] + length + 1]
+        kind = stretch.dtype
+        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
+            raise TypeError(f"tokens must be whole numbers, got {kind}")
+        counted = torch.ones(len(some), length, dtype=torch.bool)
+        counted[0 if some[0] > 0 else 1:, : length - begins.step] = False
+        yield stretch.long().unfold(0, length + 1, begins.step), counted
 
 
 def _stride(length: int, protocol: str, stride: int | None) -> int:
@@ -152,19 +161,15 @@ def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non
     if total < 1:
         raise ValueError(f"a text of {len(tokens)} tokens has none to predict from another: give "
                          "at least 2")
-    begins = torch.arange(0, max(0, total - length) + stride, stride)  # the last reaches the end
+    begins = range(0, max(0, total - length) + stride, stride)  # the last window reaches the end
     # attention is causal, so no token sees the padding behind it
-    padded = F.pad(_whole_numbers(tokens), (0, int(begins[-1]) + length - total))
-    nats = torch.zeros(len(padded) - 1, dtype=torch.float64)
+    padded = F.pad(tokens, (0, begins[-1] + length - total))
+    nats = []
     with evaluation_mode(model) as device:
-        for part in begins.split(max(1, tokens_per_pass // length)):
-            places = part.unsqueeze(1) + torch.arange(length + 1)  # (B, length + 1)
-            windows = padded[places].to(device)
-            costs = _costs(model, windows[:, :-1], windows[:, 1:]).cpu().double()
-            counted = torch.ones_like(costs, dtype=torch.bool)
-            counted[:, : length - stride] = (part == 0).unsqueeze(1)
-            nats[places[:, :-1][counted]] = costs[counted]
-    return nats[:total]
+        for windows, counted in _windows(padded, begins, length, tokens_per_pass):
+            windows = windows.to(device)
+            nats.append(_costs(model, windows[:, :-1], windows[:, 1:]).cpu()[counted].double())
+    return torch.cat(nats)[:total]
 
 
 def _costs(model: GPT2, tokens: Tensor, targets: Tensor) -> Tensor:
