@@ -1,4 +1,4 @@
-"""A device that pretends: tensors on it compute on the CPU, and it refuses what an accelerator would.
+"""A pretended device: it computes on the CPU and refuses what an accelerator would refuse.
 
 Tensors of two devices in one operation are refused, and so is float64, which Apple's MPS does not
 have. It goes by the name of torch's device "meta".

@@ -1,4 +1,4 @@
-"""Whole books: where they come from, that no model was trained on them, and what a character of them costs."""
+"""Whole books: their sources, that no model was trained on them, and bits per character."""
 
 import math
 
@@ -224,7 +224,10 @@ TOKENIZERS = {
 
 
 def spell(model, text: str, tokenizer: str, length: int, reach) -> float:
-    """Bits per character, one context at a time. ``reach(i)``: the first token that may be seen when token i is predicted."""
+    """Bits per character, one context at a time.
+
+    ``reach(i)``: the first token that may be seen when token i is predicted.
+    """
     encode, _, _ = TOKENIZERS[tokenizer]
     tokens = encode({"": ""}).tolist() + encode({"": text}).tolist()[:-1]
     bits = 0.0
@@ -239,7 +242,7 @@ def spell(model, text: str, tokenizer: str, length: int, reach) -> float:
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("length", [1, 7, 30])
 def test_bits_per_character_equal_a_count_by_brute_force(name, tokenizer, length, tiny_model):
-    """Non-overlapping: the token that is predicted as number 1, length + 1, ... sees only the one before it."""
+    """Non-overlapping: predictions 1, length + 1, ... see only the token before them."""
     encode, decode, vocab_size = TOKENIZERS[tokenizer]
     model = tiny_model("rope", vocab_size=vocab_size)
     (measured,) = bits_per_character(model, {name: TEXTS[name]}, encode, decode, [length])
@@ -280,7 +283,7 @@ def test_a_sliding_window_equals_a_count_by_brute_force(length, stride, tiny_mod
 
 @pytest.mark.parametrize("protocol", ["non-overlapping", "sliding"])
 def test_every_encoding_equals_a_count_by_brute_force(variant, protocol, tiny_model):
-    """Also a learned table of 12 rows, stretched over 20 tokens in every window, the last and shorter one too."""
+    """Also a learned table of 12 rows, stretched over 20 tokens in every window."""
     encode, decode, vocab_size = TOKENIZERS["bytes"]
     model = tiny_model(*variant, vocab_size=vocab_size)
     (measured,) = bits_per_character(
@@ -297,7 +300,7 @@ def test_every_encoding_equals_a_count_by_brute_force(variant, protocol, tiny_mo
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_who_knows_nothing_pays_eight_bits_a_byte(name, tiny_model):
-    """Exact: all 256 bytes alike, so a character of n bytes costs 8 n bits, however windows cut it."""
+    """Exact: all 256 bytes alike, so a character of n bytes costs 8 n bits in any windows."""
     encode, decode, _ = TOKENIZERS["bytes"]
     model = tiny_model(vocab_size=256)
     torch.nn.init.zeros_(model.transformer.wte.weight)
@@ -398,7 +401,7 @@ class Made(Largest):
     "name", sorted(VARIANTS.keys() - {"rope-half", "alibi-scaled", "seqpe-unscaled"})
 )  # those differ in numbers, not in shapes
 def test_a_context_of_8192_tokens_takes_linear_memory_and_no_l_by_l_matrix(name, tiny_model):
-    """For every encoding: twice the context, twice the numbers made on the way (5 % for rounding), and none of them L x L."""
+    """Twice the context, twice the numbers made on the way (within 5 %), none of them L x L."""
     encoding, options = VARIANTS[name]
     model = tiny_model(
         encoding,
@@ -579,7 +582,8 @@ def test_evaluate_takes_books(trained, tmp_path, capsys):
     for line, m in zip(lines, measured, strict=True):
         assert (
             line.strip().startswith(
-                f"{m.length} tokens: {m.bits:.4f} bits per character (sliding, stride 4; 2 of 2 books"
+                f"{m.length} tokens: {m.bits:.4f} bits per character "
+                "(sliding, stride 4; 2 of 2 books"
             )
             and f"{m.characters:,} characters in {m.tokens:,} tokens" in line
         )

@@ -1,4 +1,4 @@
-"""Labelled images: the digits, local folders, parquet files, the hub that may be out of reach, and how an image is rendered."""
+"""Labelled images: the digits, local folders, parquet files, an unreachable hub, rendering."""
 
 import io
 import json
@@ -63,7 +63,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def parquet(tmp_path, monkeypatch):
-    """parquet(images, labels, name): writes a table; what datasets prepares from it goes to a temporary cache."""
+    """parquet(images, labels, name): writes a table; datasets prepares it in a temporary cache."""
     import datasets
     import pyarrow
     from pyarrow.parquet import write_table
@@ -170,7 +170,10 @@ def test_an_image_rendered_at_its_own_size_is_itself():
 
 @pytest.mark.parametrize("size", [4, 7])
 def test_images_shrink_as_pil_shrinks_them(size):
-    """So that a model sees what torchvision's transforms would show it. (Enlarging, torch's kernel has a = -0.75, PIL's -0.5.)"""
+    """A model sees what torchvision's transforms would show it.
+
+    (Enlarging, torch's kernel has a = -0.75, PIL's -0.5.)
+    """
     image = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
     theirs = torch.from_numpy(
         np.array(Image.fromarray(image.numpy()).resize((size, size), Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Every evaluation runs on the model's own device, moves data there, and keeps float64 away from it."""
+"""Every evaluation moves data to the model's own device and keeps float64 away from it."""
 
 import copy
 

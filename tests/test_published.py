@@ -1,4 +1,4 @@
-"""Released checkpoints: folders in the authors' names, as their code writes them, and what such a folder may have wrong."""
+"""Published checkpoints: folders as the authors' code writes them, and what may be wrong."""
 
 import json
 import pickle
@@ -102,11 +102,12 @@ def image_model(tiny_vit):
 
 @pytest.fixture
 def image_folder(image_model, tmp_path):
-    """image_seqpe_ckpt: one pickled file with both models and the table of settings, an object of a class of yacs."""
+    """image_seqpe_ckpt: one pickled file with both models and the settings, an object of yacs."""
     weights, encoder = in_their_names(image_model, of_images=True)
     folder = tmp_path / "image_seqpe_ckpt"
     folder.mkdir()
-    settings = "MODEL:\n  NUM_HEADS: 2\n  NUM_CLASSES: 7\nDATA:\n  IMG_SIZE: 12\n  INTERPOLATION: bicubic\n"
+    settings = "MODEL:\n  NUM_HEADS: 2\n  NUM_CLASSES: 7\n"
+    settings += "DATA:\n  IMG_SIZE: 12\n  INTERPOLATION: bicubic\n"
     settings += "".join(
         f"{key}: {value}\n"
         for key, value in (
@@ -183,7 +184,7 @@ def test_what_wrappers_put_in_front_of_names_is_taken_off_in_joined_and_pickled_
     assert torch.equal(published.load(text_folder)(tokens), text_model(tokens))
 
 
-def test_tied_weights_may_stand_under_the_output_layer_s_name_and_buffers_of_the_mask_are_no_weights(
+def test_tied_weights_may_have_the_output_layer_s_name_and_buffers_of_the_mask_are_no_weights(
     text_model, text_folder, tokens
 ):
     def change(tensors):
@@ -444,7 +445,8 @@ def test_only_what_a_model_needs_is_downloaded(text_folder, monkeypatch, tokens)
     assert name == "someone/copy" and list(filter_repo_objects(there, **patterns)) == there[:3]
     with pytest.raises(
         ValueError,
-        match="the repository 'huayangli/seqpe' has no folder image_seqpe_ckpt; it gave lm_seqpe_ckpt/",
+        match="the repository 'huayangli/seqpe' has no folder image_seqpe_ckpt; it gave "
+        "lm_seqpe_ckpt/",
     ):
         published.find("hub", "image")
 
@@ -487,8 +489,8 @@ def test_the_command_prints_perplexity_beside_table_1(
     )
     assert "all names and shapes as expected" in lines[0]
     assert (
-        lines[1].strip()
-        == f"64 tokens: perplexity {expected[0].perplexity:.2f}, the paper says - (non-overlapping, {expected[0].tokens:,} tokens)"
+        lines[1].strip() == f"64 tokens: perplexity {expected[0].perplexity:.2f}, the paper says - "
+        f"(non-overlapping, {expected[0].tokens:,} tokens)"
     )
     assert (
         f"512 tokens: perplexity {expected[1].perplexity:.2f}, the paper says 19.65 (" in lines[2]

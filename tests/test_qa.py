@@ -1,4 +1,4 @@
-"""Questions over many documents: prompts within their budget, no leaks, fine-tuning, and answers with the cache."""
+"""Questions over many documents: prompts within their budget, no leaks, tuning, and answers."""
 
 import dataclasses
 import hashlib
@@ -90,8 +90,8 @@ def test_the_paper_s_prompt_word_for_word(small_town):
         for n, d in enumerate(prompt.documents, 1)
     )
     assert (
-        text
-        == f"{INSTRUCTION}\n\nThe following are given documents.\n\n{blocks}{INSTRUCTION}\n\nQuestion: Where does Cleo live? Answer:"
+        text == f"{INSTRUCTION}\n\nThe following are given documents.\n\n{blocks}{INSTRUCTION}\n\n"
+        "Question: Where does Cleo live? Answer:"
     )
     assert small_town.decode(prompt.answer) == " Cleoville" and prompt.answer[-1] == 0
 
@@ -219,7 +219,8 @@ def test_prompts_that_cannot_be_made_are_refused(small_town):
         long.make(0, 400, seed=0)
     with pytest.raises(
         ValueError,
-        match="12 documents, 11 of them without the answer 'Adaville', do not fill a budget of 5000 tokens",
+        match="12 documents, 11 of them without the answer 'Adaville', do not fill a budget of "
+        "5000 tokens",
     ):
         prompts.make(0, 5_000, seed=0)
     with pytest.raises(ValueError, match="unknown template 'long'"):
@@ -460,7 +461,7 @@ def test_an_ablation_of_a_base_by_its_folder_is_that_ablation_and_other_tasks_ha
 
 
 def test_every_combination_has_a_name_and_a_run_of_its_own():
-    """Two things may learn on or not: three ablations and the method itself, all from the same language model."""
+    """Two things may learn on or not: three ablations and the method, all from one base."""
     recipes = {name: question_answering(name, "small") for name in ("seqpe", *QA_ABLATIONS)}
     assert len({(r.new_projection, r.keep_encoder) for r in recipes.values()}) == len(recipes) == 4
     assert {r.base for r in recipes.values()} == {recipes["seqpe"].base} and {
@@ -533,7 +534,8 @@ def test_a_recipe_is_read_back_and_keeps_its_base(base):
         (dict(depth=3), "a recipe has no field depth"),
         (
             dict(keep_encoder=True, alpha=0.1),
-            "alpha=0.1 and beta=0.0 weigh losses that shape the position encoder, which keep_encoder=true leaves as it is: set them to 0",
+            "alpha=0.1 and beta=0.0 weigh losses that shape the position encoder, which "
+            "keep_encoder=true leaves as it is: set them to 0",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tasks as classes: which one a recipe belongs to, what it must provide, and what it does not import."""
+"""Tasks: which one a recipe belongs to, what it provides, and what it does not import."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Text: the documentation of this Python, local files, the hub that may be out of reach, and the tokenizers."""
+"""Text: the documentation of this Python, local files, an unreachable hub, and the tokenizers."""
 
 import json
 import socket
@@ -34,7 +34,7 @@ def documentation():
 
 @pytest.fixture
 def parquet(tmp_path, monkeypatch):
-    """parquet(rows, name): writes a file; what datasets prepares from it goes to a temporary cache."""
+    """parquet(rows, name): writes a file; datasets prepares it in a temporary cache."""
     import pyarrow
     from pyarrow.parquet import write_table
 
@@ -193,7 +193,7 @@ def test_a_tokenizer_json_is_taken_by_its_path(shared):
 
 
 def test_wikitext_s_raw_test_split_has_286221_gpt2_tokens(shared, tmp_path):
-    """As counted everywhere: the whole file, line ends included, no separator. One more ends the document here."""
+    """As counted everywhere: the whole file with its line ends; here a mark ends the document."""
     wikitext, tokenizer = (
         shared / "data" / "wikitext",
         shared / "data" / "gpt2_bpe" / "tokenizer.json",
@@ -244,7 +244,7 @@ def test_a_file_whose_name_only_contains_test_is_no_test_file(tmp_path):
 
 
 def test_test_files_never_become_training_text(tmp_path):
-    """A folder with train and test but no validation: kept apart or refused, never mixed in silence."""
+    """A folder with train and test but no validation: kept apart or refused, never mixed."""
     (tmp_path / "train.txt").write_text("to learn " * 50)
     (tmp_path / "test.txt").write_text("to be kept secret " * 50)
     try:

@@ -1,4 +1,4 @@
-"""A large text's tokens in memory-mapped files: the numbers of the text in memory, checked, made once."""
+"""A large text's tokens in memory-mapped files: made once, checked, equal to those in memory."""
 
 import functools
 import json
@@ -22,7 +22,8 @@ from seqpe_lab.tasks.tokenization import can_be_cut, pieces
 from seqpe_lab.training import train
 
 WORDS = "".join(
-    f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n= Title = \n don't\u00a0 stop 🙂 "
+    f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n"
+    "= Title = \n don't\u00a0 stop 🙂 "
     for i in range(300)
 )
 
@@ -227,7 +228,7 @@ def test_a_full_disk_leaves_nothing_and_names_the_way_out(source, monkeypatch):
     assert files(source) == []
 
 
-def test_an_interrupted_job_goes_on_behind_the_last_complete_split(source, monkeypatch):
+def test_an_interrupted_job_continues_after_the_last_complete_split(source, monkeypatch):
     expected, tokenise = in_memory(source, "bytes", monkeypatch), token_storage.tokenise
     done = []
 
@@ -261,7 +262,7 @@ def test_perplexity_of_a_stored_text_is_that_of_the_text_in_memory(source, tiny_
         assert perplexity(model, stored, 8, **options) == perplexity(model, plain, 8, **options)
 
 
-def test_chunks_of_a_mapped_text_are_those_of_the_text_in_memory(source, monkeypatch):
+def test_chunks_of_a_stored_text_are_those_of_the_text_in_memory(source, monkeypatch):
     plain, mapped = (
         Chunks(data.train, 16, seed=3)
         for data in (in_memory(source, "bytes", monkeypatch), load_text(str(source)))
@@ -271,7 +272,7 @@ def test_chunks_of_a_mapped_text_are_those_of_the_text_in_memory(source, monkeyp
     )
 
 
-def test_a_run_on_a_mapped_text_is_the_run_on_the_text_in_memory(
+def test_a_run_on_a_stored_text_is_the_run_on_the_text_in_memory(
     source, tiny_recipe, tmp_path, monkeypatch
 ):
     recipe = tiny_recipe(source=str(source), steps=3)

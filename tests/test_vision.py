@@ -1,4 +1,4 @@
-"""Image classification: what is shown in training and in tests, how accuracy is counted, and the training of image recipes."""
+"""Image classification: views in training and in tests, accuracy, training of image recipes."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ def same(ours, theirs) -> bool:
 
 @pytest.mark.parametrize("augment", ["deit", "zoom", "place"])
 def test_a_view_is_a_function_of_seed_and_index(augment, tiny_image_recipe, digit_images, colours):
-    """In any order, whatever the global generators did before: a resumed run sees what an unbroken one would."""
+    """In any order, whatever the global generators did: a resumed run sees the same."""
     recipe, data = (
         tiny_image_recipe(augment=augment, erasing=0.5, crop=0.3),
         data_of(augment, digit_images, colours),
@@ -264,7 +264,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def grey():
-    """ImageData of grey images: 0.1, 0.2, ... 0.9 are classes 1 to 9, and the last two labels are wrong."""
+    """Grey images: 0.1, 0.2, ... 0.9 are classes 1 to 9, and the last two labels are wrong."""
     files = [np.full((1, 8, 8), round(255 * c / 10), np.uint8) for c in range(1, 10)]
     split = Images(files, torch.tensor([1, 2, 3, 4, 5, 6, 7, 1, 1]), 1)
     return ImageData(
@@ -343,7 +343,7 @@ def batch_of(recipe, channels=1, classes=10):
 
 
 def test_eq_15_holds_on_a_grid(tiny_image_recipe):
-    """Every part computed once more from its own module, with the positions that belong to (seed, step)."""
+    """Every part computed once more from its own module, with the positions of (seed, step)."""
     recipe = tiny_image_recipe(alpha=0.3, beta=0.7, shifted=0.5, seed=2)
     model, (seen, labels) = lively(recipe), batch_of(recipe)
     encoder, objective = model.encoding.encoder, Objective(model, recipe)
@@ -408,7 +408,7 @@ def test_appendix_a5_a_share_of_the_images_is_shifted_within_max_position_in_bot
 def test_mixed_precision_computes_about_the_same_losses_with_every_encoding(
     image_variant, tiny_image_recipe
 ):
-    """What a GPU does with precision="bf16", on the CPU: no dtype gets in the way, forward and backward."""
+    """What a GPU does with precision="bf16", on the CPU, forward and backward."""
     encoding, options = image_variant
     recipe = tiny_image_recipe(
         encoding=encoding,
@@ -483,7 +483,7 @@ def finished(tiny_image_recipe, digit_images, tmp_path_factory) -> Run:
 
 
 def interrupted(run: Run, at: int, folder) -> Run:
-    """A copy of a finished run as if it had been killed right after the checkpoint of step ``at``."""
+    """A copy of a finished run as if it had been killed after the checkpoint of step ``at``."""
     shutil.copytree(run.folder, folder)
     (folder / "results.json").unlink()
     for path in Run.open(folder).checkpoints():

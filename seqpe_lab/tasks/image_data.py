@@ -198,7 +198,7 @@ def _from_datasets(source: str, description: str, splits: dict, origin: str) -> 
         names = list(getattr(table.features[label], "names", None) or names)
         files, digests[role] = _files_of(table, image, role, origin)
         found[role] = Images(files, _labels_of(table, label, origin), 3, origin)
-    highest = max(int(images.labels.max()) for images in found.values() if len(images))
+    highest = max((int(i.labels.max()) for i in found.values() if len(i)), default=-1)
     names = names or [str(c) for c in range(highest + 1)]
     return _finish(source, description, names, found, digests)
 

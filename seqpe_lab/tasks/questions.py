@@ -68,7 +68,7 @@ class QuestionTask(TextTask):
         return mean_nats(answer(model, data, prompts, new_tokens=1))
 
     def answers(self, model: GPT2, data: QAData, length: int, split: str = "test") -> list[Answer]:
-        """What a model answers in the exam at a length."""
+        """The answers to the recipe's exam at a length, on a split."""
         prompts = self.exam(data, split, self.recipe.eval_questions, length)
         return answer(model, data, prompts, new_tokens=self.recipe.new_tokens)
 

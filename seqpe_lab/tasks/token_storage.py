@@ -25,7 +25,7 @@ LARGE = 2**25  # characters from which on a text's tokens are stored
 class StoredTokens:
     """Tokens in a memory-mapped arrow file, indexed like an int64 tensor (tokens,).
 
-    Slices are quick and copy what they name; other indices look up one token after the other.
+    Slices are fast and copy what they name; other indices look up one token after the other.
 
     Args:
         file: as :func:`store_tokens` writes it.
@@ -46,6 +46,8 @@ class StoredTokens:
             begins = [range(len(self))[place] for place in places.flatten().tolist()]
             return torch.cat([self[begin: begin + 1] for begin in begins]).view(places.shape)
         begin, end, step = index.indices(len(self))
+        if step < 1:
+            raise ValueError(f"the step of a slice of tokens must be at least 1, got {step}")
         found, at = [np.empty(0, np.int64)], int(np.searchsorted(self.ends, begin, side="right"))
         while begin < end:
             part, offset = self.parts[at], int(self.ends[at]) - len(self.parts[at])
@@ -56,10 +58,10 @@ class StoredTokens:
 
 def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokenizer | None,
                  about: dict) -> None:
-    """Tokenise a text into ``folder``, a file a split.
+    """Tokenise a text into ``folder``, one file for each split.
 
-    A file appears under its name when it is complete, and ``about.json`` comes last: a job that
-    was interrupted goes on behind the last complete split.
+    A file appears under its name when it is complete, and ``about.json`` comes last: an
+    interrupted job continues after the last complete split.
 
     Args:
         splits: the documents of each split.
@@ -67,7 +69,7 @@ def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokeniz
         about: plain values to store with the tokens.
 
     Raises:
-        OSError: the disk is full, say; nothing is left behind.
+        OSError: the tokens cannot be written, to a full disk say; nothing is left behind.
     """
     from datasets import Dataset, Features, List, Value
     kind = "uint16" if bpe is None or bpe.get_vocab_size() <= 2**16 else "uint32"
@@ -96,7 +98,7 @@ def open_tokens(folder: Path) -> tuple[dict[str, StoredTokens], dict]:
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: truncated or altered; names the folder.
+        ValueError: a file was truncated or altered; names the folder.
     """
     try:
         stored = json.loads((folder / "about.json").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 END_OF_DOCUMENT = "<|endoftext|>"  # of the BPE tokenizers; as bytes, documents end in byte 0
 PIECE = 2**14  # characters that go through a tokenizer as one text, at least
 AT_ONCE = 256  # pieces that a tokenizer's threads share
-_CUT = re.compile(r"(?<=\S)(?=[ \n])")  # white space to Python and to the tokenizers alike
+_CUT = re.compile(r"(?<=\S)(?=[ \n])")  # white space for Python and for the tokenizers
 _WAYS_OUT = three_ways_out(
     "download its tokenizer.json elsewhere and pass the path as `tokenizer`",
     "use tokenizer='bytes' or 'bpe:SIZE', which need no network")
@@ -32,7 +32,7 @@ def make_tokenizer(name: str, train: Mapping[str, str]) -> tuple[Callable, Calla
         train: documents by name, which "bpe:SIZE" is trained on; others do not need them.
 
     Returns:
-        encode: documents by name -> int64 (tokens,), with an end mark behind each document;
+        encode: documents by name -> int64 (tokens,), with an end mark after each document;
         decode: token numbers -> str, end marks left out;
         vocab_size.
 
@@ -107,17 +107,17 @@ def _train_bpe(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 # --- long texts ----------------------------------------------------------------------------------
-# A tokenizer's threads share texts, not characters, and what they return takes many times the
-# memory of the text. So a long text is cut into pieces that have the tokens of the whole.
+# Each thread of a tokenizer takes whole texts, and its output needs many times the memory of the
+# text. So a long text is cut into pieces that have the tokens of the whole.
 
 Span = tuple[int, int, int]  # number of the text, begin and end of the piece in characters
 
 
 def pieces(texts: Sequence[str], bpe: Tokenizer | None,
            size: int | None = None) -> Iterator[Span]:
-    """Texts cut behind at least ``size`` characters, where a word ends and white space begins.
+    """Texts cut after at least ``size`` characters, where a word ends and white space begins.
 
-    A tokenizer whose tokens such cuts would change gets whole texts.
+    A tokenizer whose tokens would change by such cuts gets whole texts.
 
     >>> [(begin, end) for _, begin, end in pieces(["one two  three"], None, size=2)]
     [(0, 3), (3, 7), (7, 14)]
@@ -135,7 +135,7 @@ def pieces(texts: Sequence[str], bpe: Tokenizer | None,
 def can_be_cut(bpe: Tokenizer) -> bool:
     """Whether the pieces of a text have the tokens of the whole.
 
-    So it is with GPT-2's own pattern, which never looks back over a white space.
+    This holds for GPT-2's own pattern, which never looks back over white space.
     """
     from tokenizers import pre_tokenizers, processors
     pattern, added = bpe.pre_tokenizer, bpe.get_added_tokens_decoder().values()
