@@ -23,7 +23,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from seqpe_lab.runs import provenance, write_atomically
+from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.provenance import provenance
 
 MB = 1e6
 

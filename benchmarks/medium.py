@@ -24,7 +24,6 @@ take.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import math
@@ -40,9 +39,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seqpe_lab.cli import _overrides
+from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.cli import values_of
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
-from seqpe_lab.runs import Run, list_runs, runs_folder, write_atomically
+from seqpe_lab.runs import Run, list_runs, runs_folder
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.corpus import SPLITS, TextData
 from seqpe_lab.training import train
@@ -175,11 +175,8 @@ def load(task: str, source: str, tokenizer: str = "gpt2"):
         ValueError: a file that was not prepared for this task.
     """
     if Path(source).suffix != ".npz":
-        recipe = dataclasses.replace(
-            MAKE[task](scale="medium"),
-            source=source,
-            **({"tokenizer": tokenizer} if task == "lm" else {}),
-        )
+        changes = {"tokenizer": tokenizer} if task == "lm" else {}
+        recipe = MAKE[task](scale="medium", source=source, **changes)
         return task_of(recipe).load_data(recipe)
     try:
         with np.load(source, allow_pickle=False) as file:
@@ -301,7 +298,7 @@ def recipe_of(
     }
     changes |= {"tokenizer": data.tokenizer} if options.task == "lm" else {}
     return MAKE[options.task](
-        method, "medium", seed, **changes | ALSO[options.task] | _overrides(options.set)
+        method, "medium", seed, **changes | ALSO[options.task] | values_of(options.set)
     )
 
 

@@ -23,8 +23,9 @@ from pathlib import Path
 import psutil
 import torch
 
+from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.recipes import Training
-from seqpe_lab.runs import Run, write_atomically
+from seqpe_lab.runs import Run
 
 STATES = ("new", "interrupted", "running", "stopped", "failed", "finished", "elsewhere")
 

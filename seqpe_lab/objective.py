@@ -84,6 +84,7 @@ def regularizer_of(model: nn.Module, recipe: Training) -> PositionRegularizer:
         beta=recipe.beta, heads=recipe.heads, pivots=recipe.pivots, candidates=recipe.candidates,
         hard=recipe.hard, hard_share=recipe.hard_share, local=recipe.local,
         distillation_batch=recipe.distillation_batch, teachers=recipe.teachers,
+        smallest_shift=1.0 if recipe.students_outside else 0.25 if recipe.dims == 1 else 0.0,
         form=recipe.distillation_form, seed=recipe.seed)
 
 
@@ -100,17 +101,18 @@ def part_number(recipe: Training, step: int, part: int) -> int:
 
 
 def learning_rate(recipe: Training, step: int) -> float:
-    """Linear warm-up, then decay: linear for text (App. B.1), along a cosine for images (DeiT).
+    """Linear warm-up, then decay to the recipe's minimum: linear for text (App. B.1), along a
+    cosine for images (DeiT).
 
     Args:
         step: counts from 0.
     """
-    peak, warmup = recipe.learning_rate, recipe.warmup_steps
+    peak, low, warmup = recipe.learning_rate, recipe.min_learning_rate, recipe.warmup_steps
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, recipe.steps - warmup)  # share of the decay, in [0, 1)
     along_cosine = (1 + math.cos(math.pi * done)) / 2
-    return peak * (along_cosine if isinstance(recipe, ImageRecipe) else 1 - done)
+    return low + (peak - low) * (along_cosine if isinstance(recipe, ImageRecipe) else 1 - done)
 
 
 def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:

@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 
 from seqpe_lab.objective import Objective, build_model, learning_rate, make_optimizer, part_number
 from seqpe_lab.processes import agreed, cores_per_process, on_main, start_processes
-from seqpe_lab.recipes import Training
-from seqpe_lab.runs import Run, provenance, runs_folder
+from seqpe_lab.provenance import provenance
+from seqpe_lab.recipes import QARecipe, Training
+from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tensorboard import Board
@@ -104,7 +105,7 @@ class _Loop:
             model.load_state_dict(weights)
             unflatten_optimizer(optimizer, model, optimizer_state)
             self.first = state["step"]
-        elif recipe.base:
+        elif isinstance(recipe, QARecipe):
             load_base(model, recipe)
         agreed(self.accelerator, "(steps done, hash of the data)", (self.first, self.data.hash))
         on_main(self.accelerator, run.truncate_metrics, self.first)

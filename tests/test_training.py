@@ -17,7 +17,6 @@ from torch import nn
 from seqpe_lab import runs, training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.objective import main_positions
-from seqpe_lab.recipes import AS_PUBLISHED
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.tasks.perplexity import perplexity
@@ -237,9 +236,7 @@ def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(
     """The same initial weights: the rest comes from the order of the text and sampled positions."""
     original = training.build_model
     monkeypatch.setattr(
-        training,
-        "build_model",
-        lambda recipe, outputs: original(dataclasses.replace(recipe, seed=0), outputs),
+        training, "build_model", lambda recipe, outputs: original(recipe.changed(seed=0), outputs)
     )
     first, second = (
         train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[
@@ -341,7 +338,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_unbroken_one(copy, fi
 @pytest.mark.parametrize(
     "overrides",
     [
-        AS_PUBLISHED,
+        {"as_published": True},
         {"distillation_form": "published"},
         {"encoding_options": {"integration": "mul", "shared_projection": False}},
         {"encoding_options": {"architecture": "gru"}},

@@ -6,7 +6,6 @@ an interrupted job goes on where it was and a second one takes a minute.
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import functools
 import hashlib
 import html
@@ -20,6 +19,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.workers import Stage, Task, get_ready, in_stages
 from seqpe_lab.package_data import clone, results_file
 from seqpe_lab.recipes import (
@@ -41,7 +41,7 @@ from seqpe_lab.recipes import (
     language_model,
     question_answering,
 )
-from seqpe_lab.runs import Run, judged_by, list_runs, runs_folder, write_atomically
+from seqpe_lab.runs import Run, judged_by, list_runs, runs_folder
 from seqpe_lab.tasks.corpus import load_text
 
 NOT_SEEN = "✗ not in this run: "  # begins what a lesson prints where its training does not show what it says
@@ -247,7 +247,7 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
     for run in runs:
         recipe = run.recipe
         preset = MAKERS[recipe.task](recipe.method, scale, recipe.seed, **({"augment": recipe.augment} if recipe.task == "image" else {}))
-        changed = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if getattr(recipe, f.name) != getattr(preset, f.name)}
+        changed = {name: value for name, value in recipe if value != getattr(preset, name)}
         if changed and scale in ("smoke", "small"):
             continue
         of_all = {name: value for name, value in changed.items() if name not in ("alpha", "beta", "shifted")}  # those are SeqPE's alone

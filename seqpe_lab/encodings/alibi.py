@@ -56,12 +56,17 @@ class ALiBi(PositionEncoding):
                              "not have: choose another encoding")
         return cls(shape.heads, shape.d_head, scaled)
 
+    @property
+    def slopes(self) -> Tensor:
+        """m of each head as it is added before the division by sqrt(d_head): float32 (H,)."""
+        return alibi_slopes(self.heads) * self.gain
+
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """The queries' features (H, 1, 2) and the keys' (1, L, 2) or (B, 1, L, 2)."""
         position = positions.squeeze(-1)  # (L,) or (B, L)
         parts = torch.stack([position // 256 * 256, position % 256], dim=-1)
-        slopes = (alibi_slopes(self.heads) * self.gain).view(-1, 1, 1).expand(-1, 1, 2)
+        slopes = self.slopes.view(-1, 1, 1).expand(-1, 1, 2)
         return slopes.to(device), parts.unsqueeze(-3).to(device)
 
     def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],

@@ -126,8 +126,8 @@ class SeqPE(PositionEncoding):
             return (q * e_q).to(q.dtype), (k * e_k).to(k.dtype)
         if e_q.dtype != q.dtype:  # outside autocast: a model that is itself in low precision
             e_q, e_k = self._rounded(e_q, e_k, q.dtype)
-        return (torch.cat([q, e_q.expand(*q.shape[:3], -1)], -1),
-                torch.cat([k, e_k.expand(*k.shape[:3], -1)], -1))
+        return (torch.cat([q, e_q.expand(*q.shape[:-1], -1)], -1),
+                torch.cat([k, e_k.expand(*k.shape[:-1], -1)], -1))
 
     def _rounded(self, e_q: Tensor, e_k: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Both in a lower precision, with features that correct e^q.e^k for the rounding of e^k.

@@ -141,11 +141,14 @@ def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int, generator: to
 def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Tensor:
     """What a test shows of an image at ``size`` pixels a side.
 
-    "place": on a canvas, at a place drawn from the image's number; else the image's middle square, resized.
+    "place": on a canvas, at a place drawn from the image's number; else the image's middle square,
+    resized. Of that square ``test_crop`` keeps so large a share of each side, in the middle.
     """
     if recipe.augment == "place":
         return place_on_canvas(image, recipe, size, seeded(0, number, stream=5))
-    return render(_middle(image).unsqueeze(0), size)[0]
+    shown = render(_middle(image).unsqueeze(0), round(size / recipe.test_crop))[0]
+    start = (shown.shape[-1] - size) // 2
+    return shown[:, start: start + size, start: start + size]
 
 
 def _middle(image: Tensor) -> Tensor:
@@ -234,7 +237,10 @@ def evaluate(model: ViT, recipe: ImageRecipe, data: ImageData) -> dict:
     """Top-1 accuracy on the test split at the recipe's sizes; of SeqPE also with its positions interpolated."""
     images = first(data.test, recipe.eval_images)
     measured = [accuracy(model, images, data, recipe, size) for size in recipe.eval_sizes]
-    results = {"protocol": {"place": "object at its trained size on a larger canvas"}.get(recipe.augment, "whole image, resized"), "split": "test",
+    protocol = "whole image, resized" if recipe.test_crop == 1 else f"middle {recipe.test_crop:g} of each side, resized"
+    if recipe.augment == "place":
+        protocol = "object at its trained size on a larger canvas"
+    results = {"protocol": protocol, "split": "test",
                "images": len(images), "accuracy": {str(m.size): m.accuracy for m in measured}}
     if recipe.encoding == "seqpe":
         results["interpolated"] = {str(size): accuracy(model, images, data, recipe, size, interpolate=True).accuracy for size in recipe.eval_sizes}
