@@ -212,7 +212,7 @@ def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: in
         seed: Of the runs; default: 0.
         workers: Processes at a time; default: one for each core.
     """
-    from seqpe_lab.course.publish import make_figures
+    from seqpe_lab.course.pages import make_figures
     make_figures(Path(folder), scale, seed, workers)
 
 
@@ -223,14 +223,14 @@ def collect(*, scale: ScaleName = "small") -> None:
     Args:
         scale: Of the runs; default: small.
     """
-    from seqpe_lab.course.publish import collect
+    from seqpe_lab.course.collecting import collect
     print(*collect(scale), sep="\n")
 
 
 @app.command
 def bundle() -> None:
     """Make the small trained models that the explorers show (data/explorers)."""
-    from seqpe_lab.explorers.bundle import make
+    from seqpe_lab.explorers.shipped_models import make
     make()
 
 
@@ -262,7 +262,7 @@ def doctor() -> None:
 
     import torch
 
-    from seqpe_lab.course.publish import find_browser
+    from seqpe_lab.course.figure_files import find_browser
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, "
           f"GPUs: {', '.join(gpus) or 'none'}, "

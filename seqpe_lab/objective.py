@@ -84,7 +84,7 @@ def regularizer_of(model: nn.Module, recipe: Training) -> PositionRegularizer:
         beta=recipe.beta, heads=recipe.heads, pivots=recipe.pivots, candidates=recipe.candidates,
         hard=recipe.hard, hard_share=recipe.hard_share, local=recipe.local,
         distillation_batch=recipe.distillation_batch, teachers=recipe.teachers,
-        smallest_shift=1.0 if recipe.students_outside else 0.25 if recipe.dims == 1 else 0.0,
+        smallest_shift=recipe.smallest_shift,
         form=recipe.distillation_form, seed=recipe.seed)
 
 

@@ -28,7 +28,7 @@ from seqpe_lab.recipes import QARecipe, Training
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.tasks import task_of
-from seqpe_lab.tensorboard import Board
+from seqpe_lab.tensorboard_events import EventFile
 
 
 def train(recipe: Training, folder: str | Path | None = None, *, data: Any = None,
@@ -123,7 +123,7 @@ class _Loop:
     def train(self, progress: bool, watch: Callable[[int, nn.Module], None]) -> None:
         """All steps that are left, with checkpoints; then the evaluation."""
         recipe, main = self.recipe, self.accelerator.is_main_process
-        board = Board(self.run) if main else None
+        board = EventFile(self.run) if main else None
         batches = iter(self.loader)
         bar = tqdm(range(self.first, recipe.steps), initial=self.first, total=recipe.steps,
                    desc=recipe.method, disable=None if progress and main else True)

@@ -469,12 +469,12 @@ def finished(folder, recipe):
 def collecting(tmp_path, monkeypatch):
     """(runs' folder, collect) with a project's folder of its own."""
     from seqpe_lab import package_data
-    from seqpe_lab.course import publish
+    from seqpe_lab.course.collecting import collect
 
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(package_data, "CLONE", tmp_path)
     monkeypatch.setattr(package_data, "DATA", tmp_path / "data")
-    return tmp_path / "runs", publish.collect
+    return tmp_path / "runs", collect
 
 
 def test_medium_runs_that_were_changed_alike_are_collected(collecting):

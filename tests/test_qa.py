@@ -740,7 +740,7 @@ def test_a_figure_of_answers_and_one_of_depths():
 
 def test_finished_runs_are_collected(tmp_path, monkeypatch):
     from seqpe_lab import package_data
-    from seqpe_lab.course import publish
+    from seqpe_lab.course import collecting
 
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(package_data, "CLONE", tmp_path)
@@ -757,9 +757,9 @@ def test_finished_runs_are_collected(tmp_path, monkeypatch):
             "perplexity": {"128": 1.1, "256": 2.0},
         }
     )
-    begin, end = publish.MARKS["exact_match"]
+    begin, end = collecting.MARKS["exact_match"]
     (tmp_path / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
-    (path,) = publish.collect("small")
+    (path,) = collecting.collect("small")
     assert (
         path.name == "question-answering-small.json"
         and json.loads(path.read_text())[0]["seed"] == 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqpe_lab.course.publish import MARKS, readme_table
+from seqpe_lab.course.collecting import MARKS, readme_table
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.recipes import (
     HEADLINE,

@@ -268,8 +268,10 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_no_rubbish(run, m
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(
         OSError,
-        match="step 2 could not be written(.|\n)*No space left(.|\n)*"
-        "the last good one is step-0000001(.|\n)*free some space",
+        match=(
+            "step 2 could not be written(.|\n)*No space left(.|\n)*the last good one is "
+            "step-0000001(.|\n)*free some space"
+        ),
     ):
         save(run, 2)
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["step-0000001"]
@@ -277,7 +279,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_no_rubbish(run, m
 
 
 def test_a_kill_while_old_checkpoints_are_removed_leaves_only_whole_ones(run, monkeypatch):
-    """Files go one by one: what has lost its first file must not look like a checkpoint."""
+    """Files go one by one: a checkpoint without its first file must not look like a checkpoint."""
     save(run, 1, validation=9.0), save(run, 2, validation=1.0)
 
     def remove_one_file_and_die(path, *arguments, **options):

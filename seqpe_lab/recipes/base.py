@@ -97,13 +97,12 @@ class Training(BaseModel):
     beta: float = 0.1
     pivots: int = 32  # batch size of L_delta
     candidates: int = 32  # m of L_delta
-    distinct_candidates: bool = True  # C_delta is a set
     hard: int = 8  # look-alikes among the candidates
     hard_share: Share = 1.0  # share of the global candidate sets that hold look-alikes
     local: Share = 0.5  # share of the pivots with local candidates
     distillation_batch: int = 32  # batch size of L_OOD
     teachers: int = 32  # m of L_OOD
-    students_outside: bool = True  # L_OOD shifts beyond the training context
+    smallest_shift: Share = 1.0  # L_OOD shifts by at least this share of the training context
     distillation_form: Literal["paper", "published"] = "paper"
     shifted: Share = 0.1  # share of the training data whose positions start at a random z
     shift_unit: Literal["sequence", "batch"] = "sequence"  # a share of each batch, or whole batches

@@ -9,14 +9,16 @@ from typing import Any
 
 _LOSSES: dict[str, Any] = {
     "distillation_form": "published",  # KL both ways, averaged over all elements
-    "hard_share": 0.3,
-    "local": 0.2,
-    "distinct_candidates": False,
-    "students_outside": False,
     "shift_unit": "batch",
     "distill_shifted": False,
     "clip_separately": True,
 }
+# Which candidates and students their samplers draw. Images: half of the sets are random, 30 % hold
+# look-alikes, 20 % are local; text: 40 % with look-alikes, 60 % local, and students begin at a
+# quarter of the training context. (hard_share counts among the sets that are not local.)
+_TEXT_SAMPLES = {"hard_share": 1.0, "local": 0.6, "smallest_shift": 0.25}
+_SAMPLES: dict[str, dict[str, float]] = {
+    "lm": _TEXT_SAMPLES, "qa": _TEXT_SAMPLES, "image": {"hard_share": 0.375, "local": 0.2}}
 # Their bias is divided by sqrt(d_head), too, which the lab's SeqPE does by default.
 _TEXT_OPTIONS: dict[str, dict[str, Any]] = {"alibi": {"scaled": True}, "seqpe": {"dropout": 0.1}}
 _IMAGES = {"drop_path": 0.0, "min_learning_rate": 5e-6, "test_crop": 0.875}
@@ -41,7 +43,7 @@ def as_published(task: str, encoding: str = "seqpe", scale: str = "full") -> dic
     """
     if task not in _SIZES:
         raise ValueError(f"unknown task {task!r}: choose from {', '.join(_SIZES)}")
-    fields = dict(_LOSSES) if encoding == "seqpe" else {}
+    fields = _LOSSES | _SAMPLES[task] if encoding == "seqpe" else {}
     if task == "lm" and encoding in _TEXT_OPTIONS:
         fields["encoding_options"] = dict(_TEXT_OPTIONS[encoding])
     if task == "image":
