@@ -16,10 +16,10 @@ import threading
 import warnings
 
 # imported first, so that what they do at import is not taken for ours
-OTHERS = """accelerate asyncio cyclopts datasets huggingface_hub ipywidgets IPython.display joblib
-jsonschema kaleido nbclient nbconvert nbformat plotly.graph_objects plotly.io psutil pydantic
-safetensors.torch sklearn.datasets tokenizers torch.utils.tensorboard torchvision tqdm transformers
-timm""".split()
+OTHERS = """accelerate anywidget asyncio cyclopts datasets huggingface_hub ipywidgets IPython.display
+joblib jsonschema kaleido nbclient nbconvert nbformat plotly.graph_objects plotly.io plotly.subplots
+plotly.tools psutil pydantic safetensors.torch sklearn.datasets tokenizers torch.utils.tensorboard
+torchvision tqdm transformers timm""".split()
 
 
 def state() -> dict[str, object]:
