@@ -44,7 +44,8 @@ from seqpe_lab.cli import values_of
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
 from seqpe_lab.runs import Run, list_runs, runs_folder
 from seqpe_lab.tasks import task_of
-from seqpe_lab.tasks.corpus import SPLITS, TextData
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.text_data import TextData
 from seqpe_lab.training import train
 
 from . import measure
@@ -100,7 +101,7 @@ def prepare(task: str, source: str, tokenizer: str, folder: Path, keep: int = 0)
 
 
 def _text_arrays(source: str, tokenizer: str, keep: int) -> tuple[dict, dict]:
-    from seqpe_lab.tasks.corpus import load_text
+    from seqpe_lab.tasks.text_data import load_text
 
     data = load_text(source, tokenizer)
     if data.vocab_size > 2**16:
@@ -127,7 +128,7 @@ def _text_arrays(source: str, tokenizer: str, keep: int) -> tuple[dict, dict]:
 
 
 def _image_arrays(source: str, keep: int) -> tuple[dict, dict]:
-    from seqpe_lab.tasks.pictures import load_images
+    from seqpe_lab.tasks.image_data import load_images
 
     data = load_images(source)
     arrays = {}
@@ -177,7 +178,7 @@ def load(task: str, source: str, tokenizer: str = "gpt2"):
     if Path(source).suffix != ".npz":
         changes = {"tokenizer": tokenizer} if task == "lm" else {}
         recipe = MAKE[task](scale="medium", source=source, **changes)
-        return task_of(recipe).load_data(recipe)
+        return task_of(recipe).load_data()
     try:
         with np.load(source, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -203,7 +204,7 @@ def _text(arrays: dict, about: dict) -> TextData:
 
 
 def _images(arrays: dict, about: dict):
-    from seqpe_lab.tasks.pictures import ImageData, Images
+    from seqpe_lab.tasks.image_data import ImageData, Images
 
     splits = {}
     for split in SPLITS:

@@ -179,24 +179,25 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
         cpu: Stay on the CPU.
     """
     from seqpe_lab.devices import best_device
-    from seqpe_lab.tasks import released as published
+    from seqpe_lab.models import published
+    from seqpe_lab.tasks import paper_comparison
     foreign = (sizes, images) if task == "lm" else (lengths, tokenizer)
     if any(value is not None for value in foreign):
         raise ValueError("--lengths and --tokenizer belong to --task lm, "
                          "--sizes and --images to --task image")
     folder = published.find(checkpoint, task)
-    source = source or published.SOURCES[task]
+    source = source or paper_comparison.SOURCES[task]
     model = published.load(folder, task).to(best_device(cpu))
     print(f"{folder}: {sum(p.numel() for p in model.parameters()):,} parameters, all names and "
           f"shapes as expected; evaluated on {source}", flush=True)
     if task == "image":
-        for seen, paper in published.evaluate_images(model, source, sizes, images or 0):
+        for seen, paper in paper_comparison.evaluate_images(model, source, sizes, images or 0):
             print(f"{seen.size:>7} pixels: top-1 {seen.accuracy:.2f} %, the paper says "
                   f"{paper or '-'} ({seen.images:,} images, the middle 7/8 of each)")
         return
     own = folder / "tokenizer.json"
-    tokens = published.text_of(source, tokenizer or (str(own) if own.is_file() else "gpt2"))
-    for read, paper in published.evaluate_text(model, tokens, lengths):
+    tokens = paper_comparison.text_of(source, tokenizer or (str(own) if own.is_file() else "gpt2"))
+    for read, paper in paper_comparison.evaluate_text(model, tokens, lengths):
         print(f"{read.length:>7} tokens: perplexity {read.perplexity:.2f}, the paper says "
               f"{paper or '-'} ({read.protocol}, {read.tokens:,} tokens)")
 

@@ -41,7 +41,7 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
             raise ValueError(f"--{name} {given[name]} has no effect without {wanted}")
     if "books" in given and "split" in given:
         raise ValueError("--split has no effect beside --books, which are read whole")
-    data = task_of(run.recipe).load_data(run.recipe)
+    data = task_of(run.recipe).load_data()
     measure = {"qa": _questions, "image": _images}.get(run.recipe.task, _text)
     if "books" in given:
         measure = _books
@@ -49,16 +49,15 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
 
 
 def _model(run: Run, data: Any, cpu: bool) -> nn.Module:
-    return trained_model(run, data).to(best_device(cpu))
+    return trained_model(run, data, best_device(cpu))
 
 
 def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
                split: str = "test") -> Iterator[str]:
-    from seqpe_lab.tasks.questions import answer, exact_match, exam, mean_nats
-    recipe, model = run.recipe, _model(run, data, cpu)
-    for length in lengths or recipe.eval_lens:
-        prompts = exam(recipe, data, split, recipe.eval_questions, length)
-        answers = answer(model, data, prompts, new_tokens=recipe.new_tokens)
+    from seqpe_lab.tasks.questions import QuestionTask, exact_match, mean_nats
+    task, model = QuestionTask(run.recipe), _model(run, data, cpu)
+    for length in lengths or run.recipe.eval_lens:
+        answers = task.answers(model, data, length, split)
         yield (f"{length:>7} tokens: exact match {exact_match(answers):.1f} %, perplexity "
                f"{math.exp(mean_nats(answers)):.4f} "
                f"({len(answers):,} questions of the {split} split)")
@@ -89,8 +88,9 @@ def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None, spli
 def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
            lengths: list[int] | None = None, **window: Any) -> Iterator[str]:
     from seqpe_lab.tasks.books import load_books
-    from seqpe_lab.tasks.corpus import load_documents, make_tokenizer
     from seqpe_lab.tasks.perplexity import bits_per_character
+    from seqpe_lab.tasks.text_data import load_documents
+    from seqpe_lab.tasks.tokenization import make_tokenizer
     recipe, last = run.recipe, run.checkpoints()[-1:]
     trained_on = run.load_checkpoint(last[0])[2]["data"] if last else data.hash
     if books == recipe.source == "python" and trained_on != data.hash:

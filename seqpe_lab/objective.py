@@ -21,7 +21,7 @@ def build_model(recipe: Training, outputs: int) -> nn.Module:
         outputs: size of the vocabulary, or number of classes.
     """
     torch.manual_seed(recipe.seed)
-    return task_of(recipe).make_model(recipe, outputs)
+    return task_of(recipe).make_model(outputs)
 
 
 class Objective(nn.Module):
@@ -72,7 +72,7 @@ class Objective(nn.Module):
             vectors, *others = encode_together(self.regularizer.encoder, parts)
             options["vectors"] = vectors if which is None else (vectors, which.to(vectors.device))
             losses = self.regularizer.losses(samples, others)
-        main = self.task.main_loss(self.model, recipe, batch, mixing, **options)
+        main = self.task.main_loss(self.model, batch, mixing, **options)
         total = main + self.regularizer.weighted(losses) if losses else main
         return {"main": main, **losses, "loss": total}
 

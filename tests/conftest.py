@@ -121,7 +121,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny_data():
     """TextData of a few thousand bytes: train 6,000, validation 400, test 500 tokens."""
-    from seqpe_lab.tasks.corpus import TextData, make_tokenizer
+    from seqpe_lab.tasks.text_data import TextData
+    from seqpe_lab.tasks.tokenization import make_tokenizer
 
     sentence = "A position is a short sequence of digits; {} comes after {}. "
     text = "".join(sentence.format(i * 37 % 1000, i) for i in range(130))
@@ -294,7 +295,7 @@ def tiny_image_recipe():
 @pytest.fixture(scope="session")
 def digit_images():
     """scikit-learn's digits, loaded once."""
-    from seqpe_lab.tasks.pictures import load_images
+    from seqpe_lab.tasks.image_data import load_images
 
     return load_images()
 
@@ -319,7 +320,7 @@ def colour_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def colours(colour_folder):
     """The images of that folder."""
-    from seqpe_lab.tasks.pictures import load_images
+    from seqpe_lab.tasks.image_data import load_images
 
     return load_images(str(colour_folder))
 

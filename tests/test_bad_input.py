@@ -24,10 +24,11 @@ from seqpe_lab.position_table import PositionTable
 from seqpe_lab.recipes import Recipe, image_model, language_model
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, lookalikes
-from seqpe_lab.tasks.corpus import load_text
+from seqpe_lab.tasks.image_data import load_images
+from seqpe_lab.tasks.image_views import render
 from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.tasks.perplexity import perplexity, perplexity_by_length
-from seqpe_lab.tasks.pictures import load_images, render
+from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.training import build_model, train
 
 

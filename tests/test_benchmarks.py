@@ -183,7 +183,8 @@ def prepared_text(text_file, tmp_path_factory):
 
 
 def test_prepared_text_is_the_text(text_file, prepared_text):
-    from seqpe_lab.tasks.corpus import SPLITS, load_text
+    from seqpe_lab.tasks.base import SPLITS
+    from seqpe_lab.tasks.text_data import load_text
 
     ours, theirs = medium.load("lm", str(prepared_text)), load_text(str(text_file), "bpe:300")
     for split in SPLITS:

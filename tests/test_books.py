@@ -1,4 +1,4 @@
-"""Whole books: where they come from, that no model was trained on them, bits per character."""
+"""Whole books: their sources, that no model was trained on them, and bits per character."""
 
 import math
 
@@ -9,12 +9,14 @@ from conftest import VARIANTS
 from huggingface_hub import constants
 from test_gpt2 import Largest
 
+from seqpe_lab import hub
 from seqpe_lab.cli import main
 from seqpe_lab.runs import Run
-from seqpe_lab.tasks import corpus as text
+from seqpe_lab.tasks import text_data as text
 from seqpe_lab.tasks.books import PASSAGE, load_books, parts_apart
-from seqpe_lab.tasks.corpus import load_documents, make_tokenizer
 from seqpe_lab.tasks.perplexity import bits_per_character, perplexity, token_nats
+from seqpe_lab.tasks.text_data import load_documents
+from seqpe_lab.tasks.tokenization import make_tokenizer
 
 # characters of one to four bytes, some of several code points
 TEXTS = {
@@ -198,7 +200,7 @@ def test_pg19_is_its_test_split_by_title(monkeypatch):
         }
     )
     asked = []
-    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr(hub, "require_hub", lambda *arguments: None)
     monkeypatch.setattr(
         datasets, "load_dataset", lambda name, split: asked.append((name, split)) or rows
     )
@@ -240,7 +242,7 @@ def spell(model, text: str, tokenizer: str, length: int, reach) -> float:
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("length", [1, 7, 30])
 def test_bits_per_character_equal_a_count_by_brute_force(name, tokenizer, length, tiny_model):
-    """Non-overlapping: the predicted tokens number 1, length + 1, ... see only the one before."""
+    """Non-overlapping: predictions 1, length + 1, ... see only the token before them."""
     encode, decode, vocab_size = TOKENIZERS[tokenizer]
     model = tiny_model("rope", vocab_size=vocab_size)
     (measured,) = bits_per_character(model, {name: TEXTS[name]}, encode, decode, [length])
@@ -281,10 +283,7 @@ def test_a_sliding_window_equals_a_count_by_brute_force(length, stride, tiny_mod
 
 @pytest.mark.parametrize("protocol", ["non-overlapping", "sliding"])
 def test_every_encoding_equals_a_count_by_brute_force(variant, protocol, tiny_model):
-    """Also a learned table of 12 rows, stretched over 20 tokens in every window.
-
-    The last and shorter window too.
-    """
+    """Also a learned table of 12 rows, stretched over 20 tokens in every window."""
     encode, decode, vocab_size = TOKENIZERS["bytes"]
     model = tiny_model(*variant, vocab_size=vocab_size)
     (measured,) = bits_per_character(
@@ -301,7 +300,7 @@ def test_every_encoding_equals_a_count_by_brute_force(variant, protocol, tiny_mo
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_who_knows_nothing_pays_eight_bits_a_byte(name, tiny_model):
-    """Exact: all 256 bytes alike, so a character of n bytes costs 8 n bits in any window."""
+    """Exact: all 256 bytes alike, so a character of n bytes costs 8 n bits in any windows."""
     encode, decode, _ = TOKENIZERS["bytes"]
     model = tiny_model(vocab_size=256)
     torch.nn.init.zeros_(model.transformer.wte.weight)
@@ -402,10 +401,7 @@ class Made(Largest):
     "name", sorted(VARIANTS.keys() - {"rope-half", "alibi-scaled", "seqpe-unscaled"})
 )  # those differ in numbers, not in shapes
 def test_a_context_of_8192_tokens_takes_linear_memory_and_no_l_by_l_matrix(name, tiny_model):
-    """For every encoding: twice the context, twice the numbers made on the way (5 % for rounding).
-
-    No tensor of them is L x L.
-    """
+    """Twice the context, twice the numbers made on the way (within 5 %), none of them L x L."""
     encoding, options = VARIANTS[name]
     model = tiny_model(
         encoding,
@@ -586,8 +582,8 @@ def test_evaluate_takes_books(trained, tmp_path, capsys):
     for line, m in zip(lines, measured, strict=True):
         assert (
             line.strip().startswith(
-                f"{m.length} tokens: {m.bits:.4f} bits per character (sliding, stride 4; 2 of "
-                "2 books"
+                f"{m.length} tokens: {m.bits:.4f} bits per character "
+                "(sliding, stride 4; 2 of 2 books"
             )
             and f"{m.characters:,} characters in {m.tokens:,} tokens" in line
         )
@@ -608,12 +604,12 @@ def test_evaluate_refuses_what_it_cannot_read(trained, tmp_path, capsys, monkeyp
 
     assert "max_position=100" in error("--lengths", "101")
     assert "latin.txt is not UTF-8" in error(write(tmp_path, "latin.txt", b"caf\xe9"))
-    from seqpe_lab.tasks import text as language
+    from seqpe_lab.tasks.text import TextTask
 
     monkeypatch.setattr(
-        language,
+        TextTask,
         "load_data",
-        lambda recipe: text.load_text(write(tmp_path, "latin.txt", b"another documentation " * 50)),
+        lambda task: text.load_text(write(tmp_path, "latin.txt", b"another documentation " * 50)),
     )
     message = error()
     assert "another Python's documentation" in message and "--books" in message

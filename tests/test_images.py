@@ -1,7 +1,4 @@
-"""Labelled images: the digits, folders, parquet files, a hub that may be out of reach.
-
-And how an image is rendered.
-"""
+"""Labelled images: the digits, local folders, parquet files, an unreachable hub, rendering."""
 
 import io
 import json
@@ -13,9 +10,10 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from seqpe_lab.tasks import corpus as text
-from seqpe_lab.tasks import pictures as images
-from seqpe_lab.tasks.pictures import SPLITS, Images, load_images, render
+from seqpe_lab.tasks import image_data as images
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.image_data import Images, load_images
+from seqpe_lab.tasks.image_views import render
 
 WAYS_OUT = [
     "Three ways out",
@@ -65,7 +63,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def parquet(tmp_path, monkeypatch):
-    """parquet(images, labels, name): writes a table; the cache of datasets is temporary."""
+    """parquet(images, labels, name): writes a table; datasets prepares it in a temporary cache."""
     import datasets
     import pyarrow
     from pyarrow.parquet import write_table
@@ -172,7 +170,7 @@ def test_an_image_rendered_at_its_own_size_is_itself():
 
 @pytest.mark.parametrize("size", [4, 7])
 def test_images_shrink_as_pil_shrinks_them(size):
-    """So that a model sees what torchvision's transforms would show it.
+    """A model sees what torchvision's transforms would show it.
 
     (Enlarging, torch's kernel has a = -0.75, PIL's -0.5.)
     """
@@ -513,7 +511,7 @@ def hub(monkeypatch):
             for n, (split, count) in enumerate(splits.items())
         }
         monkeypatch.setattr(datasets, "load_dataset", lambda name: tables)
-        monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
+        monkeypatch.setattr("seqpe_lab.hub.require_hub", lambda *arguments: None)
 
     return give
 

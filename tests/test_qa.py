@@ -1,4 +1,4 @@
-"""Questions over many documents: prompts within their budget, no leaks, fine-tuning, answers."""
+"""Questions over many documents: prompts within their budget, no leaks, tuning, and answers."""
 
 import hashlib
 import json
@@ -12,19 +12,12 @@ from seqpe_lab.course import figures
 from seqpe_lab.course.figures import label
 from seqpe_lab.recipes import QA_ABLATIONS, QARecipe, Training, question_answering
 from seqpe_lab.runs import Run, runs_folder
-from seqpe_lab.tasks import questions
-from seqpe_lab.tasks.corpus import make_tokenizer
+from seqpe_lab.tasks import questions, task_of
 from seqpe_lab.tasks.facts import TOPICS, facts
-from seqpe_lab.tasks.prompts import (
-    INSTRUCTION,
-    Prompts,
-    QAData,
-    Question,
-    Split,
-    check_split,
-    load_questions,
-)
-from seqpe_lab.tasks.questions import Examples, answer, exam
+from seqpe_lab.tasks.prompts import INSTRUCTION, Prompts
+from seqpe_lab.tasks.question_data import QAData, Question, Split, check_split, load_questions
+from seqpe_lab.tasks.questions import Examples, answer
+from seqpe_lab.tasks.tokenization import make_tokenizer
 from seqpe_lab.training import build_model, train, trained_model
 
 WORDS = ["Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ida", "Jo", "Kim", "Lea"]
@@ -95,8 +88,8 @@ def test_the_paper_s_prompt_word_for_word(small_town):
         f"Document {n}:\n{small_town.splits['test'].documents[d]}\n\n"
         for n, d in enumerate(prompt.documents, 1)
     )
-    assert text == (
-        f"{INSTRUCTION}\n\nThe following are given documents.\n\n{blocks}{INSTRUCTION}\n\n"
+    assert (
+        text == f"{INSTRUCTION}\n\nThe following are given documents.\n\n{blocks}{INSTRUCTION}\n\n"
         "Question: Where does Cleo live? Answer:"
     )
     assert small_town.decode(prompt.answer) == " Cleoville" and prompt.answer[-1] == 0
@@ -177,9 +170,9 @@ def test_another_seed_gives_other_documents(invented):
 
 
 def test_every_invented_sentence_answers_one_question_only():
-    answers = [(topic, word) for topic, (_, _, words) in TOPICS.items() for word in words.split()]
+    answers = [(topic, word) for topic, (_, words) in TOPICS.items() for word in words.split()]
     assert len({word.lower() for _, word in answers}) == len(answers) > 50
-    for topic, (told, _, words) in TOPICS.items():
+    for topic, (told, words) in TOPICS.items():
         assert len({word[0].lower() for word in words.split()}) == len(words.split()) or topic in (
             "colour",
             "animal",
@@ -225,10 +218,8 @@ def test_prompts_that_cannot_be_made_are_refused(small_town):
         long.make(0, 400, seed=0)
     with pytest.raises(
         ValueError,
-        match=(
-            "12 documents, 11 of them without the answer 'Adaville', do not fill a budget of 5000 "
-            "tokens"
-        ),
+        match="12 documents, 11 of them without the answer 'Adaville', do not fill a budget of "
+        "5000 tokens",
     ):
         prompts.make(0, 5_000, seed=0)
     with pytest.raises(ValueError, match="unknown template 'long'"):
@@ -363,10 +354,10 @@ def test_only_the_answer_counts(invented, base):
     said = invented.decode(targets[counted].tolist())
     assert targets[counted][-1] == 0 and said.strip() in text and counted.sum() == len(said) + 1
     model = build_model(recipe, 256)
-    loss = questions.main_loss(model, recipe, (tokens[None], targets[None]), None)
+    loss = task_of(recipe).main_loss(model, (tokens[None], targets[None]), None)
     changed = tokens.clone()
     changed[first + int(counted.sum()) + 1 :] = 7  # the padding
-    assert questions.main_loss(model, recipe, (changed[None], targets[None]), None) == loss
+    assert task_of(recipe).main_loss(model, (changed[None], targets[None]), None) == loss
     right = model(tokens[None])[0].log_softmax(-1)[
         torch.arange(len(tokens))[counted], targets[counted]
     ]
@@ -400,7 +391,7 @@ def test_a_run_starts_from_its_base_and_its_result_is_the_best_checkpoint(
     best = min(
         (json.loads((c / "state.json").read_text())["validation"], c) for c in run.checkpoints()
     )
-    assert questions.validate(model, recipe, invented) == pytest.approx(best[0], rel=1e-5)
+    assert task_of(recipe).validate(model, invented) == pytest.approx(best[0], rel=1e-5)
     untuned = Run.open(runs_folder() / recipe.base).model_weights()
     assert [m["step"] for m in run.metrics()] == [1, 2, 3, 4]
     name = "transformer.h.0.mlp.c_fc.weight"
@@ -476,10 +467,7 @@ def test_an_ablation_of_a_base_by_its_folder_is_that_ablation_and_other_tasks_ha
 
 
 def test_every_combination_has_a_name_and_a_run_of_its_own():
-    """Two things may learn on or not: three ablations and the method itself.
-
-    All start from the same language model.
-    """
+    """Two things may learn on or not: three ablations and the method, all from one base."""
     recipes = {name: question_answering(name, "small") for name in ("seqpe", *QA_ABLATIONS)}
     assert len({(r.new_projection, r.keep_encoder) for r in recipes.values()}) == len(recipes) == 4
     assert {r.base for r in recipes.values()} == {recipes["seqpe"].base} and {
@@ -632,7 +620,7 @@ def test_case_and_space_do_not_matter_and_anything_else_does(small_town, tiny_mo
 
 def test_the_exam_asks_the_same_questions_at_every_length(base, invented):
     recipe = tune(base())
-    short, long = (exam(recipe, invented, "test", 10, length) for length in (112, 300))
+    short, long = (task_of(recipe).exam(invented, "test", 10, n) for n in (112, 300))
     assert [p.text for p in short] == [p.text for p in long] and all(
         len(a.tokens) < len(b.tokens) for a, b in zip(short, long)
     )

@@ -1,4 +1,4 @@
-"""Text: the documentation of this Python, files, a hub that may be out of reach, tokenizers."""
+"""Text: the documentation of this Python, local files, an unreachable hub, and the tokenizers."""
 
 import json
 import socket
@@ -9,8 +9,11 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from seqpe_lab.tasks import corpus as text
-from seqpe_lab.tasks.corpus import SPLITS, load_text, make_tokenizer, python_documentation
+from seqpe_lab import hub
+from seqpe_lab.tasks import text_data as text
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.text_data import load_text, python_documentation
+from seqpe_lab.tasks.tokenization import make_tokenizer
 
 WAYS_OUT = [
     "Three ways out",
@@ -31,7 +34,7 @@ def documentation():
 
 @pytest.fixture
 def parquet(tmp_path, monkeypatch):
-    """parquet(rows, name): writes a file; the cache of datasets is temporary."""
+    """parquet(rows, name): writes a file; datasets prepares it in a temporary cache."""
     import pyarrow
     from pyarrow.parquet import write_table
 
@@ -190,10 +193,7 @@ def test_a_tokenizer_json_is_taken_by_its_path(shared):
 
 
 def test_wikitext_s_raw_test_split_has_286221_gpt2_tokens(shared, tmp_path):
-    """As counted everywhere: the whole file, line ends included, no separator.
-
-    One more ends the document here.
-    """
+    """As counted everywhere: the whole file with its line ends; here a mark ends the document."""
     wikitext, tokenizer = (
         shared / "data" / "wikitext",
         shared / "data" / "gpt2_bpe" / "tokenizer.json",
@@ -356,7 +356,7 @@ def test_any_answer_shows_that_the_hub_is_there(status, monkeypatch):
 
         threading.Thread(target=answer, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        text.require_hub("a text")
+        hub.require_hub("a text", "")
 
 
 def test_gpt2_s_vocabulary_out_of_reach_has_ways_out_that_help(nobody_there, tmp_path):
@@ -392,7 +392,7 @@ def test_rows_of_a_hub_data_set_become_one_document_a_split(monkeypatch):
         "test": {"text": ["t\n"]},
     }
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
-    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr(hub, "require_hub", lambda *arguments: None)
     data = load_text("hub:someone/something")
     assert (
         data.decode(data.train) == "= Title =\n\nNo line end\n"

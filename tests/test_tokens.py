@@ -1,4 +1,4 @@
-"""A large text's tokens in a memory-mapped file: the same as in memory, checked, made once."""
+"""A large text's tokens in memory-mapped files: made once, checked, equal to those in memory."""
 
 import functools
 import json
@@ -10,16 +10,20 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seqpe_lab.tasks import corpus as text
-from seqpe_lab.tasks import tokens
-from seqpe_lab.tasks.corpus import SPLITS, load_text
+from seqpe_lab import hub
+from seqpe_lab.tasks import text_data as text
+from seqpe_lab.tasks import token_storage, tokenization
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.perplexity import perplexity
 from seqpe_lab.tasks.text import Chunks
-from seqpe_lab.tasks.tokens import MappedTokens, can_be_cut, open_tokens, pieces, write_tokens
+from seqpe_lab.tasks.text_data import load_text
+from seqpe_lab.tasks.token_storage import StoredTokens, open_tokens, store_tokens
+from seqpe_lab.tasks.tokenization import can_be_cut, pieces
 from seqpe_lab.training import train
 
 WORDS = "".join(
-    f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n= Title = \n "
-    "don't\u00a0 stop 🙂 "
+    f"Line {i} of a text:\n\n  {i * i} is a square,\té and ∑ are 数字 \n \n"
+    "= Title = \n don't\u00a0 stop 🙂 "
     for i in range(300)
 )
 
@@ -28,7 +32,7 @@ WORDS = "".join(
 def source(tmp_path, monkeypatch):
     """A text of three files, to which everything is large; its cache is its own."""
     monkeypatch.setenv("SEQPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tokens, "LARGE", 1_000)
+    monkeypatch.setattr(token_storage, "LARGE", 1_000)
     (tmp_path / "texts").mkdir()
     for number, split in enumerate(SPLITS):
         (tmp_path / "texts" / f"{split}.txt").write_text(
@@ -40,18 +44,21 @@ def source(tmp_path, monkeypatch):
 
 def in_memory(source, tokenizer, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(tokens, "LARGE", 10**9)
+        patch.setattr(token_storage, "LARGE", 10**9)
         return load_text(str(source), tokenizer)
 
 
 def files(source) -> list[str]:
-    return sorted(path.suffix for path in (source.parent / "cache" / "tokens").iterdir())
+    return sorted(path.name for path in (source.parent / "cache" / "tokens").glob("*/*"))
 
 
-@pytest.mark.parametrize("tokenizer, dtype", [("bytes", "uint16"), ("bpe:400", "uint16")])
-def test_a_mapped_text_is_the_text_in_memory(tokenizer, dtype, source, monkeypatch):
-    monkeypatch.setattr(tokens, "PIECE", 50)
-    monkeypatch.setattr(tokens, "BATCH", 400)
+COMPLETE = ["about.json", "test.arrow", "train.arrow", "validation.arrow"]
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:400"])
+def test_a_stored_text_is_the_text_in_memory(tokenizer, source, monkeypatch):
+    monkeypatch.setattr(tokenization, "PIECE", 50)
+    monkeypatch.setattr(token_storage, "AT_ONCE", 8)
     plain, mapped, again = (
         in_memory(source, tokenizer, monkeypatch),
         load_text(str(source), tokenizer),
@@ -63,22 +70,24 @@ def test_a_mapped_text_is_the_text_in_memory(tokenizer, dtype, source, monkeypat
     )
     for split in SPLITS:
         a, b = getattr(plain, split), getattr(again, split)
-        assert (
-            isinstance(a, torch.Tensor) and isinstance(b, MappedTokens) and b.numbers.dtype == dtype
-        )
-        assert (
-            torch.equal(a, b[:])
-            and torch.equal(a[5:17], b[5:17])
-            and torch.equal(a[torch.tensor([[3, 1], [0, 9]])], b[torch.tensor([[3, 1], [0, 9]])])
-        )
-        assert b[:3].dtype == torch.int64 and int(a[4]) == int(b[4])
+        assert isinstance(a, torch.Tensor) and isinstance(b, StoredTokens)
+        assert len(b.parts) > 3 and {part.dtype for part in b.parts} == {np.dtype("uint16")}
+        places = torch.tensor([[3, 1], [0, len(a) - 1]])
+        assert torch.equal(a[places], b[places]) and int(a[4]) == int(b[4]) and a[-1] == b[-1]
+        for begin in range(0, len(a), 61):  # across the parts of a file
+            for end in (begin, begin + 1, begin + 700, len(a) + 5):
+                assert torch.equal(a[begin:end], b[begin:end])
+        assert torch.equal(a, b[:]) and torch.equal(a[2:-3:7], b[2:-3:7])
+        assert b[:3].dtype == torch.int64 and len(a) == len(b)
+        with pytest.raises(IndexError):
+            b[len(a)]
     assert plain.decode(plain.test) == again.decode(again.test)
-    assert files(source) == [".json", ".tokens"]
+    assert files(source) == COMPLETE
 
 
 def test_a_prepared_text_needs_neither_its_files_contents_nor_the_tokenizer(source, monkeypatch):
     first = load_text(str(source), "bpe:300")
-    for name in ("_from_path", "_make_bpe"):
+    for name in ("_from_path", "load_tokenizer"):
         monkeypatch.setattr(text, name, lambda *arguments: pytest.fail("was read again"))
     again = load_text(str(source), "bpe:300")
     assert torch.equal(first.train[:], again.train[:]) and again.decode(
@@ -98,10 +107,10 @@ def test_large_texts_of_the_hub_need_it_once(source, monkeypatch):
 
     rows = {split: {"text": [WORDS, "", "No line end"]} for split in SPLITS}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, config: rows)
-    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr(hub, "require_hub", lambda *arguments: None)
     first = load_text("hub:someone/something")
     assert load_text("hub:someone/else").source == "hub:someone/else"
-    monkeypatch.setattr(text, "require_hub", lambda *arguments: pytest.fail("was asked again"))
+    monkeypatch.setattr(hub, "require_hub", lambda *arguments: pytest.fail("was asked again"))
     assert torch.equal(load_text("hub:someone/something").test[:], first.test[:])
 
 
@@ -114,7 +123,7 @@ def test_two_texts_of_the_hub_with_one_tokenizer_of_a_file_are_two(source, tmp_p
         "load_dataset",
         lambda name, config: {split: {"text": [WORDS + name]} for split in SPLITS},
     )
-    monkeypatch.setattr(text, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr(hub, "require_hub", lambda *arguments: None)
     hashes = {
         load_text(f"hub:someone/{name}", str(tmp_path / "tokenizer.json")).hash for name in "abab"
     }
@@ -125,16 +134,27 @@ def test_two_texts_of_the_hub_with_one_tokenizer_of_a_file_are_two(source, tmp_p
 @given(st.text(alphabet=" \n\t\r\u00a0\u2003\x1cab1'.é数🙂", max_size=300), st.integers(1, 40))
 def test_pieces_of_a_text_have_the_tokens_of_the_whole(words, size):
     whole = make_bpe()
-    assert can_be_cut(whole) and "".join(piece for piece, _ in pieces(words, size)) == words
-    assert [i for piece, _ in pieces(words, size) for i in whole.encode(piece).ids] == whole.encode(
-        words
-    ).ids
+    cut = [words[begin:end] for _, begin, end in pieces([words], whole, size)]
+    assert can_be_cut(whole) and "".join(cut) == words
+    assert [i for piece in cut for i in whole.encode(piece).ids] == whole.encode(words).ids
+
+
+def test_every_text_has_a_last_piece_even_an_empty_one():
+    assert list(pieces(["", "a b c", ""], None, size=1)) == [
+        (0, 0, 0),
+        (1, 0, 1),
+        (1, 1, 3),
+        (1, 3, 5),
+        (2, 0, 0),
+    ]
 
 
 @functools.cache
 def make_bpe():
     """A tokenizer with many tokens of white space."""
-    return text._make_bpe("bpe:420", {"words": WORDS, "gaps": " \n\n a\n\n\n  b 1'.  \t\t  '" * 50})
+    return tokenization.load_tokenizer(
+        "bpe:420", {"words": WORDS, "gaps": " \n\n a\n\n\n  b 1'.  \t\t  '" * 50}
+    )
 
 
 def test_a_tokenizer_that_looks_back_over_white_space_gets_whole_texts():
@@ -147,6 +167,9 @@ def test_a_tokenizer_that_looks_back_over_white_space_gets_whole_texts():
     other[2].add_special_tokens([AddedToken("<x>", rstrip=True)])
     other[3].add_tokens(["two words"])
     assert can_be_cut(Tokenizer.from_str(plain)) and not any(map(can_be_cut, other))
+    assert [len(list(pieces([WORDS], bpe, 50))) > 1 for bpe in (make_bpe(), *other)] == [True] + [
+        False
+    ] * 4
 
 
 # --- the file -----------------------------------------------------------------------------------
@@ -163,45 +186,83 @@ def flip(path):
 
 
 @pytest.mark.parametrize(
-    "ending, damage",
+    "name, damage",
     [
-        (".tokens", cut),
-        (".tokens", flip),
-        (".tokens", os.unlink),
-        (".json", cut),
-        (".json", flip),
-        (".json", lambda path: path.write_text("[]")),
+        ("train.arrow", cut),
+        ("test.arrow", flip),
+        ("train.arrow", os.unlink),
+        ("about.json", cut),
+        ("about.json", flip),
+        ("about.json", lambda path: path.write_text("[]")),
     ],
 )
-def test_a_broken_file_is_named_and_the_text_tokenised_again(ending, damage, source):
-    expected = load_text(str(source)).train[:]
-    (path,) = (source.parent / "cache" / "tokens").glob(f"*{ending}")
+def test_a_broken_file_is_named_and_the_text_tokenised_again(name, damage, source):
+    expected = {split: getattr(load_text(str(source)), split)[:] for split in SPLITS}
+    (path,) = (source.parent / "cache" / "tokens").glob(f"*/{name}")
     damage(path)
-    with pytest.warns(UserWarning, match=f"{path.stem}.*: the text is tokenised again"):
+    with pytest.warns(UserWarning, match=f"{path.parent.name}.*: the text is tokenised again"):
         again = load_text(str(source))
-    assert torch.equal(again.train[:], expected) and files(source) == [".json", ".tokens"]
+    assert all(torch.equal(getattr(again, split)[:], expected[split]) for split in SPLITS)
+    assert files(source) == COMPLETE
 
 
 def test_vocabularies_beyond_16_bits_take_32(tmp_path):
-    write_tokens(tmp_path / "x", {"train": iter([np.array([70_000, 1])])}, 70_001, {})
-    parts, _ = open_tokens(tmp_path / "x")
-    assert parts["train"].numbers.dtype == "uint32" and parts["train"][:].tolist() == [70_000, 1]
+    from tokenizers import Tokenizer, models
+
+    bpe = Tokenizer(models.WordLevel({f"w{i}": i for i in range(70_001)}, unk_token="w0"))
+    store_tokens(tmp_path / "x", {split: ["w70000", "w1"] for split in SPLITS}, bpe, {"note": 1})
+    parts, about = open_tokens(tmp_path / "x")
+    assert {part.dtype for part in parts["train"].parts} == {np.dtype("uint32")}
+    assert parts["train"][:].tolist() == [70_000, 1] and about == {"note": 1}
 
 
 def test_a_full_disk_leaves_nothing_and_names_the_way_out(source, monkeypatch):
-    def full(handle):
+    from datasets import arrow_writer
+
+    def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(arrow_writer.ArrowWriter, "write_batch", full)
     with pytest.raises(OSError, match="free some space, or set SEQPE_CACHE"):
         load_text(str(source))
     assert files(source) == []
 
 
+def test_an_interrupted_job_continues_after_the_last_complete_split(source, monkeypatch):
+    expected, tokenise = in_memory(source, "bytes", monkeypatch), token_storage.tokenise
+    done = []
+
+    def interrupted(texts, spans, bpe):
+        done.append(len(texts[0]))
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return tokenise(texts, spans, bpe)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(token_storage, "tokenise", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load_text(str(source))
+    assert "train.arrow" in files(source) and "about.json" not in files(source)
+    texts = []
+    monkeypatch.setattr(
+        token_storage, "tokenise", lambda t, *rest: texts.append(t[0]) or tokenise(t, *rest)
+    )
+    data = load_text(str(source))
+    assert [len(t) for t in texts] == [2_000, 4_000]  # validation and test
+    assert all(torch.equal(getattr(data, s)[:], getattr(expected, s)) for s in SPLITS)
+
+
 # --- training on it -----------------------------------------------------------------------------
 
 
-def test_chunks_of_a_mapped_text_are_those_of_the_text_in_memory(source, monkeypatch):
+def test_perplexity_of_a_stored_text_is_that_of_the_text_in_memory(source, tiny_model, monkeypatch):
+    model = tiny_model("rope", vocab_size=256)
+    plain, stored = in_memory(source, "bytes", monkeypatch).test, load_text(str(source)).test
+    for options in ({}, {"protocol": "sliding", "stride": 3}):
+        assert perplexity(model, stored, 8, **options) == perplexity(model, plain, 8, **options)
+
+
+def test_chunks_of_a_stored_text_are_those_of_the_text_in_memory(source, monkeypatch):
     plain, mapped = (
         Chunks(data.train, 16, seed=3)
         for data in (in_memory(source, "bytes", monkeypatch), load_text(str(source)))
@@ -211,7 +272,7 @@ def test_chunks_of_a_mapped_text_are_those_of_the_text_in_memory(source, monkeyp
     )
 
 
-def test_a_run_on_a_mapped_text_is_the_run_on_the_text_in_memory(
+def test_a_run_on_a_stored_text_is_the_run_on_the_text_in_memory(
     source, tiny_recipe, tmp_path, monkeypatch
 ):
     recipe = tiny_recipe(source=str(source), steps=3)

@@ -500,8 +500,8 @@ def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datase
 import sys
 for name in ("plotly", "ipywidgets", "datasets"):
     sys.modules[name] = None  # importing it now fails
-import seqpe_lab.training, seqpe_lab.tasks.perplexity, seqpe_lab.tasks.text, seqpe_lab.cli
-assert len(seqpe_lab.tasks.text.load_text(sys.argv[1]).train) > 100
+import seqpe_lab.training, seqpe_lab.tasks.perplexity, seqpe_lab.tasks.text_data, seqpe_lab.cli
+assert len(seqpe_lab.tasks.text_data.load_text(sys.argv[1]).train) > 100
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(text_file)], cwd=project, capture_output=True, text=True

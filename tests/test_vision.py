@@ -1,7 +1,4 @@
-"""Image classification: what is shown in training and in tests, how accuracy is counted.
-
-And the training of image recipes.
-"""
+"""Image classification: views in training and in tests, accuracy, training of image recipes."""
 
 import dataclasses
 import json
@@ -22,12 +19,14 @@ from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
-from seqpe_lab.tasks import images as vision
-from seqpe_lab.tasks.images import OBJECT, Views, accuracy, place_on_canvas, zoom
-from seqpe_lab.tasks.images import (
+from seqpe_lab.tasks import image_views, task_of
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.image_data import ImageData, Images
+from seqpe_lab.tasks.image_views import OBJECT, Views, place_on_canvas, render, zoom
+from seqpe_lab.tasks.image_views import (
     test_view as view_of_a_test,  # pytest would take its own name for a test
 )
-from seqpe_lab.tasks.pictures import SPLITS, ImageData, Images, render
+from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.training import (
     Objective,
     build_model,
@@ -56,10 +55,7 @@ def same(ours, theirs) -> bool:
 
 @pytest.mark.parametrize("augment", ["deit", "zoom", "place"])
 def test_a_view_is_a_function_of_seed_and_index(augment, tiny_image_recipe, digit_images, colours):
-    """In any order, whatever the global generators did before.
-
-    So a resumed run sees what an unbroken one would.
-    """
+    """In any order, whatever the global generators did: a resumed run sees the same."""
     recipe, data = (
         tiny_image_recipe(augment=augment, erasing=0.5, crop=0.3),
         data_of(augment, digit_images, colours),
@@ -100,10 +96,10 @@ def test_zoom_shows_a_window_of_the_image_rendered_1_to_1_over_sqrt_crop_times_a
     recipe, sizes = tiny_image_recipe(augment="zoom", crop=0.25), []
     image, original = (
         torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0)),
-        vision.bicubic,
+        image_views.bicubic,
     )
     monkeypatch.setattr(
-        vision, "bicubic", lambda side, size: sizes.append(size) or original(side, size)
+        image_views, "bicubic", lambda side, size: sizes.append(size) or original(side, size)
     )
     corners = set()
     for i in range(200):
@@ -245,9 +241,11 @@ def test_mixup_and_cutmix_are_drawn_from_the_step_and_leave_the_global_generator
     batch = torch.rand(8, 3, 12, 12), torch.arange(8) % 2
 
     def loss(step):
-        return vision.main_loss(
-            model, recipe, [part.clone() for part in batch], seeded(0, step, stream=2)
-        ).item()
+        return (
+            task_of(recipe)
+            .main_loss(model, [part.clone() for part in batch], seeded(0, step, stream=2))
+            .item()
+        )
 
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
     there = [loss(step) for step in range(6)]
@@ -267,7 +265,7 @@ def test_without_mixup_the_loss_is_the_cross_entropy_with_smoothing(tiny_image_r
     target = F.one_hot(labels, 10) * 0.8 + 0.02
     expected = -(target * model(seen).log_softmax(-1)).sum(-1).mean()
     torch.testing.assert_close(
-        vision.main_loss(model, recipe, (seen, labels), seeded(0, 0, 2)), expected
+        task_of(recipe).main_loss(model, (seen, labels), seeded(0, 0, 2)), expected
     )
 
 
@@ -288,7 +286,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def grey():
-    """ImageData of grey images: 0.1 to 0.9 are classes 1 to 9; the last two labels are wrong."""
+    """Grey images: 0.1, 0.2, ... 0.9 are classes 1 to 9, and the last two labels are wrong."""
     files = [np.full((1, 8, 8), round(255 * c / 10), np.uint8) for c in range(1, 10)]
     split = Images(files, torch.tensor([1, 2, 3, 4, 5, 6, 7, 1, 1]), 1)
     return ImageData(
@@ -367,7 +365,7 @@ def batch_of(recipe, channels=1, classes=10):
 
 
 def test_eq_15_holds_on_a_grid(tiny_image_recipe):
-    """Every part computed again from its own module, with the positions of this (seed, step)."""
+    """Every part computed once more from its own module, with the positions of (seed, step)."""
     recipe = tiny_image_recipe(alpha=0.3, beta=0.7, shifted=0.5, seed=2)
     model, (seen, labels) = lively(recipe), batch_of(recipe)
     encoder, objective = model.encoding.encoder, Objective(model, recipe)
@@ -430,7 +428,7 @@ def test_appendix_a5_a_share_of_the_images_is_shifted_within_max_position_in_bot
 def test_mixed_precision_computes_about_the_same_losses_with_every_encoding(
     image_variant, tiny_image_recipe
 ):
-    """What a GPU does with precision="bf16", on the CPU: all dtypes fit, forward and backward."""
+    """What a GPU does with precision="bf16", on the CPU, forward and backward."""
     encoding, options = image_variant
     recipe = tiny_image_recipe(
         encoding=encoding,
@@ -505,7 +503,7 @@ def finished(tiny_image_recipe, digit_images, tmp_path_factory) -> Run:
 
 
 def interrupted(run: Run, at: int, folder) -> Run:
-    """A copy of a finished run as if it was killed right after the checkpoint of step ``at``."""
+    """A copy of a finished run as if it had been killed after the checkpoint of step ``at``."""
     shutil.copytree(run.folder, folder)
     (folder / "results.json").unlink()
     for path in Run.open(folder).checkpoints():
@@ -552,7 +550,7 @@ def test_the_stored_numbers_are_those_of_the_stored_weights(finished, digit_imag
     for path in finished.checkpoints():
         weights, _, state = finished.load_checkpoint(path)
         model.load_state_dict(weights)
-        assert vision.validate(model, finished.recipe, digit_images) == pytest.approx(
+        assert task_of(finished.recipe).validate(model, digit_images) == pytest.approx(
             state["validation"], abs=1e-5
         )
 

@@ -20,9 +20,9 @@ from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.devices import best_device
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.runs import Run
-from seqpe_lab.tasks.corpus import TextData, load_text
-from seqpe_lab.tasks.pictures import ImageData, load_images
-from seqpe_lab.tasks.prompts import QAData, load_questions
+from seqpe_lab.tasks.image_data import ImageData, load_images
+from seqpe_lab.tasks.question_data import QAData, load_questions
+from seqpe_lab.tasks.text_data import TextData, load_text
 from seqpe_lab.training import train, trained_model
 
 if TYPE_CHECKING:  # timm takes seconds to import
@@ -117,7 +117,7 @@ class Lesson:
 
     def model(self, run: Run, device: torch.device | str = "cpu") -> GPT2 | ViT:
         """A run's model with its trained weights, in evaluation mode on a device."""
-        return trained_model(run, self.data(run.recipe)).to(device)
+        return trained_model(run, self.data(run.recipe), device)
 
     # --- showing -------------------------------------------------------------------------------
 

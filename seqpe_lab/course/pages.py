@@ -22,7 +22,7 @@ from seqpe_lab.course.parallel import Stage, Task, run_stages
 from seqpe_lab.jobs import Job
 from seqpe_lab.package_data import clone
 from seqpe_lab.runs import Run, judged_by, runs_folder
-from seqpe_lab.tasks.corpus import load_text
+from seqpe_lab.tasks.text_data import load_text
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

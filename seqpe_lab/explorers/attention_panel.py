@@ -19,7 +19,8 @@ from seqpe_lab.explorers.drawing import BARE, add_band, add_note, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import IMAGE_MODELS, TEXT_MODELS
 from seqpe_lab.recipes import image_model, language_model
-from seqpe_lab.tasks.pictures import load_images, render
+from seqpe_lab.tasks.image_data import load_images
+from seqpe_lab.tasks.image_views import render
 
 LONGEST = 64  # tokens of a typed text
 NAMED = 28  # tokens that have room for their names on an axis

@@ -133,12 +133,12 @@ def _write_tables(method: str) -> None:
 def _write_model(kind: str, run: Run) -> None:
     """Round the weights, and evaluate them then: the numbers shown beside a model are its own."""
     recipe, task = run.recipe, task_of(run.recipe)
-    data = task.load_data(recipe)
+    data = task.load_data()
     weights = {name: t.half() if t.is_floating_point() else t
                for name, t in run.model_weights().items()}
     rounded = build_model(recipe, task.outputs(data))
     rounded.load_state_dict({name: _as_float(t) for name, t in weights.items()})
-    measured = task.evaluate(rounded.eval(), recipe, data)
+    measured = task.evaluate(rounded.eval(), data)
     _save(kind, recipe.method, weights, {"recipe": recipe.to_json(), "outputs": task.outputs(data),
                                          "results": run.results() | measured})
 

@@ -1,8 +1,7 @@
-"""Language modelling as a task for the training loop: data, model, loss, validation, results.
-
-vision.py gives the same functions for images; training.py takes the one that the recipe asks for.
-"""
+"""Language modelling as a task: chunks of a text, cross entropy of the next token, perplexity."""
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -12,83 +11,101 @@ from torch.utils.data import Dataset
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import seeded
-from seqpe_lab.tasks.corpus import TextData, load_text
+from seqpe_lab.tasks.base import Task
 from seqpe_lab.tasks.perplexity import perplexity, perplexity_by_length
+from seqpe_lab.tasks.text_data import TextData, load_text
+from seqpe_lab.tasks.token_storage import StoredTokens
 
 VALIDATION_TOKENS = 16_384
 
 
-def load_data(recipe: Recipe) -> TextData:
-    return load_text(recipe.source, recipe.tokenizer)
+class TextTask(Task):
+    """A GPT-2 that is trained on a text (Sec. 4.1)."""
+    recipe: Recipe
 
+    def load_data(self) -> TextData:
+        return load_text(self.recipe.source, self.recipe.tokenizer)
 
-def outputs(data: TextData) -> int:
-    """How many classes the model tells apart: the vocabulary."""
-    return data.vocab_size
+    def outputs(self, data: TextData) -> int:
+        return data.vocab_size
 
+    def make_model(self, outputs: int) -> GPT2:
+        recipe = self.recipe
+        return GPT2(GPT2Config(
+            vocab_size=outputs, d_model=recipe.d_model, layers=recipe.layers, heads=recipe.heads,
+            train_len=recipe.train_len, max_position=recipe.max_position, dropout=recipe.dropout,
+            encoding=recipe.encoding, encoding_options=dict(recipe.encoding_options)))
 
-def make_model(recipe: Recipe, vocab_size: int) -> GPT2:
-    return GPT2(GPT2Config(vocab_size=vocab_size, d_model=recipe.d_model, layers=recipe.layers, heads=recipe.heads,
-                           train_len=recipe.train_len, max_position=recipe.max_position, dropout=recipe.dropout,
-                           encoding=recipe.encoding, encoding_options=dict(recipe.encoding_options)))
+    def training_set(self, data: TextData) -> Chunks:
+        return Chunks(data.train, self.recipe.train_len, self.recipe.seed)
+
+    def main_loss(self, model: GPT2, batch: Tensor, generator: torch.Generator,
+                  **options) -> Tensor:
+        """Cross entropy of the next token, nats per token, for tokens (B, train_len + 1)."""
+        hidden, targets = model.read(batch[:, :-1], **options).flatten(0, 1), batch[:, 1:].flatten()
+        weight = model.transformer.wte.weight
+        if torch.is_autocast_enabled(hidden.device.type):  # mixed precision is left to torch
+            return F.cross_entropy(F.linear(hidden, weight).float(), targets)
+        return linear_cross_entropy(hidden, weight, targets)
+
+    def validate(self, model: GPT2, data: TextData) -> float:
+        """Nats per token on the start of the validation split."""
+        sample = data.validation[: VALIDATION_TOKENS + 1]
+        return perplexity(model, sample, min(self.recipe.train_len, len(sample) - 1)).nats
+
+    def evaluate(self, model: GPT2, data: TextData) -> dict:
+        """Perplexity on the test split at the recipe's lengths."""
+        count, tokens = self.recipe.eval_tokens, data.test
+        measured = perplexity_by_length(model, tokens[: count + 1] if count else tokens,
+                                        self.recipe.eval_lens)
+        return {"protocol": measured[0].protocol, "split": "test", "tokens": measured[0].tokens,
+                "perplexity": {str(m.length): m.perplexity for m in measured}}
+
+    def check(self, data: TextData) -> None:
+        tokens, longest = len(data.test), max(self.recipe.eval_lens)
+        if self.recipe.eval_tokens:
+            tokens = min(tokens, self.recipe.eval_tokens + 1)
+        if tokens <= longest:
+            raise ValueError(
+                f"the test split gives {tokens} tokens, too few for a context of {longest} and its "
+                "next token: shorten eval_lens or raise eval_tokens")
+        if len(data.validation) < 2:
+            raise ValueError(f"the validation split has {len(data.validation)} tokens, too few to "
+                             "predict one from another: give more text")
 
 
 class Chunks(Dataset):
-    """The training stream: item i is always the same sequence of train_len + 1 tokens.
+    """The training sequences: item i is always the same train_len + 1 tokens.
 
     Each epoch cuts the text at another offset and goes through the chunks in another order, both
     drawn from (seed, epoch).
+
+    Args:
+        tokens: whole numbers (T,), of any integer type.
+        length: train_len.
+
+    Raises:
+        ValueError: a text too short for two chunks.
     """
 
-    def __init__(self, tokens: Tensor, length: int, seed: int):
+    def __init__(self, tokens: Tensor | StoredTokens, length: int, seed: int):
         self.tokens, self.length, self.seed = tokens, length, seed
         self.per_epoch = (len(tokens) - 1) // length - 1
         if self.per_epoch < 1:
-            raise ValueError(f"the training text has {len(tokens)} tokens, too few for sequences of {length}: shorten train_len")
-        self._epoch = None
+            raise ValueError(f"the training text has {len(tokens)} tokens, too few for sequences "
+                             f"of {length}: shorten train_len")
 
     def __getitem__(self, index: int) -> Tensor:
+        """int64 (length + 1,)."""
         epoch, place = divmod(index, self.per_epoch)
-        if epoch != self._epoch:
-            generator = seeded(self.seed, epoch, stream=1)
-            self._offset = int(torch.randint(self.length, (1,), generator=generator))
-            self._order = torch.randperm(self.per_epoch, generator=generator)
-            self._epoch = epoch
-        begin = self._offset + int(self._order[place]) * self.length
-        return self.tokens[begin: begin + self.length + 1]
+        offset, order = _cut(self.length, self.per_epoch, self.seed, epoch)
+        begin = offset + int(order[place]) * self.length
+        return self.tokens[begin: begin + self.length + 1].long()
 
 
-def training_set(recipe: Recipe, data: TextData) -> Chunks:
-    return Chunks(data.train, recipe.train_len, recipe.seed)
-
-
-def main_loss(model: GPT2, recipe: Recipe, tokens: Tensor, generator: torch.Generator, **options) -> Tensor:
-    """Cross entropy of the next token, nats a token, in chunks that keep the logits small."""
-    hidden, weight = model.read(tokens[:, :-1], **options).flatten(0, 1), model.transformer.wte.weight
-    targets = tokens[:, 1:].flatten()
-    if torch.is_autocast_enabled(hidden.device.type):  # mixed precision is left to torch
-        return F.cross_entropy(F.linear(hidden, weight).float(), targets)
-    return F.cross_entropy(F.linear(hidden, weight), targets)
-
-
-def validate(model: GPT2, recipe: Recipe, data: TextData) -> float:
-    """Nats a token on the start of the validation split."""
-    sample = data.validation[: VALIDATION_TOKENS + 1]
-    return perplexity(model, sample, min(recipe.train_len, len(sample) - 1)).nats
-
-
-def evaluate(model: GPT2, recipe: Recipe, data: TextData) -> dict:
-    """Perplexity on the test split at the recipe's lengths."""
-    test = data.test[: recipe.eval_tokens + 1] if recipe.eval_tokens else data.test
-    measured = perplexity_by_length(model, test, recipe.eval_lens)
-    return {"protocol": measured[0].protocol, "split": "test", "tokens": measured[0].tokens,
-            "perplexity": {str(m.length): m.perplexity for m in measured}}
-
-
-def check(recipe: Recipe, data: TextData) -> None:
-    """Refuse before the first step what would fail after the last."""
-    test = min(len(data.test), recipe.eval_tokens + 1) if recipe.eval_tokens else len(data.test)
-    if test <= max(recipe.eval_lens):
-        raise ValueError(f"the test split gives {test} tokens, too few for a context of {max(recipe.eval_lens)} and its next token: shorten eval_lens or raise eval_tokens")
-    if len(data.validation) < 2:
-        raise ValueError(f"the validation split has {len(data.validation)} tokens, too few to predict one from another: give more text")
+@lru_cache(maxsize=4)
+def _cut(length: int, per_epoch: int, seed: int, epoch: int) -> tuple[int, Tensor]:
+    """Where an epoch's first chunk begins, and the order of its chunks."""
+    generator = seeded(seed, epoch, stream=1)
+    offset = int(torch.randint(length, (1,), generator=generator))
+    return offset, torch.randperm(per_epoch, generator=generator)

@@ -9,9 +9,9 @@ import torch
 
 from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import Training, image_model, language_model
-from seqpe_lab.tasks.corpus import load_text
+from seqpe_lab.tasks.image_data import load_images
 from seqpe_lab.tasks.perplexity import perplexity_by_length
-from seqpe_lab.tasks.pictures import load_images
+from seqpe_lab.tasks.text_data import load_text
 
 FILES = (
     [("text", m) for m in shipped_models.TEXT_MODELS]

@@ -22,10 +22,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqpe_lab import runs, training
+from seqpe_lab import runs
 from seqpe_lab.cli import main
 from seqpe_lab.runs import Run, RunningError
-from seqpe_lab.tasks.corpus import load_text
+from seqpe_lab.tasks.text import TextTask
+from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.training import train
 
 KILLS = 20
@@ -61,7 +62,7 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     os.dup2(handle, 1), os.dup2(handle, 2)
     torch.set_num_threads(1)
     gc.freeze()  # every run ends in gc.collect(), which would copy the server's whole memory
-    save_file, main_loss = runs.save_file, training.language.main_loss
+    save_file, main_loss = runs.save_file, TextTask.main_loss
     if spoil == "slow disk":
         runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
     if spoil == "full disk":
@@ -74,12 +75,12 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
         runs.save_file = save_no_file
     if spoil == "record":
 
-        def recorded(model, recipe, tokens, *others, **options):
+        def recorded(task, model, tokens, *others, **options):
             with open(f"{log}.batches", "a") as file:
                 file.write(fingerprint(tokens) + "\n")
-            return main_loss(model, recipe, tokens, *others, **options)
+            return main_loss(task, model, tokens, *others, **options)
 
-        training.language.main_loss = recorded
+        TextTask.main_loss = recorded
     if spoil == "another seed" and number == 1:
         arguments = [*arguments, "--seed", "1"]
     sys.exit(main(arguments))
@@ -197,17 +198,14 @@ def copy(finished, tmp_path) -> Run:
 def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(
     finished, text_file, tmp_path, monkeypatch
 ):
-    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it.
-
-    No sequence is seen twice.
-    """
-    alone_saw, main_loss = [], training.language.main_loss
+    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it. No sequence is seen twice."""
+    alone_saw, main_loss = [], TextTask.main_loss
     monkeypatch.setattr(
-        training.language,
+        TextTask,
         "main_loss",
-        lambda model, recipe, tokens, *others, **options: (
+        lambda task, model, tokens, *others, **options: (
             alone_saw.append(fingerprint(tokens)),
-            main_loss(model, recipe, tokens, *others, **options),
+            main_loss(task, model, tokens, *others, **options),
         )[1],
     )
     alone = train(finished.recipe, tmp_path / "alone", data=load_text(str(text_file)), cpu=True)

@@ -15,7 +15,7 @@ from seqpe_lab import jobs
 from seqpe_lab.cli import main
 from seqpe_lab.jobs import STATES, Job, seconds_per_step
 from seqpe_lab.runs import Run
-from seqpe_lab.tasks.corpus import load_text
+from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.training import train
 
 PATIENCE = 240  # seconds, for machines that do other things

@@ -1,7 +1,4 @@
-"""Released checkpoints: folders in the authors' names, as their code writes them.
-
-And everything that may be wrong with such a folder.
-"""
+"""Published checkpoints: folders as the authors' code writes them, and what may be wrong."""
 
 import json
 import pickle
@@ -14,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from seqpe_lab.cli import main
-from seqpe_lab.tasks import released
+from seqpe_lab.models import published
+from seqpe_lab.tasks import paper_comparison
 
 ENCODER = [
     (r"place\.weight", "pos_of_seqpe_embed.weight"),
@@ -104,17 +102,12 @@ def image_model(tiny_vit):
 
 @pytest.fixture
 def image_folder(image_model, tmp_path):
-    """image_seqpe_ckpt: one pickled file with both models and the table of settings.
-
-    The table is an object of a class of yacs.
-    """
+    """image_seqpe_ckpt: one pickled file with both models and the settings, an object of yacs."""
     weights, encoder = in_their_names(image_model, of_images=True)
     folder = tmp_path / "image_seqpe_ckpt"
     folder.mkdir()
-    settings = (
-        "MODEL:\n  NUM_HEADS: 2\n  NUM_CLASSES: 7\nDATA:\n  IMG_SIZE: 12\n  INTERPOLATION: "
-        "bicubic\n"
-    )
+    settings = "MODEL:\n  NUM_HEADS: 2\n  NUM_CLASSES: 7\n"
+    settings += "DATA:\n  IMG_SIZE: 12\n  INTERPOLATION: bicubic\n"
     settings += "".join(
         f"{key}: {value}\n"
         for key, value in (
@@ -157,19 +150,19 @@ def rewrite(path, change):
 
 
 def test_a_folder_of_text_gives_equal_logits(text_model, text_folder, tokens):
-    model = released.load(text_folder)
+    model = published.load(text_folder)
     assert not model.training and model.config.max_position == 200
     assert torch.equal(model(tokens), text_model(tokens))
     for source in (
         text_folder.parent,
         text_folder / "best_model",
     ):  # of all models; of the checkpoint itself
-        assert torch.equal(released.load(source)(tokens), text_model(tokens))
+        assert torch.equal(published.load(source)(tokens), text_model(tokens))
 
 
 def test_a_folder_of_images_gives_equal_logits(image_model, image_folder):
     images = torch.randn(2, 3, 16, 12, generator=torch.Generator().manual_seed(0))
-    model = released.load(image_folder.parent, "image")
+    model = published.load(image_folder.parent, "image")
     assert model.config.image_size == 12
     assert torch.equal(model(images), image_model(images))
 
@@ -185,10 +178,10 @@ def test_what_wrappers_put_in_front_of_names_is_taken_off_in_joined_and_pickled_
         "pe_model." + name: value for name, value in encoder.items()
     }
     save_file(joined, best / "model.safetensors")
-    assert torch.equal(released.load(text_folder)(tokens), text_model(tokens))
+    assert torch.equal(published.load(text_folder)(tokens), text_model(tokens))
     (best / "model.safetensors").unlink()
     torch.save(joined, best / "pytorch_model.bin")
-    assert torch.equal(released.load(text_folder)(tokens), text_model(tokens))
+    assert torch.equal(published.load(text_folder)(tokens), text_model(tokens))
 
 
 def test_tied_weights_may_have_the_output_layer_s_name_and_buffers_of_the_mask_are_no_weights(
@@ -199,7 +192,7 @@ def test_tied_weights_may_have_the_output_layer_s_name_and_buffers_of_the_mask_a
         tensors["transformer.h.0.attn.bias"] = torch.ones(1, 1, 4, 4)
 
     rewrite(text_folder / "best_model" / "model.safetensors", change)
-    assert torch.equal(released.load(text_folder)(tokens), text_model(tokens))
+    assert torch.equal(published.load(text_folder)(tokens), text_model(tokens))
 
 
 @pytest.mark.parametrize(
@@ -234,14 +227,14 @@ def test_the_authors_own_weights_give_their_own_outputs(file, task, name, shared
             }
         )
     )
-    model = released.load(tmp_path, task)
+    model = published.load(tmp_path, task)
     given, expected = ("images", "output") if task == "image" else ("input_ids", "logits")
     torch.testing.assert_close(
         model(tensors[given]), tensors[f"{name}/{expected}"], atol=1e-5, rtol=0
     )
     if task == "lm":
         torch.testing.assert_close(
-            released.position_table(model, 24),
+            published.position_table(model, 24),
             tensors[f"{name}/position_embeddings"],
             atol=1e-5,
             rtol=0,
@@ -251,13 +244,13 @@ def test_the_authors_own_weights_give_their_own_outputs(file, task, name, shared
 def test_the_position_table_is_the_encoder_s_output_row_by_row(
     image_model, image_folder, text_model, text_folder
 ):
-    table = released.position_table(released.load(image_folder, "image"), 14, 14)
+    table = published.position_table(published.load(image_folder, "image"), 14, 14)
     assert table.shape == (196, 16) and not table.requires_grad
     torch.testing.assert_close(
         table[14 * 3 + 5], image_model.encoding.encoder(torch.tensor([3, 5])).detach()
     )
     torch.testing.assert_close(
-        released.position_table(released.load(text_folder), 150)[123],
+        published.position_table(published.load(text_folder), 150)[123],
         text_model.encoding.encoder(torch.tensor([123])).detach(),
     )
 
@@ -277,7 +270,7 @@ def test_missing_unknown_and_misshapen_tensors_are_all_named_with_the_files(text
         lambda tensors: tensors.pop("out_proj.bias"),
     )
     with pytest.raises(ValueError) as error:
-        released.load(text_folder)
+        published.load(text_folder)
     for part in [
         "missing: transformer.ln_f.bias",
         "unknown: transformer.h.0.surprise",
@@ -292,19 +285,20 @@ def test_missing_unknown_and_misshapen_tensors_are_all_named_with_the_files(text
 def test_a_folder_without_its_encoder_says_so(text_folder):
     (text_folder / "best_model" / "model_1.safetensors").unlink()
     with pytest.raises(
-        ValueError, match=r"lack pos_of_seqpe_embed.weight .* it has best_model/model.safetensors"
+        ValueError,
+        match=r"lack pos_of_seqpe_embed.weight(.|\n)*in the folder: best_model/model.safetensors",
     ):
-        released.load(text_folder)
+        published.load(text_folder)
 
 
 def test_an_empty_folder_and_one_of_training_state_alone_say_what_they_hold(tmp_path):
     with pytest.raises(
         ValueError, match="holds no weights: it needs .safetensors .* it has no file at all"
     ):
-        released.load(tmp_path)
+        published.load(tmp_path)
     (tmp_path / "optimizer.bin").write_bytes(b"")
     with pytest.raises(ValueError, match="holds no weights: .* it has optimizer.bin"):
-        released.load(tmp_path)
+        published.load(tmp_path)
 
 
 def test_another_kind_of_file_is_refused_by_name(text_folder):
@@ -314,14 +308,14 @@ def test_another_kind_of_file_is_refused_by_name(text_folder):
         ValueError,
         match=r"model.safetensors is no safetensors file, or a truncated one .* download it again",
     ):
-        released.load(text_folder)
+        published.load(text_folder)
     path.unlink()
     (text_folder / "best_model" / "model_1.safetensors").unlink()
     (text_folder / "best_model" / "pytorch_model.bin").write_text("<html>not found</html>")
     with pytest.raises(
         ValueError, match=r"pytorch_model.bin is refused: it is broken, or holds more than weights"
     ):
-        released.load(text_folder)
+        published.load(text_folder)
 
 
 class Harm:
@@ -345,24 +339,24 @@ def test_nothing_in_a_pickled_file_is_executed(write, image_folder):
         image_folder / "best_model.pth",
     )
     with pytest.raises(ValueError, match="best_model.pth is refused: .*Get it as safetensors"):
-        released.load(image_folder, "image")
+        published.load(image_folder, "image")
     assert Harm.done == []
 
 
 def test_a_pickled_file_without_weights_lists_what_it_holds(image_folder):
     torch.save({"optimizer": {}, "epoch": 3}, image_folder / "best_model.pth")
     with pytest.raises(ValueError, match="holds no table of weights, only optimizer, epoch"):
-        released.load(image_folder, "image")
+        published.load(image_folder, "image")
 
 
 def test_of_several_checkpoints_the_best_is_taken_and_without_one_none(image_model, image_folder):
     (image_folder / "ckpt_epoch_1.pth").write_bytes(b"another")
-    released.load(image_folder, "image")
+    published.load(image_folder, "image")
     (image_folder / "best_model.pth").rename(image_folder / "ckpt_epoch_2.pth")
     with pytest.raises(
         ValueError, match=r"several checkpoints \(ckpt_epoch_1.pth, ckpt_epoch_2.pth\)"
     ):
-        released.load(image_folder, "image")
+        published.load(image_folder, "image")
 
 
 def test_one_name_with_two_values_is_refused(text_folder):
@@ -373,18 +367,18 @@ def test_one_name_with_two_values_is_refused(text_folder):
     with pytest.raises(
         ValueError, match="transformer.ln_f.bias stands twice in .* with different values"
     ):
-        released.load(text_folder)
+        published.load(text_folder)
 
 
 def test_settings_that_are_missing_are_asked_for_and_can_be_given(text_model, text_folder, tokens):
     (text_folder / "config.json").unlink()
     (text_folder / "pe_config.json").unlink()
     with pytest.raises(ValueError, match=r"do not say PE_APPLY_METHOD: pass it to load\(\)"):
-        released.load(text_folder)
+        published.load(text_folder)
     with pytest.raises(ValueError, match="do not say NUM_ATTENTION_HEADS"):
-        released.load(text_folder, PE_APPLY_METHOD="attn_scalar")
+        published.load(text_folder, PE_APPLY_METHOD="attn_scalar")
     assert torch.equal(
-        released.load(text_folder, PE_APPLY_METHOD="attn_scalar", NUM_ATTENTION_HEADS=2)(tokens),
+        published.load(text_folder, PE_APPLY_METHOD="attn_scalar", NUM_ATTENTION_HEADS=2)(tokens),
         text_model(tokens),
     )
 
@@ -394,21 +388,21 @@ def test_settings_that_this_library_does_not_compute_are_refused(text_folder):
         ValueError,
         match=r"PE_TYPE is 'rotary', this library computes 'seq_pe'\n.*SEQPE_TEMPERATURE is 2.0",
     ):
-        released.load(text_folder, PE_TYPE="rotary", SEQPE_TEMPERATURE=2.0)
+        published.load(text_folder, PE_TYPE="rotary", SEQPE_TEMPERATURE=2.0)
     (text_folder / "pe_config.json").write_text("a: [b")
     with pytest.raises(ValueError, match="pe_config.json is neither JSON nor YAML"):
-        released.load(text_folder)
+        published.load(text_folder)
 
 
 def test_text_and_images_are_not_taken_for_each_other(text_folder, image_folder):
     with pytest.raises(ValueError, match="holds a model of text: say task 'lm'"):
-        released.load(text_folder, "image")
+        published.load(text_folder, "image")
     with pytest.raises(ValueError, match="holds a model of images: say task 'image'"):
-        released.load(image_folder, "lm")
+        published.load(image_folder, "lm")
     with pytest.raises(ValueError, match="unknown task 'qa2': choose from lm, qa, image"):
-        released.find("hub", "qa2")
+        published.find("hub", "qa2")
     with pytest.raises(FileNotFoundError, match="no folder /nowhere: give a folder"):
-        released.find("/nowhere")
+        published.find("/nowhere")
 
 
 def test_an_unreachable_hub_names_the_ways_out(monkeypatch, capsys):
@@ -419,7 +413,7 @@ def test_an_unreachable_hub_names_the_ways_out(monkeypatch, capsys):
     assert main(["released", "hub"]) == 2
     message = capsys.readouterr().err
     assert (
-        "the hub cannot be reached for the released checkpoints 'huayangli/seqpe'" in message
+        "the hub cannot be reached for the published checkpoints 'huayangli/seqpe'" in message
         and all(way in message for way in ("(1)", "(2) download https", "(3)"))
     )
 
@@ -434,9 +428,9 @@ def test_only_what_a_model_needs_is_downloaded(text_folder, monkeypatch, tokens)
         asked.append((name, patterns))
         return str(text_folder.parent)
 
-    monkeypatch.setattr(released, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr(published, "require_hub", lambda *arguments: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert released.find("hub:someone/copy") == text_folder
+    assert published.find("hub:someone/copy") == text_folder
     ((name, patterns),) = asked
     there = [
         "lm_seqpe_ckpt/config.json",
@@ -451,12 +445,10 @@ def test_only_what_a_model_needs_is_downloaded(text_folder, monkeypatch, tokens)
     assert name == "someone/copy" and list(filter_repo_objects(there, **patterns)) == there[:3]
     with pytest.raises(
         ValueError,
-        match=(
-            "the repository 'huayangli/seqpe' has no folder image_seqpe_ckpt; it gave "
-            "lm_seqpe_ckpt/"
-        ),
+        match="the repository 'huayangli/seqpe' has no folder image_seqpe_ckpt; it gave "
+        "lm_seqpe_ckpt/",
     ):
-        released.find("hub", "image")
+        published.find("hub", "image")
 
 
 # --- evaluation --------------------------------------------------------------------------------
@@ -464,7 +456,7 @@ def test_only_what_a_model_needs_is_downloaded(text_folder, monkeypatch, tokens)
 
 def test_wikitext_is_read_line_by_line_without_blank_lines(tmp_path):
     (tmp_path / "wiki.test.raw").write_text(" = Title = \n \n A line . \n\n Another\x85 one . \n")
-    tokens = released.text_of(str(tmp_path / "wiki.test.raw"), "bytes")
+    tokens = paper_comparison.text_of(str(tmp_path / "wiki.test.raw"), "bytes")
     assert bytes(tokens.tolist()).decode() == " = Title = \n A line . \n Another\x85 one . \n"
 
 
@@ -493,11 +485,11 @@ def test_the_command_prints_perplexity_beside_table_1(
     assert main([*arguments, "--lengths", "64", "512"]) == 0
     lines = capsys.readouterr().out.splitlines()
     expected = perplexity_by_length(
-        model, released.text_of(str(tmp_path / "wiki.test.raw"), "bytes"), [64, 512]
+        model, paper_comparison.text_of(str(tmp_path / "wiki.test.raw"), "bytes"), [64, 512]
     )
     assert "all names and shapes as expected" in lines[0]
-    assert lines[1].strip() == (
-        f"64 tokens: perplexity {expected[0].perplexity:.2f}, the paper says - "
+    assert (
+        lines[1].strip() == f"64 tokens: perplexity {expected[0].perplexity:.2f}, the paper says - "
         f"(non-overlapping, {expected[0].tokens:,} tokens)"
     )
     assert (
@@ -547,7 +539,7 @@ def test_the_command_prints_accuracy_beside_table_3(tiny_vit, image_folder, colo
 
 
 def test_images_are_cut_as_the_authors_do_and_a_folder_of_classes_is_taken_whole(colour_folder):
-    images, data = released.images_of(str(colour_folder))
+    images, data = paper_comparison.images_of(str(colour_folder))
     assert len(images) == 80 and sorted(images.labels.tolist()) == [0] * 40 + [1] * 40
     whole = data.train[0]
     side = round(min(whole.shape[1:]) * 7 / 8)
@@ -559,4 +551,4 @@ def test_images_are_cut_as_the_authors_do_and_a_folder_of_classes_is_taken_whole
 
 def test_images_of_other_classes_are_refused(image_folder, colour_folder):
     with pytest.raises(ValueError, match="has 2 classes but the model tells 7 apart"):
-        released.evaluate_images(released.load(image_folder, "image"), str(colour_folder))
+        paper_comparison.evaluate_images(published.load(image_folder, "image"), str(colour_folder))

@@ -1,0 +1,87 @@
+"""Data sets and weights of the Hugging Face hub, and parquet files.
+
+A hub that cannot be reached is reported within seconds, with what the reader can do instead.
+"""
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where prepared data is kept: $SEQPE_CACHE or ~/.cache/seqpe_lab."""
+    folder = os.environ.get("SEQPE_CACHE")
+    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "seqpe_lab"
+
+
+def three_ways_out(download: str, instead: str) -> str:
+    """What a reader without a network can do; both arguments are imperative clauses.
+
+    >>> three_ways_out("download it elsewhere", "use 'facts'").split("; ")[1:]
+    ['(2) download it elsewhere', "(3) use 'facts'."]
+    """
+    return (f"Three ways out: (1) connect to the network and try again; (2) {download}; "
+            f"(3) {instead}.")
+
+
+def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
+    """Check that the hub answers; its own client takes minutes to report that it does not.
+
+    Args:
+        what: what is wanted, for the message.
+        ways_out: as :func:`three_ways_out` writes them.
+        timeout: seconds.
+
+    Raises:
+        ConnectionError: no answer within the time, at most 3 s.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+    if constants.HF_HUB_OFFLINE:
+        return  # the client then answers at once, from its cache or with an error
+    failed: list[object] = [f"no answer within {timeout:g} s"]
+
+    def ask() -> None:
+        try:  # through the client's own session and proxies; any answer will do
+            get_session().head(constants.ENDPOINT, timeout=timeout)
+            failed.clear()
+        except Exception as error:  # of the client's HTTP library
+            failed[:] = [error]
+
+    # The time limit does not cover the look-up of the host's name, and each of its addresses gets
+    # the whole of it. So the question is asked in a thread that can be abandoned.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout + 0.5)
+    if failed:
+        raise ConnectionError(f"the hub cannot be reached for {what} ({failed[0]}). {ways_out}")
+
+
+def load_from_hub(what: str, ways_out: str, *arguments, **options):
+    """``datasets.load_dataset(*arguments, **options)``.
+
+    Raises:
+        ConnectionError: the hub does not answer, or does not give it; names the ways out.
+    """
+    require_hub(what, ways_out)
+    from datasets import load_dataset
+    try:
+        return load_dataset(*arguments, **options)
+    except Exception as error:  # datasets and the hub's client raise many kinds
+        raise ConnectionError(
+            f"the hub did not give {what} ({type(error).__name__}: {error}). {ways_out}") from error
+
+
+def read_parquet(file: Path):
+    """The rows of a file as a ``datasets.Dataset``, memory-mapped.
+
+    Raises:
+        ValueError: no parquet file; names it.
+    """
+    from datasets import Dataset
+    try:
+        return Dataset.from_parquet(str(file), cache_dir=str(cache_folder() / "datasets"))
+    except Exception as error:  # datasets and pyarrow raise many kinds
+        raise ValueError(
+            f"{file} cannot be read as parquet ({type(error).__name__}: {error})") from error

@@ -1,0 +1,172 @@
+"""The paper authors' published checkpoints: found, read, and loaded exactly.
+
+Their hub repository holds a folder for each model: ``config.json`` and ``pe_config.json`` beside
+``best_model/`` with ``model.safetensors`` (the GPT-2) and ``model_1.safetensors`` (the position
+encoder), or ``best_model.pth`` with both (the ViT). A tensor is known by its name, whichever file
+it lies in. Every name and shape must match, and what they do not tell must stand in the
+configuration: nothing is guessed.
+"""
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from seqpe_lab.hub import require_hub, three_ways_out
+from seqpe_lab.models.checkpoint_folder import PICKLED, STATE, Checkpoint, listed, read
+from seqpe_lab.models.checkpoints import load_published, load_published_vit
+from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+
+REPOSITORY = "huayangli/seqpe"
+FOLDERS = {"lm": "lm_seqpe_ckpt", "qa": "qa_seqpe_ckpt", "image": "image_seqpe_ckpt"}
+_WAYS_OUT = three_ways_out(
+    f"download https://huggingface.co/{REPOSITORY} elsewhere and pass its folder",
+    "train a model of your own: python -m seqpe_lab train lm")
+
+INTEGRATIONS = {"attn_scalar": "bias", "attn_mul": "mul", "attn_add": "sum"}
+# what this library computes; a configuration that says otherwise is refused
+EXPECTED = {
+    "PE_TYPE": "seq_pe", "USE_PE_MULTI_HEAD": True, "SEQPE_ACTIVATION_FUNCTION": "gelu_new",
+    "SEQPE_MASK_PADDING": False, "SEQPE_SCALE_ATTN_WEIGHTS": True, "SEQPE_SCALAR_SCALE": 1.0,
+    "SEQPE_TEMPERATURE": 1.0, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+
+
+def load(source: str | Path, task: str = "lm", **settings) -> nn.Module:
+    """A published model, in evaluation mode.
+
+    Args:
+        source, task: as in :func:`find`.
+        settings: what the configuration does not say or says wrongly, in its own words, such as
+            ``NUM_ATTENTION_HEADS=12``.
+
+    Returns:
+        :class:`~seqpe_lab.models.gpt2.GPT2` or :class:`~seqpe_lab.models.vit.ViT`, float32, on the
+        CPU.
+
+    Raises:
+        ValueError: a model of another kind, settings that are missing or that this library does not
+            compute, names or shapes that do not fit; all listed, with the files.
+        FileNotFoundError, ConnectionError: as in :func:`find`.
+    """
+    folder = find(str(source), task)
+    checkpoint = read(folder)
+    checkpoint.config.update(settings)
+    if (kind := checkpoint.task) != ("image" if task == "image" else "lm"):
+        raise ValueError(f"{folder} holds a model of {'images' if kind == 'image' else 'text'}: "
+                         f"say task {kind!r}, or give another folder")
+    problems = [f"{key} is {checkpoint.config[key]!r}, this library computes {value!r}"
+                for key, value in EXPECTED.items() if checkpoint.config.get(key, value) != value]
+    if problems:
+        raise ValueError(f"the settings of {folder} differ from what can be loaded:\n  "
+                         + "\n  ".join(problems))
+    try:
+        if kind == "image":
+            model = _make_vit(checkpoint)
+            load_published_vit(model, checkpoint.model, checkpoint.encoder)
+        else:
+            model = _make_gpt2(checkpoint)
+            load_published(model, checkpoint.model, checkpoint.encoder)
+    except ValueError as error:
+        read_from = ", ".join(str(file.relative_to(folder)) for file in checkpoint.files)
+        raise ValueError(f"{folder} cannot be loaded: {error}\nfiles read: {read_from}; in the "
+                         f"folder: {listed(folder)}") from error
+    return model.eval()
+
+
+def position_table(model: nn.Module, *sizes: int) -> Tensor:
+    """The position vectors of a published model, as :mod:`seqpe_lab.geometry` takes them.
+
+    ``position_table(gpt2, 2_048)`` is what the paper's Fig. 2 shows, and
+    ``position_table(vit, 14, 14)`` its Fig. 3.
+
+    Returns:
+        float32 (sizes[0] * ..., d_model), row by row, on the CPU, without gradient.
+    """
+    return model.encoding.encoder.table(*sizes).float().cpu()
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+def find(source: str, task: str = "lm") -> Path:
+    """The folder of one model.
+
+    Args:
+        source: "hub" (the authors' repository), "hub:NAME" (another), or a local folder: of one
+            model, or of all of them.
+        task: "lm", "qa" or "image".
+
+    Raises:
+        ValueError: an unknown task, a repository without the folder.
+        FileNotFoundError: no such folder.
+        ConnectionError: the hub cannot be reached; within seconds, with the ways out.
+    """
+    if task not in FOLDERS:
+        raise ValueError(f"unknown task {task!r}: choose from {', '.join(FOLDERS)}")
+    if source == "hub" or source.startswith("hub:"):
+        name = source.removeprefix("hub").removeprefix(":") or REPOSITORY
+        return _download(name, FOLDERS[task])
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {source}: give a folder with a published checkpoint, "
+                                f"or 'hub' for {REPOSITORY}")
+    return root / FOLDERS[task] if (root / FOLDERS[task]).is_dir() else root
+
+
+def _download(name: str, folder: str) -> Path:
+    require_hub(f"the published checkpoints {name!r}", _WAYS_OUT)
+    from huggingface_hub import snapshot_download
+    wanted = [f"{folder}/*{ending}" for ending in (".json", ".safetensors", *PICKLED)]
+    unwanted = [f"*{word}*" for word in STATE] + ["*/step_*", "*/ckpt_epoch_*"]
+    try:
+        root = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
+    except Exception as error:  # the hub's client raises many kinds
+        raise ConnectionError(f"the hub did not give {name!r} ({type(error).__name__}: {error}). "
+                              f"{_WAYS_OUT}") from error
+    if not (root / folder).is_dir():
+        raise ValueError(f"the repository {name!r} has no folder {folder}; it gave "
+                         f"{listed(root)}")
+    return root / folder
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+def _encoding_options(checkpoint: Checkpoint, digits: int) -> dict:
+    method = checkpoint.setting("PE_APPLY_METHOD")
+    if method not in INTEGRATIONS:
+        raise ValueError(f"PE_APPLY_METHOD {method!r} is none of {', '.join(INTEGRATIONS)}")
+    return {"integration": INTEGRATIONS[method],
+            "shared_projection": not any(".attn.pe_qk." in name for name in checkpoint.model),
+            "digits": digits, "base": checkpoint.shape("token_of_seqpe_embed.weight")[0],
+            "encoder_layers": checkpoint.layers(r"transformers\.(\d+)\."),
+            "encoder_heads": checkpoint.setting("NUM_ATTENTION_HEADS"),
+            "causal": checkpoint.config.get("SEQPE_ATTN_DIRECTION", "causal") == "causal",
+            "shared_places": checkpoint.shape("pos_of_seqpe_embed.weight")[0] == digits}
+
+
+def _make_gpt2(checkpoint: Checkpoint) -> GPT2:
+    vocabulary, d_model = checkpoint.shape("transformer.wte.weight")
+    digits = checkpoint.shape("pos_of_seqpe_embed.weight")[0]
+    options = _encoding_options(checkpoint, digits)
+    reach = checkpoint.config.get("PE_MAX_POSITION") or math.inf
+    return GPT2(GPT2Config(
+        vocabulary, d_model, checkpoint.layers(r"transformer\.h\.(\d+)\."),
+        checkpoint.setting("n_head", "NUM_ATTENTION_HEADS"),
+        max_position=min(reach, options["base"]**digits), dropout=0.0, encoding="seqpe",
+        encoding_options=options))
+
+
+def _make_vit(checkpoint: Checkpoint) -> nn.Module:
+    from seqpe_lab.models.vit import ViT, ViTConfig
+    d_model, channels, patch, _ = checkpoint.shape("patch_embed.proj.weight")
+    dims = checkpoint.shape("dim_token_embed")[0]
+    # the published vision code has a row for each place of each dimension
+    digits = checkpoint.shape("pos_of_seqpe_embed.weight")[0] // dims
+    options = _encoding_options(checkpoint, digits)
+    size = (checkpoint.config.get("IMG_SIZE") or 224) // patch * patch
+    shape = dict(patch_size=patch, in_chans=channels, embed_dim=d_model,
+                 depth=checkpoint.layers(r"blocks\.(\d+)\."),
+                 num_heads=checkpoint.setting("NUM_HEADS"))
+    return ViT(ViTConfig("vit_small_patch16_224", size, checkpoint.shape("head.weight")[0],
+                         options["base"]**digits, "seqpe", options, shape))

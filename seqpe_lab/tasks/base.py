@@ -1,0 +1,102 @@
+"""What every task provides: data, a model, the loss of a batch, and its evaluation."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from seqpe_lab.devices import device_of
+from seqpe_lab.recipes import Training
+from seqpe_lab.sampling import seeded
+
+SPLITS = ("train", "validation", "test")
+
+
+class Data(Protocol):
+    """Loaded data of any kind.
+
+    Attributes:
+        hash: stands for the whole content, 16 hex digits; a run goes on only with the same.
+    """
+    hash: str
+
+    def provenance(self) -> dict:
+        """What to store beside a result: plain values."""
+        ...
+
+
+class Task(ABC):
+    """One kind of work for the training loop, with one recipe.
+
+    Args:
+        recipe: plain values that say everything a run depends on.
+    """
+
+    def __init__(self, recipe: Training):
+        self.recipe = recipe
+
+    @abstractmethod
+    def load_data(self) -> Data:
+        """The data that the recipe names, in the splits "train", "validation" and "test"."""
+
+    @abstractmethod
+    def outputs(self, data: Data) -> int:
+        """Size of the model's output layer: of the vocabulary, or the number of classes."""
+
+    @abstractmethod
+    def make_model(self, outputs: int) -> nn.Module:
+        """A new model; its weights are drawn from torch's global generator."""
+
+    @abstractmethod
+    def training_set(self, data: Data) -> Dataset:
+        """An endless data set: item i is the same in every process and after every restart."""
+
+    @abstractmethod
+    def main_loss(self, model: nn.Module, batch, generator: torch.Generator, **options) -> Tensor:
+        """The main loss of a micro-batch, L_main of Eq. 15: nats, a scalar.
+
+        Args:
+            batch: collated items of the training set, on the model's device.
+            generator: decides on whatever is drawn for this batch.
+            options: "positions" and "vectors", as the model's forward pass takes them.
+        """
+
+    @abstractmethod
+    def validate(self, model: nn.Module, data: Data) -> float:
+        """The main loss on the validation split, nats; on the model's device."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, data: Data) -> dict:
+        """Results on the test split, plain values; on the model's device."""
+
+    @abstractmethod
+    def check(self, data: Data) -> None:
+        """Refuse before the first step what would fail after the last.
+
+        Raises:
+            ValueError: the recipe asks for what the data does not have.
+        """
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[torch.device]:
+    """No dropout and no gradients inside; gives the model's device and restores its mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield device_of(model)
+    finally:
+        model.train(was_training)
+
+
+@lru_cache(maxsize=4)
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """In which order an epoch goes through ``count`` items, int64 (count,)."""
+    return torch.randperm(count, generator=seeded(seed, epoch, stream=1))

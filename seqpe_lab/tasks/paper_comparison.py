@@ -1,0 +1,114 @@
+"""The authors' published models evaluated as the paper does, beside the numbers in its tables."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seqpe_lab.hub import load_from_hub, three_ways_out
+from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.package_data import paper_table
+from seqpe_lab.tasks.image_data import ImageData, Images, LazyItems, load_images
+from seqpe_lab.tasks.perplexity import Perplexity, perplexity_by_length
+from seqpe_lab.tasks.text_data import load_text
+from seqpe_lab.tasks.tokenization import make_tokenizer
+
+SOURCES = {"lm": "hub:Salesforce/wikitext:wikitext-103-raw-v1", "image": "hub:ILSVRC/imagenet-1k"}
+_WAYS_OUT = three_ways_out(
+    "download the test split elsewhere and pass it: --source wiki.test.raw, or for images a folder",
+    "--source python, whose numbers are no reproduction of the paper's")
+
+
+def paper_row(table: int) -> dict[int, float]:
+    """What the paper's Table 1 (perplexity by tokens) or 3 (top-1 by pixels) says of SeqPE.
+
+    >>> paper_row(1)[16_384], paper_row(3)[672]
+    (19.37, 76.7)
+    """
+    row = next(row for row in paper_table(table) if row["model"] == "SeqPE")
+    return {int(key): value for key, value in row.items() if key.isdigit()}
+
+
+def text_of(source: str, tokenizer: str) -> Tensor:
+    """The tokens of a test text, int64 (tokens,).
+
+    WikiText (the hub's, or its wiki.test.raw) is read as the authors do: line by line, without
+    blank lines and with nothing between the lines. Of other sources it is the test split that
+    :func:`~seqpe_lab.tasks.text_data.load_text` makes.
+    """
+    path = Path(source).expanduser()
+    if source.startswith("hub:"):
+        name, _, config = source.removeprefix("hub:").partition(":")
+        lines = load_from_hub(f"the data set {name!r}", _WAYS_OUT, name, config or None,
+                              split="test")["text"]
+    elif path.suffix in (".raw", ".txt") and path.is_file():
+        lines = [line + "\n" for line in path.read_text(encoding="utf-8").split("\n")]
+    else:
+        return load_text(source, tokenizer).test
+    encode = make_tokenizer(tokenizer, {})[0]
+    tokens = encode({str(i): line for i, line in enumerate(lines) if line.strip()})
+    return tokens[~torch.isin(tokens, encode({"": ""}))]  # without the ends of documents
+
+
+def evaluate_text(model: GPT2, tokens: Tensor,
+                  lengths: list[int] | None = None) -> list[tuple[Perplexity, float | None]]:
+    """Perplexity by length, each with the paper's Table 1 for SeqPE (None where it has none)."""
+    printed = paper_row(1)
+    measured = perplexity_by_length(model, tokens, lengths or list(printed))
+    return [(m, printed.get(m.length)) for m in measured]
+
+
+class CutImages(Images):
+    """Images cut as the authors do for tests: the middle 7/8 of the shorter side."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        from seqpe_lab.tasks.image_views import middle_square
+        image = super().__getitem__(index)
+        return middle_square(image, round(min(image.shape[-2:]) * 7 / 8))  # 224 of 256
+
+
+def images_of(source: str) -> tuple[CutImages, ImageData]:
+    """The images that a ViT is tested on, and the data they come from.
+
+    Args:
+        source: as in :func:`~seqpe_lab.tasks.image_data.load_images`; of a folder with val/,
+            validation/ or test/ only that one is read, and a folder of classes is taken whole.
+    """
+    path = Path(source).expanduser()
+    inner = (path / name for name in ("val", "validation", "test") if source.strip())
+    data = load_images(str(next((folder for folder in inner if folder.is_dir()), source)))
+    splits = [data.test]
+    if path.is_dir() and not any(path.rglob("*.parquet")):  # the loader has split it in three
+        splits = [data.train, data.validation, data.test]
+    files = splits[0].files if len(splits) == 1 else [f for split in splits for f in split.files]
+    return CutImages(files, torch.cat([split.labels for split in splits]), data.channels,
+                     source), data
+
+
+def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = None,
+                    count: int = 0) -> list[tuple]:
+    """Top-1 accuracy by size, each with the paper's Table 3 for SeqPE (None where it has none).
+
+    Args:
+        count: only so many of the images, drawn at random; 0 takes all.
+
+    Raises:
+        ValueError: images of other classes than the model's.
+    """
+    from seqpe_lab.recipes import image_model
+    from seqpe_lab.tasks.images import accuracy
+    printed = paper_row(3)
+    images, data = images_of(source)
+    if len(data.classes) != model.config.classes:
+        raise ValueError(f"{source} has {len(data.classes)} classes but the model tells "
+                         f"{model.config.classes} apart: give the data that it was trained on")
+    sizes = sizes or list(printed)
+    recipe = image_model("seqpe-mul", "full", patch=model.patch, alpha=0.0, beta=0.0,
+                         image_size=model.config.image_size, eval_sizes=tuple(sizes),
+                         max_position=model.config.max_position)
+    if count:  # files are sorted by class
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
+        files = LazyItems(chosen.tolist(), images.files.__getitem__)
+        images = CutImages(files, images.labels[chosen], images.channels, images.origin)
+    return [(accuracy(model, images, data, recipe, size), printed.get(size)) for size in sizes]

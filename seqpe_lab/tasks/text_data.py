@@ -1,0 +1,281 @@
+"""Text for language modelling: the reader's own Python documentation, local files, or the hub.
+
+The default needs no network: the language reference that every Python carries (pydoc_data.topics)
+and the docstrings of its standard library, about 2.2 million characters of English. Nothing falls
+back silently: what was loaded is named, measured and hashed in the :class:`TextData` it returns.
+"""
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from seqpe_lab.hub import cache_folder, load_from_hub, read_parquet, three_ways_out
+from seqpe_lab.tasks import token_storage
+from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.token_storage import StoredTokens
+from seqpe_lab.tasks.tokenization import as_functions, load_tokenizer
+
+Documents = dict[str, str]  # name -> text
+ENDINGS = (".txt", ".raw", ".parquet")
+_CHOICES = "choose 'python', a path, or 'hub:NAME[:CONFIG]'"
+_WAYS_OUT = three_ways_out("download the files elsewhere and pass their path as `source`",
+                           "use source='python', which needs no network")
+
+
+@dataclass(frozen=True)
+class TextData:
+    """A text, split by document and tokenised.
+
+    Attributes:
+        source, tokenizer: as asked for.
+        description: one line for captions.
+        train, validation, test: int64 (tokens,), values in [0, vocab_size); those of a large text
+            lie in files, and slices read what they name.
+        characters: how many each split holds, separators not counted.
+        hash: sha256 of the three splits' texts, 16 hex digits.
+        decode: token numbers -> str.
+    """
+    source: str
+    tokenizer: str
+    description: str
+    vocab_size: int
+    train: Tensor | StoredTokens
+    validation: Tensor | StoredTokens
+    test: Tensor | StoredTokens
+    characters: dict[str, int]
+    hash: str
+    decode: Callable[[Tensor], str]
+
+    def provenance(self) -> dict:
+        """What to store beside a result."""
+        return {"source": self.source, "description": self.description,
+                "tokenizer": self.tokenizer, "hash": self.hash, "characters": self.characters,
+                "tokens": {split: len(getattr(self, split)) for split in SPLITS}}
+
+
+def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
+    """Load, split and tokenise a text.
+
+    Args:
+        source: "python" (the documentation of this Python), a path (a .txt, .raw or .parquet file,
+            or a folder of them; files named train, validation/valid and test keep their roles), or
+            "hub:NAME" / "hub:NAME:CONFIG", such as "hub:Salesforce/wikitext:wikitext-103-raw-v1".
+        tokenizer: as :func:`~seqpe_lab.tasks.tokenization.make_tokenizer` takes it; "bpe:SIZE" is
+            trained on the training split.
+
+    A text of more than 32 million characters is tokenised once: its tokens lie in the cache, in a
+    folder named after the source, its files' sizes and times, and the tokenizer. From then on
+    neither the text nor the hub is needed, and a run takes no memory for its tokens.
+
+    Raises:
+        ValueError: an unknown source or tokenizer, a file that holds no text or is not UTF-8.
+        FileNotFoundError: a path that is not there.
+        ConnectionError: the hub cannot be reached; names the three ways out.
+    """
+    folder = _stored_in(source, tokenizer)
+    if (folder / "about.json").exists():
+        try:
+            return _from_storage(folder, source, tokenizer)
+        except (ValueError, FileNotFoundError) as error:
+            warnings.warn(f"{error}: the text is tokenised again", stacklevel=2)
+            shutil.rmtree(folder, ignore_errors=True)
+    splits, description = load_documents(source)
+    bpe = load_tokenizer(tokenizer, splits["train"])
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for text in (split, *splits[split].values()):
+            digest.update(text.encode() + b"\0")
+    about = {"description": description, "hash": digest.hexdigest()[:16],
+             "characters": {split: sum(map(len, splits[split].values())) for split in SPLITS}}
+    if sum(about["characters"].values()) >= token_storage.LARGE:
+        texts = {split: list(splits[split].values()) for split in SPLITS}
+        token_storage.store_tokens(folder, texts, bpe,
+                                   about | {"tokenizer": bpe and bpe.to_str()})
+        return _from_storage(folder, source, tokenizer)
+    encode, decode, vocab_size = as_functions(bpe)
+    tokens = {split: encode(splits[split]) for split in SPLITS}
+    return TextData(source, tokenizer, vocab_size=vocab_size, decode=decode, **tokens, **about)
+
+
+def _stored_in(source: str, tokenizer: str) -> Path:
+    """The folder that the tokens of a large text are kept in, whether it is there or not."""
+    stamps = []
+    for path in (Path(name).expanduser() for name in (source, tokenizer) if name.strip()):
+        for file in text_files(path) if path.is_dir() else [path] * path.is_file():
+            stat = file.stat()
+            stamps.append((str(file.resolve()), stat.st_size, stat.st_mtime_ns))
+    name = hashlib.sha256(json.dumps([source, tokenizer, stamps]).encode()).hexdigest()[:16]
+    return cache_folder() / "tokens" / name
+
+
+def _from_storage(folder: Path, source: str, tokenizer: str) -> TextData:
+    """A text that was tokenised before; errors as in ``open_tokens``."""
+    from tokenizers import Tokenizer
+    tokens, about = token_storage.open_tokens(folder)
+    written = about.pop("tokenizer")
+    _, decode, vocab_size = as_functions(Tokenizer.from_str(written) if written else None)
+    return TextData(source, tokenizer, vocab_size=vocab_size, decode=decode, **tokens, **about)
+
+
+# --- documents -----------------------------------------------------------------------------------
+
+def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
+    """The documents of the three splits, by name, and a line that describes them.
+
+    Arguments and errors as in :func:`load_text`.
+    """
+    path = Path(source).expanduser()
+    if source == "python":
+        splits = _split_by_hash(python_documentation())
+        description = f"documentation of Python {platform.python_version()}"
+    elif source.startswith("hub:"):
+        splits, description = _from_hub(source), source.removeprefix("hub:")
+    elif source.strip() and path.exists():
+        splits, description = _from_path(path), path.name
+    elif "/" in source or "." in source or os.sep in source:
+        raise FileNotFoundError(f"no text at {source}: give a .txt, .raw or .parquet file or a "
+                                "folder of them")
+    else:
+        raise ValueError(f"unknown text source {source!r}: {_CHOICES}")
+    for split in SPLITS:
+        if not any(text.strip() for text in splits[split].values()):
+            raise ValueError(f"the {split} split of {source!r} holds no text")
+    return splits, description
+
+
+def python_documentation() -> Documents:
+    """The language reference and the docstrings of this Python, by topic and module.
+
+    Modules are parsed, never imported. That takes some 10 s, so the text is kept in the cache.
+    """
+    version = (sys.version + sysconfig.get_path("stdlib")).encode()
+    cache = cache_folder() / f"python-{hashlib.sha256(version).hexdigest()[:12]}.json"
+    if cache.exists():
+        try:
+            return json.loads(cache.read_text(encoding="utf-8"))
+        except ValueError:  # half written when the machine went down
+            cache.unlink()
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise ValueError("this Python comes without pydoc_data.topics: install its documentation "
+                         "package or pass a path as `source`") from error
+    documents = {f"topic/{name}": text for name, text in sorted(topics.items())}
+    library = Path(sysconfig.get_path("stdlib"))
+    left_out = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library)
+        if not left_out & set(name.parts) and (texts := _docstrings(path)):
+            documents[f"module/{name.as_posix()}"] = "\n\n".join(texts)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    partial = cache.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(documents), encoding="utf-8")
+    os.replace(partial, cache)
+    return documents
+
+
+def _docstrings(path: Path) -> list[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return []  # a template, which is not Python
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return [text for node in ast.walk(tree)
+            if isinstance(node, kinds) and (text := ast.get_docstring(node))]
+
+
+def _split_by_hash(documents: Documents) -> dict[str, Documents]:
+    """90 % train, 5 % validation, 5 % test, by a hash of the name: fixed, in shuffled order."""
+    splits: dict[str, Documents] = {split: {} for split in SPLITS}
+    numbers = {name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) for name in documents}
+    for name in sorted(documents, key=numbers.get):
+        share = numbers[name] / 2**32
+        split = "train" if share < 0.9 else "validation" if share < 0.95 else "test"
+        splits[split][name] = documents[name]
+    return splits
+
+
+def _from_path(path: Path) -> dict[str, Documents]:
+    roles: dict[str, list[Path]] = {}
+    for file in text_files(path):
+        words = set(file.stem.lower().replace("-", ".").replace("_", ".").split("."))
+        named = {"train": {"train"}, "validation": {"validation", "valid"}, "test": {"test"}}
+        role = next((split for split in SPLITS if words & named[split]), "all")
+        roles.setdefault(role, []).append(file)
+    missing = [split for split in SPLITS if split not in roles]
+    if not missing:
+        return {split: read_files(path, roles[split]) for split in SPLITS}
+    if len(missing) == 1:
+        raise ValueError(f"{path} has files for two of the splits but none for {missing[0]}: name "
+                         "one so, or none of them")
+    documents = read_files(path)
+    if len(documents) >= 60:
+        return _split_by_hash(documents)
+    # a few long documents: the last tenth of each is held out
+    splits: dict[str, Documents] = {split: {} for split in SPLITS}
+    for name, text in documents.items():
+        cuts = [0, int(0.9 * len(text)), int(0.95 * len(text)), len(text)]
+        for split, begin, end in zip(SPLITS, cuts, cuts[1:]):
+            splits[split][name] = text[begin:end]
+    return splits
+
+
+def text_files(path: Path) -> list[Path]:
+    """The files of text in a folder, or a file itself if it is one."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [file for file in files if file.suffix in ENDINGS]
+
+
+def read_files(path: Path, files: list[Path] | None = None) -> Documents:
+    """The documents of a file or folder, by their paths in it; of some of its files, if named.
+
+    Raises:
+        ValueError: no files of text, one that is not UTF-8, a table without strings in "text".
+    """
+    root, documents = path if path.is_dir() else path.parent, {}
+    files = text_files(path) if files is None else files
+    if not files:
+        raise ValueError(f"{path} holds no {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file")
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        if file.suffix == ".parquet":
+            documents |= {f"{name}/{i}": text for i, text in enumerate(_read_table(file))}
+            continue
+        try:
+            documents[name] = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{file} is not UTF-8 (byte {error.start}): convert it first") from error
+    return documents
+
+
+def _read_table(file: Path) -> list[str]:
+    rows = read_parquet(file)
+    if "text" not in rows.column_names:
+        raise ValueError(f"{file} has no column 'text', only {', '.join(rows.column_names)}")
+    if (kind := rows.features["text"].dtype) not in ("string", "large_string"):
+        raise ValueError(f"the column 'text' of {file} holds {kind}: it must hold strings")
+    return [text or "" for text in rows["text"]]
+
+
+def _from_hub(source: str) -> dict[str, Documents]:
+    name, _, config = source.removeprefix("hub:").partition(":")
+    rows = load_from_hub(f"the data set {name!r}", _WAYS_OUT, name, config or None)
+    if missing := [split for split in SPLITS if split not in rows]:
+        raise ValueError(f"the data set {name!r} has no split {', '.join(missing)}, only "
+                         f"{', '.join(rows)}")
+    # rows may be lines: blank ones belong to the text, so each split is one document
+    return {split: {split: "".join(line if line.endswith("\n") else line + "\n"
+                                   for line in rows[split]["text"])} for split in SPLITS}
