@@ -16,9 +16,9 @@ import threading
 import warnings
 
 # imported first, so that what they do at import is not taken for ours
-OTHERS = """accelerate anywidget asyncio cyclopts datasets huggingface_hub ipywidgets IPython.display
-joblib jsonschema kaleido nbclient nbconvert nbformat plotly.graph_objects plotly.io plotly.subplots
-plotly.tools psutil pydantic safetensors.torch sklearn.datasets tokenizers torch.utils.tensorboard
+OTHERS = """accelerate anywidget asyncio cyclopts datasets huggingface_hub ipywidgets
+IPython.display joblib jsonschema kaleido nbclient nbconvert nbformat plotly.graph_objects plotly.io
+plotly.subplots plotly.tools psutil pydantic safetensors.torch sklearn.datasets tokenizers torch.utils.tensorboard
 torchvision tqdm transformers timm""".split()
 
 
