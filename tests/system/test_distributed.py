@@ -198,7 +198,10 @@ def copy(finished, tmp_path) -> Run:
 def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(
     finished, text_file, tmp_path, monkeypatch
 ):
-    """Dropout depends on a micro-batch's number, not on who computes it; no sequence comes twice."""
+    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it.
+
+    No sequence is seen twice.
+    """
     alone_saw, main_loss = [], TextTask.main_loss
     monkeypatch.setattr(
         TextTask,
