@@ -115,9 +115,13 @@ class Lesson:
             return _images(recipe.source)
         return _text(recipe.source, recipe.tokenizer)
 
-    def model(self, run: Run, device: torch.device | str = "cpu") -> GPT2 | ViT:
-        """A run's model with its trained weights, in evaluation mode on a device."""
-        return trained_model(run, self.data(run.recipe), device)
+    def model(self, run: Run, device: torch.device | str | None = None) -> GPT2 | ViT:
+        """A run's model with its trained weights, in evaluation mode on the lesson's device.
+
+        Args:
+            device: another one, "cpu" where its weights or vectors are looked at.
+        """
+        return trained_model(run, self.data(run.recipe), device or self.device)
 
     # --- showing -------------------------------------------------------------------------------
 
