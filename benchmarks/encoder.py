@@ -20,7 +20,7 @@ FASTER, EQUAL = 2.3, 1e-5
 
 
 def positions(kind: str) -> Tensor:
-    """COUNT positions, consecutive or drawn without replacement from the 100,000 that 5 digits can write."""
+    """COUNT positions: consecutive, or drawn without replacement from all of 5 digits."""
     if kind == "consecutive":
         return torch.arange(COUNT).unsqueeze(-1)
     return torch.randperm(10**DIGITS, generator=torch.Generator().manual_seed(0))[:COUNT].unsqueeze(
@@ -87,8 +87,11 @@ def main() -> None:
         c = measure_case(architecture, kind, backward, options.repeats)
         cases.append(c)
         print(
-            f"{architecture}, {kind}, {'forward and backward' if backward else 'no gradient'}: {c['wall']['plain_s']:.2f} s against {c['wall']['ours_s']:.2f} s, "
-            f"{measure.times(c['wall']['faster'])} x faster, {measure.times(c['cpu']['faster'])} x in CPU time; largest difference {c['largest_difference']:.1e}",
+            f"{architecture}, {kind}, {'forward and backward' if backward else 'no gradient'}: "
+            f"{c['wall']['plain_s']:.2f} s against {c['wall']['ours_s']:.2f} s, "
+            f"{measure.times(c['wall']['faster'])} x faster, "
+            f"{measure.times(c['cpu']['faster'])} x in CPU time; largest difference "
+            f"{c['largest_difference']:.1e}",
             flush=True,
         )
     bars = [

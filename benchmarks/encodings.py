@@ -1,16 +1,18 @@
-"""Every encoding against NoPE, and against its plain L x L form where there is one: training steps and long contexts.
+"""Every encoding against NoPE and, where there is one, against its plain L x L form.
 
-Training: whole steps of a GPT-2 (forward, backward, clipping, fused AdamW) as the training loop takes them, SeqPE
-with both losses at the paper's sizes, bf16 on a GPU. Evaluation: one sequence, no gradient, all logits; the second
-pass and later ones, in which SeqPE reads its table of positions (the first pass, which builds it, is shown apart).
-NoPE's steps are timed in turn with those of each encoding, so that what disturbs the machine disturbs both. The
-plain side (plain.py: a bias matrix for each head on explicit scores) has the same weights, and no dropout on either side.
+Training: whole steps of a GPT-2 (forward, backward, clipping, fused AdamW) as the training loop
+takes them, SeqPE with both losses at the paper's sizes, bf16 on a GPU. Evaluation: one sequence, no
+gradient, all logits; the second pass and later ones, in which SeqPE reads its table of positions
+(the first pass, which builds it, is shown apart). NoPE's steps are timed in turn with those of each
+encoding, so that what disturbs the machine disturbs both. The plain side (plain.py: a bias matrix
+for each head on explicit scores) has the same weights, and no dropout on either side.
 
-The share of the matrix rate counts, for every encoding alike, the operations of the model without positions:
-6 N + 6 layers d_model L a token (N parameters, the output layer among them; causal attention), over what one
-large matrix product reaches in the same precision on the same device in the same run.
+The share of the matrix rate counts, for every encoding alike, the operations of the model without
+positions: 6 N + 6 layers d_model L a token (N parameters, the output layer among them; causal
+attention), over what one large matrix product reaches in the same precision on the same device in
+the same run.
 
-    python -m benchmarks.encodings                                    # the machine's GPU, else its CPU
+    python -m benchmarks.encodings                          # the machine's GPU, else its CPU
     python -m benchmarks.encodings --device cpu --batch 1 --length 1024 --methods none alibi seqpe
 """
 
@@ -25,9 +27,9 @@ import torch
 from accelerate import Accelerator
 
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.objective import Objective, build_model, make_optimizer
 from seqpe_lab.recipes import METHODS, Recipe, language_model
 from seqpe_lab.sampling import seeded
-from seqpe_lab.training import Objective, build_model, make_optimizer
 
 from . import measure, plain
 
@@ -101,7 +103,10 @@ def clock(work: Callable[[], object], device: str) -> float:
 
 
 def in_turn(base: Callable, other: Callable, repeats: int, device: str) -> dict:
-    """Seconds of two functions, A B A B after one unmeasured call each, and the second over the first, round by round."""
+    """Seconds of two functions, A B A B after one unmeasured call each.
+
+    Also the second's time over the first's, round by round.
+    """
     clock(base, device), clock(other, device)
     pairs = [(clock(base, device), clock(other, device)) for _ in range(repeats)]
     a, b = zip(*pairs)
@@ -209,7 +214,10 @@ def make(
 def memory(
     kind: str, method: str, options: argparse.Namespace, length: int = 0, plainly: bool = False
 ) -> float:
-    """Peak bytes that a case needs, model and optimizer among them: of the GPU, or of a process of its own above Python and torch."""
+    """Peak bytes that a case needs, model and optimizer among them.
+
+    On a GPU its own count, on a CPU that of a separate process, without Python and torch.
+    """
     if options.device == "cpu":
         sizes = [
             word
@@ -260,7 +268,10 @@ def child(options: argparse.Namespace) -> dict:
 
 
 def matrix_rate(size: int, device: str, repeats: int = 5) -> float:
-    """Floating point operations a second of one product of size x size matrices, the best of some: bf16 on a GPU, float32 on a CPU."""
+    """Floating point operations per second of a product of size x size matrices, the best of some.
+
+    In bf16 on a GPU, in float32 on a CPU.
+    """
     a, b = (
         torch.randn(
             size, size, device=device, dtype=torch.bfloat16 if device == "cuda" else torch.float32
@@ -314,8 +325,10 @@ def run(options: argparse.Namespace) -> dict:
         del work
         clean()
         print(
-            f"{method}: a step {step['s']['median']:.4f} s, {measure.times(step['ratio'])} x NoPE's; "
-            f"{options.length:,} tokens {record['evaluation']['s']['median']:.4f} s, {measure.times(record['evaluation']['ratio'])} x",
+            f"{method}: a step {step['s']['median']:.4f} s, {measure.times(step['ratio'])} x "
+            "NoPE's; "
+            f"{options.length:,} tokens {record['evaluation']['s']['median']:.4f} s, "
+            f"{measure.times(record['evaluation']['ratio'])} x",
             flush=True,
         )
     del base
@@ -346,7 +359,10 @@ def run(options: argparse.Namespace) -> dict:
 
 
 def against_plain(method: str, options: argparse.Namespace) -> dict:
-    """How often the plain form's time and memory are ours: at ``plain_length`` tokens, and of SeqPE for a training step."""
+    """The plain form's time and memory over ours at ``plain_length`` tokens.
+
+    Of SeqPE also for a training step.
+    """
     length, device = options.plain_length, options.device
     result: dict = {"length": length}
     try:
@@ -357,7 +373,8 @@ def against_plain(method: str, options: argparse.Namespace) -> dict:
         result["difference"] = float((ours() - plainly()).abs().max())
         if result["difference"] > EQUAL[device]:
             raise RuntimeError(
-                f"{method}: the logits of the two forms differ by {result['difference']:.3g}, more than {EQUAL[device]}"
+                f"{method}: the logits of the two forms differ by {result['difference']:.3g}, "
+                f"more than {EQUAL[device]}"
             )
         result["evaluation_time"] = in_turn(ours, plainly, options.repeats, device)["ratio"][
             "median"
@@ -437,15 +454,18 @@ def verdicts(result: dict) -> list[bool]:
     share = seqpe["evaluation_bytes"] / none["evaluation_bytes"]
     return [
         measure.verdict(
-            f"a step with both losses at most {STEP} x NoPE's: {measure.times(seqpe['step']['ratio'])}",
+            f"a step with both losses at most {STEP} x NoPE's: "
+            f"{measure.times(seqpe['step']['ratio'])}",
             seqpe["step"]["ratio"]["median"] <= STEP,
         ),
         measure.verdict(
-            f"at least {SHARE:.0%} of the measured matrix rate: {seqpe['share']:.1%}, {seqpe['tokens_per_s']:,.0f} tokens/s",
+            f"at least {SHARE:.0%} of the measured matrix rate: {seqpe['share']:.1%}, "
+            f"{seqpe['tokens_per_s']:,.0f} tokens/s",
             seqpe["share"] >= SHARE,
         ),
         measure.verdict(
-            f"{length:,} tokens in at most {TIME} x NoPE's time: {measure.times(seqpe['evaluation']['ratio'])}",
+            f"{length:,} tokens in at most {TIME} x NoPE's time: "
+            f"{measure.times(seqpe['evaluation']['ratio'])}",
             seqpe["evaluation"]["ratio"]["median"] <= TIME,
         ),
         measure.verdict(f"and at most {MEMORY} x its memory: {share:.2f}", share <= MEMORY),
@@ -495,8 +515,12 @@ def main(arguments: list[str] | None = None) -> None:
     result = run(options)
     sizes = result["sizes"]
     print(
-        f"\nGPT-2 of {sizes['layers']} layers of {sizes['d_model']}, {sizes['heads']} heads, vocabulary {sizes['vocabulary']:,}; steps of {sizes['batch']} x {sizes['train_len']} tokens; "
-        f"{'bf16' if result['device'] == 'cuda' else 'float32'}; one product of {sizes['matrix']:,} x {sizes['matrix']:,} matrices: {result['matrix_rate'] / 1e12:.3g} TFLOP/s; "
+        f"\nGPT-2 of {sizes['layers']} layers of {sizes['d_model']}, {sizes['heads']} heads, "
+        f"vocabulary {sizes['vocabulary']:,}; steps of {sizes['batch']} x {sizes['train_len']} "
+        "tokens; "
+        f"{'bf16' if result['device'] == 'cuda' else 'float32'}; one product of "
+        f"{sizes['matrix']:,} x {sizes['matrix']:,} matrices: "
+        f"{result['matrix_rate'] / 1e12:.3g} TFLOP/s; "
         f"{result['operations_a_token'] / 1e9:.3g} GFLOP a token\n"
     )
     print(table(result) + "\n")

@@ -72,15 +72,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     print(
-        f"{options.length:,} tokens of context, {options.new} new ones: everything again against the cache"
+        f"{options.length:,} tokens of context, {options.new} new ones: everything again "
+        "against the cache"
     )
     cases = []
     for encoding in METHODS:
         c = measure_case(encoding, options)
         cases.append(c)
         print(
-            f"{encoding:<10} {c['wall']['plain_s']:.2f} s against {c['wall']['ours_s']:.2f} s, {measure.times(c['wall']['faster'])} x faster; "
-            f"{'the same tokens, from a shifted start too' if c['same_tokens'] else 'OTHER TOKENS'}",
+            f"{encoding:<10} {c['wall']['plain_s']:.2f} s against {c['wall']['ours_s']:.2f} s, "
+            f"{measure.times(c['wall']['faster'])} x faster; "
+            + (
+                "the same tokens, also from a shifted start" if c["same_tokens"] else "OTHER TOKENS"
+            ),
             flush=True,
         )
     bars = [

@@ -65,7 +65,7 @@ def in_fresh_process(side: str, encoding: str, length: int) -> dict:
 
 
 def against_plain(length: int, repeats: int) -> dict:
-    """Both sides in turn: the library's later passes, its first, and the plain side without its encoder."""
+    """Both sides in turn: our later passes, our first, and the plain side without its encoder."""
     rounds = [
         (in_fresh_process("plain", "seqpe", length), in_fresh_process("ours", "seqpe", length))
         for _ in range(repeats)
@@ -142,8 +142,10 @@ def main() -> None:
         )
     )
     print(
-        f"with the first pass, which builds the table: {measure.times(both['first_pass']['wall']['faster'])} x faster; "
-        f"against the plain form without its encoder: {measure.times(both['plain_without_encoder']['wall']['faster'])} x"
+        "with the first pass, which builds the table: "
+        f"{measure.times(both['first_pass']['wall']['faster'])} x faster; "
+        "against the plain form without its encoder: "
+        f"{measure.times(both['plain_without_encoder']['wall']['faster'])} x"
     )
     print(f"logits agree to {both['difference']:.1e}\n")
     bars = [

@@ -23,7 +23,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from seqpe_lab.runs import provenance, write_atomically
+from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.provenance import provenance
 
 MB = 1e6
 
@@ -56,7 +57,7 @@ def compare(plain: list[tuple[float, float]], ours: list[tuple[float, float]]) -
 
 
 def compare_memory(plain: list[dict], ours: list[dict]) -> dict:
-    """ "peak" and "above" (bytes) of each round -> medians in MB, and which share of the first the second needs."""
+    """Medians, in MB, of "peak" and "above" (bytes), and our share of the plain form's."""
     summary = {}
     for kind in ("peak", "above"):
         p, o = [r[kind] / MB for r in plain], [r[kind] / MB for r in ours]
@@ -85,7 +86,8 @@ def peak() -> int:
 
 def in_fresh_process(module: str, *arguments: object) -> dict:
     """Run ``python -m module --child ...`` and read the JSON of its last line."""
-    # glibc raises this threshold as it goes, to 32 MB, and from then on holds on to freed tensors, how many is chance: fixed, the peak is what is in use
+    # glibc raises this threshold as it goes, to 32 MB, and from then on holds on to freed tensors,
+    # how many is chance: fixed, the peak is what is in use
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
     command = [
         sys.executable,

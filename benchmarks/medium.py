@@ -1,27 +1,29 @@
-"""The medium runs: every encoding on one budget of tokens or images that fits the GPU time there is, in slices.
+"""The medium runs: every encoding on one budget of tokens or images, in slices of GPU time.
 
-1. Where the data lies, once: a compact file (below 60 MB), so that the machine with the GPU needs no reader of tables.
+1. Where the data lies, once: a compact file (below 60 MB), so that the machine with the GPU needs
+   no reader of tables.
 
-       python -m benchmarks.medium lm --source wikipedia/ --tokenizer tokenizer.json --prepare prepared
+       python -m benchmarks.medium lm --source wikipedia/ --tokenizer bpe.json --prepare prepared
        python -m benchmarks.medium image --source cifar10/ --prepare prepared
 
-2. Where the GPU is, the same command again until all runs are finished (its exit status is 75 before that). The
-   first call measures a step and writes the plan: how many steps each run takes so that all fit into ``--minutes``.
-   Each call goes on from the last checkpoint and ends by itself, at a checkpoint, before ``--slice`` minutes are over.
+2. Where the GPU is, the same command again until all runs are finished (its exit status is 75
+   before that). The first call measures a step and writes the plan: how many steps each run takes
+   so that all fit into ``--minutes``. Each call goes on from the last checkpoint and ends by
+   itself, at a checkpoint, before ``--slice`` minutes are over.
 
        python -m benchmarks.medium lm --source prepared/lm.npz --minutes 25 --slice 9 --out results
 
-3. Results without weights are in ``--out``; back home they join data/results, with their provenance.
+3. Results without weights are in ``--out``; they join data/results, with their provenance.
 
        tar -xzf results/runs-lm.tar.gz -C runs/medium && python -m seqpe_lab collect --scale medium
 
-``--set FIELD=VALUE`` changes the recipe of all runs alike, ``--source`` also takes what the recipes take.
+``--set FIELD=VALUE`` changes the recipe of all runs alike, ``--source`` also takes what the recipes
+take.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import math
@@ -37,9 +39,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seqpe_lab.cli import _overrides
+from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.cli import values_of
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
-from seqpe_lab.runs import Run, list_runs, runs_folder, write_atomically
+from seqpe_lab.runs import Run, list_runs, runs_folder
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.text_data import TextData
@@ -63,7 +66,7 @@ UNFINISHED = 75
 
 
 def prepare(task: str, source: str, tokenizer: str, folder: Path, keep: int = 0) -> Path:
-    """Write ``folder``/lm.npz (token numbers as uint16) or image.npz (encoded images as uint8), compressed.
+    """Write ``folder``/lm.npz (token numbers, uint16) or image.npz (encoded images, uint8).
 
     Args:
         keep: so many training tokens (the first) or images (drawn at random) only; 0 keeps all.
@@ -83,7 +86,8 @@ def prepare(task: str, source: str, tokenizer: str, folder: Path, keep: int = 0)
     if size > LARGEST:
         partial.unlink()
         raise ValueError(
-            f"{path} would have {size:.0f} MB, more than {LARGEST}: pass --keep with fewer training {'tokens' if task == 'lm' else 'images'} than {len(arrays['train']):,}"
+            f"{path} would have {size:.0f} MB, more than {LARGEST}: pass --keep with fewer "
+            f"training {'tokens' if task == 'lm' else 'images'} than {len(arrays['train']):,}"
         )
     os.replace(partial, path)
     print(
@@ -102,7 +106,8 @@ def _text_arrays(source: str, tokenizer: str, keep: int) -> tuple[dict, dict]:
     data = load_text(source, tokenizer)
     if data.vocab_size > 2**16:
         raise ValueError(
-            f"the vocabulary has {data.vocab_size:,} entries, more than 16 bits can number: choose a tokenizer of at most {2**16:,}"
+            f"the vocabulary has {data.vocab_size:,} entries, more than 16 bits can number: "
+            f"choose a tokenizer of at most {2**16:,}"
         )
     arrays = {
         split: getattr(data, split)[: keep or None if split == "train" else None]
@@ -171,11 +176,8 @@ def load(task: str, source: str, tokenizer: str = "gpt2"):
         ValueError: a file that was not prepared for this task.
     """
     if Path(source).suffix != ".npz":
-        recipe = dataclasses.replace(
-            MAKE[task](scale="medium"),
-            source=source,
-            **({"tokenizer": tokenizer} if task == "lm" else {}),
-        )
+        changes = {"tokenizer": tokenizer} if task == "lm" else {}
+        recipe = MAKE[task](scale="medium", source=source, **changes)
         return task_of(recipe).load_data()
     try:
         with np.load(source, allow_pickle=False) as file:
@@ -184,7 +186,8 @@ def load(task: str, source: str, tokenizer: str = "gpt2"):
         return (_text if task == "lm" else _images)(arrays, about)
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{source} is no file prepared for {task} ({type(error).__name__}: {error}): make it with --prepare"
+            f"{source} is no file prepared for {task} ({type(error).__name__}: {error}): make "
+            "it with --prepare"
         ) from error
 
 
@@ -244,13 +247,15 @@ def wanted(methods: list[str]) -> list[tuple[str, int]]:
 
 
 def make_plan(options: argparse.Namespace, data, file: Path) -> dict:
-    """The plan that ``file`` holds, or a new one: steps a run, and seconds a step of the slowest method."""
+    """The plan in ``file``, or a new one: steps per run, seconds per step of the slowest method."""
     asked = {"methods": options.methods, "source": options.source, "set": options.set}
     if file.exists():
         plan = json.loads(file.read_text(encoding="utf-8"))
         if {key: plan[key] for key in asked} != asked:
+            other = ", ".join(f"{key} {plan[key]}" for key in asked if plan[key] != asked[key])
             raise ValueError(
-                f"{file} plans other runs ({', '.join(f'{key} {plan[key]}' for key in asked if plan[key] != asked[key])}): give the same options, or delete it to begin anew"
+                f"{file} plans other runs ({other}): give the same options, or delete it to begin "
+                "anew"
             )
         return plan
     runs = wanted(options.methods)
@@ -261,7 +266,8 @@ def make_plan(options: argparse.Namespace, data, file: Path) -> dict:
     steps = options.steps or int(60 * options.minutes * (1 - RESERVE) / len(runs) / seconds)
     if steps < 10:
         raise ValueError(
-            f"{options.minutes:g} minutes are {steps} steps of {seconds:.2f} s for each of {len(runs)} runs: fewer --methods, more --minutes, or --set a smaller batch"
+            f"{options.minutes:g} minutes are {steps} steps of {seconds:.2f} s for each of "
+            f"{len(runs)} runs: fewer --methods, more --minutes, or --set a smaller batch"
         )
     plan = asked | {
         "steps": steps,
@@ -293,7 +299,7 @@ def recipe_of(
     }
     changes |= {"tokenizer": data.tokenizer} if options.task == "lm" else {}
     return MAKE[options.task](
-        method, "medium", seed, **changes | ALSO[options.task] | _overrides(options.set)
+        method, "medium", seed, **changes | ALSO[options.task] | values_of(options.set)
     )
 
 
@@ -324,11 +330,14 @@ def seconds_a_step(recipe: Training, data, cpu: bool) -> float:
 
 
 def until(deadline: float, recipe: Training, plan: dict, clock=time.monotonic):
-    """A ``watch`` for the training loop that stops a run, by raising _Enough, right after a checkpoint if the next would come too late.
+    """A ``watch`` for the training loop that stops a run at its last checkpoint before a deadline.
+
+    It raises _Enough right after a checkpoint if the next one would come too late.
 
     Args:
         deadline: in ``clock``'s seconds.
-        plan: "step_s" until steps have been timed, and "evaluation_s", which follow the last checkpoint.
+        plan: "step_s" until steps have been timed, and "evaluation_s", which follow the last
+            checkpoint.
     """
     begun: list[tuple[int, float]] = []
 
@@ -366,7 +375,9 @@ def run_slice(options: argparse.Namespace, folder: Path) -> bool:
     ]
     unit = recipes[0].batch * (recipes[0].train_len if options.task == "lm" else 1)
     print(
-        f"{data.description} (hash {data.hash}); {len(recipes)} runs of {plan['steps']:,} steps, {plan['steps'] * unit:,} {'tokens' if options.task == 'lm' else 'images'} each; "
+        f"{data.description} (hash {data.hash}); {len(recipes)} runs of {plan['steps']:,} "
+        f"steps, {plan['steps'] * unit:,} {'tokens' if options.task == 'lm' else 'images'} "
+        "each; "
         f"{plan['step_s']:.3f} s a step, a checkpoint every {plan['checkpoint_every']:,} steps",
         flush=True,
     )
@@ -391,7 +402,9 @@ def run_slice(options: argparse.Namespace, folder: Path) -> bool:
             )
         except _Enough:
             print(
-                f"{run.recipe.method}, seed {run.recipe.seed}: stopped at {run.checkpoints()[-1].name if run.checkpoints() else 'its start'}, before the slice ends",
+                f"{run.recipe.method}, seed {run.recipe.seed}: stopped at "
+                f"{run.checkpoints()[-1].name if run.checkpoints() else 'its start'}, before "
+                "the slice ends",
                 flush=True,
             )
             break
@@ -460,7 +473,8 @@ def summary(results: list[dict]) -> None:
     if kind == "perplexity" and {"seqpe", "alibi"} <= means.keys():
         seqpe, alibi = means["seqpe"], sum(means["alibi"]) / len(places)
         measure.verdict(
-            f"SeqPE at {places[-1]} tokens at most 1.1 x its own at {places[0]}: {seqpe[-1] / seqpe[0]:.3f}",
+            f"SeqPE at {places[-1]} tokens at most 1.1 x its own at {places[0]}: "
+            f"{seqpe[-1] / seqpe[0]:.3f}",
             seqpe[-1] <= 1.1 * seqpe[0],
         )
         measure.verdict(
@@ -477,12 +491,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--source",
         required=True,
-        help="a prepared file (.npz), or what recipes take: a folder, a file, hub:NAME, python, digits",
+        help=(
+            "a prepared file (.npz), or what recipes take: a folder, a file, hub:NAME, python, "
+            "digits"
+        ),
     )
     parser.add_argument(
         "--tokenizer",
         default="gpt2",
-        help="lm: gpt2, bytes, bpe:SIZE or a tokenizer.json; a prepared file has its own (default %(default)s)",
+        help=(
+            "lm: gpt2, bytes, bpe:SIZE or a tokenizer.json; a prepared file has its own (default "
+            "%(default)s)"
+        ),
     )
     parser.add_argument(
         "--prepare",

@@ -16,13 +16,16 @@ from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings import alibi_slopes
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import contrastive_sample, distillation_sample
-from seqpe_lab.training import main_positions
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """Causal softmax((q k^T + bias) / sqrt(d_head)) v: (..., H, L, d_head) and (..., L, L) -> (..., L, H * d_head)."""
+    """Causal softmax((q k^T + bias) / sqrt(d_head)) v.
+
+    (..., H, L, d_head) and a bias (..., L, L) -> (..., L, H * d_head).
+    """
     scores = (q @ k.transpose(-1, -2) + bias) / q.shape[-1] ** 0.5
     future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
     weights = scores.masked_fill(future, -torch.inf).softmax(-1)
@@ -57,7 +60,7 @@ def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
 
     Args:
         tokens: int64 (B, L).
-        vectors: of their positions, (B, L, d_model), or (L, d_model) if all sequences stand at the same.
+        vectors: of their positions, (B, L, d_model), or (L, d_model) if all sequences share them.
 
     Returns:
         (B, L, vocab_size).
@@ -67,7 +70,7 @@ def logits(model: GPT2, tokens: Tensor, vectors: Tensor) -> Tensor:
 
 
 def alibi_bias(model: GPT2, length: int) -> Tensor:
-    """-m (i - j) of Eq. 5 and 6, times sqrt(d_head) because :func:`attention` divides by it: (H, L, L)."""
+    """-m (i - j) of Eq. 5 and 6, times sqrt(d_head), by which attention() divides: (H, L, L)."""
     weight, heads = model.transformer.wte.weight, model.config.heads
     place = torch.arange(length, device=weight.device, dtype=torch.float32)
     slopes = alibi_slopes(heads).to(weight.device) * (model.config.d_model / heads) ** 0.5
@@ -75,7 +78,10 @@ def alibi_bias(model: GPT2, length: int) -> Tensor:
 
 
 def biased_logits(model: GPT2, tokens: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """GPT-2 with ((B,) H, L, L) added to its scores in every layer; 0 is NoPE: (B, L) -> (B, L, vocab_size)."""
+    """GPT-2 with ((B,) H, L, L) added to its scores in every layer; 0 is NoPE.
+
+    (B, L) -> (B, L, vocab_size).
+    """
     heads = model.config.heads
     x = model.transformer.wte(tokens)
     for block in model.transformer.h:
@@ -97,9 +103,7 @@ def training_losses(
         thrifty: encode the positions of the text once if all sequences stand at the same.
     """
     encoder = model.encoding.encoder
-    positions = main_positions(
-        recipe, tokens.shape[1] - 1, generator
-    )  # (B, L, 1), or (L, 1) where no sequence is shifted
+    positions = main_positions(recipe, generator)  # (B, L, 1); (L, 1) where none is shifted
     if not thrifty:
         positions = positions.expand(len(tokens), -1, -1)
     contrast = contrastive_sample(

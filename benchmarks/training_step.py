@@ -1,4 +1,4 @@
-"""One whole training step of GPT-2 small with SeqPE's bias, as the library does it and written plainly.
+"""A training step of GPT-2 small with SeqPE's bias, as the library does it and written plainly.
 
 Both sides: 12 layers of 768, 12 heads, vocabulary 50,257, 4 sequences of 512 tokens, float32; both
 position losses at the paper's sizes (32 pivots with 32 candidates, 32 x 32 teachers and students,
@@ -20,9 +20,9 @@ import json
 
 import torch
 
+from seqpe_lab.objective import Objective, build_model, make_optimizer
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import seeded
-from seqpe_lab.training import Objective, build_model, make_optimizer
 
 from . import measure, plain
 
@@ -32,7 +32,7 @@ FASTER, MEMORY, EQUAL = 1.5, 0.6, 1e-4
 
 
 def child(side: str, steps: int) -> dict:
-    """Measure one side: memory, losses and gradients of the first step, seconds of the steps after it."""
+    """Measure one side: memory, losses, gradients of the first step, seconds of the later steps."""
     recipe = Recipe(dropout=0.0, shifted=0.0, batch=4, micro_batch=4)
     model = build_model(recipe, VOCABULARY).train()
     objective = Objective(model, recipe)
@@ -82,7 +82,7 @@ def child(side: str, steps: int) -> dict:
 
 
 def against(theirs: list[dict], ours: list[dict]) -> dict:
-    """The rounds of one plain side and of ours -> times, memory and how far their results differ."""
+    """Rounds of one plain side and of ours -> times, memory and how far their results differ."""
     a, b = theirs[0]["first"], ours[0]["first"]
     losses = max(abs(a["losses"][name] - b["losses"][name]) for name in a["losses"])
     gradients = max(abs(x - y) for x, y in zip(a["gradients"], b["gradients"])) / max(
@@ -140,7 +140,8 @@ def main() -> None:
             )
         )
         print(
-            f"losses agree to {result['losses_differ']:.1e}, gradient norms to {result['gradients_differ']:.1e} of the largest\n"
+            f"losses agree to {result['losses_differ']:.1e}, gradient norms to "
+            f"{result['gradients_differ']:.1e} of the largest\n"
         )
     time, memory = results["plain"]["time"], results["plain"]["memory"]
     bars = [

@@ -77,7 +77,9 @@ def main() -> None:
         memory = measure.compare_memory(*sides.values())
         slower, share = 1 / time["wall"]["faster"]["median"], memory["peak"]["share"]["median"]
         print(
-            f"{size} pixels, batch {BATCH}: timm {time['wall']['plain_s']:.2f} s, {memory['peak']['plain_mb']:,.0f} MB; ours takes {slower:.2f} of the time and {share:.2f} of the memory"
+            f"{size} pixels, batch {BATCH}: timm {time['wall']['plain_s']:.2f} s, "
+            f"{memory['peak']['plain_mb']:,.0f} MB; ours takes {slower:.2f} of the time and "
+            f"{share:.2f} of the memory"
         )
         bars += [
             measure.verdict(f"at {size} pixels at most {AT_MOST} x the time", slower <= AT_MOST),

@@ -1,16 +1,32 @@
-"""seqpe_lab: learn, teach and research position encoding, built around SeqPE.
+"""seqpe_lab: position encoding in Transformers, to learn, to teach and to research.
 
-Modules import upwards in this order only: digits, activation, memory, encoder, losses, sampling,
-encodings, models, data, recipes, training, evaluation, runs, geometry, draft, figures, lesson.
+    from seqpe_lab import SeqPE, PositionEncoder, PositionRegularizer, make_encoding
+
+These names need torch, numpy and safetensors alone. The lab around them (models, tasks, training,
+lessons, explorers) is in the submodules and needs ``pip install seqpe_lab[lab]``.
 """
-import os
+from seqpe_lab.attention import attend
+from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.encodings import (
+                                 ENCODINGS,
+                                 ALiBi,
+                                 Learned,
+                                 MixedRoPE,
+                                 ModelShape,
+                                 PositionEncoding,
+                                 RoPE,
+                                 SeqPE,
+                                 Sinusoidal,
+                                 make_encoding,
+                                 register,
+)
+from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.position_table import PositionTable
+from seqpe_lab.regularizer import PositionRegularizer
 
-from seqpe_lab.postponed import postpone
+__version__ = "0.2.0"
 
-__version__ = "0.1.0"
-
-if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # every process would print torch's advice against what keeps resumed runs exact (training.py)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # only before torch is loaded
-
-# To show a figure or to read a notebook jsonschema is imported, which builds a grammar of web addresses: 2.5 s of every kernel, and no address is checked.
-postpone("rfc3987_syntax", "is_valid_syntax")
+__all__ = ["ENCODINGS", "ALiBi", "Learned", "MixedRoPE", "ModelShape", "PositionEncoder",
+           "PositionEncoding", "PositionRegularizer", "PositionTable", "RoPE", "SeqPE",
+           "Sinusoidal", "attend", "contrastive_loss", "distillation_loss", "make_encoding",
+           "register"]

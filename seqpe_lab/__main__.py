@@ -1,7 +1,20 @@
 """python -m seqpe_lab: the command line (see cli.py)."""
 import sys
 
-from seqpe_lab.cli import main
+
+def main() -> int:
+    """Run the command line; without the lab's packages, say in one line how to install them."""
+    try:
+        from seqpe_lab.cli import main as run
+
+        return run()
+    except ModuleNotFoundError as error:
+        if (error.name or "seqpe_lab").startswith("seqpe_lab"):
+            raise
+        print(f"seqpe_lab: the command line needs {error.name}, which is not installed: "
+              "pip install 'seqpe_lab[lab]'", file=sys.stderr)
+        return 2
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -27,6 +27,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool =
     mask = None
     if causal and 1 < length < context:  # several new tokens after a cache
         mask = torch.ones(length, context, dtype=torch.bool, device=q.device).tril(context - length)
-    out = F.scaled_dot_product_attention(q, k, F.pad(v, (0, width - d_head)) if width > d_head else v, attn_mask=mask, dropout_p=dropout,
-                                         is_causal=causal and length == context > 1, scale=d_head**-0.5)
+    if width > d_head:
+        v = F.pad(v, (0, width - d_head))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout,
+                                         is_causal=causal and length == context > 1,
+                                         scale=d_head**-0.5)
     return out[..., :d_head]

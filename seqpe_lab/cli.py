@@ -1,45 +1,55 @@
-"""python -m seqpe_lab train | evaluate | released | figures | collect | bundle | runs | doctor"""
+"""The command line: python -m seqpe_lab train | evaluate | released | figures | collect | ...
+
+Each command imports what it needs when it runs, so that --help answers at once.
+"""
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import importlib.metadata
 import json
-import math
 import os
-import shutil
 import sys
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from seqpe_lab.recipes import (
-    ABLATIONS,
-    ABOUT,
-    ABOUT_IMAGES,
-    ABOUT_QA,
-    IMAGE_ABLATIONS,
-    IMAGE_METHODS,
-    MAKERS,
-    METHODS,
-    QA_ABLATIONS,
-    SCALES,
-    ImageRecipe,
-    QARecipe,
-)
-from seqpe_lab.runs import CheckpointError, Run, list_runs, runs_folder
+from cyclopts import App, CycloptsError, Parameter
 
-SEVERAL_DEVICES = """on several GPUs, and on several machines that share the run's folder; a step sees the same tokens or images on any number of them:
+from seqpe_lab import recipes
+from seqpe_lab.recipes.base import ScaleName
+
+PROGRAM = "python -m seqpe_lab"
+METHODS_AND_DEVICES = f"""
+Methods of lm: {', '.join(recipes.METHODS | recipes.ABLATIONS)} (default: seqpe).
+Methods of qa: the same and {', '.join(recipes.QA_ABLATIONS)} (default: seqpe).
+Methods of image: {', '.join(recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS)}
+(default: seqpe-mul).
+
+On several GPUs, and on several machines that share the run's folder; a step sees the same tokens or
+images on any number of them:
   torchrun --standalone --nproc_per_node 4 -m seqpe_lab train lm --scale full
-  torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 -m seqpe_lab train lm --scale full --set micro_batch=16 --folder SHARED
-`accelerate launch` does the same on GPUs; on the CPU it starts one process whatever it is told, torchrun as many as it is told."""
+  torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
+    -m seqpe_lab train lm --scale full --set micro_batch=16 --folder SHARED
+`accelerate launch` does the same on GPUs; on the CPU it starts one process whatever it is told,
+torchrun as many as it is told."""
+
+app = App(name=PROGRAM, help="A lab for position encoding in Transformers.", version_flags=(),
+          help_format="plaintext", result_action="return_value",
+          suppress_keyboard_interrupt=False,
+          default_parameter=Parameter(negative=(), show_default=False))
+Several = Parameter(consume_multiple=(1, None))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; expected errors become one line and exit status 2."""
-    parser = _parser()
-    args = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        args.do(args)
-    except (ValueError, TypeError, FileNotFoundError, ConnectionError, CheckpointError, OSError, RuntimeError) as error:
+        if not arguments:
+            commands = ", ".join(name for name in app if not name.startswith("-"))
+            raise ValueError(f"name a command: {commands} (see {PROGRAM} --help)")
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        command = " ".join((PROGRAM, *(error.command_chain or ()), "--help"))
+        print(f"seqpe_lab: {' '.join(str(error).split())} (see {command})", file=sys.stderr)
+        return 2
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"seqpe_lab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -48,230 +58,226 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        self.exit(2, f"seqpe_lab: {message} (see {self.prog} --help)\n")
+@app.command(help_epilogue=METHODS_AND_DEVICES)
+def train(task: Literal["lm", "qa", "image"], /, *,
+          encoding: Annotated[str | None, Parameter(name=("--encoding", "--method"))] = None,
+          scale: ScaleName | None = None, seed: int | None = None, as_published: bool = False,
+          settings: Annotated[list[str] | None, Several, Parameter(name="--set")] = None,
+          folder: str | None = None, cpu: bool = False, workers: int | None = None,
+          compile: bool = False) -> None:
+    """Train and evaluate one run; an interrupted run goes on, a finished one is shown.
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m seqpe_lab", description="A lab for position encoding in Transformers.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    train = commands.add_parser("train", help="train and evaluate one run; an interrupted run goes on, a finished one is shown", formatter_class=argparse.RawDescriptionHelpFormatter,
-                                epilog=SEVERAL_DEVICES)
-    train.add_argument("task", choices=[*MAKERS], help="lm: a GPT-2 language model; qa: such a model, fine-tuned to answer questions; image: a ViT classifier")
-    train.add_argument("--encoding", "--method", dest="method",
-                       help=f"lm: one of {', '.join(METHODS | ABLATIONS)} (default seqpe); qa: also {', '.join(QA_ABLATIONS)}; "
-                            f"image: one of {', '.join(IMAGE_METHODS | IMAGE_ABLATIONS)} (default seqpe-mul)")
-    train.add_argument("--scale", choices=SCALES, help="default: $SEQPE_SCALE or small")
-    train.add_argument("--seed", type=int, help="default: 0; qa with a base: the base's, and another one tunes in another order")
-    train.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="other values for fields of the recipe, in JSON")
-    train.add_argument("--folder", help="the run's folder; one that holds a recipe.json needs no other option")
-    train.add_argument("--cpu", action="store_true", help="stay on the CPU")
-    train.add_argument("--workers", type=int, help="processes that decode images beside each training process; default: one a core left, 8 at most, at medium and full scale, else 0")
-    train.add_argument("--compile", action="store_true", help="torch.compile: a minute or two at the start, then faster steps on a GPU; a resumed run equals an unbroken one up to rounding only")
-    train.set_defaults(do=_train)
-
-    evaluate = commands.add_parser("evaluate", help="a trained run at any lengths (perplexity) or image sizes (accuracy)")
-    evaluate.add_argument("folder")
-    evaluate.add_argument("--lengths", type=int, nargs="+", help="contexts in tokens; default: the recipe's")
-    evaluate.add_argument("--sizes", type=int, nargs="+", help="pixels a side, of an image run; default: the recipe's")
-    evaluate.add_argument("--protocol", default="non-overlapping", help="non-overlapping or sliding")
-    evaluate.add_argument("--stride", type=int, help="for the sliding window")
-    evaluate.add_argument("--split", choices=["validation", "test"], default="test")
-    evaluate.add_argument("--books", nargs="?", const="python", metavar="SOURCE",
-                          help="bits per character of whole books: python (default: this Python's longest documents), pg19, a path, or hub:NAME")
-    evaluate.add_argument("--count", type=int, default=10, help="of the longest books (default %(default)s)")
-    evaluate.add_argument("--cpu", action="store_true", help="stay on the CPU")
-    evaluate.set_defaults(do=_evaluate)
-
-    released = commands.add_parser("released", help="evaluate the paper authors' published weights beside the paper's numbers")
-    released.add_argument("checkpoint", help="'hub' (huayangli/seqpe), 'hub:NAME', or a folder that was downloaded from there")
-    released.add_argument("--task", choices=["lm", "image"], default="lm", help="lm: Table 1, perplexity by length; image: Table 3, top-1 by size")
-    released.add_argument("--lengths", type=int, nargs="+", help="lm: contexts in tokens; default: the paper's")
-    released.add_argument("--sizes", type=int, nargs="+", help="image: pixels a side; default: the paper's")
-    released.add_argument("--source", help="lm: WikiText-103 on the hub (default), its wiki.test.raw, or any text; image: ImageNet-1k on the hub (default) or a folder")
-    released.add_argument("--tokenizer", help="lm: default: the checkpoint's own tokenizer.json, else gpt2")
-    released.add_argument("--images", type=int, default=0, help="image: only so many, drawn at random; default: all")
-    released.add_argument("--cpu", action="store_true", help="stay on the CPU")
-    released.set_defaults(do=_released)
-
-    figures = commands.add_parser("figures", help="train the lessons' runs, execute the lessons, write figures and their page")
-    figures.add_argument("--folder", default="figures")
-    figures.add_argument("--scale", choices=SCALES)
-    figures.add_argument("--seed", type=int, default=0)
-    figures.add_argument("--workers", type=int)
-    figures.set_defaults(do=_figures)
-
-    collect = commands.add_parser("collect", help="gather finished runs into data/results, with the README's picture and table")
-    collect.add_argument("--scale", choices=SCALES, default="small")
-    collect.set_defaults(do=_collect)
-
-    bundle = commands.add_parser("bundle", help="make the small trained models that the explorers show (data/explorers)")
-    bundle.set_defaults(do=_bundle)
-
-    runs = commands.add_parser("runs", help="list runs with their state and results")
-    runs.add_argument("--folder", default=None)
-    runs.set_defaults(do=_runs)
-
-    doctor = commands.add_parser("doctor", help="say what this machine has and what each scale needs")
-    doctor.set_defaults(do=_doctor)
-    return parser
-
-
-def _train(args) -> None:
+    Args:
+        task: lm: a GPT-2; qa: a GPT-2 fine-tuned to answer questions; image: a ViT classifier.
+        encoding: A row of the paper's tables, see below.
+        scale: Default: $SEQPE_SCALE or small.
+        seed: Default: 0; of qa with a base: the base's.
+        as_published: As the authors' code has it, where that differs from the paper.
+        settings: FIELD=VALUE: other values for fields of the recipe, in JSON.
+        folder: The run's folder; for one that holds a recipe.json no other choice is needed.
+        cpu: Stay on the CPU.
+        workers: Processes that prepare data beside each training process; default: as needed.
+        compile: torch.compile: faster steps on a GPU; resumed runs are exact up to rounding only.
+    """
+    from seqpe_lab.runs import Run
     from seqpe_lab.training import train
-    if args.folder and (Path(args.folder) / "recipe.json").exists():
-        recipe = Run.open(args.folder).recipe
-        if recipe.task != args.task:
-            raise ValueError(f"{args.folder} holds a run of another task: say train {recipe.task}")
+    if workers is not None and workers < 0:
+        raise ValueError(f"--workers must be at least 0, got {workers}")
+    chosen = {"method": encoding, "scale": scale, "seed": seed,
+              "as_published": as_published or None}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    values = values_of(settings or [])
+    if twice := chosen.keys() & values.keys():
+        raise ValueError(f"{', '.join(sorted(twice))}: given both as an option and with --set")
+    chosen |= values
+    if folder and (Path(folder) / "recipe.json").exists():
+        recipe = Run.open(folder).recipe
+        if recipe.task != task:
+            raise ValueError(f"{folder} holds a run of another task: say train {recipe.task}")
+        if chosen and _recipe(task, chosen) != recipe:  # the same command again goes on
+            raise ValueError(f"{folder} holds a run of another recipe than {', '.join(chosen)} ask "
+                             "for: leave them out, or choose another folder")
     else:
-        make = MAKERS[args.task]
-        method, overrides = args.method or ("seqpe-mul" if args.task == "image" else "seqpe"), _overrides(args.set)
-        base = overrides.pop("base", None) if args.task == "qa" else None  # no other task has one, and says so
-        if base:  # that run says what the model is
-            recipe = dataclasses.replace(make(method, base=Run.open(runs_folder() / base).recipe, **{"seed": args.seed} | overrides), base=base)
-        else:
-            recipe = make(method, args.scale, args.seed or 0, **overrides)
-    if args.workers is not None and args.workers < 0:
-        raise ValueError(f"--workers must be at least 0, got {args.workers}")
-    run = train(recipe, args.folder, cpu=args.cpu, workers=args.workers, compile=args.compile)
+        recipe = _recipe(task, chosen)
+    run = train(recipe, folder, cpu=cpu, workers=workers, compile=compile)
     if int(os.environ.get("RANK", 0)) == 0:
         results = run.results()
-        print(f"{run.folder}: {json.dumps(run.measured())} ({results['protocol']}, {results['split']} split)")
+        print(f"{run.folder}: {json.dumps(run.measured())} "
+              f"({results['protocol']}, {results['split']} split)")
 
 
-def _overrides(pairs: list[str]) -> dict:
-    tuples = {f.name for kind in (QARecipe, ImageRecipe) for f in dataclasses.fields(kind) if str(f.type).startswith("tuple")}
-    values = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
+def _recipe(task: str, values: dict[str, Any]) -> recipes.Training:
+    if task != "qa" or "base" not in values:
+        return recipes.MAKERS[task](**values)
+    from seqpe_lab.runs import Run, runs_folder
+    base = str(values["base"])  # that run says what the model is
+    values = values | {"base": Run.open(runs_folder() / base).recipe}
+    return recipes.question_answering(**values).changed(base=base)
+
+
+def values_of(settings: list[str]) -> dict[str, Any]:
+    """Fields of a recipe from FIELD=VALUE, where what is not JSON is a word."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
         if not equals:
-            raise ValueError(f"--set takes FIELD=VALUE, got {pair!r}")
+            raise ValueError(f"--set takes FIELD=VALUE, got {setting!r}")
+        if name in values:
+            raise ValueError(f"--set names {name} twice: {values[name]!r} and {text!r}")
         try:
-            value = json.loads(text)
+            values[name] = json.loads(text)
         except json.JSONDecodeError:
-            value = text
-        values[name] = tuple(value) if name in tuples and isinstance(value, list) else value
+            values[name] = text
     return values
 
 
-def _evaluate(args) -> None:
-    from seqpe_lab.devices import best_device
-    from seqpe_lab.tasks import task_of
-    from seqpe_lab.tasks.perplexity import perplexity_by_length
-    from seqpe_lab.training import trained_model
-    run, device = Run.open(args.folder), best_device(args.cpu)
-    task = task_of(run.recipe)
-    data = task.load_data()
-    if run.recipe.task == "qa":
-        from seqpe_lab.tasks import questions
-        if args.sizes or args.stride or args.protocol != "non-overlapping":
-            raise ValueError(f"{args.folder} is a run on questions: it takes --lengths, not --sizes, --protocol or --stride")
-        model = trained_model(run, data, device)
-        for length in args.lengths or run.recipe.eval_lens:
-            answers = task.answers(model, data, length, args.split)
-            print(f"{length:>7} tokens: exact match {questions.exact_match(answers):.1f} %, perplexity {math.exp(questions.mean_nats(answers)):.4f} "
-                  f"({len(answers):,} questions of the {args.split} split)")
-        return
-    if run.recipe.task == "image":
-        from seqpe_lab.tasks.images import accuracy, first
-        if args.lengths or args.stride or args.books or args.protocol != "non-overlapping":
-            raise ValueError(f"{args.folder} is a run on images: it takes --sizes, not --lengths, --protocol, --stride or --books")
-        model, images = trained_model(run, data, device), first(getattr(data, args.split), run.recipe.eval_images)
-        for size in args.sizes or run.recipe.eval_sizes:
-            measured = accuracy(model, images, data, run.recipe, size)
-            print(f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % ({measured.images:,} images of the {args.split} split)")
-        return
-    if args.sizes:
-        raise ValueError(f"{args.folder} is a run on text: it takes --lengths, not --sizes")
-    if args.books:
-        return _evaluate_books(run, data, args, device)
-    tokens = getattr(data, args.split)
-    if run.recipe.eval_tokens:
-        tokens = tokens[: run.recipe.eval_tokens + 1]
-    for measured in perplexity_by_length(trained_model(run, data, device), tokens, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
-        print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.4f} ({measured.protocol}, {measured.tokens:,} tokens of the {args.split} split)")
+@app.command
+def evaluate(folder: str, /, *, lengths: Annotated[list[int] | None, Several] = None,
+             sizes: Annotated[list[int] | None, Several] = None,
+             protocol: Literal["non-overlapping", "sliding"] | None = None,
+             stride: int | None = None, split: Literal["validation", "test"] | None = None,
+             books: Annotated[list[str] | None, Parameter(consume_multiple=(0, 1))] = None,
+             count: int | None = None, cpu: bool = False) -> None:
+    """Measure a trained run at any lengths (perplexity, exact match) or image sizes (accuracy).
+
+    Args:
+        folder: The run's.
+        lengths: Contexts in tokens; default: the recipe's.
+        sizes: Pixels a side, of an image run; default: the recipe's.
+        protocol: Of perplexity; default: non-overlapping.
+        stride: By how many tokens the sliding window moves; default: half its length.
+        split: Default: test.
+        books: Bits per character of whole books: python (the default: this Python's longest
+            documents), pg19, a path, or hub:NAME.
+        count: Of the longest books; default: 10.
+        cpu: Stay on the CPU.
+    """
+    from seqpe_lab.evaluation import evaluate_run
+    from seqpe_lab.runs import Run
+    source = None if books is None else (books or ["python"])[0]
+    for line in evaluate_run(Run.open(folder), cpu, lengths=lengths, sizes=sizes, protocol=protocol,
+                             stride=stride, split=split, books=source, count=count):
+        print(line, flush=True)
 
 
-def _evaluate_books(run: Run, data, args, device) -> None:
-    from seqpe_lab.tasks.books import load_books
-    from seqpe_lab.tasks.perplexity import bits_per_character
-    from seqpe_lab.tasks.text_data import load_documents
-    from seqpe_lab.tasks.tokenization import make_tokenizer
-    from seqpe_lab.training import trained_model
-    trained_on = run.load_checkpoint(run.checkpoints()[-1])[2]["data"] if run.checkpoints() else data.hash
-    if args.books == run.recipe.source == "python" and trained_on != data.hash:
-        raise ValueError(f"{run.folder} was trained on another Python's documentation (hash {trained_on}, here {data.hash}), which may hold these books: give others with --books")
-    books = load_books(args.books, args.count)
-    encode, decode, _ = make_tokenizer(run.recipe.tokenizer, load_documents(run.recipe.source)[0]["train"])
-    model = trained_model(run, data, device)
-    for measured in bits_per_character(model, books.texts, encode, decode, args.lengths or run.recipe.eval_lens, protocol=args.protocol, stride=args.stride):
-        print(f"{measured.length:>7} tokens: {measured.bits:.4f} bits per character ({measured.protocol}; {measured.documents} of {len(books.texts)} books "
-              f"of {books.description}: {measured.characters:,} characters in {measured.tokens:,} tokens)", flush=True)
+@app.command
+def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
+             lengths: Annotated[list[int] | None, Several] = None,
+             sizes: Annotated[list[int] | None, Several] = None, source: str | None = None,
+             tokenizer: str | None = None, images: int | None = None, cpu: bool = False) -> None:
+    """Evaluate the paper authors' published weights beside the paper's numbers.
 
-
-def _released(args) -> None:
+    Args:
+        checkpoint: hub (huayangli/seqpe), hub:NAME, or a folder that was downloaded from there.
+        task: lm (default): Table 1, perplexity by length; image: Table 3, top-1 by size.
+        lengths: lm: contexts in tokens; default: the paper's.
+        sizes: image: pixels a side; default: the paper's.
+        source: lm: WikiText-103 on the hub (default), its wiki.test.raw, or any text; image:
+            ImageNet-1k on the hub (default) or a folder.
+        tokenizer: lm: default: the checkpoint's own tokenizer.json, else gpt2.
+        images: image: only so many, drawn at random; default: all.
+        cpu: Stay on the CPU.
+    """
     from seqpe_lab.devices import best_device
     from seqpe_lab.models import published
     from seqpe_lab.tasks import paper_comparison
-    if args.sizes if args.task == "lm" else args.lengths or args.tokenizer:
-        raise ValueError("--lengths and --tokenizer belong to --task lm, --sizes to --task image")
-    folder, source = published.find(args.checkpoint, args.task), args.source or paper_comparison.SOURCES[args.task]
-    model = published.load(folder, args.task).to(best_device(args.cpu))
-    print(f"{folder}: {sum(p.numel() for p in model.parameters()):,} parameters, all names and shapes as expected; evaluated on {source}", flush=True)
-    if args.task == "image":
-        for measured, paper in paper_comparison.evaluate_images(model, source, args.sizes, args.images):
-            print(f"{measured.size:>7} pixels: top-1 {measured.accuracy:.2f} %, the paper says {paper or '-'} ({measured.images:,} images, the middle 7/8 of each)")
+    foreign = (sizes, images) if task == "lm" else (lengths, tokenizer)
+    if any(value is not None for value in foreign):
+        raise ValueError("--lengths and --tokenizer belong to --task lm, "
+                         "--sizes and --images to --task image")
+    folder = published.find(checkpoint, task)
+    source = source or paper_comparison.SOURCES[task]
+    model = published.load(folder, task).to(best_device(cpu))
+    print(f"{folder}: {sum(p.numel() for p in model.parameters()):,} parameters, all names and "
+          f"shapes as expected; evaluated on {source}", flush=True)
+    if task == "image":
+        for seen, paper in paper_comparison.evaluate_images(model, source, sizes, images or 0):
+            print(f"{seen.size:>7} pixels: top-1 {seen.accuracy:.2f} %, the paper says "
+                  f"{paper or '-'} ({seen.images:,} images, the middle 7/8 of each)")
         return
     own = folder / "tokenizer.json"
-    tokens = paper_comparison.text_of(source, args.tokenizer or (str(own) if own.is_file() else "gpt2"))
-    for measured, paper in paper_comparison.evaluate_text(model, tokens, args.lengths):
-        print(f"{measured.length:>7} tokens: perplexity {measured.perplexity:.2f}, the paper says {paper or '-'} ({measured.protocol}, {measured.tokens:,} tokens)")
+    tokens = paper_comparison.text_of(source, tokenizer or (str(own) if own.is_file() else "gpt2"))
+    for read, paper in paper_comparison.evaluate_text(model, tokens, lengths):
+        print(f"{read.length:>7} tokens: perplexity {read.perplexity:.2f}, the paper says "
+              f"{paper or '-'} ({read.protocol}, {read.tokens:,} tokens)")
 
 
-def _figures(args) -> None:
-    from seqpe_lab.course.publish import make_figures
-    make_figures(Path(args.folder), args.scale, args.seed, args.workers)
+@app.command
+def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: int = 0,
+            workers: int | None = None) -> None:
+    """Train the lessons' runs, execute the lessons, write figures and their page.
+
+    Args:
+        folder: Where they are written; default: figures.
+        scale: Default: $SEQPE_SCALE or small.
+        seed: Of the runs; default: 0.
+        workers: Processes at a time; default: one for each core.
+    """
+    from seqpe_lab.course.pages import make_figures
+    make_figures(Path(folder), scale, seed, workers)
 
 
-def _collect(args) -> None:
-    from seqpe_lab.course.publish import collect
-    print(*collect(args.scale), sep="\n")
+@app.command
+def collect(*, scale: ScaleName = "small") -> None:
+    """Gather finished runs into data/results, with the README's picture and table.
+
+    Args:
+        scale: Of the runs; default: small.
+    """
+    from seqpe_lab.course.collecting import collect
+    print(*collect(scale), sep="\n")
 
 
-def _bundle(args) -> None:
+@app.command
+def bundle() -> None:
+    """Make the small trained models that the explorers show (data/explorers)."""
     from seqpe_lab.explorers.bundle import make
     make()
 
 
-def _runs(args) -> None:
+@app.command
+def runs(*, folder: str | None = None) -> None:
+    """List runs with their state and results.
+
+    Args:
+        folder: Where to look; default: $SEQPE_RUNS or ./runs.
+    """
     from seqpe_lab.jobs import Job
-    found = list_runs(args.folder)
+    from seqpe_lab.runs import list_runs, runs_folder
+    found = list_runs(folder)
     if not found:
-        print(f"no runs in {args.folder or runs_folder()}")
+        print(f"no runs in {folder or runs_folder()}")
     for run in found:
-        metrics, results = run.metrics(), run.results()
+        metrics, measured = run.metrics(), run.measured() if run.results() else {}
         step = metrics[-1]["step"] if metrics else 0
-        shown = ", ".join(f"{float(v):.2f} at {n}" for n, v in run.measured().items()) if results else ""
-        print(f"{Job(run.folder).state:<11} {step:>7}/{run.recipe.steps:<7} {run.folder}  {shown}".rstrip())
+        shown = ", ".join(f"{float(value):.2f} at {where}" for where, value in measured.items())
+        state = f"{Job(run.folder).state:<11} {step:>7}/{run.recipe.steps:<7}"
+        print(f"{state} {run.folder}  {shown}".rstrip())
 
 
-def _doctor(args) -> None:
+@app.command
+def doctor() -> None:
+    """Say what this machine has and what each scale needs."""
+    import shutil
+    from importlib.metadata import PackageNotFoundError, version
+
     import torch
 
-    from seqpe_lab.course.publish import find_browser
+    from seqpe_lab.course.figure_files import find_browser
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, GPUs: {', '.join(gpus) or 'none'}, free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
-    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido", "tensorboard"):
+    print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, "
+          f"GPUs: {', '.join(gpus) or 'none'}, "
+          f"free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
+    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm",
+                    "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido", "tensorboard"):
         try:
-            print(f"  {package:<12} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
+            print(f"  {package:<12} {version(package)}")
+        except PackageNotFoundError:
             print(f"  {package:<12} missing")
-    print(f"  browser for static images: {find_browser() or 'none found: figures are written as web pages only'}")
-    for task, name, about in [("text", *item) for item in ABOUT.items()] + [("qa", *item) for item in ABOUT_QA.items()] + [("images", *item) for item in ABOUT_IMAGES.items()]:
-        print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; {about.expect}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    browser = find_browser() or "none found: figures are written as web pages only"
+    print(f"  browser for static images: {browser}")
+    about_tasks = {"text": recipes.ABOUT, "qa": recipes.ABOUT_QA, "images": recipes.ABOUT_IMAGES}
+    for task, scales in about_tasks.items():
+        for name, about in scales.items():
+            print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; "
+                  f"{about.expect}")

@@ -24,17 +24,27 @@ def check_positions(positions: Tensor, dims: int | None = None) -> Tensor:
         ValueError: no dimension axis, another n than ``dims``, or a negative position.
     """
     if not isinstance(positions, Tensor):
-        raise TypeError(f"positions must be an integer tensor (..., n), got {type(positions).__name__}: use torch.tensor([[7]])")
-    if positions.dtype.is_floating_point or positions.dtype.is_complex or positions.dtype == torch.bool:
-        raise TypeError(f"positions are whole numbers, got dtype {positions.dtype}: round them yourself and call .long()")
+        raise TypeError(f"positions must be an integer tensor (..., n), got "
+                        f"{type(positions).__name__}: use torch.tensor([[7]])")
+    if not is_integer(positions):
+        raise TypeError(f"positions are whole numbers, got dtype {positions.dtype}: "
+                        "round them yourself and call .long()")
     if positions.dim() == 0:
-        raise ValueError("positions need a last axis of n coordinates: shape (..., n), for text (..., 1); call .unsqueeze(-1)")
+        raise ValueError("positions need a last axis of n coordinates: shape (..., n), "
+                         "for text (..., 1); call .unsqueeze(-1)")
     if dims is not None and positions.shape[-1] != dims:
-        raise ValueError(f"positions of shape {tuple(positions.shape)} have n={positions.shape[-1]} coordinates, expected n={dims}: "
+        raise ValueError(f"positions of shape {tuple(positions.shape)} have "
+                         f"n={positions.shape[-1]} coordinates, expected n={dims}: "
                          "the last axis holds the coordinates (text: 1, images: 2)")
     if positions.numel() and (lowest := int(positions.min())) < 0:
         raise ValueError(f"position {lowest} is negative: positions start at 0")
     return positions.long()
+
+
+def is_integer(tensor: Tensor) -> bool:
+    """Whether a tensor holds whole numbers of any width; truth values do not count."""
+    dtype = tensor.dtype
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def check_number_system(digits: int, base: int) -> None:
@@ -44,7 +54,8 @@ def check_number_system(digits: int, base: int) -> None:
     if not isinstance(digits, int) or digits < 1:
         raise ValueError(f"digits (k) must be a whole number of at least 1, got {digits!r}")
     if base**digits > 2**62:
-        raise ValueError(f"base {base} with {digits} digits exceeds 62 bits a dimension: lower `digits` or `base`")
+        raise ValueError(f"base {base} with {digits} digits exceeds 62 bits a dimension: "
+                         "lower `digits` or `base`")
 
 
 def digits_needed(position: int, base: int = 10) -> int:
@@ -74,6 +85,7 @@ def to_digits(positions: Tensor, digits: int, base: int = 10) -> Tensor:
 
     Raises:
         ValueError: a position does not fit into k digits; a base under 2.
+        TypeError: not a tensor of integers.
 
     >>> to_digits(torch.tensor([[2, 3]]), digits=2)          # the patch (2, 3) of Fig. 1
     tensor([[0, 2, 0, 3]])
@@ -86,8 +98,9 @@ def to_digits(positions: Tensor, digits: int, base: int = 10) -> Tensor:
     positions = check_positions(positions)
     if positions.numel() and (highest := int(positions.max())) >= base**digits:
         need = digits_needed(highest, base)
-        raise ValueError(f"position {highest} needs {need} digits in base {base} but k={digits}: raise `digits` to {need} or shorten eval_len")
-    places = torch.tensor([base**j for j in range(digits - 1, -1, -1)], device=positions.device)
+        raise ValueError(f"position {highest} needs {need} digits in base {base} but k={digits}: "
+                         f"raise `digits` to {need} or shorten eval_len")
+    places = _powers(base, digits, positions.device)
     return (positions.unsqueeze(-1) // places % base).flatten(-2)  # (..., n, k) -> (..., n*k)
 
 
@@ -105,12 +118,13 @@ def from_digits(sequence: Tensor, dims: int, base: int = 10) -> Tensor:
     tensor([2, 3])
     """
     if dims < 1 or sequence.shape[-1] % dims:
-        raise ValueError(f"a sequence of {sequence.shape[-1]} digits does not split into n={dims} dimensions of equal length")
+        raise ValueError(f"a sequence of {sequence.shape[-1]} digits does not split into n={dims} "
+                         "dimensions of equal length")
     if sequence.numel() and not 0 <= int(sequence.min()) <= int(sequence.max()) < base:
-        raise ValueError(f"digits must lie in [0, {base}), got {int(sequence.min())}..{int(sequence.max())}")
-    grouped = sequence.unflatten(-1, (dims, -1))  # (..., n, k)
-    places = torch.tensor([base**j for j in range(grouped.shape[-1] - 1, -1, -1)], device=sequence.device)
-    return (grouped * places).sum(-1)
+        raise ValueError(f"digits must lie in [0, {base}), "
+                         f"got {int(sequence.min())}..{int(sequence.max())}")
+    grouped = sequence.long().unflatten(-1, (dims, -1))  # (..., n, k)
+    return (grouped * _powers(base, grouped.shape[-1], sequence.device)).sum(-1)
 
 
 def grid(*sizes: int) -> Tensor:
@@ -133,3 +147,48 @@ def grid(*sizes: int) -> Tensor:
         raise ValueError(f"a grid needs whole sizes of at least 1, got {sizes}")
     axes = [torch.arange(s) for s in sizes]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+
+
+def position_limits(size: int | tuple[int, ...], dims: int) -> Tensor:
+    """Exclusive upper limits of positions, int64 (n,), from one number or one for each dimension.
+
+    Raises:
+        ValueError: another number of sizes than n, or a size below 2.
+
+    >>> position_limits(100, dims=2)
+    tensor([100, 100])
+    """
+    sizes = torch.as_tensor(size)
+    limit = sizes.expand(dims) if isinstance(size, int) else sizes
+    if limit.shape != (dims,) or int(limit.min()) < 2:
+        raise ValueError(f"need a size of at least 2 for each of the n={dims} dimensions, "
+                         f"got {size}")
+    return limit
+
+
+def distinct(positions: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Sorted distinct rows of positions, and where each row went.
+
+    Args:
+        positions: int64 (N, n), N >= 1.
+        limit: all coordinates are usually below it. They are then compared as single numbers,
+            which is ten times as fast as row by row.
+
+    Returns:
+        int64 (U, n), sorted, and int64 (N,), the row of each position among them.
+
+    >>> distinct(torch.tensor([[7], [3], [7]]), limit=10)
+    (tensor([[3],
+            [7]]), tensor([1, 0, 1]))
+    """
+    dims = positions.shape[1]
+    if limit**dims > 2**62 or int(positions.max()) >= limit:
+        return torch.unique(positions, dim=0, return_inverse=True)
+    weights = _powers(limit, dims, positions.device)
+    codes, inverse = torch.unique((positions * weights).sum(1), return_inverse=True)
+    return codes.unsqueeze(1) // weights % limit, inverse
+
+
+def _powers(base: int, count: int, device: torch.device) -> Tensor:
+    """base^(count-1), ..., base, 1: the values of the places, int64 (count,)."""
+    return torch.tensor([base**j for j in range(count - 1, -1, -1)], device=device)

@@ -12,7 +12,16 @@ KINDS = ("dot", "cosine")
 
 
 def similarity(vectors: Tensor, others: Tensor | None = None, kind: str = "dot") -> Tensor:
-    """All pairwise similarities, (N, M); "dot" is what the paper's Fig. 2 shows, "cosine" lies in [-1, 1]."""
+    """All pairwise similarities, (N, M).
+
+    Args:
+        others: float (M, d); by default ``vectors`` themselves.
+        kind: "dot", which the paper's Fig. 2 shows, or "cosine", in [-1, 1].
+
+    >>> similarity(torch.tensor([[3., 0.], [0., 2.]]))
+    tensor([[9., 0.],
+            [0., 4.]])
+    """
     if kind not in KINDS:
         raise ValueError(f"unknown similarity {kind!r}: choose from {', '.join(KINDS)}")
     others = vectors if others is None else others
@@ -31,10 +40,12 @@ def nearest_neighbours(vectors: Tensor, kind: str = "cosine", count: int = 1) ->
 
 
 def is_digit_edit(p: int, q: int, digits: int, base: int = 10) -> bool:
-    """Whether one edit of digits makes q of p: one replaced (padding included), two swapped, one removed or added.
+    """Whether one edit of digits turns p into q.
 
-    >>> is_digit_edit(100, 1000, digits=5), is_digit_edit(100, 123, digits=5), is_digit_edit(5, 1005, digits=5)
-    (True, False, True)
+    An edit replaces one digit (padding included), swaps two, removes one or adds one.
+
+    >>> is_digit_edit(100, 1000, digits=5), is_digit_edit(100, 123, digits=5)
+    (True, False)
     """
     if p == q:
         return False
@@ -44,10 +55,12 @@ def is_digit_edit(p: int, q: int, digits: int, base: int = 10) -> bool:
     if len(differing) == 1 or (len(differing) == 2 and differing[0] == differing[1][::-1]):
         return True
     short, long = sorted(written, key=len)
-    return len(long) == len(short) + 1 and any(long[:i] + long[i + 1:] == short for i in range(len(long)))
+    one_less = (long[:i] + long[i + 1:] for i in range(len(long)))
+    return len(long) == len(short) + 1 and short in one_less
 
 
-def lexical_confusion(vectors: Tensor, digits: int, base: int = 10, near: int = 2, kind: str = "cosine") -> float:
+def lexical_confusion(vectors: Tensor, digits: int, base: int = 10, near: int = 2,
+                      kind: str = "cosine") -> float:
     """How often a position's nearest neighbour is a digit edit of it and no actual neighbour.
 
     Args:
@@ -56,12 +69,13 @@ def lexical_confusion(vectors: Tensor, digits: int, base: int = 10, near: int = 
     Returns:
         A share in [0, 1]: 0 where every nearest neighbour is near or at least no look-alike.
 
-    >>> only_units = torch.eye(10)[torch.arange(40) % 10]        # sees the last digit only: 7, 17, 27, 37 are one
+    >>> only_units = torch.eye(10)[torch.arange(40) % 10]        # 7, 17, 27, 37 look the same
     >>> lexical_confusion(only_units, digits=2)
     1.0
     """
     nearest = nearest_neighbours(vectors, kind)[:, 0].tolist()
-    confused = [abs(p - q) > near and is_digit_edit(p, q, digits, base) for p, q in enumerate(nearest)]
+    confused = [abs(p - q) > near and is_digit_edit(p, q, digits, base)
+                for p, q in enumerate(nearest)]
     return sum(confused) / len(confused)
 
 
@@ -71,7 +85,9 @@ def neighbour_distance(vectors: Tensor, kind: str = "cosine") -> Tensor:
 
 
 def effective_rank(vectors: Tensor) -> float:
-    """exp of the entropy of the normalised singular values (Roy & Vetterli 2007): 1 (all parallel) to min(N, d).
+    """exp of the entropy of the normalised singular values (Roy & Vetterli 2007).
+
+    It lies between 1 (all vectors parallel) and min(N, d).
 
     >>> round(effective_rank(torch.eye(4)), 3), round(effective_rank(torch.ones(4, 4)), 3)
     (4.0, 1.0)
@@ -82,21 +98,23 @@ def effective_rank(vectors: Tensor) -> float:
 
 
 def spread(vectors: Tensor) -> float:
-    """Root mean square distance from the centroid over the root mean square norm: 0 (one point) to 1 (centred)."""
+    """RMS distance from the centroid over the RMS norm: 0 (one point) to 1 (centred at 0)."""
     centred = vectors - vectors.mean(0)
-    return float(centred.square().sum(-1).mean().sqrt() / vectors.square().sum(-1).mean().sqrt().clamp(min=1e-30))
+    distance, norm = (v.square().sum(-1).mean().sqrt() for v in (centred, vectors))
+    return float(distance / norm.clamp(min=1e-30))
 
 
 def shift_cosine(vectors: Tensor, shift: int) -> float:
-    """Mean cosine of e_p and e_{p+z}: 1 means that a shift by z cannot be seen, which is collapse (Sec. 3.4)."""
+    """Mean cosine of e_p and e_{p+z}; at 1 a shift by z cannot be seen, a collapse (Sec. 3.4)."""
     if not 1 <= shift < len(vectors):
         raise ValueError(f"the shift must lie in [1, {len(vectors) - 1}], got {shift}")
     return float(F.cosine_similarity(vectors[:-shift], vectors[shift:], dim=-1).mean())
 
 
 def collapse(vectors: Tensor, shift: int) -> dict[str, float]:
-    """The three numbers by which a collapse shows: shift_cosine towards 1, effective_rank towards 1, spread towards 0."""
-    return {"shift_cosine": shift_cosine(vectors, shift), "effective_rank": effective_rank(vectors), "spread": spread(vectors)}
+    """Three signs of a collapse: shift_cosine and effective_rank near 1, spread near 0."""
+    return {"shift_cosine": shift_cosine(vectors, shift),
+            "effective_rank": effective_rank(vectors), "spread": spread(vectors)}
 
 
 def distance_correlation(vectors: Tensor, window: int | None = None, kind: str = "cosine") -> float:

@@ -6,25 +6,21 @@ safetensors only (never pickle) and carry the sha256 of their files.
 """
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import os
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from seqpe_lab.atomic_files import flush, lock, read_json_lines, sha256, write_atomically
 from seqpe_lab.package_data import CLONE
 from seqpe_lab.recipes import Training
 
@@ -32,7 +28,7 @@ KEEP_LAST = 2  # checkpoints, besides the best
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is broken or belongs to another run; the message names it and offers the previous one."""
+    """A checkpoint that is broken or of another run; the message offers the previous one."""
 
 
 class RunningError(RuntimeError):
@@ -56,12 +52,15 @@ class Run:
 
     Args:
         recipe: what is run.
-        folder: by default ``runs/<scale>/<method>-seed<seed>-<digest>``, with ``qa-`` before a run on questions.
+        folder: by default ``runs/<scale>/<method>-seed<seed>-<digest>``, with ``qa-`` before a run
+            on questions.
     """
 
     def __init__(self, recipe: Training, folder: str | Path | None = None):
         self.recipe = recipe
-        self.folder = Path(folder) if folder else runs_folder() / recipe.scale / f"{'qa-' * (recipe.task == 'qa')}{recipe.method}-seed{recipe.seed}-{recipe.digest()}"
+        name = f"{recipe.method}-seed{recipe.seed}-{recipe.digest()}"
+        default = runs_folder() / recipe.scale / f"{'qa-' * (recipe.task == 'qa')}{name}"
+        self.folder = Path(folder) if folder else default
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -78,22 +77,24 @@ class Run:
             (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             write_atomically(path, self.recipe.to_json())
         elif Training.from_json(path.read_text(encoding="utf-8")) != self.recipe:
-            raise ValueError(f"{self.folder} holds a run of another recipe: choose another folder or delete it")
+            raise ValueError(f"{self.folder} holds a run of another recipe: "
+                             "choose another folder or delete it")
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Keep other processes from training in this folder meanwhile. The claim ends with the process, in whatever way that ends.
+        """Keep other processes from training in this folder, until this process ends in any way.
 
         Raises:
             RunningError: another process does already; two would write over one another.
         """
         with open(self.folder / "lock", "a+", encoding="utf-8") as file:
-            for _ in range(10):  # somebody who only looks holds it for a moment
-                if _lock(file, exclusive=True):
+            for _ in range(10):  # a process that only looks holds the lock for a moment
+                if lock(file, exclusive=True):
                     break
                 time.sleep(0.05)
             else:
-                raise RunningError(f"{self.folder} is being trained by {self._named(file)}: wait for it, or stop it first")
+                raise RunningError(f"{self.folder} is being trained by {_holder(file)}: "
+                                   "wait for it, or stop it first")
             file.truncate(0)
             file.write(_this_process())
             file.flush()
@@ -106,23 +107,19 @@ class Run:
 
     @property
     def trainer(self) -> str | None:
-        """Who trains in this folder now, "process 4711 on node17"; None if nobody does, or where the disk or the system has no locks."""
-        if self.folder.resolve() in _claims:  # a look at our own lock would end it: the system drops it with the first file that is closed
+        """Who trains here now, "process 4711 on node17"; None also where locks do not work."""
+        if self.folder.resolve() in _claims:  # to open and close our own lock file would unlock it
             return _this_process()
         try:
             with open(self.folder / "lock", encoding="utf-8") as file:
-                return None if _lock(file, exclusive=False) else self._named(file)
+                return None if lock(file, exclusive=False) else _holder(file)
         except FileNotFoundError:
             return None
 
-    @staticmethod
-    def _named(lock: TextIO) -> str:
-        lock.seek(0)
-        return lock.read() or "another process"
-
     @property
     def state(self) -> str:
-        """"new", "running" (a process trains in the folder now), "interrupted" (has a checkpoint to go on from), or "finished"."""
+        """"new", "running" (a process trains in the folder now), "interrupted" (it can go on from a
+        checkpoint), or "finished"."""
         if (self.folder / "results.json").exists():
             return "finished"
         return "running" if self.trainer else "interrupted" if self.checkpoints() else "new"
@@ -131,17 +128,18 @@ class Run:
 
     def metrics(self) -> list[dict]:
         """The logged steps: a list of {"step", "loss", ...}, losses in nats per token."""
-        return _read_lines(self.folder / "metrics.jsonl")
+        return read_json_lines(self.folder / "metrics.jsonl")
 
     def append_metrics(self, record: dict) -> None:
-        """Log a step, and beside it when: metrics.jsonl itself is the same to the last byte however often a run was resumed."""
-        for name, values in (("metrics.jsonl", record), ("clock.jsonl", {"step": record["step"], "time": time.time()})):
+        """Log a step; the time goes to another file: resuming leaves no trace in metrics.jsonl."""
+        clock = {"step": record["step"], "time": time.time()}
+        for name, values in (("metrics.jsonl", record), ("clock.jsonl", clock)):
             with open(self.folder / name, "a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
 
     def clock(self) -> list[dict]:
-        """When each step was logged: {"step", "time"}, seconds since 1970; a resumed run logs some steps twice."""
-        return _read_lines(self.folder / "clock.jsonl")
+        """When each step was logged: {"step", "time"}, in seconds; resuming repeats steps."""
+        return read_json_lines(self.folder / "clock.jsonl")
 
     def truncate_metrics(self, step: int) -> None:
         """Forget what came after the checkpoint of ``step``: it will be computed again."""
@@ -152,10 +150,10 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoint folders, oldest first."""
-        folder = self.folder / "checkpoints"
-        return sorted(folder.glob("step-*")) if folder.exists() else []
+        return sorted((self.folder / "checkpoints").glob("step-*"))
 
-    def save_checkpoint(self, step: int, model: dict[str, Tensor], optimizer: dict[str, Tensor], state: dict) -> Path:
+    def save_checkpoint(self, step: int, model: dict[str, Tensor], optimizer: dict[str, Tensor],
+                        state: dict) -> Path:
         """Write a checkpoint aside and rename it into place; keep the last two and the best.
 
         Args:
@@ -170,21 +168,24 @@ class Run:
             shutil.rmtree(leftover, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            save_file({k: v.detach().contiguous() for k, v in model.items()}, partial / "model.safetensors")
-            save_file({k: v.detach().contiguous() for k, v in optimizer.items()}, partial / "optimizer.safetensors")
-            hashes = {path.name: _sha256(path) for path in sorted(partial.glob("*.safetensors"))}
+            for name, tensors in (("model", model), ("optimizer", optimizer)):
+                tensors = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+                save_file(tensors, partial / f"{name}.safetensors")
+            hashes = {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))}
             state = state | {"step": step, "recipe": self.recipe.digest(), "sha256": hashes}
             write_atomically(partial / "state.json", json.dumps(state, indent=1))
             for path in partial.iterdir():
-                _flush(path)
+                flush(path)
             shutil.rmtree(target, ignore_errors=True)
             os.replace(partial, target)
-            _flush(folder)
+            flush(folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             last = self.checkpoints()
-            raise OSError(f"the checkpoint of step {step} could not be written to {folder} ({error}): "
-                          f"{'the last good one is ' + last[-1].name if last else 'none was written before'}; free some space and start again to resume") from error
+            left = f"the last good one is {last[-1].name}" if last else "none was written before"
+            raise OSError(f"the checkpoint of step {step} could not be written to {folder} "
+                          f"({error}): {left}; free some space and start again to resume"
+                          ) from error
         self._prune()
         return target
 
@@ -194,9 +195,10 @@ class Run:
         Raises:
             CheckpointError: truncated, altered, unreadable, or of another recipe.
         """
-        def refuse(reason: str):
+        def refuse(reason: str) -> NoReturn:
             earlier = [c.name for c in self.checkpoints() if c.name < path.name]
-            remedy = f"the previous one is {earlier[-1]}: delete {path} to go on from there" if earlier else f"there is no earlier one: delete {path} to start afresh"
+            remedy = (f"the previous one is {earlier[-1]}: delete {path} to go on from there"
+                      if earlier else f"there is no earlier one: delete {path} to start afresh")
             raise CheckpointError(f"checkpoint {path} is refused: {reason}; {remedy}")
 
         try:
@@ -211,17 +213,19 @@ class Run:
         for name in ("model.safetensors", "optimizer.safetensors"):
             if not (path / name).exists():
                 refuse(f"{name} is missing")
-            if _sha256(path / name) != hashes.get(name):
+            if sha256(path / name) != hashes.get(name):
                 refuse(f"{name} is not what was written: truncated or altered")
-        return load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors"), state
+        model, optimizer = path / "model.safetensors", path / "optimizer.safetensors"
+        return load_file(model), load_file(optimizer), state
 
     def best_checkpoint(self) -> Path | None:
         """The checkpoint with the lowest validation loss."""
-        scored = [(loss, path) for path in self.checkpoints() if (loss := _validation(path)) is not None]
+        losses = {path: _validation(path) for path in self.checkpoints()}
+        scored = [(loss, path) for path, loss in losses.items() if loss is not None]
         return min(scored)[1] if scored else None
 
     def model_weights(self) -> dict[str, Tensor]:
-        """The weights that a run has come to: of its last checkpoint, or of its best where the recipe says so; checked.
+        """The weights of the last checkpoint, or of the best where the recipe says so; checked.
 
         Raises:
             FileNotFoundError: nothing was trained.
@@ -236,7 +240,7 @@ class Run:
         everything = self.checkpoints()
         keep = {*everything[-KEEP_LAST:], self.best_checkpoint()}
         for path in everything:
-            if path not in keep:  # out of sight first: a kill must not leave half a checkpoint
+            if path not in keep:  # renamed first: a kill must not leave half a checkpoint
                 aside = path.with_name(f".removed-{path.name}")
                 os.replace(path, aside)
                 shutil.rmtree(aside)
@@ -249,7 +253,7 @@ class Run:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def measured(self) -> dict[str, float]:
-        """What the task is judged by, for each length or size: perplexity, exact match (percent) or accuracy (percent)."""
+        """For each length or size: perplexity, or exact match or accuracy in percent."""
         results = self.results()
         return results[judged_by(results)]
 
@@ -258,27 +262,8 @@ class Run:
 
 
 def judged_by(results: Mapping) -> str:
-    """What a run's task is judged by, a key of its results; a run on questions has a perplexity, too."""
-    return next(measure for measure in ("exact_match", "accuracy", "perplexity") if measure in results)
-
-
-_claims: set[Path] = set()  # folders in which this process trains
-
-
-def _this_process() -> str:
-    return f"process {os.getpid()} on {platform.node()}"
-
-
-def _lock(file: TextIO, exclusive: bool) -> bool:
-    """Whether the lock was there to take; True also where there are none (Windows has others, and some disks have none)."""
-    try:
-        import fcntl
-        fcntl.lockf(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except (ImportError, OSError):
-        pass
-    return True
+    """What a run's task is judged by, a key of its results; questions have a perplexity, too."""
+    return next(key for key in ("exact_match", "accuracy", "perplexity") if key in results)
 
 
 def list_runs(folder: str | Path | None = None) -> list[Run]:
@@ -293,52 +278,17 @@ def list_runs(folder: str | Path | None = None) -> list[Run]:
     return found
 
 
-def provenance(device: torch.device | str) -> dict:
-    """Where and with what a result was made: versions, device, commit, time."""
-    packages = ("torch", "numpy", "accelerate", "datasets", "tokenizers", "safetensors", "timm")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"versions": versions, "device": f"{device.type} ({name}, {torch.get_num_threads()} threads)", "commit": _commit(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds")}
+_claims: set[Path] = set()  # folders in which this process trains
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, sees the old content or the new one and nothing between."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+def _this_process() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
 
 
-def _read_lines(path: Path) -> list[dict]:
-    """The records of a file of JSON lines."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue  # a line that a kill cut short
-    return records
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-        return done.stdout.strip() or "unknown"
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
+def _holder(file: TextIO) -> str:
+    """Who holds the lock file."""
+    file.seek(0)
+    return file.read() or "another process"
 
 
 def _validation(path: Path) -> float | None:
@@ -346,17 +296,3 @@ def _validation(path: Path) -> float | None:
         return json.loads((path / "state.json").read_text(encoding="utf-8")).get("validation")
     except (OSError, ValueError):
         return None
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Make the system write a file or a folder's entries out, so that a power cut cannot reorder them."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

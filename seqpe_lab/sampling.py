@@ -1,7 +1,8 @@
-"""Which positions the two losses see (SeqPE, App. A.2, A.4, A.5). Everything here is integers.
+"""Which positions the two losses and the main task see (SeqPE, Sec. 3.4, App. A.2, A.4, A.5).
 
-All functions draw from a ``torch.Generator`` that the caller seeds, so a training step is a
-function of (seed, step) and a resumed run sees the same positions as an unbroken one.
+Everything here is integers on the CPU. All functions draw from a ``torch.Generator`` that the
+caller seeds, so a training step is a function of (seed, step), and a resumed run sees the same
+positions as an unbroken one.
 """
 from __future__ import annotations
 
@@ -13,90 +14,154 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqpe_lab.digits import digits_needed
+from seqpe_lab.digits import grid, position_limits
+from seqpe_lab.lookalikes import lookalikes
 
-LOCAL_WINDOW = 256  # App. A.2: local candidates lie in (p_left, p_left + max(256, m)); in n dimensions, as many cells
+LOCAL_WINDOW = 256  # App. A.2: local candidates lie in a window of max(256, m) positions
 
 
 class ContrastiveSample(NamedTuple):
-    pivots: Tensor  # int64 (B, n)
-    candidates: Tensor  # int64 (B, m, n)
-    label: Tensor  # int64 (B,): which candidate is nearest to the pivot
+    """Positions for L_delta.
+
+    Attributes:
+        pivots: int64 (B, n).
+        candidates: int64 (B, m, n), a set: no position twice in a row, the pivot not among them.
+        label: int64 (B,), which candidate is nearest to the pivot.
+        tied: bool (B, m), other candidates that are as near.
+    """
+    pivots: Tensor
+    candidates: Tensor
+    label: Tensor
+    tied: Tensor
 
 
 class DistillationSample(NamedTuple):
-    teachers: Tensor  # int64 (B, m, n), within the training context, no position twice in a row
-    students: Tensor  # int64 (B, m, n), the teachers shifted by one z for each row
+    """Positions for L_OOD.
+
+    Attributes:
+        teachers: int64 (B, m, n), within the training context, no position twice in a row.
+        students: int64 (B, m, n), the teachers shifted by one z for each row.
+    """
+    teachers: Tensor
+    students: Tensor
 
 
 def euclidean(p: Tensor, q: Tensor) -> Tensor:
-    """delta(p, p'), in positions: (..., n), (..., n) -> (...). The paper's choice; in one dimension |p - p'|."""
+    """delta(p, p'), in positions: (..., n), (..., n) -> (...). The paper's choice."""
     return (p - q).float().norm(dim=-1)
 
 
-def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[int, ...], *, generator: torch.Generator,
-                       dims: int = 1, base: int = 10, hard: int = 8, hard_share: float = 1.0, local: float = 0.5,
-                       distance: Callable[[Tensor, Tensor], Tensor] = euclidean) -> ContrastiveSample:
+# --- L_delta (App. A.2) ---------------------------------------------------------------------------
+
+def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[int, ...], *,
+                       generator: torch.Generator, dims: int = 1, base: int = 10, hard: int = 8,
+                       hard_share: float = 1.0, local: float = 0.5,
+                       distance: Callable[[Tensor, Tensor], Tensor] = euclidean,
+                       ) -> ContrastiveSample:
     """Pivots and candidate sets for L_delta (App. A.2).
 
     Each pivot gets one of two kinds of candidates, chosen at random:
 
-    * global: drawn from all positions, ``hard`` of them replaced by lexical look-alikes of the
-      pivot (two digits swapped, one removed or one added), which are never the nearest;
-    * local: drawn without replacement from a window of max(256, m) positions, anywhere.
+    * global: drawn from all positions; ``hard`` of them are lexical look-alikes of the pivot (two
+      digits swapped, one removed or one added), which are never the nearest. Where fewer exist,
+      random positions take their places;
+    * local: drawn from a window of max(256, m) positions, anywhere.
 
     Args:
-        batch: B, number of pivots.
+        batch: B, the number of pivots.
         candidates: m.
         max_position: L_max, exclusive; one for all dimensions or one each.
         dims: n.
         base: b, the number system in which look-alikes look alike.
         hard: look-alikes among the m candidates of a global set, 0..m-1.
-        hard_share: share of the global sets that hold look-alikes, in [0, 1].
-        local: share of the pivots with local candidates, in [0, 1].
+        hard_share: the share of the global sets that hold look-alikes, in [0, 1].
+        local: the share of the pivots with local candidates, in [0, 1].
         distance: delta, any function of two position tensors (..., n).
 
     Raises:
-        ValueError: fewer than two candidates, or more than the positions can supply.
+        ValueError: fewer than two candidates, or more than the positions can supply; a share
+            outside [0, 1].
 
     >>> sample = contrastive_sample(4, 3, 100, hard=1, generator=torch.Generator().manual_seed(0))
     >>> sample.pivots.shape, sample.candidates.shape, sample.label.shape
     (torch.Size([4, 1]), torch.Size([4, 3, 1]), torch.Size([4]))
     """
-    limit = _limits(max_position, dims)
+    limit = position_limits(max_position, dims)
     if batch < 1 or candidates < 2:
-        raise ValueError(f"the contrastive loss needs at least 1 pivot and 2 candidates, got batch={batch}, candidates={candidates}")
-    side = math.ceil(max(LOCAL_WINDOW, candidates + 1) ** (1 / dims))  # room for the pivot, which is no candidate
+        raise ValueError("the contrastive loss needs at least 1 pivot and 2 candidates, "
+                         f"got batch={batch}, candidates={candidates}")
+    side = math.ceil(max(LOCAL_WINDOW, candidates + 1) ** (1 / dims))  # with room for the pivot
     window = limit.clamp(max=side)
     if candidates >= int(window.prod()):
-        raise ValueError(f"{candidates} candidates do not fit into a window of {int(window.prod())} positions besides the pivot: lower `candidates` or raise `max_position`")
+        raise ValueError(f"{candidates} candidates do not fit into a window of "
+                         f"{int(window.prod())} positions besides the pivot: lower `candidates` "
+                         "or raise `max_position`")
     if not 0 <= hard < candidates:
-        raise ValueError(f"hard={hard} look-alikes must leave room for p+ among {candidates} candidates: choose 0..{candidates - 1}")
+        raise ValueError(f"hard={hard} look-alikes must leave room for p+ among {candidates} "
+                         f"candidates: choose 0..{candidates - 1}")
     if not (0 <= local <= 1 and 0 <= hard_share <= 1):
-        raise ValueError(f"local and hard_share are shares in [0, 1], got {local} and {hard_share}")
-
+        raise ValueError("local and hard_share are shares in [0, 1], "
+                         f"got {local} and {hard_share}")
     pivots = _uniform((batch, dims), limit, generator)
-    far = _distinct_from(pivots, _uniform((batch, candidates, dims), limit, generator), limit)
-    if hard:
-        harder = _with_lookalikes(pivots, far, limit, hard, base, distance, generator)
-        far = torch.where(torch.rand(batch, 1, 1, generator=generator) < hard_share, harder, far)
-
-    left = _uniform((batch, dims), limit - window + 1, generator)
-    draw = torch.rand(batch, int(window.prod()), generator=generator)
-    place = pivots - left  # (B, n): of the pivot within the window; it is never drawn
-    inside = ((place >= 0) & (place < window)).all(1)
-    strides = window.flip(0).cumprod(0).flip(0) // window
-    draw[inside, (place * strides).sum(1)[inside]] = -1.0
-    cell = draw.topk(candidates).indices  # without replacement
-    near = torch.stack(torch.unravel_index(cell, tuple(window.tolist())), -1) + left.unsqueeze(1)
-
+    with_hard = torch.rand(batch, 1, generator=generator) < hard_share
+    far = _global_candidates(pivots, candidates, limit, hard, with_hard, base, distance, generator)
+    near = _local_candidates(pivots, candidates, limit, window, generator)
     is_local = torch.rand(batch, generator=generator) < local
     chosen = torch.where(is_local.view(-1, 1, 1), near, far)
-    return ContrastiveSample(pivots, chosen, distance(pivots.unsqueeze(1), chosen).argmin(1))
+    gap = distance(pivots.unsqueeze(1), chosen)  # (B, m)
+    label = gap.argmin(1)
+    tied = gap == gap.min(1, keepdim=True).values
+    return ContrastiveSample(pivots, chosen, label, tied.scatter(1, label.unsqueeze(1), False))
 
 
-def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int, ...], max_position: int | tuple[int, ...], *,
-                        generator: torch.Generator, dims: int = 1) -> DistillationSample:
+def _global_candidates(pivots: Tensor, count: int, limit: Tensor, hard: int, with_hard: Tensor,
+                       base: int, distance: Callable, generator: torch.Generator) -> Tensor:
+    """m distinct positions from everywhere, ``hard`` of them look-alikes: int64 (B, m, n)."""
+    batch, dims = pivots.shape
+    cells, draws = int(limit.prod()), max(64, 4 * count)
+    if cells <= draws:  # few positions: all of them, in random order
+        order = torch.rand(batch, cells, generator=generator).argsort(1)
+        random = grid(*limit.tolist())[order]
+    else:
+        random = _uniform((batch, draws, dims), limit, generator)
+    new = _first_of_its_kind(torch.cat([pivots.unsqueeze(1), random], 1), limit)[:, 1:]
+    random, new = _first(random, new, random.shape[1]), new.sort(1, descending=True).values
+    kept, spare = random[:, : count - hard], random[:, count - hard:]
+    if not hard:
+        return kept
+    # p+ is the nearest of the kept ones; look-alikes must lie farther away than it
+    nearest = distance(pivots.unsqueeze(1), kept).min(1, keepdim=True).values
+    edits = lookalikes(pivots, 8 * hard, tuple(limit.tolist()), base=base, generator=generator)
+    usable = _first_of_its_kind(torch.cat([kept, edits], 1), limit)[:, kept.shape[1]:]
+    usable &= (distance(pivots.unsqueeze(1), edits) > nearest) & with_hard
+    usable &= usable.cumsum(1) <= hard
+    # where look-alikes are too few, further random positions, if possible those beyond p+
+    repeated = ((spare.unsqueeze(2) == edits.unsqueeze(1)).all(-1) & usable.unsqueeze(1)).any(2)
+    beyond = distance(pivots.unsqueeze(1), spare) > nearest
+    fill = new[:, count - hard:] & ~repeated
+    pool = torch.cat([edits, spare, spare], 1)
+    others = _first(pool, torch.cat([usable, fill & beyond, fill & ~beyond], 1), hard)
+    return torch.cat([kept, others], 1)
+
+
+def _local_candidates(pivots: Tensor, count: int, limit: Tensor, window: Tensor,
+                      generator: torch.Generator) -> Tensor:
+    """m distinct positions of one window, somewhere: int64 (B, m, n)."""
+    batch, dims = pivots.shape
+    left = _uniform((batch, dims), limit - window + 1, generator)
+    draw = torch.rand(batch, int(window.prod()), generator=generator)
+    place = pivots - left  # (B, n): of the pivot within the window, where it is never drawn
+    inside = ((place >= 0) & (place < window)).all(1)
+    draw[inside, _codes(place, window)[inside]] = -1.0
+    cell = draw.topk(count).indices
+    return torch.stack(torch.unravel_index(cell, tuple(window.tolist())), -1) + left.unsqueeze(1)
+
+
+# --- L_OOD (Sec. 3.4) and shifted starts (App. A.5) -----------------------------------------------
+
+def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int, ...],
+                        max_position: int | tuple[int, ...], *, generator: torch.Generator,
+                        dims: int = 1, smallest_shift: float = 1.0) -> DistillationSample:
     """Teacher positions of the training context and the same, shifted by a random z (Sec. 3.4).
 
     Args:
@@ -104,97 +169,87 @@ def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int,
         teachers: m, drawn without replacement.
         train_shape: L_i of each dimension: the training context.
         max_position: L_max, exclusive: students stay below it.
+        smallest_shift: z is at least this share of L in some dimension. With 1 all students lie
+            outside the training context; the authors' code for text has 0.25.
 
     Raises:
-        ValueError: more teachers than the training context has positions.
+        ValueError: more teachers than the training context has positions; a ``max_position``
+            that leaves no room for such a shift.
 
-    >>> sample = distillation_sample(2, 3, 64, 1000, generator=torch.Generator().manual_seed(0))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> sample = distillation_sample(2, 3, 64, 1000, generator=generator)
     >>> (sample.students - sample.teachers).squeeze(-1)       # one z a row
-    tensor([[562, 562, 562],
-            [139, 139, 139]])
+    tensor([[408, 408, 408],
+            [817, 817, 817]])
     """
-    shape, limit = _limits(train_shape, dims), _limits(max_position, dims)
+    shape, limit = position_limits(train_shape, dims), position_limits(max_position, dims)
     inside = int(shape.prod())
     if not 1 <= teachers <= inside:
-        raise ValueError(f"{teachers} teachers cannot be drawn without replacement from the {inside} positions of the training context: lower `teachers` or raise train_len")
+        raise ValueError(f"{teachers} teachers cannot be drawn without replacement from the "
+                         f"{inside} positions of the training context: lower `teachers` or "
+                         "raise train_len")
     if batch < 1 or bool((limit < shape).any()):
-        raise ValueError(f"need batch >= 1 and max_position {tuple(limit.tolist())} >= the training context {tuple(shape.tolist())}")
+        raise ValueError(f"need batch >= 1 and max_position {tuple(limit.tolist())} >= the "
+                         f"training context {tuple(shape.tolist())}")
     cell = torch.rand(batch, inside, generator=generator).topk(teachers).indices
     positions = torch.stack(torch.unravel_index(cell, tuple(shape.tolist())), -1)  # (B, m, n)
-    shift = _uniform((batch, 1, dims), limit - shape + 1, generator)
-    return DistillationSample(positions, positions + shift)
+    room = limit - shape + 1  # z_i lies in [0, room_i)
+    small = torch.minimum(room, (shape * smallest_shift).ceil().long())
+    # Allowed are the z that are not small everywhere. They fall into n disjoint boxes: in box i,
+    # z is small in the dimensions before i, large in i, and anything after i.
+    before = torch.cat([small.new_ones(1), small.cumprod(0)[:-1]])
+    after = torch.cat([room.flip(0).cumprod(0).flip(0)[1:], room.new_ones(1)])
+    volume = (before * (room - small) * after).double()
+    if not bool(volume.sum() > 0):
+        raise ValueError(f"no shift takes students out of the training context "
+                         f"{tuple(shape.tolist())} below max_position {tuple(limit.tolist())}: "
+                         "raise `max_position` to at least twice the training context")
+    box = torch.multinomial(volume, batch, replacement=True, generator=generator).unsqueeze(1)
+    axis = torch.arange(dims)
+    low = torch.where(axis == box, small, 0)
+    high = torch.where(axis < box, small, room)
+    shift = low + _uniform((batch, dims), high - low, generator)  # (B, n)
+    return DistillationSample(positions, positions + shift.unsqueeze(1))
 
 
-def random_shift(train_shape: int | tuple[int, ...], max_position: int | tuple[int, ...], *, generator: torch.Generator, dims: int = 1) -> Tensor:
-    """A start position z, int64 (n,), such that z + train_shape stays within max_position (App. A.5)."""
-    return _uniform((dims,), _limits(max_position, dims) - _limits(train_shape, dims) + 1, generator)
+def training_positions(batch: int, train_shape: int | tuple[int, ...],
+                       max_position: int | tuple[int, ...], *, generator: torch.Generator,
+                       shifted: float = 0.1, whole_batch: bool = False) -> Tensor:
+    """Positions of a step's sequences or images: a share starts at a random z (App. A.5).
 
-
-def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], *, base: int = 10, generator: torch.Generator) -> Tensor:
-    """Positions whose digits resemble the pivot's: two swapped, one removed or one added (App. A.2).
-
-    Each works on the digits of one random dimension as one writes them, without padding. All edits that give
-    another position below ``max_position`` are listed, then one is drawn: first its kind, each kind alike, then the
-    edit. A number that is as long as positions can be has no room for a digit more; it is swapped or shortened.
-    Every number has an edit: p > 0 loses its last digit (a single digit leaves 0), and 0 becomes 1.
+    The shift changes the start of a context, not its length. One z is drawn for each step.
 
     Args:
-        pivots: int64 (B, n), each coordinate below its ``max_position``.
+        batch: sequences or images.
+        train_shape: of the training context: L, or (rows, columns).
+        max_position: L_max, exclusive.
+        shifted: the share of the sequences that are shifted, in [0, 1].
+        whole_batch: True shifts that share of the steps, whole batches at a time, as the authors'
+            code does.
 
     Returns:
-        int64 (B, count, n), never the pivot itself.
+        int64 (batch, L, n), or (L, n) where all start alike.
 
-    Raises:
-        ValueError: a pivot outside [0, max_position), a base under 2.
-
-    >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=torch.Generator().manual_seed(3)).squeeze()
-    tensor([ 1243,  2134, 12354,  1324, 12334,   234])
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> training_positions(2, 3, 100, generator=generator, shifted=1.0).squeeze()
+    tensor([95, 96, 97])
     """
-    limit = _limits(max_position, pivots.shape[-1])
-    if bool(((pivots < 0) | (pivots >= limit)).any()):
-        raise ValueError(f"pivots must lie in [0, {tuple(limit.tolist())}), got {int(pivots.min())}..{int(pivots.max())}: raise `max_position`")
-    longest = digits_needed(int(limit.max()) - 1, base)
-    place = torch.arange(longest)  # counted from the right
-    low, high = torch.triu_indices(longest, longest, offset=1)
-    unit = base**place
-    value = pivots.unsqueeze(-1)
-    left, digit, right = value // (base * unit), value // unit % base, value % unit  # each (B, n, K)
-    length = (value >= unit).sum(-1, keepdim=True).clamp(min=1)  # (B, n, 1): digits as one writes them
-
-    swapped = value + (digit[..., high] - digit[..., low]) * (unit[low] - unit[high])
-    removed = left * unit + right
-    added = ((value // unit * base).unsqueeze(-1) + torch.arange(base)) * unit.unsqueeze(-1) + right.unsqueeze(-1)  # (B, n, K, b)
-    edits = torch.cat([swapped, removed, added.flatten(-2)], -1)  # (B, n, E): all there are
-    written = torch.cat([high < length, place < length, (place <= length).repeat_interleave(base, -1)], -1)  # no edits of the padding
-    works = (written & (edits != value) & (edits < limit.unsqueeze(-1))).double()
-
-    kinds = works.split([len(low), longest, longest * base], -1)
-    chance = torch.cat([kind / kind.sum(-1, keepdim=True).clamp(min=1) for kind in kinds], -1)  # each kind that works weighs 1
-    chance = chance / chance.sum(-1, keepdim=True)  # and each dimension
-    choice = torch.multinomial(chance.flatten(1), count, replacement=True, generator=generator)  # (B, count)
-    axis, edited = choice // works.shape[-1], edits.flatten(1).gather(1, choice)
-    return pivots.unsqueeze(1).repeat(1, count, 1).scatter_(2, axis.unsqueeze(-1), edited.unsqueeze(-1))
+    shape = (train_shape,) if isinstance(train_shape, int) else tuple(train_shape)
+    z = random_shift(shape, max_position, generator=generator, dims=len(shape))  # (n,)
+    draws = torch.rand(1 if whole_batch else batch, 1, 1, generator=generator)
+    starts = (draws < shifted) * z  # (batch, 1, n)
+    positions = starts + grid(*shape)
+    return positions[0] if bool((starts == starts[0]).all()) else positions
 
 
-def _with_lookalikes(pivots, far, limit, hard, base, distance, generator):
-    """Replace the last ``hard`` candidates; p+ must remain one of the others (App. A.2)."""
-    rows = torch.arange(len(pivots))
-    random = far[:, :-hard]
-    gap = distance(pivots.unsqueeze(1), random)  # (B, m - hard)
-    edits = lookalikes(pivots, hard, tuple(limit.tolist()), base=base, generator=generator)
-    # an edit that happens to lie as near as p+ would be a false negative: the farthest candidate takes its place
-    too_near = distance(pivots.unsqueeze(1), edits) <= gap.min(1, keepdim=True).values
-    farthest = random[rows, gap.argmax(1)].unsqueeze(1)
-    return torch.cat([random, torch.where(too_near.unsqueeze(-1), farthest, edits)], dim=1)
+def random_shift(train_shape: int | tuple[int, ...], max_position: int | tuple[int, ...], *,
+                 generator: torch.Generator, dims: int = 1) -> Tensor:
+    """A start z, int64 (n,), such that the training context at z stays below max_position (A.5)."""
+    room = position_limits(max_position, dims) - position_limits(train_shape, dims) + 1
+    return _uniform((dims,), room, generator)
 
 
-def _distinct_from(pivots: Tensor, candidates: Tensor, limit: Tensor) -> Tensor:
-    """Move a candidate that equals its pivot by one along the last dimension: p is no candidate for itself."""
-    same = (candidates == pivots.unsqueeze(1)).all(-1)
-    moved = candidates.clone()
-    moved[..., -1] = torch.where(candidates[..., -1] + 1 < limit[-1], candidates[..., -1] + 1, candidates[..., -1] - 1)
-    return torch.where(same.unsqueeze(-1), moved, candidates)
-
+# --- generators and small helpers -----------------------------------------------------------------
 
 def seeded(seed: int, number: int, stream: int) -> torch.Generator:
     """An independent generator for each (seed, number, stream)."""
@@ -206,13 +261,24 @@ def seed_of(seed: int, number: int, stream: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {stream} {number}".encode()).digest()[:4], "big")
 
 
-def _limits(size: int | tuple[int, ...], dims: int) -> Tensor:
-    limit = torch.as_tensor(size).expand(dims) if isinstance(size, int) else torch.as_tensor(size)
-    if limit.shape != (dims,) or int(limit.min()) < 2:
-        raise ValueError(f"need a size of at least 2 for each of the n={dims} dimensions, got {size}")
-    return limit
-
-
 def _uniform(shape: tuple[int, ...], limit: Tensor, generator: torch.Generator) -> Tensor:
-    """Integers in [0, limit) for each coordinate of the last axis."""
+    """Integers in [0, limit), where ``limit`` broadcasts to ``shape``."""
     return (torch.rand(shape, generator=generator, dtype=torch.float64) * limit).long()
+
+
+def _codes(positions: Tensor, limit: Tensor) -> Tensor:
+    """One number for each position below ``limit``: (..., n) -> (...)."""
+    strides = limit.flip(0).cumprod(0).flip(0) // limit
+    return (positions * strides).sum(-1)
+
+
+def _first_of_its_kind(positions: Tensor, limit: Tensor) -> Tensor:
+    """Which positions of a row do not stand earlier in it: (B, N, n) -> bool (B, N)."""
+    codes = _codes(positions, limit)
+    return ~(codes.unsqueeze(2) == codes.unsqueeze(1)).tril(-1).any(2)
+
+
+def _first(positions: Tensor, allowed: Tensor, count: int) -> Tensor:
+    """The first ``count`` allowed positions of each row: (B, N, n), (B, N) -> (B, count, n)."""
+    order = (~allowed).int().argsort(dim=1, stable=True)[:, :count]
+    return positions.gather(1, order.unsqueeze(-1).expand(-1, -1, positions.shape[-1]))

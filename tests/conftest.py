@@ -1,4 +1,4 @@
-"""What all tests share: the environment, a tiny text, a tiny recipe, a tiny model, and where real data lies.
+"""What all tests share: the environment, tiny data, recipes and models, and where real data lies.
 
 The environment is set before anything is imported, so that it also reaches the kernels that nbval
 starts and the programs that tests start.
@@ -20,7 +20,8 @@ os.environ["SEQPE_RUNS"] = _runs.name
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-# torch and the library are imported where they are used: xdist's controller, which runs no test, needs neither
+# torch and the library are imported where they are used: xdist's controller, which runs no test,
+# needs neither
 
 PROJECT = Path(__file__).parents[1]
 collect_ignore_glob = ["broken/*"]  # test_notebooks.py runs what lies there, and expects it to fail
@@ -78,7 +79,8 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    gc.freeze()  # every run ends in gc.collect(), which need not go through torch and plotly each time
+    # every run ends in gc.collect(), which need not go through torch and plotly each time
+    gc.freeze()
 
 
 def pytest_unconfigure(config):
@@ -94,7 +96,7 @@ def variant(request) -> tuple[str, dict]:
 
 @pytest.fixture(params=IMAGE_VARIANTS)
 def image_variant(request) -> tuple[str, dict]:
-    """(encoding, options) on a grid: a test that takes it runs once for every encoding and integration."""
+    """(encoding, options) on a grid: a test that takes it runs once for every one of them."""
     encoding, options = IMAGE_VARIANTS[request.param]
     return encoding, dict(options)
 
@@ -110,7 +112,8 @@ def shared() -> Path:
     folder = PROJECT.parent / "shared"
     if not folder.is_dir():
         pytest.skip(
-            f"no {folder}: the paper, the authors' reference vectors and the real data sets are not part of the project"
+            f"no {folder}: the paper, the authors' reference vectors and the real data sets "
+            "are not part of the project"
         )
     return folder
 
@@ -179,7 +182,10 @@ def tiny_recipe():
 
 @pytest.fixture(scope="session")
 def tiny_model():
-    """tiny_model("rope", {...}, layers=1, ...): a small GPT-2 in evaluation mode, its weights large enough to matter."""
+    """tiny_model("rope", {...}, layers=1, ...): a small GPT-2 in evaluation mode.
+
+    Its weights are large enough for positions to show in the logits.
+    """
     import torch
 
     from seqpe_lab.models.gpt2 import GPT2, GPT2Config
@@ -211,7 +217,10 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def tiny_vit():
-    """tiny_vit("rope", {...}, image_size=16, class_token=False, global_pool="avg", ...): a small ViT in evaluation mode, its weights large enough to matter."""
+    """tiny_vit("rope", {...}, image_size=16, class_token=False, ...): a small ViT, evaluation mode.
+
+    Its weights are large enough for positions to show in the logits.
+    """
     import torch
 
     from seqpe_lab.models.vit import ViT, ViTConfig
@@ -254,7 +263,7 @@ def tiny_vit():
 
 @pytest.fixture(scope="session")
 def tiny_image_recipe():
-    """tiny_image_recipe("rope-axial", steps=3, ...): a recipe that runs in a fraction of a second."""
+    """tiny_image_recipe("rope-axial", steps=3, ...): a recipe that takes a fraction of a second."""
     from seqpe_lab.recipes import image_model
 
     def make(method: str = "seqpe-mul", seed: int = 0, **overrides):
@@ -293,7 +302,7 @@ def digit_images():
 
 @pytest.fixture(scope="session")
 def colour_folder(tmp_path_factory):
-    """A folder of 80 colour images of two classes, "dark" and "light", some wide, some tall; no two alike."""
+    """A folder of 80 different colour images of two classes, "dark" and "light", wide or tall."""
     import numpy as np
     from PIL import Image
 
@@ -325,16 +334,16 @@ def tokens():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What the explorers' tests measured, on whatever machine this is: printed, never asserted."""
+    """What tests measured, on whatever machine this is: printed, never asserted."""
     measured = sorted(
         {
             value
             for report in terminalreporter.getreports("passed")
             for name, value in report.user_properties
-            if name == "explorer"
+            if name in ("explorer", "measured")
         }
     )
     if measured:
-        terminalreporter.section("explorers")
+        terminalreporter.section("measured")
         for line in measured:
             terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""Every wrong input is refused where it enters, with the value, the limit and the remedy (DESIGN.md, section 9)."""
+"""Every wrong input is refused where it enters, with the value, the limit and the remedy."""
 
 import contextlib
 import io
@@ -20,6 +20,7 @@ from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.models.vit import ViT, ViTConfig
 from seqpe_lab.package_data import committed_results, paper_table
+from seqpe_lab.position_table import PositionTable
 from seqpe_lab.recipes import Recipe, image_model, language_model
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, lookalikes
@@ -329,7 +330,7 @@ def unreachable_images(source):
 
 
 TEXT = torch.zeros(20, dtype=torch.long)
-CHOICES = "none, sinusoidal, learned, rope, rope-mixed, alibi, seqpe"
+CHOICES = "none, sinusoidal, learned, alibi, rope, rope-mixed, seqpe"
 HUB = ["Three ways out", "(1)", "(2)", "(3)", "source='python'"]
 
 # (what is wrong, how it is called, what is raised, what the message must say)
@@ -443,7 +444,7 @@ CASES = [
     ),
     (
         "a lookup with too few digits",
-        lambda tmp: encoder().lookup(pos(1000)),
+        lambda tmp: PositionTable(encoder())(pos(1000)),
         ValueError,
         ["1000", "needs 4 digits", "k=3"],
     ),
@@ -455,7 +456,7 @@ CASES = [
     ),
     (
         "no positions to look up",
-        lambda tmp: encoder().lookup(nothing(0, 1)),
+        lambda tmp: PositionTable(encoder())(nothing(0, 1)),
         ValueError,
         ["no positions", "empty"],
     ),

@@ -403,7 +403,10 @@ def test_the_plan_divides_the_minutes_and_stays(prepared_text, tmp_path, monkeyp
     options.methods = ["seqpe"]
     with pytest.raises(
         ValueError,
-        match=r"plans other runs \(methods \['seqpe:3', 'alibi'\]\): give the same options, or delete it",
+        match=(
+            r"plans other runs \(methods \['seqpe:3', 'alibi'\]\): give the same options, or "
+            r"delete it"
+        ),
     ):
         medium.make_plan(options, data, tmp_path / "plan.json")
     monkeypatch.setattr(medium, "seconds_a_step", lambda *arguments: 100.0)
@@ -467,12 +470,12 @@ def finished(folder, recipe):
 def collecting(tmp_path, monkeypatch):
     """(runs' folder, collect) with a project's folder of its own."""
     from seqpe_lab import package_data
-    from seqpe_lab.course import publish
+    from seqpe_lab.course.collecting import collect
 
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(package_data, "CLONE", tmp_path)
     monkeypatch.setattr(package_data, "DATA", tmp_path / "data")
-    return tmp_path / "runs", publish.collect
+    return tmp_path / "runs", collect
 
 
 def test_medium_runs_that_were_changed_alike_are_collected(collecting):
@@ -488,7 +491,10 @@ def test_medium_runs_that_were_changed_alike_are_collected(collecting):
     finished(runs, language_model("none", "medium", steps=701, source="prepared/lm.npz"))
     with pytest.raises(
         ValueError,
-        match=r"differ from the preset in different ways(.|\n)*2 with .*\"steps\": 700(.|\n)*1 with .*\"steps\": 701",
+        match=(
+            r"differ from the preset in different ways(.|\n)*2 with .*\"steps\": 700(.|\n)*1 with "
+            r".*\"steps\": 701"
+        ),
     ):
         collect("medium")
     finished(runs, language_model("none", "medium"))  # the preset itself goes before all

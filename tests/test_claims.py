@@ -1,4 +1,4 @@
-"""The audit of claims: its verdicts follow the tables, and no number of the two documents is left out."""
+"""The audit of claims: its verdicts follow the tables, and no number of either text is left out."""
 
 import re
 import shutil
@@ -70,7 +70,8 @@ def test_every_verdict_is_one_of_three_and_every_row_says_how():
             "table3.csv",
             "80.5,77.8,76.7",
             "70.5,77.8,76.7",
-            "surpasses other baselines by a minimum of 2.1 percentage points in accuracy on ImageNet-1k",
+            "surpasses other baselines by a minimum of 2.1 percentage points in accuracy "
+            "on ImageNet-1k",
             "contradicted",
         ),
         (

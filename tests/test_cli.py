@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from seqpe_lab.cli import main
-from seqpe_lab.recipes import SCALES
+from seqpe_lab.cli import app, main
+from seqpe_lab.recipes import METHODS, SCALES, image_model, language_model, question_answering
 from seqpe_lab.runs import Run
 
 
@@ -187,6 +187,132 @@ def test_evaluate_refuses_options_of_the_other_task(options, trained_image, trai
     assert main(["evaluate", str(trained), "--sizes", "16"]) == 2
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--stride", "2"], "--stride 2 has no effect without --protocol sliding"),
+        (
+            ["--stride", "2", "--protocol", "non-overlapping"],
+            "--stride 2 has no effect without --protocol sliding",
+        ),
+        (["--count", "2"], "--count 2 has no effect without --books"),
+        (["--books", "--split", "test"], "--split has no effect beside --books"),
+        (["--sizes", "16"], "is a run on text: it takes --lengths, --protocol"),
+        (["--books", "python", "pg19"], "--books accepts at most 1"),
+        (["--lengths"], "--lengths requires at least 1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_evaluate_refuses_options_without_effect(options, message, trained, capsys):
+    assert main(["evaluate", str(trained), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_evaluate_refuses_books_of_images(trained_image, capsys):
+    assert main(["evaluate", str(trained_image), "--books"]) == 2
+    assert "it takes --sizes, --split, not --books" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--encoding", "seqpe"],
+        ["--method", "seqpe"],
+        ["--seed", "5"],
+        ["--scale", "smoke"],
+        ["--as-published"],
+        ["--set", "steps=3"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_train_refuses_options_that_ask_for_another_recipe_than_the_folder_s(
+    options, trained, capsys
+):
+    assert main(["train", "lm", "--folder", str(trained), *options]) == 2
+    message = capsys.readouterr().err
+    assert "holds a run of another recipe than" in message and "leave them out" in message
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The recipes that `train` would have trained."""
+    recipes = []
+
+    def refuse(recipe, *arguments, **options):
+        recipes.append(recipe)
+        raise ValueError("not now")
+
+    monkeypatch.setattr("seqpe_lab.training.train", refuse)
+    return recipes
+
+
+@pytest.mark.parametrize(
+    "arguments, recipe",
+    [
+        ("lm --as-published", language_model("seqpe", "smoke", as_published=True)),
+        ("lm --set as_published=true", language_model("seqpe", "smoke", as_published=True)),
+        ("qa --as-published", question_answering("seqpe", "smoke", as_published=True)),
+        (
+            "image --method seqpe-sum --seed 2 --as-published --set local=0.3",
+            image_model("seqpe-sum", "smoke", 2, as_published=True, local=0.3),
+        ),
+        ("lm --set steps=3 batch=4 micro_batch=2", dict(steps=3, batch=4, micro_batch=2)),
+        ("lm --set steps=3 --set batch=4 --set micro_batch=2", dict(steps=3, batch=4)),
+        ("lm --set steps=3 --cpu --set alpha=0.5", dict(steps=3, alpha=0.5)),
+        ("lm --set scale=small seed=4", dict(scale="small", seed=4, d_model=96)),
+    ],
+)
+def test_train_makes_the_recipe_that_was_asked_for(arguments, recipe, asked):
+    assert main(["train", *arguments.split()]) == 2
+    expected = recipe.items() if isinstance(recipe, dict) else recipe
+    assert all(getattr(asked[0], name) == value for name, value in expected)
+
+
+def test_the_same_command_again_goes_on_in_its_folder(asked, tmp_path):
+    recipe = language_model("alibi", "smoke", 2, steps=3)
+    Run(recipe, tmp_path).create()
+    command = ["train", "lm", "--encoding", "alibi", "--scale", "smoke", "--seed", "2"]
+    assert main([*command, "--set", "steps=3", "--folder", str(tmp_path)]) == 2
+    assert asked == [recipe]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--set", "steps=3", "--set", "steps=4"], "--set names steps twice: 3 and '4'"),
+        (["--seed", "1", "--set", "seed=2"], "seed: given both as an option and with --set"),
+        (["--seed", "1", "--seed", "2"], "--seed specified multiple times"),
+        (["--set"], "--set requires at least 1"),
+        (["--workers", "-1"], "--workers must be at least 0, got -1"),
+        (["--sed", "1"], "Unknown option: --sed. Did you mean --seed?"),
+        (["more"], "more"),
+    ],
+)
+def test_train_refuses_what_it_cannot_mean(options, message, asked, capsys):
+    assert main(["train", "lm", *options]) == 2 and not asked
+    assert message in (said := capsys.readouterr().err) and said.count("\n") == 1
+
+
+def test_an_unknown_command_is_answered_with_the_nearest_one(capsys):
+    assert main(["evalute"]) == 2
+    assert 'Did you mean "evaluate"?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--encoding", "alibi"], ["--scale", "small"]])
+def test_tuning_refuses_what_its_base_decides(options, trained, asked, monkeypatch, capsys):
+    monkeypatch.setenv("SEQPE_RUNS", str(trained.parent))
+    sets = ["--set", "base=run", "train_len=40", "eval_lens=[40]"]
+    assert main(["train", "qa", *sets, *options]) == 2 and not asked
+    message = capsys.readouterr().err
+    assert "base" in message and "leave" in message and options[1] in message
+
+
+def test_released_refuses_options_of_the_other_task(tmp_path, capsys):
+    for options in (["--images", "5"], ["--sizes", "224"], ["--task", "image", "--lengths", "9"]):
+        assert main(["released", str(tmp_path), *options]) == 2
+        assert "belong to --task" in capsys.readouterr().err
+
+
 def test_train_refuses_a_folder_of_the_other_task(trained_image):
     assert main(["train", "lm", "--folder", str(trained_image)]) == 2
 
@@ -238,10 +364,10 @@ def test_doctor_names_packages_and_what_each_scale_needs(capsys):
 
 
 def test_figures_hands_its_options_on(monkeypatch, tmp_path):
-    from seqpe_lab.course import publish
+    from seqpe_lab.course import pages
 
     asked = []
-    monkeypatch.setattr(publish, "make_figures", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(pages, "make_figures", lambda *arguments: asked.append(arguments))
     assert (
         main(
             [
@@ -261,13 +387,51 @@ def test_figures_hands_its_options_on(monkeypatch, tmp_path):
     assert asked == [(tmp_path, "smoke", 2, 1)]
 
 
+COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_describes_every_option(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Usage: python -m seqpe_lab {command}")
+    assert app[command].help.splitlines()[0] in printed
+    for argument in app[command].assemble_argument_collection(parse_docstring=True):
+        description = argument.parameter.help
+        assert description and all(name in printed for name in argument.parameter.name)
+        assert description.splitlines()[0] in printed
+
+
+def test_help_of_train_names_every_method(capsys):
+    assert main(["train", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(method in printed for method in METHODS)
+
+
+def test_help_needs_no_torch(project):
+    """The package's own __init__ aside, which offers the classes of the core."""
+    program = """
+import sys, types
+package = types.ModuleType("seqpe_lab")
+package.__path__ = ["seqpe_lab"]
+sys.modules |= {"seqpe_lab": package, "torch": None}
+from seqpe_lab.cli import main
+sys.exit(main(["train", "--help"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "--as-published" in done.stdout, done.stderr
+
+
 def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
-    from seqpe_lab.course import publish
+    from seqpe_lab.course import pages
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(publish, "make_figures", interrupted)
+    monkeypatch.setattr(pages, "make_figures", interrupted)
     assert main(["figures"]) == 130
     assert (
         capsys.readouterr().err == "seqpe_lab: interrupted; start the same command again to go on\n"

@@ -13,7 +13,7 @@ from seqpe_lab.digits import check_positions, digits_needed, from_digits, grid, 
 
 @st.composite
 def numbered(draw, max_digits=8):
-    """(positions (P, n), k, b): any number system, any number of dimensions, any positions that fit."""
+    """(positions (P, n), k, b): any base, any number of dimensions, any positions that fit."""
     base = draw(st.integers(2, 36))
     digits = draw(st.integers(1, max_digits))
     dims = draw(st.integers(1, 4))

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from seqpe_lab import encoder as encoder_module
 from seqpe_lab.digits import grid, to_digits
-from seqpe_lab.encoder import PositionEncoder, prefix_tree
+from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.prefix_tree import prefix_tree
 
 
 def make_encoder(d_model=16, *, digits=3, heads=2, gain=8.0, seed=0, **options) -> PositionEncoder:
@@ -161,9 +161,11 @@ def test_the_tree_holds_each_distinct_prefix_once_and_leads_back_to_every_sequen
 
 def test_duplicates_are_computed_once_and_come_out_identical(monkeypatch):
     encoder, seen = make_encoder(), []
-    original = encoder.encode_tree
+    original = encoder.encode_shared
     monkeypatch.setattr(
-        encoder, "encode_tree", lambda sequences: seen.append(len(sequences)) or original(sequences)
+        encoder,
+        "encode_shared",
+        lambda sequences: seen.append(len(sequences)) or original(sequences),
     )
     vectors = encoder(torch.tensor([[7], [123], [7], [7]]))
     assert seen == [2]
@@ -185,15 +187,11 @@ def test_different_positions_get_different_vectors():
 def test_leading_axes_are_kept(shape):
     encoder = make_encoder(dims=2)
     assert encoder(torch.zeros(*shape, 2, dtype=torch.long)).shape == (*shape, 16)
-    assert encoder.lookup(torch.zeros(*shape, 2, dtype=torch.long)).shape == (*shape, 16)
 
 
 def test_a_single_position_without_leading_axes_gives_a_single_vector():
     encoder = make_encoder(dims=2)
     assert torch.equal(encoder(torch.tensor([2, 3])), encoder(torch.tensor([[2, 3]]))[0])
-    assert torch.equal(
-        encoder.lookup(torch.tensor([2, 3])), encoder.lookup(torch.tensor([[2, 3]]))[0]
-    )
 
 
 def test_a_gru_takes_no_heads():
@@ -223,97 +221,3 @@ def test_gradients_reach_every_parameter(options):
         if p.grad is None or p.grad.abs().max() < 1e-7
     ]
     assert not silent
-
-
-# --- the lookup table (Sec. 3.5, "Inference") ---------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [{}, {"architecture": "gru"}, {"causal": False}])
-def test_the_table_equals_forward_and_is_computed_once(options):
-    encoder = make_encoder(**options)
-    table = encoder.table(300, chunk=77)
-    torch.testing.assert_close(table, encoder(grid(300)), atol=1e-5, rtol=1e-5)
-    assert not table.requires_grad
-    assert encoder.table(300) is table
-
-
-def test_the_table_of_a_grid_runs_over_columns_first():
-    encoder = make_encoder(dims=2)
-    torch.testing.assert_close(
-        encoder.table(3, 4)[1 * 4 + 2], encoder(torch.tensor([[1, 2]]))[0], atol=1e-5, rtol=1e-5
-    )
-
-
-@given(
-    st.lists(
-        st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), min_size=1, max_size=5),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_lookup_equals_forward_whatever_was_looked_up_before(calls):
-    encoder = make_encoder(8, dims=2, digits=2)
-    for positions in calls:
-        positions = torch.tensor(positions)
-        torch.testing.assert_close(
-            encoder.lookup(positions), encoder(positions), atol=1e-5, rtol=1e-5
-        )
-
-
-def test_lookup_grows_its_table_by_doubling():
-    encoder = make_encoder(digits=3)
-    for position, rows in [(9, 10), (3, 10), (10, 20), (19, 20), (700, 701), (999, 1000)]:
-        encoder.lookup(torch.tensor([[position]]))
-        assert len(encoder._cached_table[1]) == rows
-
-
-def test_lookup_never_holds_more_than_max_table(monkeypatch):
-    """Two far corners of a grid: each alone needs a strip of 61 cells, both together a square of 3,721."""
-    monkeypatch.setattr(encoder_module, "MAX_TABLE", 100)
-    encoder = make_encoder(8, dims=2, digits=2)
-    for corner in ([0, 60], [60, 0], [9, 9], [60, 60]):
-        torch.testing.assert_close(
-            encoder.lookup(torch.tensor([corner])),
-            encoder(torch.tensor([corner])),
-            atol=1e-5,
-            rtol=1e-5,
-        )
-        assert encoder._cached_table is None or len(encoder._cached_table[1]) <= 100
-
-
-@pytest.mark.parametrize("kind", ["plain", "foreach", "fused"])
-def test_an_optimizer_step_refreshes_the_table(kind):
-    encoder = make_encoder()
-    positions = grid(40)
-    old = encoder.lookup(positions).clone()
-    optimizer = torch.optim.AdamW(
-        encoder.parameters(), lr=1e-2, foreach=kind == "foreach", fused=kind == "fused"
-    )
-    encoder(positions).square().sum().backward()
-    optimizer.step()
-    new = encoder.lookup(positions)
-    torch.testing.assert_close(new, encoder(positions), atol=1e-5, rtol=1e-5)
-    assert (new - old).abs().max() > 1e-3
-
-
-def test_loading_weights_refreshes_the_table():
-    encoder, other = make_encoder(seed=0), make_encoder(seed=1)
-    encoder.lookup(grid(40))
-    encoder.load_state_dict(other.state_dict())
-    torch.testing.assert_close(encoder.lookup(grid(40)), other(grid(40)), atol=1e-5, rtol=1e-5)
-
-
-def test_another_dtype_refreshes_the_table():
-    encoder = make_encoder()
-    encoder.lookup(grid(40))
-    encoder.double()
-    assert encoder.lookup(grid(40)).dtype == torch.float64
-
-
-def test_a_table_made_under_autocast_is_not_used_outside_it():
-    encoder = make_encoder()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        encoder.lookup(grid(40))
-    outside = encoder.lookup(grid(40))
-    assert outside.dtype == torch.float32
-    torch.testing.assert_close(outside, encoder(grid(40)), atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Every encoding against its equation (SeqPE, Sec. 2 and 3.5), built as the paper writes it: with the L x L matrix."""
+"""Every encoding against its equation (SeqPE, Sec. 2 and 3.5), built with the L x L matrix."""
 
 import math
 
@@ -14,7 +14,7 @@ from seqpe_lab.encodings import (
     ENCODINGS,
     ALiBi,
     Learned,
-    Rotary,
+    RoPE,
     SeqPE,
     Sinusoidal,
     alibi_slopes,
@@ -165,7 +165,7 @@ def test_eq_5_and_6_alibi_s_key_features_equal_its_matrix(length, heads, start, 
 
 
 def test_alibi_s_two_key_features_are_exact_in_bf16_up_to_65535():
-    prepared = ALiBi(8, D_HEAD).prepare(column(65_536)).squeeze(0)  # (L, 2)
+    prepared = ALiBi(8, D_HEAD).prepare(column(65_536))[1].squeeze(0)  # (L, 2)
     in_bf16 = prepared.to(torch.bfloat16)
     assert torch.equal(in_bf16.long(), prepared)
     assert torch.equal(in_bf16.double().sum(-1), torch.arange(65_536, dtype=torch.float64))
@@ -222,7 +222,7 @@ def test_eq_7_rope_depends_on_j_minus_i_only(pairing, i, j, shift, base):
 
 
 def test_eq_7_is_the_product_with_the_rotary_matrix():
-    encoding, (q, k, _) = Rotary(D_HEAD), random_qkv()
+    encoding, (q, k, _) = RoPE(D_HEAD), random_qkv()
     turned_q, turned_k = encoding.transform(q, k, encoding.prepare(column(L)), layer=0)
 
     def matrix(p):  # R_{Theta,p}: 2 x 2 rotations along the diagonal
@@ -262,7 +262,7 @@ def test_the_two_pairings_agree_after_a_permutation_of_the_features(d_head, posi
 
 @pytest.mark.parametrize("pairing", ["interleaved", "half"])
 def test_rope_keeps_lengths_and_leaves_position_0_alone(pairing):
-    encoding, (q, k, _) = Rotary(D_HEAD, pairing=pairing), random_qkv()
+    encoding, (q, k, _) = RoPE(D_HEAD, pairing=pairing), random_qkv()
     turned_q, turned_k = encoding.transform(q, k, encoding.prepare(column(L)), layer=0)
     torch.testing.assert_close(turned_q.norm(dim=-1), q.norm(dim=-1))
     assert torch.equal(turned_q[:, :, 0], q[:, :, 0]) and torch.equal(turned_k[:, :, 0], k[:, :, 0])
@@ -314,7 +314,9 @@ def scores_of(encoding, layer=1):
     q, k, _ = random_qkv()
     prepared = encoding.prepare(column(L, start=40))
     new_q, new_k = encoding.transform(q, k, prepared, layer)
-    e_q, e_k = prepared[layer % len(prepared)]
+    e = encoding.encoder(column(L, start=40))  # Eq. 11, by hand
+    e_q, e_k = encoding.projections[layer % len(prepared)](e).chunk(2, -1)
+    e_q, e_k = (part.unflatten(-1, (H, D_HEAD)).transpose(0, 1) for part in (e_q, e_k))
     return new_q @ new_k.transpose(-1, -2), q, k, e_q, e_k
 
 
@@ -398,7 +400,7 @@ def test_without_gradients_the_table_answers_the_same():
     with_gradient = encoding.prepare(column(L))
     with torch.no_grad():
         without = encoding.prepare(column(L))
-    assert encoding.encoder._cached_table is not None
+    assert len(encoding.table) == L
     for a, b in zip(with_gradient[0], without[0]):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
@@ -407,7 +409,10 @@ def test_without_gradients_the_table_answers_the_same():
 
 
 def test_every_encoding_acts_in_exactly_one_place(variant):
-    """Either it adds to the embeddings, or it transforms queries and keys; NoPE does neither, none does both."""
+    """Either it adds to the embeddings, or it transforms queries and keys.
+
+    NoPE does neither, none does both.
+    """
     name, options = variant
     torch.manual_seed(0)
     encoding = make_encoding(name, d_model=H * D_HEAD, heads=H, layers=2, train_shape=16, **options)

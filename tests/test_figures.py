@@ -6,9 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from seqpe_lab.course import figures, publish
+from seqpe_lab.course import figure_files, figures, pages
 from seqpe_lab.course.lesson import Lesson
 from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, QA_ABLATIONS
+from seqpe_lab.runs import Run
 
 
 def result(method, seed=0, values=(4.0, 5.0, 6.0), lengths=(64, 128, 256), **changes):
@@ -345,7 +346,7 @@ def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(
     tmp_path, no_browser, capsys
 ):
     (tmp_path / "one.png").write_bytes(b"of an earlier version")
-    publish.write_figure(
+    figure_files.write_figure(
         figures.heatmap(np.eye(2), title="a <b>bold</b> claim & more"), tmp_path, "one"
     )
     assert "no static image (RuntimeError)" in capsys.readouterr().err
@@ -357,7 +358,7 @@ def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(
         "plotly.min.js" in (tmp_path / "one.html").read_text()
         and not (tmp_path / "one.png").exists()
     )
-    publish._write_index(tmp_path)
+    pages._write_index(tmp_path)
     index = (tmp_path / "index.html").read_text()
     assert '<iframe src="one.html"' in index and "a bold claim &amp; more" in index
 
@@ -374,7 +375,7 @@ def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, c
     ):
         lab.expect(claim, seen)
     cell = new_code_cell(
-        f'lab.expect("{publish.NOT_SEEN}as code", False)',
+        f'lab.expect("{pages.NOT_SEEN}as code", False)',
         outputs=[new_output("stream", text=capsys.readouterr().out)],
     )
     (tmp_path / "lessons").mkdir()
@@ -382,11 +383,11 @@ def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, c
     page.write_text(
         HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))[0], encoding="utf-8"
     )
-    assert publish.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
-    publish._write_index(tmp_path)
+    assert pages.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
+    pages._write_index(tmp_path)
     assert (
-        "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; the last &lt; the first</li>"
-        in (tmp_path / "index.html").read_text()
+        "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; "
+        "the last &lt; the first</li>" in (tmp_path / "index.html").read_text()
     )
 
 
@@ -396,8 +397,38 @@ def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_s
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "lessons").mkdir()
     (tmp_path / "lessons" / "01_digits.html").write_text("")
-    publish._write_index(tmp_path)
+    pages._write_index(tmp_path)
     index = (tmp_path / "index.html").read_text()
     assert index.index("HEADLINE") < index.index('id="a"') < index.index('id="b"')
     assert '<img src="a.png"' in index and '<iframe src="b.html"' in index
     assert '<a href="lessons/01_digits.html">01 digits</a>' in index
+
+
+# --- what was done before is not done again -----------------------------------------------------
+
+
+def test_a_finished_run_is_reported_and_another_is_trained_in_its_own_folder(
+    tmp_path, monkeypatch, tiny_recipe
+):
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
+    finished, new = Run(tiny_recipe("alibi")), Run(tiny_recipe("seqpe"))
+    finished.create()
+    finished.write_results({"perplexity": {"16": 4.0, "32": 5.0}})
+    first, second = pages._training([finished.recipe, new.recipe])
+    assert (first.name, second.name) == ("seqpe", "alibi")  # the slow one begins
+    assert first.command[1:] == ["-m", "seqpe_lab", "train", "lm", "--folder", str(new.folder)]
+    assert second.command is None
+    assert second.report() == "perplexity 4.00 at 16, 5.00 at 32 (finished before)"
+
+
+def test_a_lesson_is_executed_again_only_after_a_change(tmp_path):
+    lesson = tmp_path / "01_digits.ipynb"
+    lesson.write_text("{}")
+    task = pages._executing(lesson, tmp_path, "smoke")
+    assert task.command and task.environment["SEQPE_SCALE"] == "smoke"
+    (tmp_path / "lessons" / "01_digits.html").write_text("")
+    assert task.report() == "executed"
+    assert pages._executing(lesson, tmp_path, "smoke").command is None
+    assert pages._executing(lesson, tmp_path, "small").command
+    lesson.write_text('{"cells": []}')
+    assert pages._executing(lesson, tmp_path, "smoke").command

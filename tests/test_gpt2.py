@@ -1,4 +1,4 @@
-"""The language model with every encoding: one source of position, fused attention, cached generation."""
+"""The language model with every encoding: one source of position, fused attention, generation."""
 
 from contextlib import nullcontext
 
@@ -58,7 +58,10 @@ def test_training_and_evaluation_mode_give_the_same_logits_without_dropout(
 def test_without_an_encoding_the_last_token_does_not_see_the_order_of_those_before_it(
     tiny_model, tokens, order
 ):
-    """With encoding="none" a one-layer model has no source of position at all, so every other has exactly one."""
+    """With encoding="none" a one-layer model has no source of position at all.
+
+    So a model with any other encoding has exactly one.
+    """
     model = tiny_model("none", layers=1)
     shuffled = torch.cat([tokens[:, list(order)], tokens[:, 8:]], dim=1)
     torch.testing.assert_close(model(shuffled)[:, -1], model(tokens)[:, -1], atol=1e-4, rtol=1e-4)
@@ -155,7 +158,7 @@ def test_the_paper_s_initialisation_gives_gradients_too(tokens):
 
 
 class Largest(TorchDispatchMode):
-    """Watches every tensor that torch creates, and keeps those whose last two axes both reach ``length``."""
+    """Watches every tensor that torch creates; keeps those whose last two axes reach ``length``."""
 
     def __init__(self, length):
         super().__init__()
@@ -201,7 +204,7 @@ def test_the_watch_for_l_by_l_tensors_sees_one():
 
 @pytest.mark.parametrize("start", [0, 5, 90])
 def test_cached_logits_equal_the_full_pass_from_any_start(variant, start, tiny_model, tokens):
-    """Prompt, single tokens and a block of several, with a learned table stretched over all of them."""
+    """Prompt, single tokens, a block of several; a learned table is stretched over all of them."""
     model = tiny_model(*variant)
     with torch.no_grad():
         full = model(tokens, start=start, context_len=start + 9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from seqpe_lab import recipes
 from seqpe_lab.course import figures, lesson
 from seqpe_lab.runs import runs_folder
 
@@ -156,7 +157,7 @@ def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(
     monkeypatch.setattr(lesson, "train", lambda recipe, data: None)
     monkeypatch.setattr(lesson.Run, "state", "new")
     lab.train("seqpe", **overrides)
-    about = lesson.ABOUT["smoke"]
+    about = recipes.ABOUT["smoke"]
     assert (f"({about.time} on {about.hardware})" in capsys.readouterr().out) is said
 
 

@@ -189,7 +189,7 @@ def test_table_4_is_what_the_paper_prints(paper):
     rows = printed(paper, 4)
     text = [row for row in rows if re.fullmatch(r"0\.[01]", row[0]) and "Image" not in row[2]]
     assert [numbers(row) for row in text] == [numbers(row) for row in raw("table4-text")[1:]]
-    # the image half stands in one row, three values a cell after its heading: "on (Accure 384 79.7 80.7 79.3"
+    # the image half stands in one row, three values a cell: "on (Accure 384 79.7 80.7 79.3"
     last = next(row for row in rows if row[0] == "0.0 0.1 0.0")
     columns = [numbers(cell.split()[-3:]) for cell in last]
     assert [list(row) for row in zip(*columns)] == [

@@ -1,4 +1,4 @@
-"""Against what the authors' published code gives for the same small weights (../shared/reference)."""
+"""Against results of the authors' published code for the same weights (../shared/reference)."""
 
 import re
 

@@ -7,16 +7,13 @@ import shutil
 import pytest
 import torch
 
+from seqpe_lab import provenance as provenance_module
 from seqpe_lab import runs
+from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.package_data import committed_results
+from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import PRESETS
-from seqpe_lab.runs import (
-    Run,
-    list_runs,
-    provenance,
-    runs_folder,
-    write_atomically,
-)
+from seqpe_lab.runs import Run, list_runs, runs_folder
 
 
 @pytest.fixture
@@ -45,11 +42,28 @@ def test_the_folder_is_named_after_scale_method_seed_and_recipe(tiny_recipe):
     assert Run(recipe).folder == runs_folder() / "smoke" / f"alibi-seed3-{recipe.digest()}"
 
 
-def test_runs_lie_where_the_environment_says_or_in_the_project(monkeypatch, project):
+def test_runs_lie_where_the_environment_says(monkeypatch):
     monkeypatch.setenv("SEQPE_RUNS", "/somewhere")
     assert str(runs_folder()) == "/somewhere"
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("SEQPE_RUNS", "~/experiments")
+    assert str(runs_folder()) == "/home/ada/experiments"
+
+
+@pytest.mark.parametrize("place", [".", "notebooks"])
+def test_within_the_clone_runs_lie_at_its_root(place, monkeypatch, project):
     monkeypatch.delenv("SEQPE_RUNS")
+    monkeypatch.chdir(project / place)
     assert runs_folder().resolve() == project / "runs"
+
+
+def test_elsewhere_and_of_a_wheel_runs_lie_in_the_working_directory(monkeypatch, project, tmp_path):
+    monkeypatch.delenv("SEQPE_RUNS")
+    monkeypatch.chdir(tmp_path)
+    assert runs_folder() == tmp_path / "runs"
+    monkeypatch.setattr(runs, "CLONE", None)  # as in an installed wheel
+    monkeypatch.chdir(project)
+    assert runs_folder() == project / "runs"
 
 
 def test_a_created_run_opens_with_its_recipe(run):
@@ -254,7 +268,10 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_no_rubbish(run, m
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(
         OSError,
-        match="step 2 could not be written(.|\n)*No space left(.|\n)*the last good one is step-0000001(.|\n)*free some space",
+        match=(
+            "step 2 could not be written(.|\n)*No space left(.|\n)*the last good one is "
+            "step-0000001(.|\n)*free some space"
+        ),
     ):
         save(run, 2)
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["step-0000001"]
@@ -262,7 +279,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_no_rubbish(run, m
 
 
 def test_a_kill_while_old_checkpoints_are_removed_leaves_only_whole_ones(run, monkeypatch):
-    """Files go one by one: a checkpoint that has lost its first file must not look like a checkpoint."""
+    """Files go one by one: a checkpoint without its first file must not look like a checkpoint."""
     save(run, 1, validation=9.0), save(run, 2, validation=1.0)
 
     def remove_one_file_and_die(path, *arguments, **options):
@@ -324,6 +341,12 @@ def test_provenance_names_versions_device_commit_and_time():
         "device"
     ].startswith("cpu (")
     json.dumps(stored)
+
+
+def test_a_wheel_names_its_version_in_place_of_a_commit(monkeypatch):
+    """A wheel may lie within another project's clone, whose commit says nothing about it."""
+    monkeypatch.setattr(provenance_module, "CLONE", None)
+    assert provenance("cpu")["commit"].startswith("version ")
 
 
 def test_committed_results_carry_their_provenance(project):

@@ -1,4 +1,7 @@
-"""The training loop: its objective (Eq. 15), exact resume, micro-batches, checkpoints. Kills and several processes: system/test_distributed.py."""
+"""The training loop: its objective (Eq. 15), exact resume, micro-batches, checkpoints.
+
+Kills and several processes: system/test_distributed.py.
+"""
 
 import dataclasses
 import functools
@@ -13,7 +16,7 @@ from torch import nn
 
 from seqpe_lab import runs, training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
-from seqpe_lab.recipes import AS_PUBLISHED
+from seqpe_lab.objective import main_positions
 from seqpe_lab.runs import CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.tasks.perplexity import perplexity
@@ -22,7 +25,6 @@ from seqpe_lab.training import (
     Objective,
     build_model,
     learning_rate,
-    main_positions,
     make_optimizer,
     train,
     trained_model,
@@ -40,7 +42,7 @@ def close(ours: list[dict], theirs: list[dict], tolerance: float = 1e-5) -> bool
 
 
 def interrupt(run: Run, at: int) -> None:
-    """Make a finished run look as if it had been killed right after the checkpoint of step ``at``."""
+    """Make a finished run look as if it was killed right after the checkpoint of step ``at``."""
     (run.folder / "results.json").unlink(missing_ok=True)
     for path in run.checkpoints():
         if int(path.name.removeprefix("step-")) > at:
@@ -82,13 +84,13 @@ def batch_of(recipe, seed=0):
 
 
 def test_eq_15_is_the_main_loss_plus_alpha_l_delta_plus_beta_l_ood(tiny_recipe):
-    """Every part computed once more from its own module, with the positions that belong to (seed, step)."""
+    """Every part computed again from its own module, with the positions of this (seed, step)."""
     recipe = tiny_recipe(alpha=0.3, beta=0.7, shifted=0.5, seed=2)
     objective, tokens = objective_of(recipe), batch_of(recipe)
     encoder, heads = objective.model.encoding.encoder, recipe.heads
     for step in range(4):
         losses, generator = objective(tokens, step), seeded(recipe.seed, step, stream=2)
-        positions = main_positions(recipe, recipe.train_len, generator)
+        positions = main_positions(recipe, generator)
         logits = objective.model(tokens[:, :-1], positions=positions)
         main = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         contrast = contrastive_sample(
@@ -152,7 +154,7 @@ def test_a_step_is_a_function_of_seed_and_step(tiny_recipe):
 
 
 def test_mixed_precision_computes_about_the_same_losses_with_every_encoding(variant, tiny_recipe):
-    """What a GPU does with precision="bf16", on the CPU: no dtype gets in the way, forward and backward."""
+    """What a GPU does with precision="bf16", on the CPU: all dtypes fit, forward and backward."""
     encoding, options = variant
     recipe = tiny_recipe(encoding=encoding, encoding_options=options, shifted=0.5)
     objective, tokens = objective_of(recipe, gain=1.0), batch_of(recipe)
@@ -174,7 +176,7 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
     recipe = tiny_recipe(shifted=0.25, shift_unit=unit)
     starts = []
     for step in range(300):
-        positions = main_positions(recipe, 16, seeded(0, step, stream=2)).expand(8, 16, 1)
+        positions = main_positions(recipe, seeded(0, step, stream=2)).expand(8, 16, 1)
         assert (positions[:, 1:] - positions[:, :-1] == 1).all()  # the context keeps its length
         assert int(positions.max()) < recipe.max_position
         starts.append(positions[:, 0, 0])
@@ -185,9 +187,7 @@ def test_appendix_a5_a_share_of_the_data_is_shifted_within_max_position(unit, ti
 
 
 def test_without_a_share_nothing_is_shifted(tiny_recipe):
-    positions = main_positions(tiny_recipe(shifted=0.0), 16, seeded(0, 0, stream=2)).expand(
-        8, 16, 1
-    )
+    positions = main_positions(tiny_recipe(shifted=0.0), seeded(0, 0, stream=2)).expand(8, 16, 1)
     assert torch.equal(positions, torch.arange(16).view(1, 16, 1).expand(8, 16, 1))
 
 
@@ -233,12 +233,12 @@ def test_every_seed_shows_the_text_in_an_order_of_its_own_and_samples_its_own_po
 def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(
     tiny_recipe, tiny_data, tmp_path, monkeypatch
 ):
-    """The same initial weights: what is left comes from the order of the text and the sampled positions."""
+    """The same initial weights: the rest comes from the order of the text and sampled positions."""
     original = training.build_model
     monkeypatch.setattr(
         training,
         "build_model",
-        lambda recipe, outputs: original(dataclasses.replace(recipe, seed=0), outputs),
+        lambda recipe, outputs: original(recipe.changed(seed=0), outputs),
     )
     first, second = (
         train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[
@@ -340,7 +340,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_unbroken_one(copy, fi
 @pytest.mark.parametrize(
     "overrides",
     [
-        AS_PUBLISHED,
+        {"as_published": True},
         {"distillation_form": "published"},
         {"encoding_options": {"integration": "mul", "shared_projection": False}},
         {"encoding_options": {"architecture": "gru"}},

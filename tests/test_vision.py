@@ -15,7 +15,8 @@ from torch import nn
 
 from seqpe_lab import training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
-from seqpe_lab.recipes import AS_PUBLISHED, IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
+from seqpe_lab.objective import main_positions
+from seqpe_lab.recipes import IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.tasks import image_views, task_of
@@ -31,7 +32,6 @@ from seqpe_lab.training import (
     build_model,
     learning_rate,
     loading_workers,
-    main_positions,
     make_optimizer,
     train,
     trained_model,
@@ -69,7 +69,7 @@ def test_a_view_is_a_function_of_seed_and_index(augment, tiny_image_recipe, digi
     torch.manual_seed(7), random.seed(7), np.random.seed(7)
     again = Views(data, recipe)
     assert same([again[i] for i in reversed(range(12))][::-1], ahead)
-    other = Views(data, dataclasses.replace(recipe, seed=1))
+    other = Views(data, recipe.changed(seed=1))
     assert not same([other[i] for i in range(12)], ahead)
 
 
@@ -145,6 +145,30 @@ def test_a_batch_holds_the_views_one_by_one(
     batch = views.__getitems__(some)
     assert [label for _, label in batch] == [views[i][1] for i in some]
     torch.testing.assert_close([view for view, _ in batch], [views[i][0] for i in some])
+
+
+def test_test_crop_keeps_the_middle_of_the_resized_image(tiny_image_recipe):
+    """7/8, as the published code: 16 of 18.3 pixels, so one is left out on each side."""
+    image = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
+    square = image[None, :, :, 5:25]
+    recipe = tiny_image_recipe(test_crop=7 / 8)
+    assert torch.equal(
+        view_of_a_test(image, recipe, 16, 0), render(square, 18)[0][:, 1:17, 1:17]
+    )
+    assert torch.equal(
+        view_of_a_test(image, recipe.changed(test_crop=0.5), 10, 0), square[0, :, 5:15, 5:15]
+    )
+    assert torch.equal(
+        view_of_a_test(image, recipe.changed(test_crop=1.0), 16, 0), render(square, 16)[0]
+    )
+    with pytest.raises(ValueError, match="test_crop=0.5 has no effect with augment='place'"):
+        recipe.changed(test_crop=0.5, augment="place")
+
+
+def test_results_say_that_test_images_were_cropped(tiny_image_recipe, digit_images, tmp_path):
+    recipe = tiny_image_recipe("none", test_crop=7 / 8, steps=1, eval_images=5)
+    run = train(recipe, tmp_path / "run", data=digit_images, cpu=True)
+    assert run.results()["protocol"] == "middle 0.875 of each side, resized"
 
 
 def test_erased_pixels_are_standard_normal_to_the_model(colours, tiny_image_recipe):
@@ -349,9 +373,7 @@ def test_eq_15_holds_on_a_grid(tiny_image_recipe):
     encoder, objective = model.encoding.encoder, Objective(model, recipe)
     for step in range(4):
         losses, generator = objective((seen, labels), step), seeded(recipe.seed, step, stream=2)
-        main = F.cross_entropy(
-            model(seen, positions=main_positions(recipe, (3, 3), generator)), labels
-        )
+        main = F.cross_entropy(model(seen, positions=main_positions(recipe, generator)), labels)
         contrast = contrastive_sample(
             recipe.pivots,
             recipe.candidates,
@@ -388,7 +410,7 @@ def test_appendix_a5_a_share_of_the_images_is_shifted_within_max_position_in_bot
     recipe = tiny_image_recipe(shifted=0.25, shift_unit=unit)
     starts = []
     for step in range(300):
-        positions = main_positions(recipe, (3, 3), seeded(0, step, stream=2)).expand(8, 9, 2)
+        positions = main_positions(recipe, seeded(0, step, stream=2)).expand(8, 9, 2)
         assert 0 <= int(positions.min()) and int(positions.max()) < recipe.max_position
         place = positions.unflatten(1, (3, 3))
         assert (place[:, 1:, :, 0] - place[:, :-1, :, 0] == 1).all() and (
@@ -609,7 +631,7 @@ def test_every_method_trains(method, tiny_image_recipe, digit_images, tmp_path):
 @pytest.mark.parametrize(
     "overrides",
     [
-        AS_PUBLISHED,
+        {"as_published": True},
         {
             "encoding_options": {
                 "integration": "mul",

@@ -1,4 +1,7 @@
-"""The vision transformer: against the authors' published code, against timm's own, and what shifting, permuting and a third dimension do."""
+"""The vision transformer: against the authors' published code and against timm's own.
+
+Also what shifting, permuting and a third dimension do.
+"""
 
 import itertools
 import math
@@ -14,13 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seqpe_lab.attention import attend
 from seqpe_lab.digits import grid, to_digits
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.encodings import (
-    MixedRotary,
-    Rotary,
-    make_encoding,
-    resample_grid,
-    sinusoidal_vectors,
-)
+from seqpe_lab.encodings import MixedRoPE, RoPE, make_encoding, resample_grid, sinusoidal_vectors
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.checkpoints import load_published_vit, load_timm
 from seqpe_lab.models.vit import ViT, ViTConfig
@@ -122,7 +119,7 @@ def test_position_vectors_equal_the_published_code_s(name, share, reference):
 
 
 def test_the_paper_s_mixed_rope_is_not_what_the_published_code_computes(reference):
-    """It shuffles heads and positions; see MixedRotary's ``as_published``."""
+    """It shuffles heads and positions; see MixedRoPE's ``as_published``."""
     logits = published("rope2d_mixed", reference, as_published=False)(reference["images"])
     assert (logits - reference["rope2d_mixed/output"]).abs().max() > 1e-3
 
@@ -255,7 +252,10 @@ def test_shifting_the_start_is_a_no_op_for_relative_encodings(image_variant, tin
 @pytest.mark.parametrize("encoding", ["rope", "rope-mixed"])
 @torch.no_grad()
 def test_a_class_token_that_is_not_rotated_makes_rope_absolute(encoding, tiny_vit):
-    """[CLS] stays at angle 0 while the patches move on, so what it sees of them depends on where they are."""
+    """[CLS] stays at angle 0 while the patches move on.
+
+    So what it sees of them depends on where they are.
+    """
     model, seen = tiny_vit(encoding), images()
     assert (model(seen, start=(7, 3)) - model(seen)).abs().max() > 1e-2
 
@@ -314,7 +314,10 @@ def test_without_a_position_encoding_the_order_of_the_patches_is_lost_and_with_o
 
 @torch.no_grad()
 def test_mixed_rope_as_published_does_not_know_where_its_patches_are(tiny_vit):
-    """Heads and positions are shuffled: the same patches at the same places, listed in another order, are another image."""
+    """Heads and positions are shuffled.
+
+    The same patches at the same places, listed in another order, are another image.
+    """
     model, seen = tiny_vit("rope-mixed", {"as_published": True}), images()
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     assert (
@@ -422,7 +425,10 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_l_x_l_matrix_is_ever_built(image_variant, tiny_vit):
-    """32 x 32 patches: 1,024 squared are a million scores a head; no tensor comes near, forward or backward."""
+    """32 x 32 patches: 1,024 squared are a million scores per head.
+
+    No tensor comes near that size, forward or backward.
+    """
     model, seen = tiny_vit(*image_variant), images(32, 32, batch=1)
     with LargestTensor() as largest:
         model(seen).sum().backward()
@@ -478,10 +484,7 @@ def test_every_encoding_reads_a_video_in_any_order(name):
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize(
     "make",
-    [
-        lambda dims: Rotary(12, base=100.0),
-        lambda dims: MixedRotary(12, heads=2, layers=2, dims=dims),
-    ],
+    [lambda dims: RoPE(12, base=100.0), lambda dims: MixedRoPE(12, heads=2, layers=2, dims=dims)],
     ids=["axial", "mixed"],
 )
 def test_rope_s_scores_depend_on_differences_alone_in_n_dimensions(make, dims):
@@ -501,7 +504,7 @@ def test_rope_s_scores_depend_on_differences_alone_in_n_dimensions(make, dims):
 
 
 def test_axial_rope_gives_each_dimension_pairs_of_its_own():
-    angles = Rotary(12, base=100.0).prepare(torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))[
+    angles = RoPE(12, base=100.0).prepare(torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))[
         1
     ]  # sines (3, 6)
     assert (angles > 0).tolist() == [
@@ -512,8 +515,11 @@ def test_axial_rope_gives_each_dimension_pairs_of_its_own():
 
 
 def test_mixed_rope_starts_from_axial_frequencies_in_directions_of_its_own():
-    """Each pair of features turns fastest along one direction, of axial RoPE's length; those of a head are at right angles."""
-    frequency = MixedRotary(
+    """Each pair of features turns fastest along one direction, of axial RoPE's length.
+
+    Those of a head are at right angles.
+    """
+    frequency = MixedRoPE(
         12, heads=2, layers=3, dims=3, base=10.0
     ).frequency  # (n, layers, H, d_head/2)
     expected = 10.0 ** (-torch.arange(0, 12, 6) / 12)

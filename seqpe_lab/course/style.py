@@ -1,12 +1,99 @@
-"""The look that all figures share: template, title, caption, margins."""
+"""The look that all figures share: colours of the methods, title, caption, margins, axis labels."""
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 
+import numpy as np
 import plotly.graph_objects as go
-import plotly.io as pio
 
 FONT = dict(family="Arial, DejaVu Sans, sans-serif", size=14)
+
+# Okabe and Ito's palette, made for colour-blind readers, with grey and black.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777", "#000000")
+
+# method: (name in legends, colour, dash, marker). Methods of one family share their colour.
+STYLE = {
+    "none": ("NoPE", "#777777", "solid", "x"),
+    "sinusoidal": ("APE sinusoidal", "#56B4E9", "solid", "diamond"),
+    "learned": ("APE learned", "#CC79A7", "solid", "square"),
+    "rope-1e4": ("RoPE 10⁴", "#009E73", "solid", "triangle-up"),
+    "rope-1e6": ("RoPE 10⁶", "#009E73", "dash", "triangle-right"),
+    "rope-1e8": ("RoPE 10⁸", "#009E73", "dot", "triangle-down"),
+    "alibi": ("ALiBi", "#0072B2", "solid", "pentagon"),
+    "seqpe": ("SeqPE", "#D55E00", "solid", "circle"),
+    "seqpe-no-losses": ("SeqPE, no losses", "#E69F00", "dash", "circle-open"),
+    "seqpe-delta-only": ("SeqPE, L_δ only", "#D55E00", "dash", "square-open"),
+    "seqpe-ood-only": ("SeqPE, L_OOD only", "#E69F00", "dot", "diamond-open"),
+    "rope-axial": ("RoPE axial", "#009E73", "solid", "triangle-up"),
+    "rope-mixed": ("RoPE mixed", "#009E73", "dash", "triangle-right"),
+    "seqpe-mul": ("SeqPE mul", "#D55E00", "solid", "circle"),
+    "seqpe-sum": ("SeqPE sum", "#D55E00", "dot", "cross"),
+    "seqpe-bias": ("SeqPE bias", "#D55E00", "dash", "hexagon"),
+    "seqpe-mul-no-losses": ("SeqPE mul, no losses", "#E69F00", "dash", "circle-open"),
+    "seqpe-mul-delta-only": ("SeqPE mul, L_δ only", "#D55E00", "dash", "square-open"),
+    "seqpe-mul-ood-only": ("SeqPE mul, L_OOD only", "#E69F00", "dot", "diamond-open"),
+    "seqpe-all-learns": ("SeqPE, all learns on", "#E69F00", "solid", "star-open"),
+    "seqpe-new-projection": ("SeqPE, new W_PE", "#D55E00", "longdash", "square"),
+    "seqpe-kept-encoder": ("SeqPE, kept encoder", "#E69F00", "longdash", "diamond"),
+    "seqpe-strong-losses": ("SeqPE, α = β = 0.3", "#D55E00", "dot", "star"),
+}
+
+
+def label(method: str) -> str:
+    """The method's name in legends and tables.
+
+    >>> label("rope-1e4"), label("my-own")
+    ('RoPE 10⁴', 'my-own')
+    """
+    return STYLE[method][0] if method in STYLE else method
+
+
+def line_styles(names: Iterable[str]) -> dict[str, dict]:
+    """Legend name and line of each trace: a method's own style, else a free colour.
+
+    >>> line_styles(["alibi", "mine"])["mine"]["line"]["color"]
+    '#D55E00'
+    """
+    taken = {STYLE[name][1] for name in names if name in STYLE}
+    free = [colour for colour in COLOURS if colour not in taken]
+    styles, used = {}, 0
+    for name in names:
+        if name in STYLE:
+            shown, colour, dash, _ = STYLE[name]
+        else:
+            shown, colour = name, free[used % len(free)]
+            dash = ("solid", "dash", "dot")[used // len(free) % 3]
+            used += 1
+        styles[name] = dict(name=shown, line=dict(color=colour, dash=dash, width=2))
+    return styles
+
+
+def number_axis(values: Iterable, log: bool, labels: int = 10) -> dict:
+    """Properties of an axis labelled with plain numbers or powers of ten.
+
+    Plotly's default writes "1k" and "10µ", and single digits 2 and 5 between powers of ten.
+
+    Args:
+        values: what is drawn along the axis.
+        log: whether the axis is logarithmic.
+        labels: how many labels fit.
+    """
+    values = np.asarray([np.nan if v is None else float(v) for v in values])
+    values = np.abs(values[np.isfinite(values) & ((values > 0) if log else True)])
+    if not log:
+        plain = 6 if values.max(initial=0) >= 1 else 3  # numbers from 10⁻³ to 10⁶ in full
+        return dict(type="linear", exponentformat="power", minexponent=plain,
+                    separatethousands=True)
+    low, high = (np.log10(values.min()), np.log10(values.max())) if len(values) else (0.0, 1.0)
+    decades = high - low
+    if decades < 1:
+        return dict(type="log", nticks=min(labels, 8), tickformat=",~r")
+    in_full = low >= -3 and high <= 6
+    format = dict(tickformat=",~r") if in_full else dict(exponentformat="power")
+    if in_full and 3 * decades <= labels:
+        return dict(type="log", dtick="D2", **format)  # 1, 2, 5, 10, 20, 50, ...
+    return dict(type="log", dtick=int(np.ceil(decades / labels)), **format)
 
 
 def finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: int = 72,
@@ -27,7 +114,7 @@ def finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: 
     lines = textwrap.wrap(caption, 150)
     more = 14 * max(0, len(lines) - 1)
     bottom = gap + 18 + more if lines else gap - 12
-    figure.update_layout(template=pio.templates["plotly_white"], height=height + more, width=960,
+    figure.update_layout(template="plotly_white", height=height + more, width=960,
                          title=dict(text=title, x=0.01, xanchor="left"), font=FONT,
                          margin=dict(l=70, r=30, t=70, b=bottom), legend=dict(font_size=12))
     figure.update_layout(**layout)

@@ -1,9 +1,9 @@
-"""ALiBi: a penalty of -m(i-j) for looking back i-j tokens (SeqPE, Eq. 5 and 6), without the matrix.
+"""ALiBi: a penalty of -m(i-j) for looking back i-j tokens (SeqPE, Eq. 5 and 6), without a matrix.
 
-Softmax does not notice a constant added to a whole row. In row i, -m(i-j) = m j - m i, and m i is
-such a constant, so m j does the same: a number that only the key carries. Key j gets the extra
-features (256 a, b) with j = 256 a + b, and every query (m, m): their product is m j. The two parts
-are whole numbers that bfloat16 holds exactly, so far positions stay apart at low precision.
+Softmax does not notice a constant that is added to a whole row. In row i, -m(i-j) = m j - m i, and
+m i is such a constant, so m j does the same: a number that only the key carries. Key j gets the
+extra features (256 a, b) with j = 256 a + b, and every query (m, m): their product is m j. The two
+parts are whole numbers that bfloat16 holds exactly, so far positions stay apart at low precision.
 """
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ import math
 import torch
 from torch import Tensor
 
-from seqpe_lab.encodings.base import PositionEncoding
+from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
 def alibi_slopes(heads: int) -> Tensor:
-    """m for each head: 2^(-8/H), 2^(-16/H), ... ; where H is no power of two, the rest from 2H's odd places.
+    """m of each head: 2^(-8/H), 2^(-16/H), ... ; if H is no power of two, the rest from 2H's.
+
+    Args:
+        heads: H >= 1.
+
+    Returns:
+        float32 (H,), in (0, 1).
 
     >>> alibi_slopes(4)
     tensor([0.2500, 0.0625, 0.0156, 0.0039])
@@ -27,12 +33,13 @@ def alibi_slopes(heads: int) -> Tensor:
     return torch.tensor(slopes)
 
 
+@register("alibi")
 class ALiBi(PositionEncoding):
     """Adds m j to the score of key j; under a causal mask that is Eq. 6's bias.
 
     Args:
         heads: H.
-        d_head: features a head.
+        d_head: features per head.
         scaled: False (the method as Press et al. publish it, and the stronger baseline) adds the
             bias after the division by sqrt(d_head); True, as the SeqPE authors' code and a literal
             reading of Eq. 3 and 5, divides it together with q.k: weaker by sqrt(d_head).
@@ -40,15 +47,29 @@ class ALiBi(PositionEncoding):
 
     def __init__(self, heads: int, d_head: int, scaled: bool = False):
         super().__init__()
-        slopes = alibi_slopes(heads)
-        self.register_buffer("slopes", slopes if scaled else slopes * d_head**0.5, persistent=False)
+        self.heads, self.gain = heads, 1.0 if scaled else d_head**0.5
 
-    def prepare(self, positions, vectors=None, device=None):
+    @classmethod
+    def for_model(cls, shape: ModelShape, scaled: bool = False) -> ALiBi:
+        if shape.dims > 1 or shape.prefix:
+            raise ValueError("ALiBi counts how far a causal sequence looks back, which a grid does "
+                             "not have: choose another encoding")
+        return cls(shape.heads, shape.d_head, scaled)
+
+    @property
+    def slopes(self) -> Tensor:
+        """m of each head as it is added before the division by sqrt(d_head): float32 (H,)."""
+        return alibi_slopes(self.heads) * self.gain
+
+    def prepare(self, positions: Tensor, vectors: None = None,
+                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        """The queries' features (H, 1, 2) and the keys' (1, L, 2) or (B, 1, L, 2)."""
         position = positions.squeeze(-1)  # (L,) or (B, L)
         parts = torch.stack([position // 256 * 256, position % 256], dim=-1)
-        return parts.unsqueeze(-3).to(device)  # (1, L, 2) or (B, 1, L, 2)
+        slopes = self.slopes.view(-1, 1, 1).expand(-1, 1, 2)
+        return slopes.to(device), parts.unsqueeze(-3).to(device)
 
-    def transform(self, q, k, prepared, layer):
-        key_features = prepared.to(k).expand(*k.shape[:3], 2)
-        query_features = self.slopes.to(q).view(-1, 1, 1).expand(*q.shape[:3], 2)
-        return torch.cat([q, query_features], -1), torch.cat([k, key_features], -1)
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
+                  layer: int) -> tuple[Tensor, Tensor]:
+        of_query, of_key = (t.to(q).expand(*q.shape[:3], 2) for t in prepared)
+        return torch.cat([q, of_query], -1), torch.cat([k, of_key], -1)

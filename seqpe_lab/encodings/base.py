@@ -1,23 +1,69 @@
-"""No position encoding, and with it the interface that every other encoding fills in."""
+"""The interface of all position encodings, and the names under which they are known.
+
+An encoding of your own is a class that overrides what it needs and is registered under a name:
+
+    @register("mine")
+    class Mine(PositionEncoding):
+        def transform(self, q, k, prepared, layer):
+            return q, k
+
+    make_encoding("mine", d_model=64, heads=4, layers=2, train_shape=128)
+
+Every model, recipe and lesson then accepts ``encoding="mine"``.
+"""
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class PositionEncoding(nn.Module):
-    """NoPE: tells the model nothing (SeqPE, Sec. 2). Each method overrides what it needs.
+@dataclass(frozen=True)
+class ModelShape:
+    """What an encoding may need to know of the model it serves.
 
-    A model calls ``embed`` once on its token embeddings, ``prepare`` once a forward pass, and
+    Attributes:
+        d_model, heads, layers: of the model.
+        train_shape: L_i of each dimension: tokens, or (rows, columns) of the training grid.
+        prefix: tokens before the positions that stand nowhere on the grid ([CLS]).
+    """
+    d_model: int
+    heads: int
+    layers: int
+    train_shape: tuple[int, ...]
+    prefix: int = 0
+
+    @property
+    def dims(self) -> int:
+        """n: 1 for text, 2 for images."""
+        return len(self.train_shape)
+
+    @property
+    def d_head(self) -> int:
+        """Features per head."""
+        return self.d_model // self.heads
+
+
+class PositionEncoding(nn.Module):
+    """Tells the model nothing (NoPE; SeqPE, Sec. 2). Each method overrides what it needs.
+
+    A model calls ``embed`` once on its token embeddings, ``prepare`` once per forward pass, and
     ``transform`` in every layer, on queries and keys, right before plain attention. So no
     encoding ever sees, let alone builds, an L x L matrix.
 
     Some models put tokens without a place on the grid before the others ([CLS] of a vision
-    transformer): an encoding that transforms queries and keys is told their number, ``prefix``, and
-    ``prepare`` puts their rows before those of the positions.
+    transformer): an encoding that transforms queries and keys is told their number, ``prefix``,
+    and ``prepare`` puts their rows before those of the positions.
     """
+
+    @classmethod
+    def for_model(cls, shape: ModelShape, **options: Any) -> PositionEncoding:
+        """Build the encoding for a model; its keyword parameters are the options of the method."""
+        return cls(**options)
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
         """Add what depends on the position to the token embeddings.
@@ -25,22 +71,23 @@ class PositionEncoding(nn.Module):
         Args:
             x: (B, L, d_model).
             positions: int64 (L, n) for all sequences alike, or (B, L, n).
-            context: size of the whole context, start included: tokens, or (rows, columns) of a grid;
-                only an interpolated table needs it.
+            context: size of the whole context, start included: tokens, or (rows, columns) of a
+                grid; only an interpolated table needs it.
 
         Returns:
             (B, L, d_model).
         """
         return x
 
-    def prepare(self, positions: Tensor, vectors: Tensor | None = None, device: torch.device | None = None) -> Any:
+    def prepare(self, positions: Tensor, vectors: Any = None,
+                device: torch.device | None = None) -> Any:
         """Compute what all layers share.
 
         Args:
-            positions: int64 (L, n) or (B, L, n).
+            positions: int64 (L, n) or (B, L, n); best kept on the CPU.
             vectors: position vectors (..., d_model) where the caller has encoded them already
                 (training encodes those of the losses in the same call).
-            device: where queries and keys are; positions themselves may stay on the CPU.
+            device: where queries and keys are.
         """
         return None
 
@@ -53,7 +100,88 @@ class PositionEncoding(nn.Module):
             layer: number of the layer, from 0.
 
         Returns:
-            q and k, both (B, H, L, width) with width >= d_head. The softmax scale stays
-            1/sqrt(d_head) of the head as it was.
+            q and k, both (B, H, L, width) with width >= d_head, in the dtype they came in. The
+            softmax scale stays 1/sqrt(d_head) of the head as it was.
         """
         return q, k
+
+
+ENCODINGS: dict[str, type[PositionEncoding]] = {}  # by name
+
+
+def register(name: str) -> Callable[[type[PositionEncoding]], type[PositionEncoding]]:
+    """A class decorator that makes an encoding known as ``name``.
+
+    Raises:
+        ValueError: another class has that name.
+        TypeError: not a subclass of :class:`PositionEncoding`.
+
+    >>> @register("example")
+    ... class Example(PositionEncoding):
+    ...     pass
+    >>> make_encoding("example", d_model=8, heads=2, layers=1, train_shape=16)
+    Example()
+    >>> del ENCODINGS["example"]
+    """
+    def add(encoding: type[PositionEncoding]) -> type[PositionEncoding]:
+        if not (isinstance(encoding, type) and issubclass(encoding, PositionEncoding)):
+            raise TypeError(f"{encoding!r} is no subclass of PositionEncoding")
+        known = ENCODINGS.get(name)
+        if known and (known.__module__, known.__qualname__) != (encoding.__module__,
+                                                                encoding.__qualname__):
+            raise ValueError(f"encoding {name!r} is {known.__qualname__} of {known.__module__} "
+                             "already: choose another name")
+        ENCODINGS[name] = encoding
+        return encoding
+    return add
+
+
+register("none")(PositionEncoding)
+
+
+def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
+                  train_shape: int | tuple[int, ...], dims: int = 1, prefix: int = 0,
+                  **options: Any) -> PositionEncoding:
+    """Build the encoding called ``name`` for a model of this shape.
+
+    Args:
+        name: one of ``ENCODINGS``.
+        d_model, heads, layers: of the model.
+        train_shape: tokens of a training sequence, or (rows, columns) of the training grid.
+        dims: n, dimensions of a position, if ``train_shape`` is one number for all of them.
+        prefix: tokens before the positions that stand nowhere on the grid ([CLS]).
+        options: of the method: the keyword parameters of its ``for_model``.
+
+    Raises:
+        ValueError: an unknown name (with the choices), heads that do not divide d_model, or what
+            the method does not fit, such as ALiBi and a grid.
+        TypeError: an option that the method does not have (with those it has).
+
+    >>> make_encoding("rope", d_model=8, heads=2, layers=1, train_shape=16, base=1e6)
+    RoPE()
+    >>> make_encoding("rotary", d_model=8, heads=2, layers=1, train_shape=16)
+    Traceback (most recent call last):
+    ValueError: unknown encoding 'rotary': choose from none, sinusoidal, learned, alibi, ...
+    """
+    if heads < 1 or d_model % heads:
+        raise ValueError(f"{heads} heads do not divide d_model={d_model}")
+    if name not in ENCODINGS:
+        raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}")
+    encoding = ENCODINGS[name]
+    if unknown := options.keys() - option_names(encoding):
+        raise TypeError(f"encoding {name!r} has no option {', '.join(sorted(unknown))}: "
+                        f"it has {', '.join(sorted(option_names(encoding))) or 'none'}")
+    shape = (train_shape,) * dims if isinstance(train_shape, int) else tuple(train_shape)
+    return encoding.for_model(ModelShape(d_model, heads, layers, shape, prefix), **options)
+
+
+def option_names(encoding: type[PositionEncoding]) -> set[str]:
+    """The options of a method.
+
+    >>> sorted(option_names(ENCODINGS["rope"]))
+    ['base', 'pairing']
+    """
+    inherited = encoding.for_model.__qualname__ == "PositionEncoding.for_model"
+    parameters = inspect.signature(encoding if inherited else encoding.for_model).parameters
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name, p in parameters.items() if p.kind in named} - {"shape"}

@@ -5,8 +5,11 @@ code) pairs neighbours (0, 1), (2, 3), ...; "half" (GPT-NeoX, Llama in Hugging F
 pairs feature i with i + d/2. They differ by a fixed permutation of the features of W_q and W_k,
 so both train alike, but weights trained with one are wrong with the other.
 
-On a grid (Heo et al. 2024) each pair either belongs to one dimension (axial), or turns by a learned
-mixture of all of them, with frequencies of its own in every layer and head (mixed).
+On a grid (Heo et al. 2024) each pair either belongs to one dimension (axial), or turns by a
+learned mixture of all of them, with frequencies of its own in every layer and head (mixed).
+
+Angles are never computed in less than float32: at position 1,764 of a grid of 42 x 42, bfloat16
+would be wrong by a quarter of a radian.
 """
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.encodings.base import PositionEncoding
+from seqpe_lab.devices import float32_region
+from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 PAIRINGS = ("interleaved", "half")
 
@@ -26,27 +30,35 @@ def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> Ten
     dimension (columns) first, as in RoPE-ViT's weights.
 
     Args:
-        positions: int64 (..., n).
+        positions: integers (..., n).
+        d_head: features per head, divisible by 2n.
 
     Returns:
-        float64 (..., d_head/2), radians. Double, because at p = 16,384 float32 is off by 1e-3 rad.
+        float64 (..., d_head/2), radians, on the CPU: some devices lack float64, and at
+        p = 16,384 float32 is off by 1e-3 rad.
+
+    Raises:
+        ValueError: a d_head that is not divisible by 2n.
+
+    >>> rotary_angles(torch.tensor([[3]]), d_head=4, base=100.0)
+    tensor([[3.0000, 0.3000]], dtype=torch.float64)
     """
     dims = positions.shape[-1]
-    if d_head % (2 * dims):
-        raise ValueError(f"RoPE rotates pairs of features, the same number for each of n={dims} dimensions: d_head={d_head} must be divisible by {2 * dims}")
-    frequency = base ** (-torch.arange(0, d_head, 2 * dims, dtype=torch.float64, device=positions.device) / d_head)
-    return (positions.double().flip(-1).unsqueeze(-1) * frequency).flatten(-2)
+    _check_pairs(d_head, dims)
+    frequency = base ** (-torch.arange(0, d_head, 2 * dims, dtype=torch.float64) / d_head)
+    return (positions.cpu().double().flip(-1).unsqueeze(-1) * frequency).flatten(-2)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, pairing: str = "interleaved") -> Tensor:
     """Rotate each pair (x1, x2) to (x1 cos - x2 sin, x1 sin + x2 cos).
 
-    Neighbours are a complex number, x1 + i x2, that is multiplied by cos + i sin: on a CPU in less
-    than half the time of picking every other feature.
+    Neighbours are a complex number, x1 + i x2, that is multiplied by cos + i sin: on a CPU that
+    takes less than half the time of picking every other feature.
 
     Args:
         x: (..., L, d_head).
         cos, sin: (L, d_head/2), or anything that broadcasts.
+        pairing: "interleaved" or "half".
 
     Returns:
         as x; computed in float32 at least.
@@ -66,38 +78,54 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, pairing: str = "interleaved") ->
     return turned.to(given)
 
 
-class Rotary(PositionEncoding):
+@register("rope")
+class RoPE(PositionEncoding):
     """RoPE on queries and keys: (R_i q)^T (R_j k) depends on positions only through j - i.
 
     Args:
-        d_head: features a head, even.
+        d_head: features per head, even.
         base: 10^4 by default; the paper also tries 10^6 and 10^8. For grids 100 is usual.
         pairing: "interleaved" or "half".
         prefix: tokens before the positions; they are not rotated.
+
+    Raises:
+        ValueError: another pairing, an odd d_head, a base of at most 1.
     """
 
-    def __init__(self, d_head: int, base: float = 10_000.0, pairing: str = "interleaved", prefix: int = 0):
+    def __init__(self, d_head: int, base: float = 10_000.0, pairing: str = "interleaved",
+                 prefix: int = 0):
         super().__init__()
         if pairing not in PAIRINGS:
-            raise ValueError(f"unknown RoPE pairing {pairing!r}: choose from {', '.join(PAIRINGS)}")
+            raise ValueError(f"unknown RoPE pairing {pairing!r}: "
+                             f"choose from {', '.join(PAIRINGS)}")
         if d_head % 2:
             raise ValueError(f"RoPE rotates pairs of features: d_head={d_head} must be even")
         if not base > 1:
             raise ValueError(f"the RoPE base must be above 1, got {base}")
         self.d_head, self.base, self.pairing, self.prefix = d_head, base, pairing, prefix
 
-    def prepare(self, positions, vectors=None, device=None):
+    @classmethod
+    def for_model(cls, shape: ModelShape, base: float | None = None,
+                  pairing: str = "interleaved") -> RoPE:
+        usual = 100.0 if shape.dims > 1 else 10_000.0
+        return cls(shape.d_head, usual if base is None else base, pairing, shape.prefix)
+
+    def prepare(self, positions: Tensor, vectors: None = None,
+                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
         angles = F.pad(rotary_angles(positions, self.d_head, self.base), (0, 0, self.prefix, 0))
         if angles.dim() == 3:
-            angles = angles.unsqueeze(1)  # (B, 1, L, d_head/2): the same for every head
+            angles = angles.unsqueeze(1)  # the same for every head
         return angles.cos().float().to(device), angles.sin().float().to(device)
 
-    def transform(self, q, k, prepared, layer):
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
+                  layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = prepared
         return rotate(q, cos, sin, self.pairing), rotate(k, cos, sin, self.pairing)
 
 
-class MixedRotary(PositionEncoding):
+@register("rope-mixed")
+class MixedRoPE(PositionEncoding):
     """RoPE whose every pair turns by a learned mixture of rows and columns: theta^r r + theta^c c.
 
     ``frequency``, (n, layers, H, d_head/2), holds the last dimension first, as RoPE-ViT's weights
@@ -113,23 +141,41 @@ class MixedRotary(PositionEncoding):
         prefix: tokens before the positions; they are not rotated.
     """
 
-    def __init__(self, d_head: int, heads: int, layers: int, dims: int = 2, base: float = 10.0, as_published: bool = False, prefix: int = 0):
+    def __init__(self, d_head: int, heads: int, layers: int, dims: int = 2, base: float = 10.0,
+                 as_published: bool = False, prefix: int = 0):
         super().__init__()
-        if d_head % (2 * dims):
-            raise ValueError(f"RoPE rotates pairs of features, the same number for each of n={dims} dimensions: d_head={d_head} must be divisible by {2 * dims}")
+        _check_pairs(d_head, dims)
         self.prefix, self.as_published = prefix, as_published
         size = base ** (-torch.arange(0, d_head, 2 * dims) / d_head)  # (d_head / 2n,)
-        axes = torch.linalg.qr(torch.randn(layers, heads, dims, dims))[0]  # each row a direction, at right angles to the others
+        # each row a direction, at right angles to the others
+        axes = torch.linalg.qr(torch.randn(layers, heads, dims, dims))[0]
         self.frequency = nn.Parameter((axes.permute(3, 0, 1, 2).unsqueeze(-1) * size).flatten(-2))
 
-    def prepare(self, positions, vectors=None, device=None):
-        where = positions.flip(-1).to(self.frequency)  # ((B,) L, n)
-        angles = torch.einsum("...tn,nlhf->l...htf", where, self.frequency)  # (layers, (B,) H, L, d_head/2)
+    @classmethod
+    def for_model(cls, shape: ModelShape, base: float = 10.0,
+                  as_published: bool = False) -> MixedRoPE:
+        return cls(shape.d_head, shape.heads, shape.layers, shape.dims, base, as_published,
+                   shape.prefix)
+
+    def prepare(self, positions: Tensor, vectors: None = None,
+                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of all layers, float32 (layers, (B,) H, L, d_head/2)."""
+        with float32_region(self.frequency.device):
+            where = positions.flip(-1).to(self.frequency.device).float()  # ((B,) L, n)
+            angles = torch.einsum("...tn,nlhf->l...htf", where, self.frequency.float())
         if self.as_published:
-            angles = angles.reshape(*angles.shape[:-3], *angles.transpose(-2, -3).shape[-3:]).transpose(-2, -3)
+            swapped = angles.transpose(-2, -3).shape[-3:]
+            angles = angles.reshape(*angles.shape[:-3], *swapped).transpose(-2, -3)
         angles = F.pad(angles, (0, 0, self.prefix, 0))
         return angles.cos(), angles.sin()
 
-    def transform(self, q, k, prepared, layer):
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
+                  layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = (t[layer] for t in prepared)
         return rotate(q, cos, sin), rotate(k, cos, sin)
+
+
+def _check_pairs(d_head: int, dims: int) -> None:
+    if d_head % (2 * dims):
+        raise ValueError("RoPE rotates pairs of features, the same number for each of "
+                         f"n={dims} dimensions: d_head={d_head} must be divisible by {2 * dims}")

@@ -3,18 +3,26 @@
 E^q, E^k = E W_PE (Eq. 11) give each query and key a position vector of its own, which is added
 (Eq. 12), multiplied (Eq. 13), or set beside it: [q; e^q] . [k; e^k] = q.k + e^q.e^k, which is the
 bias of Eq. 14 without its matrix.
+
+E and W_PE are computed in float32. In lower precision the bias needs a correction: trained vectors
+are so long that rounding e^k_j to bfloat16 shifts its scores by whole units, while neighbours differ
+by hundredths. Where it matters, near j, the shift is about e^q_j.(e^k_j - rounded e^k_j), one number
+for each key, and one further key feature adds it back.
 """
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from seqpe_lab.devices import float32_region
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.encodings.base import PositionEncoding
+from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
+from seqpe_lab.position_table import PositionTable
 
 INTEGRATIONS = ("sum", "mul", "bias")
 
 
+@register("seqpe")
 class SeqPE(PositionEncoding):
     """The position encoder and its projection(s) W_PE.
 
@@ -26,53 +34,114 @@ class SeqPE(PositionEncoding):
         shared_projection: one W_PE for all layers (text) or one each (images).
         projection_bias: what W_PE's bias starts from (the paper does not say). With "mul", 0 makes
             attention start blind, because it multiplies by vectors near zero; 1 starts from q.k.
-        projection_std: how large W_PE's weights start. GPT-2's and ViT's 0.02 fits wide models; in a
-            narrow one positions then start nearly alike and are slow to be told apart.
+        projection_std: how large W_PE's weights start. GPT-2's and ViT's 0.02 fits wide models; in
+            a narrow one positions then start nearly alike and are slow to be told apart.
         scaled: True divides the bias by sqrt(d_head) together with q.k, as Eq. 3 and 14 say; False
             adds it after the division, which makes it stronger by sqrt(d_head).
-        prefix: tokens before the positions ([CLS]); each has a learned position vector of its own.
+        prefix: tokens before the positions ([CLS]); each has a learned position vector.
+
+    Raises:
+        ValueError: another integration; heads that do not divide the encoder's d_model.
     """
 
-    def __init__(self, encoder: PositionEncoder, heads: int, layers: int, integration: str = "bias",
-                 shared_projection: bool = True, projection_bias: float = 0.0,
-                 projection_std: float = 0.02, scaled: bool = True, prefix: int = 0):
+    def __init__(self, encoder: PositionEncoder, heads: int, layers: int,
+                 integration: str = "bias", shared_projection: bool = True,
+                 projection_bias: float = 0.0, projection_std: float = 0.02, scaled: bool = True,
+                 prefix: int = 0):
         super().__init__()
         if integration not in INTEGRATIONS:
-            raise ValueError(f"unknown integration {integration!r}: choose from {', '.join(INTEGRATIONS)}")
+            raise ValueError(f"unknown integration {integration!r}: "
+                             f"choose from {', '.join(INTEGRATIONS)}")
         if encoder.d_model % heads:
-            raise ValueError(f"{heads} heads do not divide the encoder's d_model={encoder.d_model}")
+            raise ValueError(f"{heads} heads do not divide the encoder's "
+                             f"d_model={encoder.d_model}")
         self.encoder, self.heads, self.integration = encoder, heads, integration
-        self.bias_gain = 1.0 if scaled else (encoder.d_model / heads) ** 0.25  # e^q and e^k take half each
-        self.projections = nn.ModuleList(nn.Linear(encoder.d_model, 2 * encoder.d_model) for _ in range(1 if shared_projection else layers))
-        self.prefix = nn.Parameter(torch.empty(prefix, encoder.d_model).normal_(std=0.02)) if prefix else None
-        for projection in self.projections:
+        self.table = PositionTable(encoder)  # for inference
+        # e^q and e^k take half of the gain each
+        self.bias_gain = 1.0 if scaled else (encoder.d_model / heads) ** 0.25
+        projections = [nn.Linear(encoder.d_model, 2 * encoder.d_model)
+                       for _ in range(1 if shared_projection else layers)]
+        self.projections = nn.ModuleList(projections)
+        self.prefix = nn.Parameter(torch.empty(prefix, encoder.d_model).normal_(std=0.02)) \
+            if prefix else None
+        for projection in projections:
             nn.init.normal_(projection.weight, std=projection_std)
             nn.init.constant_(projection.bias, projection_bias)
 
-    def prepare(self, positions: Tensor, vectors: Tensor | tuple[Tensor, Tensor] | None = None, device: torch.device | None = None) -> list[tuple[Tensor, Tensor]]:
-        """(E^q, E^k) for each W_PE, both (H, L, d_head) or (B, H, L, d_head).
+    @classmethod
+    def for_model(cls, shape: ModelShape, *, integration: str = "bias",
+                  shared_projection: bool = True, projection_bias: float = 0.0,
+                  projection_std: float = 0.02, scaled: bool = True, digits: int = 5,
+                  base: int = 10, encoder_layers: int = 2, encoder_heads: int | None = None,
+                  architecture: str = "transformer", causal: bool = True,
+                  share_prefixes: bool = True, shared_places: bool = True,
+                  dropout: float = 0.0) -> SeqPE:
+        encoder = PositionEncoder(
+            shape.d_model, digits=digits, base=base, dims=shape.dims, layers=encoder_layers,
+            heads=encoder_heads or shape.heads, architecture=architecture, causal=causal,
+            share_prefixes=share_prefixes, shared_places=shared_places, dropout=dropout)
+        return cls(encoder, shape.heads, shape.layers, integration, shared_projection,
+                   projection_bias, projection_std, scaled, shape.prefix)
 
-        ``vectors`` may also be (S, L, d_model) of S different contexts and int64 (B,), which of them
-        each sequence has: then each is projected once.
+    def prepare(self, positions: Tensor, vectors: Tensor | tuple[Tensor, Tensor] | None = None,
+                device: torch.device | None = None) -> list[tuple[Tensor, Tensor]]:
+        """(E^q, E^k) for each W_PE, float32 (H, L, d_head) or (B, H, L, d_head).
+
+        For the bias under autocast they are rounded and corrected, and a few features wider.
+
+        ``vectors`` may also be (S, L, d_model) of S different contexts and int64 (B,), which of
+        them each sequence has: then each is projected once.
         """
-        which = None
-        if isinstance(vectors, tuple):
-            vectors, which = vectors
-        if vectors is None:
-            vectors = self.encoder(positions) if torch.is_grad_enabled() else self.encoder.lookup(positions)
+        encode = self.encoder if torch.is_grad_enabled() else self.table
+        of_context, which = vectors if isinstance(vectors, tuple) else (vectors, None)
+        e = encode(positions) if of_context is None else of_context  # (..., L, d_model)
         if self.prefix is not None:
-            vectors = torch.cat([self.prefix.expand(*vectors.shape[:-2], -1, -1), vectors], dim=-2)
+            e = torch.cat([self.prefix.expand(*e.shape[:-2], -1, -1), e], dim=-2)
         prepared = []
-        for projection in self.projections:
-            projected = projection(vectors) if which is None else projection(vectors).index_select(0, which)
-            prepared.append(tuple(part.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for part in projected.chunk(2, dim=-1)))
+        device_type = e.device.type
+        low = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type)
+        with float32_region(e.device):
+            for projection in self.projections:
+                e_q, e_k = projection(e).chunk(2, dim=-1)
+                pair = self._split(e_q), self._split(e_k)
+                if self.integration == "bias":
+                    if self.bias_gain != 1:
+                        pair = self.bias_gain * pair[0], self.bias_gain * pair[1]
+                    pair = self._rounded(*pair, low) if low else pair
+                if which is not None:
+                    pair = pair[0].index_select(0, which), pair[1].index_select(0, which)
+                prepared.append(pair)
         return prepared
 
-    def transform(self, q, k, prepared, layer):
+    def _split(self, e: Tensor) -> Tensor:
+        """(..., L, d_model) -> (..., H, L, d_head)."""
+        return e.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def transform(self, q: Tensor, k: Tensor, prepared: list[tuple[Tensor, Tensor]],
+                  layer: int) -> tuple[Tensor, Tensor]:
         e_q, e_k = prepared[layer % len(prepared)]
         if self.integration == "sum":
-            return q + e_q, k + e_k
+            return (q + e_q).to(q.dtype), (k + e_k).to(k.dtype)
         if self.integration == "mul":
-            return q * e_q, k * e_k
-        e_q, e_k = (self.bias_gain * e.to(q).expand_as(q) for e in (e_q, e_k))
-        return torch.cat([q, e_q], -1), torch.cat([k, e_k], -1)
+            return (q * e_q).to(q.dtype), (k * e_k).to(k.dtype)
+        if e_q.dtype != q.dtype:  # outside autocast: a model that is itself in low precision
+            e_q, e_k = self._rounded(e_q, e_k, q.dtype)
+        return (torch.cat([q, e_q.expand(*q.shape[:-1], -1)], -1),
+                torch.cat([k, e_k.expand(*k.shape[:-1], -1)], -1))
+
+    def _rounded(self, e_q: Tensor, e_k: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Both in a lower precision, with features that correct e^q.e^k for the rounding of e^k.
+
+        The correction is held in two numbers of that precision. Zeros fill q and e^q up to a
+        multiple of 8 features, which the fast attention kernels want.
+        """
+        if torch.finfo(dtype).bits >= torch.finfo(e_k.dtype).bits:
+            return e_q.to(dtype), e_k.to(dtype)
+        lost = (e_k - e_k.to(dtype).to(e_k.dtype)).detach()
+        correction = (e_q.detach() * lost).sum(-1, keepdim=True)  # (..., L, 1)
+        coarse = correction.to(dtype)
+        fine = (correction - coarse).to(dtype)
+        one = torch.ones_like(coarse)
+        fill = coarse.new_zeros(*coarse.shape[:-1], -(2 * e_q.shape[-1] + 2) % 8)
+        return (torch.cat([e_q.to(dtype), one, one, fill], -1),
+                torch.cat([e_k.to(dtype), coarse, fine, fill], -1))

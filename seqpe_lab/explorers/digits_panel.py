@@ -16,7 +16,8 @@ from torch import Tensor
 
 from seqpe_lab.course.draft import Draft
 from seqpe_lab.digits import digits_needed, to_digits
-from seqpe_lab.encoder import PositionEncoder, PrefixTree, prefix_tree
+from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.prefix_tree import PrefixTree, prefix_tree
 from seqpe_lab.explorers.panel import Panel, choice, slider, typed
 
 LARGEST = {1: 99_999, 2: 999, 3: 255}  # of a coordinate: its digits in base 2 still fit on the page

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 
 from seqpe_lab.course import figures
 from seqpe_lab.course.draft import Draft
+from seqpe_lab.course.style import number_axis
 from seqpe_lab.explorers.panel import LABELLED, Panel, choice, several
 from seqpe_lab.package_data import DATA, committed_results, paper_table, results_file
 from seqpe_lab.recipes import image_model, language_model
@@ -152,7 +153,7 @@ def picture(task: str, methods: Sequence[str], times: tuple[float, float], scale
             figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=column)
             figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=column)
             continue
-        for trace in figures._by_method(results, asked.measure, f"%{{y:.4~g}} at %{{x:,}} {asked.unit}"):
+        for trace in (t.to_plotly_json() for t in figures._by_method(results, asked.measure, f"%{{y:.4~g}} at %{{x:,}} {asked.unit}").data):
             if "fill" in trace:  # a band
                 trace["mode"] = "lines"
             else:
@@ -161,7 +162,7 @@ def picture(task: str, methods: Sequence[str], times: tuple[float, float], scale
             figure.add(**trace, row=1, col=column)
         _lengths(figure, column, side.trained, sorted({int(n) for r in results for n in r[asked.measure]} | {side.trained}), log=not asked.images)
         numbers = [v for r in (sum(shown, []) if alike else results) for v in r[asked.measure].values()]
-        figure.update_yaxes(showticklabels=True, rangemode="tozero" if "%" in asked.value else "normal", **figures._ticks(numbers, axis == "log", room=6), row=1, col=column)
+        figure.update_yaxes(showticklabels=True, rangemode="tozero" if "%" in asked.value else "normal", **number_axis(numbers, axis == "log", labels=6), row=1, col=column)
     figure.update_xaxes(title=asked.place)
     figure.update_yaxes(title=f"{asked.value.partition(' (')[0]} ÷ that at the trained {'size' if asked.images else 'length'}" if ratio else asked.value, col=1)
     return _finish(figure, asked, shown, ratio, hidden)

@@ -1,4 +1,4 @@
-"""Load weights that others published: GPT-2's, timm's, and the SeqPE authors', in their parameter names."""
+"""Load weights in the parameter names of others: GPT-2's, timm's and the SeqPE authors'."""
 from __future__ import annotations
 
 import re
@@ -33,11 +33,13 @@ def load_exactly(module: nn.Module, weights: dict[str, Tensor], source: str) -> 
     problems += [f"shape of {name}: {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
                  for name in own if name in weights and weights[name].shape != own[name].shape]
     if problems:
-        raise ValueError(f"{source} does not fit this {type(module).__name__}:\n  " + "\n  ".join(sorted(problems)))
+        listed = "\n  ".join(sorted(problems))
+        raise ValueError(f"{source} does not fit this {type(module).__name__}:\n  {listed}")
     module.load_state_dict(weights)
 
 
-def load_published(model: nn.Module, model_weights: dict[str, Tensor], encoder_weights: dict[str, Tensor] | None = None) -> None:
+def load_published(model: nn.Module, model_weights: dict[str, Tensor],
+                   encoder_weights: dict[str, Tensor] | None = None) -> None:
     """Load a GPT-2 in the names of the SeqPE authors' released checkpoints.
 
     Args:
@@ -53,7 +55,8 @@ def load_published(model: nn.Module, model_weights: dict[str, Tensor], encoder_w
     for name, value in model_weights.items():
         if name == "lm_head.weight":  # GPT-2 ties it to wte
             if not torch.equal(value, model_weights.get("transformer.wte.weight", value)):
-                raise ValueError("lm_head.weight differs from transformer.wte.weight, but GPT-2 ties the two")
+                raise ValueError("lm_head.weight differs from transformer.wte.weight, "
+                                 "but GPT-2 ties the two")
             continue
         name = re.sub(r"^transformer\.pe_qk\.", "encoding.projections.0.", name)
         name = re.sub(r"^transformer\.h\.(\d+)\.attn\.pe_qk\.", r"encoding.projections.\1.", name)
@@ -73,19 +76,22 @@ def published_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         for pattern, replacement in ENCODER_NAMES:
             if re.fullmatch(pattern, name):
                 renamed = re.sub(pattern, replacement, name)
-                is_conv = re.search(r"c_(attn|proj|fc)\.weight$", name)  # stored (in, out)
-                ours[renamed] = value.T.contiguous() if is_conv else value.flatten(1) if name == "dim_token_embed" else value
+                if re.search(r"c_(attn|proj|fc)\.weight$", name):  # stored (in, out)
+                    value = value.T.contiguous()
+                ours[renamed] = value.flatten(1) if name == "dim_token_embed" else value
                 break
         else:
             ours[name] = value
     if {"token_of_seqpe_embed.weight", "cls_token_embed"} <= weights.keys():
-        ours["token.weight"] = torch.cat([weights["token_of_seqpe_embed.weight"], weights["cls_token_embed"].view(1, -1)])
+        cls = weights["cls_token_embed"].view(1, -1)
+        ours["token.weight"] = torch.cat([weights["token_of_seqpe_embed.weight"], cls])
     return ours
 
 
 def load_gpt2(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load GPT-2's own weights ("wte.weight", "h.0.attn.c_attn.weight", ..., with or without "transformer.").
+    """Load GPT-2's own weights: "wte.weight", "h.0.attn.c_attn.weight", ...
 
+    The names may begin with "transformer.".
     With ``encoding="learned"`` and train_len=1024 the result is GPT-2 itself; with any other
     encoding the position table "wpe.weight" is left out and the encoding keeps its own weights.
     """
@@ -100,7 +106,7 @@ def load_gpt2(model: nn.Module, weights: dict[str, Tensor]) -> None:
             continue
         ours["transformer." + name] = value
     if model.config.encoding != "learned":
-        ours |= {name: value for name, value in model.state_dict().items() if name.startswith("encoding.")}
+        ours |= _own_encoding(model)
     load_exactly(model, ours, "the GPT-2 checkpoint")
 
 
@@ -116,7 +122,7 @@ def load_timm(model: nn.Module, weights: dict[str, Tensor]) -> None:
         weights: a timm model's ``state_dict()``.
     """
     ours = {"vit." + name: value for name, value in weights.items() if name != "pos_embed"}
-    ours |= {name: value for name, value in model.state_dict().items() if name.startswith("encoding.")}
+    ours |= _own_encoding(model)
     if model.config.encoding == "learned" and "pos_embed" in weights:
         table = weights["pos_embed"][0]
         prefix = len(table) - model.encoding.table.num_embeddings
@@ -129,13 +135,16 @@ def load_timm(model: nn.Module, weights: dict[str, Tensor]) -> None:
     load_exactly(model, ours, "the timm checkpoint")
 
 
-def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor], encoder_weights: dict[str, Tensor] | None = None) -> None:
+def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor],
+                       encoder_weights: dict[str, Tensor] | None = None) -> None:
     """Load a ViT in the names of the SeqPE authors' released checkpoints.
 
     Args:
         model: a :class:`~seqpe_lab.models.vit.ViT` of the same shape and encoding.
-        model_weights: timm's names and "pe_qk.weight" or "blocks.0.attn.pe_qk.weight", "cls_token_pos_embed".
-        encoder_weights: SeqPE's position encoder, or "freqs" of mixed RoPE, (2, layers, d_model/2), columns first.
+        model_weights: timm's names, and "pe_qk.weight" or "blocks.0.attn.pe_qk.weight",
+            "cls_token_pos_embed".
+        encoder_weights: SeqPE's position encoder, or "freqs" of mixed RoPE, (2, layers, d_model/2),
+            columns first.
 
     Raises:
         ValueError: unknown, missing or misshapen parameters, all listed.
@@ -151,5 +160,12 @@ def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor], encod
     encoder_weights = dict(encoder_weights or {})
     if "freqs" in encoder_weights:
         ours["encoding.frequency"] = encoder_weights.pop("freqs").unflatten(-1, (model.heads, -1))
-    ours |= {"encoding.encoder." + name: value for name, value in published_encoder(encoder_weights).items()}
+    ours |= {"encoding.encoder." + name: value
+             for name, value in published_encoder(encoder_weights).items()}
     load_exactly(model, ours, "the published checkpoint")
+
+
+def _own_encoding(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that a model's own encoding keeps."""
+    return {name: value for name, value in model.state_dict().items()
+            if name.startswith("encoding.")}

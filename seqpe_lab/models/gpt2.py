@@ -6,16 +6,17 @@ hands back, in torch's fused kernels: memory grows linearly with the context, fo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.activation import gelu
 from seqpe_lab.attention import attend
-from seqpe_lab.digits import check_positions
-from seqpe_lab.encodings import make_encoding
-from seqpe_lab.memory import recomputed
+from seqpe_lab.digits import check_positions, is_integer
+from seqpe_lab.encodings import PositionEncoding, make_encoding
+
+Cached = tuple[Tensor, Tensor]  # keys and values of a layer, with their positions in them
 
 
 @dataclass
@@ -51,8 +52,10 @@ class Attention(nn.Module):
         self.c_attn = Conv1D(config.d_model, 3 * config.d_model)
         self.c_proj = Conv1D(config.d_model, config.d_model)
 
-    def forward(self, x: Tensor, encoding, prepared, layer: int, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
+    def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
+                past: Cached | None) -> tuple[Tensor, Cached]:
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                   for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
         q, k = encoding.transform(q, k, prepared, layer)
         if past is not None:  # keys are cached with their positions in them
             k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
@@ -69,7 +72,7 @@ class MLP(nn.Module):
         self.c_proj = Conv1D(4 * config.d_model, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = recomputed(lambda wide: self.c_proj(gelu(wide)), self.c_fc(x))
+        x = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
         return F.dropout(x, self.dropout, self.training)
 
 
@@ -81,7 +84,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.d_model)
         self.mlp = MLP(config)
 
-    def forward(self, x, encoding, prepared, layer, past):
+    def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
+                past: Cached | None) -> tuple[Tensor, Cached]:
         attended, present = self.attn(self.ln_1(x), encoding, prepared, layer, past)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), present
@@ -90,7 +94,8 @@ class Block(nn.Module):
 class GPT2(nn.Module):
     """GPT-2 (Radford et al. 2019) whose only source of position is ``config.encoding``.
 
-    >>> model = GPT2(GPT2Config(vocab_size=10, d_model=8, layers=1, heads=2, train_len=16, encoding="rope"))
+    >>> config = GPT2Config(vocab_size=10, d_model=8, layers=1, heads=2, encoding="rope")
+    >>> model = GPT2(config)
     >>> model(torch.tensor([[1, 2, 3]])).shape
     torch.Size([1, 3, 10])
     """
@@ -98,8 +103,9 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config):
         super().__init__()
         self.config = config
-        self.encoding = make_encoding(config.encoding, d_model=config.d_model, heads=config.heads, layers=config.layers,
-                                      train_shape=config.train_len, **config.encoding_options)
+        self.encoding = make_encoding(config.encoding, d_model=config.d_model, heads=config.heads,
+                                      layers=config.layers, train_shape=config.train_len,
+                                      **config.encoding_options)
         self.transformer = nn.ModuleDict({
             "wte": nn.Embedding(config.vocab_size, config.d_model),
             "h": nn.ModuleList(Block(config) for _ in range(config.layers)),
@@ -111,22 +117,27 @@ class GPT2(nn.Module):
                 nn.init.normal_(conv.weight, std=0.02 / (2 * config.layers) ** 0.5)
 
     def forward(self, tokens: Tensor, **options) -> Tensor:
-        """Logits of the next token after every token: :meth:`read`, which takes the options, and the tied output layer.
+        """Logits of the next token after every token: :meth:`read` and the tied output layer.
+
+        Args:
+            tokens: as in :meth:`read`, which also takes the options.
 
         Returns:
             float (B, L, vocab_size).
         """
         return F.linear(self.read(tokens, **options), self.transformer.wte.weight)
 
-    def read(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None, vectors=None,
-             cache: list | None = None, context_len: int | None = None) -> Tensor:
-        """What the model has made of every token, before the output layer.
+    def read(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None,
+             vectors: Any = None, cache: list[Cached] | None = None,
+             context_len: int | None = None) -> Tensor:
+        """The hidden state of every token before the output layer.
 
         Args:
-            tokens: int64 (B, L), values in [0, vocab_size).
+            tokens: integers (B, L), values in [0, vocab_size).
             start: position of the first token (of the cache, if there is one).
             positions: int64 (L, 1) or (B, L, 1) in place of start, start+1, ...
-            vectors: position vectors that match ``positions``, if already encoded, as :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them.
+            vectors: position vectors that match ``positions``, if already encoded, as
+                :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them.
             cache: a list that is filled with the keys and values of each layer; pass it again
                 with the tokens that follow.
             context_len: length of the context that will be, for a learned table that stretches
@@ -136,17 +147,17 @@ class GPT2(nn.Module):
             float (B, L, d_model).
 
         Raises:
-            ValueError, TypeError: no tokens, positions that are negative, not whole, of another shape, or beyond ``max_position``.
+            ValueError, TypeError: no tokens, or tokens beyond the vocabulary; positions that are
+                negative, not whole, of another shape, or beyond ``max_position``.
         """
-        if tokens.dim() != 2 or tokens.dtype.is_floating_point or tokens.numel() == 0:
-            raise ValueError(f"tokens must be whole numbers (B, L) and at least one, got shape {tuple(tokens.shape)}, {tokens.dtype}")
+        tokens = self._checked(tokens)
         past = cache[0][0].shape[-2] if cache else 0
         if positions is None:
             positions = torch.arange(start + past, start + past + tokens.shape[1]).unsqueeze(-1)
         self._check(positions, tokens)
         end = int(positions.max()) + 1
         x = self.transformer.wte(tokens)
-        x = self.encoding.embed(x, positions.to(x.device), max(end, context_len or 0))
+        x = self.encoding.embed(x, positions, max(end, context_len or 0))
         x = F.dropout(x, self.config.dropout, self.training)
         prepared = self.encoding.prepare(positions, vectors, x.device)
         presents = []
@@ -159,13 +170,14 @@ class GPT2(nn.Module):
         return self.transformer.ln_f(x)
 
     @torch.no_grad()
-    def generate(self, tokens: Tensor, new_tokens: int, *, temperature: float = 0.0, top_k: int | None = None,
-                 generator: torch.Generator | None = None, start: int = 0, use_cache: bool = True,
-                 cache: list | None = None, context_len: int | None = None) -> Tensor:
+    def generate(self, tokens: Tensor, new_tokens: int, *, temperature: float = 0.0,
+                 top_k: int | None = None, generator: torch.Generator | None = None,
+                 start: int = 0, use_cache: bool = True, cache: list[Cached] | None = None,
+                 context_len: int | None = None) -> Tensor:
         """Continue each sequence by ``new_tokens`` tokens.
 
         Args:
-            tokens: int64 (B, L), L >= 1.
+            tokens: integers (B, L), L >= 1.
             temperature: 0 takes the likeliest token (greedy); above 0 samples.
             top_k: sample among the k likeliest only.
             use_cache: False reads the whole context again for every token (for comparison).
@@ -176,38 +188,67 @@ class GPT2(nn.Module):
             int64 (B, L + new_tokens).
         """
         if tokens.shape[1] < 1 or new_tokens < 1:
-            raise ValueError(f"generation needs a prompt and at least one new token, got {tokens.shape[1]} and {new_tokens}")
+            raise ValueError("generation needs a prompt and at least one new token, "
+                             f"got {tokens.shape[1]} and {new_tokens}")
         if temperature < 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}; None samples from all tokens")
         if cache and not use_cache:
-            raise ValueError("what a cache holds cannot be read again: leave `cache` out, or use it")
-        total = start + (cache[0][0].shape[-2] if cache else 0) + tokens.shape[1] + new_tokens
+            raise ValueError("what a cache holds cannot be read again: leave `cache` out, "
+                             "or use it")
+        past = cache[0][0].shape[-2] if cache else 0
+        total = start + past + tokens.shape[1] + new_tokens
         if total > self.config.max_position:
-            raise ValueError(f"prompt and new tokens reach position {total - 1} but max_position={self.config.max_position} (exclusive)")
+            raise ValueError(f"prompt and new tokens reach position {total - 1} but max_position="
+                             f"{self.config.max_position} (exclusive)")
         was_training = self.training
         self.eval()
         if use_cache and cache is None:
             cache = []
-        fresh = tokens
-        for _ in range(new_tokens):
-            logits = self(fresh if use_cache else tokens, start=start, cache=cache, context_len=context_len or total)[:, -1]
-            if temperature == 0:
-                fresh = logits.argmax(-1, keepdim=True)
-            else:
-                logits = logits / temperature
-                if top_k is not None:
-                    logits[logits < logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]] = -torch.inf
-                fresh = torch.multinomial(logits.softmax(-1), 1, generator=generator)
-            tokens = torch.cat([tokens, fresh], dim=1)
-        self.train(was_training)
+        tokens = fresh = self._checked(tokens)
+        try:
+            for _ in range(new_tokens):
+                logits = self(fresh if use_cache else tokens, start=start, cache=cache,
+                              context_len=context_len or total)[:, -1]
+                fresh = _choose(logits, temperature, top_k, generator)
+                tokens = torch.cat([tokens, fresh], dim=1)
+        finally:  # also where a prompt is refused
+            self.train(was_training)
         return tokens
+
+    def _checked(self, tokens: Tensor) -> Tensor:
+        """Tokens as int64, or say what is wrong with them."""
+        if tokens.dim() != 2 or not is_integer(tokens) or tokens.numel() == 0:
+            raise ValueError("tokens must be whole numbers (B, L) and at least one, "
+                             f"got shape {tuple(tokens.shape)}, {tokens.dtype}")
+        # on another device the look would make it wait, and under torch.compile break the graph
+        if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
+            lowest, highest = int(tokens.min()), int(tokens.max())
+            if lowest < 0 or highest >= self.config.vocab_size:
+                raise ValueError(f"token {lowest if lowest < 0 else highest} is outside the "
+                                 f"vocabulary of {self.config.vocab_size}: the tokenizer and the "
+                                 "model do not belong together")
+        return tokens.long()
 
     def _check(self, positions: Tensor, tokens: Tensor) -> None:
         check_positions(positions, dims=1)
         if positions.shape[:-1] not in (tokens.shape, tokens.shape[1:]):
-            raise ValueError(f"positions {tuple(positions.shape)} do not fit tokens {tuple(tokens.shape)}: give (L, 1) or (B, L, 1)")
+            raise ValueError(f"positions {tuple(positions.shape)} do not fit tokens "
+                             f"{tuple(tokens.shape)}: give (L, 1) or (B, L, 1)")
         highest, limit = int(positions.max()), self.config.max_position
         if highest >= limit:
-            raise ValueError(f"the context reaches position {highest} but max_position={limit} (exclusive): raise `max_position` or shorten eval_len")
+            raise ValueError(f"the context reaches position {highest} but max_position={limit} "
+                             "(exclusive): raise `max_position` or shorten eval_len")
+
+
+def _choose(logits: Tensor, temperature: float, top_k: int | None,
+            generator: torch.Generator | None) -> Tensor:
+    """The next token of each sequence: (B, vocab_size) -> int64 (B, 1)."""
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    logits = logits / temperature
+    if top_k is not None:
+        least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)

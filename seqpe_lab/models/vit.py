@@ -1,4 +1,4 @@
-"""timm's vision transformer with any position encoding: its blocks, weights and initialisation, our (q, k).
+"""timm's vision transformer with any position encoding.
 
 Nothing of timm is copied: the model is timm's own, made without position embeddings, and the loop
 over its blocks hands queries and keys to the encoding before plain attention.
@@ -6,6 +6,7 @@ over its blocks hands queries and keys to the encoding before plain attention.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import timm
 import torch
@@ -28,16 +29,17 @@ class ViTConfig:
     max_position: int = 100  # L_max of rows and of columns, exclusive; larger grids are refused
     encoding: str = "seqpe"
     encoding_options: dict = field(default_factory=dict)
-    timm_options: dict = field(default_factory=dict)  # patch_size, in_chans, embed_dim, depth, num_heads, drop_path_rate, ...
+    timm_options: dict = field(default_factory=dict)  # patch_size, in_chans, embed_dim, depth, ...
 
 
 class ViT(nn.Module):
-    """A timm ViT whose only source of position is ``config.encoding``. A patch stands at (row, column).
+    """A timm ViT whose only source of position is ``config.encoding``; patches at (row, column).
 
     Raises:
         ValueError: a timm model whose blocks or attention are of another kind.
 
-    >>> model = ViT(ViTConfig(image_size=8, classes=3, encoding="rope", timm_options=dict(patch_size=4, embed_dim=8, depth=1, num_heads=2)))
+    >>> small = dict(patch_size=4, embed_dim=8, depth=1, num_heads=2)
+    >>> model = ViT(ViTConfig(image_size=8, classes=3, encoding="rope", timm_options=small))
     >>> model(torch.zeros(1, 3, 8, 16)).shape            # trained on 2 x 2 patches, given 2 x 4
     torch.Size([1, 3])
     """
@@ -46,35 +48,48 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         try:
-            self.vit = timm.create_model(config.model, pretrained=False, num_classes=config.classes, img_size=config.image_size,
-                                         pos_embed="none", dynamic_img_size=True, **config.timm_options)
-        except (RuntimeError, TypeError, AssertionError) as error:  # an unknown name, another architecture, heads that do not divide
-            options = config.timm_options
-            sizes = f" ({options['num_heads']} heads, embed_dim {options['embed_dim']})" if {"num_heads", "embed_dim"} <= options.keys() else ""
-            raise ValueError(f"timm cannot make {config.model!r}{sizes} as a plain vision transformer such as vit_small_patch16_224: {error}") from error
+            self.vit = timm.create_model(config.model, pretrained=False,
+                                         num_classes=config.classes, img_size=config.image_size,
+                                         pos_embed="none", dynamic_img_size=True,
+                                         **config.timm_options)
+        except (RuntimeError, TypeError, AssertionError) as error:  # an unknown name, bad sizes
+            heads, width = (config.timm_options.get(o) for o in ("num_heads", "embed_dim"))
+            sizes = f" ({heads} heads, embed_dim {width})" if heads and width else ""
+            raise ValueError(f"timm cannot make {config.model!r}{sizes} as a plain vision "
+                             f"transformer such as vit_small_patch16_224: {error}") from error
         plain = type(self.vit) is VisionTransformer and type(self.vit.patch_embed) is PatchEmbed
-        if not plain or not all(type(b) is Block and type(b.attn) is TimmAttention for b in self.vit.blocks):
-            raise ValueError(f"{config.model} is not made of timm's plain patches and blocks: choose a VisionTransformer such as vit_small_patch16_224")
+        if not plain or not all(type(b) is Block and type(b.attn) is TimmAttention
+                                for b in self.vit.blocks):
+            raise ValueError(f"{config.model} is not made of timm's plain patches and blocks: "
+                             "choose a VisionTransformer such as vit_small_patch16_224")
         if not isinstance(self.vit.patch_drop, nn.Identity):
-            raise ValueError("patch_drop_rate drops patches with their positions, which no encoding is told of: leave it at 0")
+            raise ValueError("patch_drop_rate drops patches with their positions, which no "
+                             "encoding is told of: leave it at 0")
         if len(set(self.vit.patch_embed.patch_size)) > 1:
-            raise ValueError(f"patches must be square, got {tuple(self.vit.patch_embed.patch_size)}")
+            raise ValueError("patches must be square, "
+                             f"got {tuple(self.vit.patch_embed.patch_size)}")
         self.patch = self.vit.patch_embed.patch_size[0]
         self.channels = self.vit.patch_embed.proj.in_channels
         _check_size(config.image_size, config.image_size, self.patch)
         self.train_grid = (config.image_size // self.patch,) * 2
         self.heads = self.vit.blocks[0].attn.num_heads
-        self.encoding = make_encoding(config.encoding, d_model=self.vit.embed_dim, heads=self.heads, layers=len(self.vit.blocks),
-                                      train_shape=self.train_grid, dims=2, prefix=self.vit.num_prefix_tokens, **config.encoding_options)
+        self.encoding = make_encoding(config.encoding, d_model=self.vit.embed_dim,
+                                      heads=self.heads, layers=len(self.vit.blocks),
+                                      train_shape=self.train_grid,
+                                      prefix=self.vit.num_prefix_tokens,
+                                      **config.encoding_options)
 
-    def forward(self, images: Tensor, *, start: tuple[int, int] = (0, 0), positions: Tensor | None = None, vectors=None) -> Tensor:
+    def forward(self, images: Tensor, *, start: tuple[int, int] = (0, 0),
+                positions: Tensor | None = None, vectors: Any = None) -> Tensor:
         """Class logits.
 
         Args:
-            images: float (B, channels, height, width), both divisible by the patch; any size, square or not.
+            images: float (B, channels, height, width), both divisible by the patch; any size,
+                square or not.
             start: (row, column) of the first patch.
-            positions: int64 (N, 2) or (B, N, 2), of the N patches row by row, in place of start, ...
-            vectors: position vectors that match ``positions``, if already encoded, as :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them (SeqPE).
+            positions: int64 (N, 2) or (B, N, 2), of the N patches row by row, in place of start.
+            vectors: position vectors that match ``positions``, if already encoded, as
+                :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them (SeqPE).
 
         Returns:
             float (B, classes).
@@ -88,48 +103,59 @@ class ViT(nn.Module):
             positions = grid(rows, columns) + torch.tensor(start)
         self._check(positions, len(images), rows * columns)
         if isinstance(vectors, Tensor) and vectors.shape[-2] != rows * columns:
-            raise ValueError(f"position vectors {tuple(vectors.shape)} do not fit {rows * columns} patches")
+            raise ValueError(f"position vectors {tuple(vectors.shape)} do not fit "
+                             f"{rows * columns} patches")
         vit = self.vit
         x = vit.patch_embed(images).flatten(1, 2)  # (B, N, d_model)
         x = self.encoding.embed(x, positions, (rows, columns))
-        extra = [token.expand(len(x), -1, -1) for token in (vit.cls_token, vit.reg_token) if token is not None]
+        extra = [token.expand(len(x), -1, -1) for token in (vit.cls_token, vit.reg_token)
+                 if token is not None]
         x = vit.norm_pre(vit.pos_drop(torch.cat([*extra, x], dim=1)))
         prepared = self.encoding.prepare(positions, vectors, x.device)
         for layer, block in enumerate(vit.blocks):
-            x = x + block.drop_path1(block.ls1(self.attention(block.attn, block.norm1(x), prepared, layer)))
+            attended = self.attention(block.attn, block.norm1(x), prepared, layer)
+            x = x + block.drop_path1(block.ls1(attended))
             x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
         return vit.forward_head(vit.norm(x))
 
-    def attention(self, attn: TimmAttention, x: Tensor, prepared, layer: int) -> Tensor:
-        """timm's attention with positions in its queries and keys: (B, T, d_model) -> (B, T, d_model)."""
-        q, k, v = attn.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, d_head)
+    def attention(self, attn: TimmAttention, x: Tensor, prepared: Any, layer: int) -> Tensor:
+        """timm's attention with positions in queries and keys: (B, T, d_model) -> the same."""
+        qkv = attn.qkv(x).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, d_head)
         q, k = self.encoding.transform(attn.q_norm(q), attn.k_norm(k), prepared, layer)
         out = attend(q, k, v, attn.attn_drop.p if self.training else 0.0, causal=False)
         return attn.proj_drop(attn.proj(attn.norm(out.transpose(1, 2).flatten(-2))))
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that are vectors of tokens or positions: timm exempts them from weight decay."""
-        return {"vit.cls_token", "vit.reg_token", "encoding.table.weight", "encoding.prefix", "encoding.frequency"}
+        """Vectors of tokens or positions, which timm exempts from weight decay."""
+        return {"vit.cls_token", "vit.reg_token", "encoding.table.weight", "encoding.prefix",
+                "encoding.frequency"}
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """(rows, columns) of patches; refuses what is no batch of images of this model."""
         if images.dim() != 4 or not images.dtype.is_floating_point or images.numel() == 0:
-            raise ValueError(f"images must be a float tensor (B, channels, height, width), got shape {tuple(images.shape)}, {images.dtype}")
+            raise ValueError("images must be a float tensor (B, channels, height, width), "
+                             f"got shape {tuple(images.shape)}, {images.dtype}")
         if images.shape[1] != self.channels:
-            raise ValueError(f"images have {images.shape[1]} channels but the model takes {self.channels}: convert them, or set in_chans in timm_options")
+            raise ValueError(f"images have {images.shape[1]} channels but the model takes "
+                             f"{self.channels}: convert them, or set in_chans in timm_options")
         _check_size(*images.shape[2:], self.patch)
         return images.shape[2] // self.patch, images.shape[3] // self.patch
 
     def _check(self, positions: Tensor, batch: int, patches: int) -> None:
         check_positions(positions, dims=2)
         if positions.shape[:-1] not in ((patches,), (batch, patches)):
-            raise ValueError(f"positions {tuple(positions.shape)} do not fit {patches} patches: give (N, 2) or (B, N, 2)")
+            raise ValueError(f"positions {tuple(positions.shape)} do not fit {patches} patches: "
+                             "give (N, 2) or (B, N, 2)")
         highest, limit = int(positions.max()), self.config.max_position
         if highest >= limit:
-            raise ValueError(f"the grid reaches row or column {highest} but max_position={limit} (exclusive): raise `max_position`, enlarge the patch or shrink the images")
+            raise ValueError(f"the grid reaches row or column {highest} but max_position={limit} "
+                             "(exclusive): raise `max_position`, enlarge the patch or shrink the "
+                             "images")
 
 
 def _check_size(height: int, width: int, patch: int) -> None:
     if height < 1 or width < 1 or height % patch or width % patch:
-        nearest = tuple(max(1, round(side / patch)) * patch for side in (height, width))
-        raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {patch}: resize it to {nearest[0]} x {nearest[1]}, say")
+        rows, columns = (max(1, round(side / patch)) * patch for side in (height, width))
+        raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of "
+                         f"{patch}: resize it to {rows} x {columns}, say")

@@ -154,19 +154,16 @@ def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Ten
     """What a test shows of an image at ``size`` pixels a side.
 
     With "place" a canvas, whose place is drawn from the image's ``number``; else the image's middle
-    square, resized.
+    square, resized, of which the middle remains: ``test_crop`` of each side.
     """
     if recipe.augment == "place":
         return place_on_canvas(image, recipe, size, seeded(0, number, stream=5))
-    return render(_middle(image).unsqueeze(0), size)[0]
+    return _middle(render(_middle(image).unsqueeze(0), round(size / recipe.test_crop))[0], size)
 
 
-def _middle(image: Tensor) -> Tensor:
-    return middle_square(image, min(image.shape[-2:]))
-
-
-def middle_square(image: Tensor, side: int) -> Tensor:
-    """The middle of an image (channels, height, width), ``side`` pixels a side."""
+def _middle(image: Tensor, side: int | None = None) -> Tensor:
+    """The middle square of an image (channels, height, width); by default as large as it can be."""
+    side = side or min(image.shape[-2:])
     top, left = ((pixels - side) // 2 for pixels in image.shape[-2:])
     return image[:, top: top + side, left: left + side]
 

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seqpe_lab.losses import linear_cross_entropy
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import seeded
@@ -45,9 +44,7 @@ class TextTask(Task):
         """Cross entropy of the next token, nats per token, for tokens (B, train_len + 1)."""
         hidden, targets = model.read(batch[:, :-1], **options).flatten(0, 1), batch[:, 1:].flatten()
         weight = model.transformer.wte.weight
-        if torch.is_autocast_enabled(hidden.device.type):  # mixed precision is left to torch
-            return F.cross_entropy(F.linear(hidden, weight).float(), targets)
-        return linear_cross_entropy(hidden, weight, targets)
+        return F.cross_entropy(F.linear(hidden, weight).float(), targets)
 
     def validate(self, model: GPT2, data: TextData) -> float:
         """Nats per token on the start of the validation split."""

@@ -1,4 +1,7 @@
-"""All explorers alike: every control at its ends, every combination of a few choices; finite numbers, named axes, and how long it took."""
+"""All explorers alike: every control at its ends, every combination of a few choices.
+
+Numbers are finite, axes are named, and the time that each move took is printed.
+"""
 
 import itertools
 import json
@@ -84,7 +87,10 @@ def check(panel: Panel) -> None:
 
 
 def move(panel: Panel, name: str, value) -> tuple[float, float]:
-    """Set one control as a hand would; the seconds that the redrawing took, and those of the processor alone, which other work on the machine does not lengthen."""
+    """Set one control as a hand would; returns the seconds that the redrawing took.
+
+    And those of the processor alone, which other work on the machine does not lengthen.
+    """
     control = panel.controls[name]
     if control.value == value:
         return 0.0, 0.0
@@ -109,7 +115,8 @@ def test_every_control_at_its_ends(panel, record_property):
                     slowest, where = took, f"{name} = {value}"
     record_property(
         "explorer",
-        f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move {slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
+        f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move "
+        f"{slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
     )
 
 

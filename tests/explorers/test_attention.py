@@ -1,4 +1,4 @@
-"""Content and position parts of attention, against the model's own output and against each method's formula."""
+"""Content and position parts of attention, against the model's output and each method's formula."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,9 @@ def image(side):
     return torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1))
 
 
-@torch.no_grad()  # as in the explorer: the encoder then looks its vectors up, and both read the same table to the last bit
+# as in the explorer: the encoder then looks its vectors up, and both read the same table to the
+# last bit
+@torch.no_grad()
 def caught(module, forward):
     """Input and output of a module while ``forward`` runs."""
     seen = []

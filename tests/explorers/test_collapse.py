@@ -1,4 +1,7 @@
-"""The collapse explorer: what the losses do to the space, and a panel that trains in the background and can be stopped."""
+"""The collapse explorer: what the losses do to the space of positions.
+
+The panel trains in the background and can be stopped.
+"""
 
 import asyncio
 import re

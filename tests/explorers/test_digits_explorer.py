@@ -1,4 +1,7 @@
-"""The digits explorer: its numbers against brute force and the library, and what it says to somebody who types nonsense."""
+"""The digits explorer: its numbers against brute force and the library.
+
+Also its messages to somebody who types nonsense.
+"""
 
 import html
 import itertools
@@ -88,8 +91,8 @@ def test_the_tree_holds_each_prefix_once(text, base, k, along):
     ]
     assert sum(len(trace.x) for trace in nodes) == len(prefixes)
     assert (
-        f"{len(around)} positions are {sum(map(len, written))} tokens but {len(prefixes)} distinct prefixes"
-        in figure.layout.annotations[1].text
+        f"{len(around)} positions are {sum(map(len, written))} tokens but {len(prefixes)} "
+        "distinct prefixes" in figure.layout.annotations[1].text
     )
     others = written[:row] + written[row + 1 :]
     shared = {written[row][:j] for j in range(1, len(written[row]) + 1)} & {

@@ -1,4 +1,4 @@
-"""Our curves beside the paper's: every line is a committed or a printed number, on the side it belongs to."""
+"""Our curves beside the paper's: every line shows committed or printed numbers, on its own side."""
 
 import base64
 import csv

@@ -1,4 +1,4 @@
-"""The explorer of position spaces, on tables of random numbers in place of those that come with the project."""
+"""The explorer of position spaces, on tables of random numbers in place of the shipped ones."""
 
 import json
 
@@ -37,7 +37,7 @@ def forget():
 
 @pytest.fixture(scope="module", autouse=True)
 def tables(tmp_path_factory):
-    """{method: {step: vectors}}, as the explorer reads them; L_OOD alone gives one vector for all."""
+    """{method: {step: vectors}}, as the explorer reads them; L_OOD alone has one vector for all."""
     folder, chance = tmp_path_factory.mktemp("bundle"), torch.Generator().manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle, "FOLDER", folder)

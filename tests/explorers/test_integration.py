@@ -1,4 +1,4 @@
-"""The explorer of sum, mul and bias: its scores against the library's encoding, and pictures that stay readable."""
+"""The explorer of sum, mul and bias: scores as the library's, readable pictures."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The explorer of patches, on tiny untrained classifiers in place of those that come with the project."""
+"""The explorer of patches, on tiny untrained classifiers in place of the shipped ones."""
 
 import math
 

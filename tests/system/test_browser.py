@@ -1,4 +1,4 @@
-"""The explorers in a real browser: the collecting notebook in JupyterLab, and the web page of ``make explore``.
+"""The explorers in a real browser: their notebook in JupyterLab, the web page of ``make explore``.
 
 Both are opened once, and all tests use them; each test looks at the console and the requests of its
 own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from seqpe_lab.course.publish import find_browser
+from seqpe_lab.course.figure_files import find_browser
 from seqpe_lab.explorers import EXPLORERS
 
 playwright = pytest.importorskip(
-    "playwright.sync_api", reason="no playwright: pip install -e '.[test]'"
+    "playwright.sync_api", reason="no playwright: pip install -e '.[lab,test]'"
 )
 pytestmark = pytest.mark.skipif(
     not find_browser(), reason="no browser: `make browser` installs chromium where it can"
@@ -84,15 +84,23 @@ every_panel = pytest.mark.parametrize(
 
 RUN = """async source => {  // run the cell that holds this
     const notebook = jupyterapp.shell.currentWidget.content
-    notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.type == 'code' && cell.model.sharedModel.source.includes(source))
+    notebook.activeCellIndex = notebook.widgets.findIndex(cell =>
+        cell.model.type == 'code' && cell.model.sharedModel.source.includes(source))
     await jupyterapp.commands.execute('notebook:run-cell') }"""
-PICTURE = """panel => { const plot = panel.querySelector('.js-plotly-plot')  // what it draws; null while it is replaced
-    return plot?._fullLayout ? JSON.stringify([plot.data, plot.layout], (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value) : null }"""
-CLOCK = """() => {  // when the reader last did something, and when a picture last changed after that, in the page's own milliseconds
+PICTURE = """panel => {  // what it draws; null while it is replaced
+    const plot = panel.querySelector('.js-plotly-plot')
+    const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value
+    return plot?._fullLayout ? JSON.stringify([plot.data, plot.layout], plain) : null }"""
+CLOCK = """() => {
+    // when the reader last did something, and when a picture last changed after that,
+    // in the page's own milliseconds
     window.clock = {moved: 0, drawn: 0}
     for (const kind of ['keydown', 'pointermove', 'pointerup', 'input', 'click'])
-        document.addEventListener(kind, event => { if (event.key != 'Enter') clock.moved = performance.now() }, true)  // typing counts before it
-    const pictures = changes => changes.some(change => change.target.closest?.('.js-plotly-plot') && !change.target.closest('.hoverlayer, .modebar'))
+        document.addEventListener(kind, event => {  // typing counts before it
+            if (event.key != 'Enter') clock.moved = performance.now() }, true)
+    const pictures = changes => changes.some(change =>
+        change.target.closest?.('.js-plotly-plot') &&
+        !change.target.closest('.hoverlayer, .modebar'))
     new MutationObserver(changes => { if (pictures(changes)) clock.drawn = performance.now() })
         .observe(document.body, {subtree: true, childList: true, attributes: true}) }"""
 PANEL = """
@@ -111,7 +119,10 @@ MEND = "panel.picture = whole"
 
 @contextlib.contextmanager
 def server(command: list[str], log: Path, **environment: object) -> Iterator[None]:
-    """A server that ends with the block, and also when this process is killed: ``cat`` then reads the end of its input."""
+    """A server that ends with the block, and also when this process is killed.
+
+    In that case ``cat`` reads the end of its input.
+    """
     leashed = ["sh", "-c", '"$@" </dev/null & cat; trap "" TERM; kill 0; wait', "sh", *command]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -200,7 +211,10 @@ class Site:
         return self.panel(name).locator(".js-plotly-plot .gtitle").text_content()
 
     def move(self, name: str, hand: str, label: str, *more: str) -> float:
-        """Let a reader's hand move a control; the seconds from its last touch until the panel shows something else, and rests."""
+        """Let a reader's hand move a control.
+
+        Returns the seconds from its last touch until the panel shows something else, and rests.
+        """
         before = self.picture(name)
         getattr(self, hand)(name, label, *more)
         began = time.monotonic()
@@ -338,7 +352,8 @@ def lab(browser, project, tmp_path_factory) -> Iterator[Site]:
                 site.page.goto(f"http://127.0.0.1:{port}/lab/tree/{Path(notebook).name}?token=test")
                 site.page.locator(".jp-Notebook h1").wait_for()
                 site.page.wait_for_function(
-                    "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'"
+                    "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status "
+                    "== 'idle'"
                 )
         site.page.evaluate(CLOCK)
         with site.timed("import"):
@@ -439,7 +454,9 @@ def test_a_zoom_and_a_hidden_line_stay_while_the_picture_means_the_same(site):
         PANEL.format(place=list(EXPLORERS).index(name))
         + """
 with panel.at_once():
-    panel.controls["task"].value, panel.controls["axis"].value, panel.controls["times"].index = "text", "log", (0, len(panel.controls["times"].options) - 1)"""
+    controls = panel.controls
+    controls["task"].value, controls["axis"].value = "text", "log"
+    controls["times"].index = (0, len(controls["times"].options) - 1)"""
     )
     shown = site.panel(name).locator(".js-plotly-plot")
 
@@ -449,7 +466,8 @@ with panel.at_once():
     def hidden() -> set[str]:
         return set(
             shown.evaluate(
-                "plot => plot._fullData.filter(trace => trace.visible == 'legendonly').map(trace => trace.legendgroup)"
+                "plot => plot._fullData.filter(trace => trace.visible == "
+                "'legendonly').map(trace => trace.legendgroup)"
             )
         )
 

@@ -1,4 +1,6 @@
-"""Training in processes of its own, one or several: the same numbers, whatever kills them, and no process that waits for another for ever.
+"""Training in one or several processes of its own: the same numbers, whatever kills them.
+
+No process waits for another for ever.
 
 They are forked from a server that has imported torch once; one test goes through torchrun.
 """
@@ -45,7 +47,7 @@ def fingerprint(tokens: torch.Tensor) -> str:
 
 
 def rank(number: int, world: int, port: int, log: str, arguments: list[str], spoil: str) -> None:
-    """``python -m seqpe_lab <arguments>``; of several, what torchrun starts as process ``number`` of ``world``."""
+    """``python -m seqpe_lab <arguments>``, alone or as torchrun's ``number`` of ``world``."""
     if world > 1:
         os.environ |= {
             "RANK": str(number),
@@ -170,7 +172,10 @@ def assert_equal(ours: Run, theirs: Run) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tiny_recipe, text_file, tmp_path_factory) -> Run:
-    """A run of two processes, 6 steps of two micro-batches each, checkpoints at 3 and 6; tests work on copies."""
+    """A run of two processes: 6 steps of two micro-batches each, checkpoints at 3 and 6.
+
+    Tests work on copies.
+    """
     run = new_run(
         tiny_recipe(source=str(text_file), dropout=0.1, shifted=0.5, micro_batch=2),
         tmp_path_factory.mktemp("finished") / "run",
@@ -193,7 +198,10 @@ def copy(finished, tmp_path) -> Run:
 def test_text_on_two_processes_has_the_batches_and_the_losses_of_one(
     finished, text_file, tmp_path, monkeypatch
 ):
-    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it. No sequence is seen twice."""
+    """Dropout too: what a micro-batch forgets depends on its number, not on who computes it.
+
+    No sequence is seen twice.
+    """
     alone_saw, main_loss = [], TextTask.main_loss
     monkeypatch.setattr(
         TextTask,
@@ -314,9 +322,12 @@ def test_a_run_killed_at_five_random_moments_has_the_losses_of_an_unbroken_one(
 def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unbroken_run(
     tiny_recipe, text_file, tmp_path
 ):
-    """SIGKILL of both or of one, also in the middle of a checkpoint: to the last bit, and every moment leaves a readable run.
+    """SIGKILL of both or of one, also in the middle of a checkpoint: the same to the last bit.
 
-    A run that comes through begins again, so that it does not matter how far it gets between two kills.
+    Every moment leaves a readable run.
+
+    A run that comes through begins again, so that it does not matter how far it gets between two
+    kills.
     """
     recipe = tiny_recipe(
         source=str(text_file),
@@ -373,7 +384,10 @@ def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unb
 
 
 def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path):
-    """Sums of more than two numbers depend on their order, which torch would change after the first step it sees."""
+    """Sums of more than two numbers depend on their order.
+
+    torch would change that order after the first step it sees.
+    """
     recipe = tiny_recipe(
         source=str(text_file),
         d_model=64,
@@ -520,7 +534,7 @@ def test_a_batch_that_the_processes_do_not_divide_is_refused_before_a_folder_is_
 def test_two_machines_find_each_other_and_equal_one_process(
     tiny_recipe, text_file, tmp_path, project
 ):
-    """The README's command for several machines; here both are this one, each with a torchrun of its own."""
+    """The README's command for several machines; here both are this one, with two torchruns."""
     recipe = tiny_recipe(source=str(text_file), steps=3, micro_batch=4)
     alone, both = (new_run(recipe, tmp_path / name) for name in ("alone", "both"))
     train(recipe, alone.folder, data=load_text(str(text_file)), cpu=True)

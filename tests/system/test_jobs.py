@@ -1,4 +1,4 @@
-"""A run in a process of its own: started, lost, found again, stopped, resumed; and the panel that shows it."""
+"""A run in a process of its own: started, lost, found again, stopped, resumed; and its monitor."""
 
 import asyncio
 import json
@@ -108,7 +108,10 @@ def same_result(run: Run, unbroken: Run) -> bool:
 def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbroken_run(
     recipe, unbroken, job_of, project, capsys
 ):
-    program = "from seqpe_lab.jobs import Job\nprint('ready', flush=True)\njob = Job(input())\nprint(job.state, job.progress().step, job.stop())"
+    program = (
+        "from seqpe_lab.jobs import Job\nprint('ready', flush=True)\njob = Job(input())\n"
+        "print(job.state, job.progress().step, job.stop())"
+    )
     stranger = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=project,
@@ -137,11 +140,7 @@ def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbro
     )
     at = len(job.run.metrics())
     assert 25 <= int(step) <= at < recipe.steps
-    assert (
-        job.progress().step == at
-        and job.progress().seconds_left is None
-        and job.progress().device == ""
-    )
+    assert job.progress().step == at and job.progress().seconds_left is None
 
     assert job.resume().wait(PATIENCE) == "finished" and same_result(job.run, unbroken)
     steps = [entry["step"] for entry in job.run.clock()]
@@ -180,9 +179,10 @@ def test_what_a_kill_of_its_leader_leaves_behind_is_found_and_stopped(job_of, ti
 
 
 def test_a_process_that_does_not_listen_is_killed(job_of, tiny_recipe, tmp_path):
-    job, deaf = (
-        job_of(tiny_recipe()),
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)",
+    job = job_of(tiny_recipe())
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('deaf', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", deaf],
@@ -271,7 +271,7 @@ def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(
         assert main(
             ["runs", "--folder", str(job.folder)]
         ) == 0 and capsys.readouterr().out.startswith("running")
-        assert until(lambda: job.progress().seconds_left) and job.progress().device == ""
+        assert until(lambda: job.progress().seconds_left)
         for act in (job.start, job.stop, job.resume):
             with pytest.raises(
                 RuntimeError,
@@ -350,7 +350,7 @@ def test_progress_says_pace_throughput_and_time_left(job_of, tiny_recipe, sleepe
         "tokens",
         pytest.approx(recipe.batch * recipe.train_len / 2),
     )
-    assert "CPU" in progress.device and all(
+    assert all(
         part in str(progress)
         for part in ("step 7 of 100", "main 2", "2 s a step", "tokens/s", "3 min 06 s left")
     )
@@ -383,19 +383,6 @@ def test_a_pause_does_not_count_as_work(clock, expected):
     assert measured == (expected if expected is None else pytest.approx(expected))
 
 
-def test_a_gpu_s_utilisation_is_shown_or_how_to_see_it(job_of, tiny_recipe, sleeper, monkeypatch):
-    job = job_of(tiny_recipe())
-    record_of(job, sleeper, cpu=False, processes=2)
-    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 90 + device)
-    assert job.progress().device == "GPU 90 %, 91 %"
-
-    def missing(device):
-        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
-
-    monkeypatch.setattr(torch.cuda, "utilization", missing)
-    assert job.progress().device == "GPU utilisation unknown (install nvidia-ml-py to see it)"
-
-
 def test_the_clock_is_kept_beside_the_metrics_which_stay_the_same_however_often_it_was_resumed(
     job_of, tiny_recipe
 ):
@@ -414,7 +401,7 @@ def test_the_clock_is_kept_beside_the_metrics_which_stay_the_same_however_often_
 
 @pytest.fixture
 def watch():
-    live = pytest.importorskip("seqpe_lab.explorers.live")
+    live = pytest.importorskip("seqpe_lab.course.run_monitor")
     made = []
 
     def make(*arguments, **options):
@@ -427,7 +414,7 @@ def watch():
 
 
 def enabled(panel) -> set[str]:
-    return {name for name, button in panel.actions.items() if not button.disabled}
+    return {name for name, button in panel.buttons.items() if not button.disabled}
 
 
 def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, monkeypatch):
@@ -438,8 +425,8 @@ def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, mo
     )  # does nothing but live
     job = job_of(tiny_recipe(steps=4))
     panel = watch(job, cpu=True)
-    assert enabled(panel) == {"Start"} and "Not started" in panel._words.value
-    panel.actions["Start"].click()
+    assert enabled(panel) == {"Start"} and "Not started" in panel.status.value
+    panel.buttons["Start"].click()
     assert job.state == "running" and enabled(panel) == {"Stop"}
     for step in (1, 2):
         job.run.append_metrics({"step": step, "loss": 2.0, "main": 2.0 / step})
@@ -447,15 +434,14 @@ def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, mo
     assert (
         panel.figure.data[0].x == (1, 2)
         and panel.figure.data[0].y == (2.0, 1.0)
-        and '"y":[2.0,1.0]' in panel.plot.figure
-        and "Running." in panel._words.value
+        and "Running." in panel.status.value
     )
-    panel.actions["Stop"].click()
+    panel.buttons["Stop"].click()
     assert job.state == "stopped" and enabled(panel) == {"Resume"}
 
     again = watch(Job(job.folder))  # as after a restart of the kernel
     assert again.figure.data[0].x == (1, 2) and enabled(again) == {"Resume"}
-    again.actions["Resume"].click()
+    again.buttons["Resume"].click()
     assert job.state == "running" and enabled(again) == {"Stop"}
     for step in (3, 4):
         job.run.append_metrics({"step": step, "loss": 2.0, "main": 0.5})
@@ -464,7 +450,7 @@ def test_the_panel_starts_shows_stops_and_resumes(tiny_recipe, job_of, watch, mo
     assert (
         again.figure.data[0].x == (1, 2, 3, 4)
         and enabled(again) == set()
-        and "Finished." in again._words.value
+        and "Finished." in again.status.value
     )
 
 
@@ -473,52 +459,45 @@ def test_the_panel_tells_what_fails(tiny_recipe, job_of, watch, sleeper, monkeyp
     record_of(job, sleeper, started=0.0)
     (job.folder / "log.txt").write_text("seqpe_lab: the <disk> is full\n")
     panel = watch(job)
-    assert "the &lt;disk&gt; is full" in panel._words.value
+    assert "the &lt;disk&gt; is full" in panel.status.value
 
     def refuse():
         raise RuntimeError("no process can be started")
 
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **o: refuse())
-    panel.actions["Resume"].click()
-    assert "no process can be started" in panel._message.value
+    panel.buttons["Resume"].click()
+    assert "no process can be started" in panel.message.value
 
 
-def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alone(
-    tiny_recipe, job_of, watch, sleeper
-):
+def test_on_a_running_loop_it_follows_the_run_by_itself(tiny_recipe, job_of, watch, sleeper):
     job = job_of(tiny_recipe())
     record = record_of(job, sleeper)
 
     async def kernel():
-        older = watch(job)
         panel = watch(job)
         job.run.append_metrics({"step": 1, "loss": 2.0, "main": 2.0})
         for _ in range(200):
             await asyncio.sleep(0.1)
             if panel.figure.data[0].x:
                 break
-        assert (
-            list(panel.figure.data[0].x) == [1]
-            and not older.figure.data[0].x
-            and older._task.cancelled()
-        )
+        assert list(panel.figure.data[0].x) == [1]
         (job.folder / "job.json").write_text(
             "no JSON"
         )  # what goes wrong inside the loop is shown, and the loop goes on
         for _ in range(200):
             await asyncio.sleep(0.1)
-            if panel._message.value:
+            if "JSONDecodeError" in panel.status.value:
                 break
-        assert "JSONDecodeError" in panel._message.value and not panel._task.done()
+        assert "JSONDecodeError" in panel.status.value and not panel._following.done()
         job._write(record)
         for _ in range(200):
             await asyncio.sleep(0.1)
-            if not panel._message.value:
+            if "Running." in panel.status.value:
                 break
-        assert not panel._message.value
+        assert "Running." in panel.status.value
         panel.close()
         await asyncio.sleep(0)
-        assert panel._task.cancelled()
+        assert panel._following.cancelled()
 
     asyncio.run(kernel())
 
@@ -526,7 +505,7 @@ def test_on_a_running_loop_it_follows_the_run_by_itself_and_the_newest_panel_alo
 def test_a_long_run_s_curve_is_thinned_out_and_keeps_its_last_step(
     tiny_recipe, job_of, watch, sleeper
 ):
-    from seqpe_lab.explorers.live import POINTS
+    from seqpe_lab.course.run_monitor import POINTS
 
     job = job_of(tiny_recipe(steps=5_000))
     job.run.create()
@@ -536,18 +515,41 @@ def test_a_long_run_s_curve_is_thinned_out_and_keeps_its_last_step(
             for s in range(1, 1_702)
         )
     )
-    x = watch(job).figure.data[0].x
+    panel = watch(job)
+    panel.refresh()
+    x = panel.figure.data[0].x
     assert len(x) <= POINTS and x[-1] == 1_701 and {b - a for a, b in zip(x, x[1:])} == {4}
 
 
-def test_every_state_has_words():
-    from seqpe_lab.explorers.live import WORDS
+def test_the_figure_on_the_page_follows_the_losses_of_the_run(tiny_recipe, job_of, watch):
+    from seqpe_lab.course.run_monitor import loss_curve
 
-    assert set(WORDS) == set(STATES)
+    job = job_of(tiny_recipe(steps=50))
+    panel = watch(job)
+    assert [trace.name for trace in panel.figure.data] == ["main loss"]
+    job.run.create()
+    for step in range(1, 31):
+        job.run.append_metrics({"step": step, "main": 2.0, "contrastive": 1.0 / step})
+    panel.refresh()
+    shown, drawn = panel.figure, loss_curve(job)
+    assert [(t.name, t.x, t.y, t.mode) for t in shown.data] == [
+        (t.name, t.x, t.y, t.mode) for t in drawn.data
+    ]
+    assert len(shown.data) == 2 and shown.layout.title.text == "SeqPE: step 30 of 50"
+    assert (shown.layout.yaxis, shown.layout.xaxis) == (drawn.layout.yaxis, drawn.layout.xaxis)
+
+
+def test_every_state_has_words():
+    from seqpe_lab.course.run_monitor import EXPLANATIONS
+
+    assert set(EXPLANATIONS) == set(STATES)
 
 
 def test_starting_and_watching_from_a_program_imports_neither_plotly_nor_ipywidgets(project):
-    program = "import sys; sys.modules['plotly'] = sys.modules['ipywidgets'] = None; import seqpe_lab.jobs"
+    program = (
+        "import sys; sys.modules['plotly'] = sys.modules['ipywidgets'] = None\n"
+        "import seqpe_lab.jobs"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
     )

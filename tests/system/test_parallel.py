@@ -1,4 +1,4 @@
-"""Tasks in processes of their own: in order, so many at a time, each with a log; what fails is said, and the others go on."""
+"""Programs in parallel: in order, so many at a time, each with a log; failures are reported."""
 
 import os
 import subprocess
@@ -9,57 +9,48 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seqpe_lab.course.workers import Stage, Task, in_stages
+from seqpe_lab.course.parallel import Stage, Task, run_stages
+
+SAY_WHERE = """
+import os, sys
+threads, word = os.environ["OMP_NUM_THREADS"], os.environ.get("SEQPE_WORD")
+print(sys.argv[1], os.getpid(), threads, word, flush=True)
+os.system("echo from a child")
+"""
+SLEEP = """
+import os, pathlib, sys, time
+path = pathlib.Path(sys.argv[1])
+path.write_text(f"{os.getpid()} {time.time()} ")
+time.sleep(float(sys.argv[2]))
+with open(path, "a") as file:
+    file.write(str(time.time()))
+"""
+FAIL = "print('the reason'); raise ValueError('wrong')"
+EXIT = "import sys; print('the last line'); sys.exit(int(sys.argv[1]))"
+KILL_ITSELF = "import os; os.kill(os.getpid(), 9)"
+WAIT_FOR = """
+import pathlib, sys, time
+pathlib.Path(sys.argv[1]).touch()
+while not pathlib.Path(sys.argv[2]).exists():
+    time.sleep(0.05)
+"""
 
 
-def task(folder: Path, name: str, *call, environment=()) -> Task:
-    return Task(
-        name, call or None, lambda: f"{name} done", folder / f"{name}.txt", dict(environment)
-    )
+def task(folder: Path, name: str, program: str = "", *arguments, environment=()) -> Task:
+    command = [sys.executable, "-c", program, *map(str, arguments)] if program else None
+    return Task(name, command, lambda: f"{name} done", folder / f"{name}.txt", dict(environment))
 
 
 def in_parallel(tasks, workers, say) -> None:
-    in_stages([Stage("Begin", lambda: tasks)], workers, say)
-
-
-def say_where(word: str) -> None:
-    print(
-        word,
-        os.getpid(),
-        os.environ.get("OMP_NUM_THREADS"),
-        os.environ.get("SEQPE_WORD"),
-        flush=True,
-    )
-    os.system("echo from a child")
-
-
-def sleep(path: Path, seconds: float) -> None:
-    path.write_text(f"{os.getpid()} {time.time()} ")
-    time.sleep(seconds)
-    with open(path, "a") as file:
-        file.write(str(time.time()))
-
-
-def fail() -> None:
-    print("the reason")
-    raise ValueError("wrong")
-
-
-def give(status: int) -> int:
-    print("the last line")
-    return status
-
-
-def kill_oneself() -> None:
-    os.kill(os.getpid(), 9)
+    run_stages([Stage("Begin", lambda: tasks)], workers, say)
 
 
 def test_each_has_a_process_a_log_and_an_environment_of_its_own_and_is_reported(tmp_path):
     said: list[str] = []
     tasks = [
-        task(tmp_path, "one", say_where, "first", environment={"SEQPE_WORD": "blue"}),
+        task(tmp_path, "one", SAY_WHERE, "first", environment={"SEQPE_WORD": "blue"}),
         task(tmp_path, "two"),
-        task(tmp_path, "three", say_where, "third"),
+        task(tmp_path, "three", SAY_WHERE, "third"),
     ]
     in_parallel(tasks, 1, said.append)
     one, three = ((tmp_path / f"{name}.txt").read_text().splitlines() for name in ("one", "three"))
@@ -77,7 +68,7 @@ def test_each_has_a_process_a_log_and_an_environment_of_its_own_and_is_reported(
 
 def test_so_many_at_a_time_and_no_more(tmp_path):
     in_parallel(
-        [task(tmp_path, str(n), sleep, tmp_path / f"when-{n}", 1.0) for n in range(4)],
+        [task(tmp_path, str(n), SLEEP, tmp_path / f"when-{n}", 1.0) for n in range(4)],
         2,
         lambda text: None,
     )
@@ -90,7 +81,7 @@ def test_so_many_at_a_time_and_no_more(tmp_path):
 
 @pytest.mark.parametrize(
     "call, status, end",
-    [((fail,), 1, "ValueError: wrong"), ((give, 3), 3, "the last line"), ((kill_oneself,), -9, "")],
+    [((FAIL,), 1, "ValueError: wrong"), ((EXIT, 3), 3, "the last line"), ((KILL_ITSELF,), -9, "")],
 )
 def test_what_fails_is_named_with_the_end_of_its_log_and_the_others_go_on(
     tmp_path, call, status, end
@@ -99,17 +90,18 @@ def test_what_fails_is_named_with_the_end_of_its_log_and_the_others_go_on(
     stages = [
         Stage(
             "first",
-            lambda: [task(tmp_path, "wrong", *call), task(tmp_path, "right", give, 0)],
+            lambda: [task(tmp_path, "wrong", *call), task(tmp_path, "right", EXIT, 0)],
             lambda: "first is done",
         ),
-        Stage("second", lambda: [task(tmp_path, "wrong too", give, 5)]),
-        Stage("third", lambda: [task(tmp_path, "never", give, 0)], waits=True),
+        Stage("second", lambda: [task(tmp_path, "wrong too", EXIT, 5)]),
+        Stage("third", lambda: [task(tmp_path, "never", EXIT, 0)], waits=True),
     ]
     with pytest.raises(
         RuntimeError,
-        match=f"wrong failed with exit status {status}; the whole output is in .*wrong.txt(.|\\n)*{end}(.|\\n)*wrong too failed with exit status 5",
+        match=f"wrong failed with exit status {status}; the whole output is in .*wrong.txt"
+        f"(.|\\n)*{end}(.|\\n)*wrong too failed with exit status 5",
     ):
-        in_stages(stages, 1, said.append)
+        run_stages(stages, 1, said.append)
     assert [line.split(",")[0] for line in said] == [
         "first",
         "  wrong: failed",
@@ -132,7 +124,7 @@ def test_an_interrupt_stops_all(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         in_parallel(
-            [task(tmp_path, "slow", sleep, other, 600), task(tmp_path, "quick", give, 0)],
+            [task(tmp_path, "slow", SLEEP, other, 600), task(tmp_path, "quick", EXIT, 0)],
             2,
             interrupt,
         )
@@ -142,8 +134,9 @@ def test_an_interrupt_stops_all(tmp_path):
 def test_what_ends_the_job_ends_its_tasks(tmp_path, project):
     other = tmp_path / "when"
     program = (
-        "import pathlib, sys; sys.path.insert(0, 'tests/system'); import test_workers as t; folder = pathlib.Path(sys.argv[1])\n"
-        "t.in_parallel([t.task(folder, 'slow', t.sleep, folder / 'when', 600)], 1, print)"
+        "import pathlib, sys\nsys.path.insert(0, 'tests/system')\nimport test_parallel as t\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "t.in_parallel([t.task(folder, 'slow', t.SLEEP, folder / 'when', 600)], 1, print)"
     )
     job = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=project)
     while not other.exists() or not other.read_text():
@@ -157,13 +150,13 @@ def test_a_worker_that_is_free_begins_with_the_next_stage_unless_that_waits(tmp_
 
     def waiting(name: str, for_what: str) -> Task:
         return task(
-            tmp_path, name, wait_for, tmp_path / f"{name}.began", tmp_path / f"{for_what}.began"
+            tmp_path, name, WAIT_FOR, tmp_path / f"{name}.began", tmp_path / f"{for_what}.began"
         )
 
     stages = [
         Stage(
             "first",
-            lambda: [waiting("long", "other"), task(tmp_path, "short", give, 0)],
+            lambda: [waiting("long", "other"), task(tmp_path, "short", EXIT, 0)],
             lambda: "first is done",
         ),
         Stage("second", lambda: [waiting("other", "long")], lambda: "second is done"),
@@ -181,7 +174,7 @@ def test_a_worker_that_is_free_begins_with_the_next_stage_unless_that_waits(tmp_
             waits=True,
         ),
     ]
-    in_stages(stages, 2, said.append)  # long ends when other, of the next stage, has begun
+    run_stages(stages, 2, said.append)  # long ends when other, of the next stage, has begun
     assert said.index("second") < said.index("first is done")
     assert set(said[-1].removeprefix("  late: ").split(" ")) >= {
         "long:",
@@ -196,9 +189,3 @@ def test_a_worker_that_is_free_begins_with_the_next_stage_unless_that_waits(tmp_
         "nothing",
         "third",
     ]
-
-
-def wait_for(mine: Path, other: Path) -> None:
-    mine.touch()
-    while not other.exists():
-        time.sleep(0.05)

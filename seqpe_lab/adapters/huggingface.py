@@ -1,0 +1,149 @@
+"""A position encoding in a decoder of Hugging Face transformers: GPT-2 and models like Llama.
+
+    >>> import torch
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> from seqpe_lab.adapters.huggingface import install
+    >>> from seqpe_lab.encodings import make_encoding
+    >>> config = GPT2Config(vocab_size=50, n_embd=16, n_head=2, n_layer=2, n_positions=32)
+    >>> seqpe = make_encoding("seqpe", d_model=16, heads=2, layers=2, train_shape=32)
+    >>> model = install(GPT2LMHeadModel(config), seqpe)  # or a model from_pretrained
+    >>> tokens = torch.randint(50, (2, 100))             # longer than n_positions
+    >>> model(tokens, labels=tokens).loss.backward()     # trains the encoder, too
+    >>> model.eval().generate(tokens, max_new_tokens=3, pad_token_id=0).shape
+    torch.Size([2, 103])
+
+The encoding becomes ``model.base_model.position_encoding``: it moves, trains and is saved with the
+model. To load what ``save_pretrained`` wrote, build the model from its config, install an encoding
+made with the same options, and ``safetensors.torch.load_model(model, "folder/model.safetensors")``.
+
+Positions are transformers' ``position_ids``: ``generate`` counts them from the attention mask, a
+forward pass from 0 unless they are given. Keys receive their positions before they enter the cache,
+once for every token. So an encoding that widens keys widens the cache, and under grouped-query
+attention the cache holds keys and values for every query head.
+"""
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqpe_lab.adapters import check_fit
+from seqpe_lab.encodings.base import PositionEncoding
+
+try:
+    from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+except ImportError as error:
+    raise ImportError("transformers 5 is missing: pip install 'seqpe_lab[adapters]'") from error
+
+NAME = "seqpe_lab"  # in transformers' registries of attention and mask functions
+PARTS = {"gpt2": ("wpe", "h", "attn")} | dict.fromkeys(  # own positions, blocks, their attention
+    ("llama", "mistral", "qwen2", "qwen3"), ("rotary_emb", "layers", "self_attn"))
+
+
+def install(model: PreTrainedModel, encoding: PositionEncoding) -> PreTrainedModel:
+    """Make ``encoding`` the only source of position of ``model``, which is returned.
+
+    A second call replaces the encoding. Raises TypeError or ValueError where ``model`` is of no
+    type in ``PARTS``, or ``encoding`` was not made for its layers and heads.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"expected a model of transformers, got {type(model).__name__}")
+    base, config = model.base_model, model.config
+    if config.model_type not in PARTS:
+        raise ValueError(f"{type(model).__name__} has type {config.model_type}: choose one of type "
+                         f"{', '.join(PARTS)}, or call the encoding in its attention yourself")
+    own, blocks, name = PARTS[config.model_type]
+    layers = [getattr(block, name) for block in getattr(base, blocks)]
+    scaled = all(layer.scaling == layer.head_dim**-0.5 for layer in layers)
+    if not scaled or getattr(config, "add_cross_attention", False):
+        raise ValueError("encodings need self-attention scaled by 1/sqrt(d_head): leave scale_attn_"
+                         "... and add_cross_attention of the model's config at their defaults")
+    check_fit(encoding, torch.arange(3).unsqueeze(-1), 3, d_model=config.hidden_size,
+              heads=config.num_attention_heads, d_head=layers[0].head_dim, layers=len(layers))
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)  # a name without one attends to padding
+    model.set_attn_implementation(NAME)
+    if not hasattr(base, "position_encoding"):
+        setattr(base, own, _NoPositions())
+        base.register_forward_pre_hook(_before_decoder, with_kwargs=True)
+        for layer in layers:
+            layer.register_forward_pre_hook(_before_attention, with_kwargs=True)
+    base.position_encoding = encoding.to(base.device)
+    return model
+
+
+class _NoPositions(nn.Module):
+    """In place of GPT-2's table (adds 0) or Llama's rotary embedding (cosine 1, sine 0)."""
+    def forward(self, x: Tensor, position_ids: Tensor | None = None):
+        zero = x.new_zeros(1, 1, 1)
+        return zero if position_ids is None else (zero + 1, zero)
+
+
+def _before_decoder(base: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Give the embeddings their positions, and every layer what ``prepare`` returns."""
+    if base.config._attn_implementation != NAME or kwargs.get("output_attentions"):
+        raise ValueError("positions are lost without this adapter's attention, which returns no "
+                         "weights: call install again, and leave output_attentions=False")
+    kwargs = dict(zip(inspect.signature(base.forward).parameters, args)) | kwargs
+    ids, x = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+    if (ids is None) == (x is None):
+        raise ValueError("give either input_ids or inputs_embeds")
+    encoding, tokens = base.position_encoding, x[..., 0] if ids is None else ids
+    position_ids = kwargs.get("position_ids")
+    if position_ids is None:  # count as the model does; on the CPU, to avoid a device sync
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))
+        past = 0 if cache is None else int(cache.get_seq_length())
+        position_ids = torch.arange(past, past + tokens.shape[-1]).unsqueeze(0)
+    positions = position_ids.unsqueeze(-1)  # (B or 1, L, 1)
+    if type(encoding).embed is not PositionEncoding.embed:
+        x = base.get_input_embeddings()(ids) if x is None else x
+        x = encoding.embed(x, positions.to(x.device), int(positions.max()) + 1).to(x.dtype)
+        kwargs |= {"input_ids": None, "inputs_embeds": x}
+    prepared = encoding.prepare(positions, None, tokens.device)
+    return (), kwargs | {"positions": (encoding, prepared)}
+
+
+def _before_attention(attention: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    name = "cache" if "cache" in kwargs else "past_key_values"  # as earlier versions call it
+    layer = _Layer(attention, *kwargs["positions"], kwargs.get(name))
+    return args, kwargs | {"positions": layer, name: None if layer.cache is None else layer}
+
+
+@dataclass
+class _Layer:
+    """The encoding in one attention layer, which takes it for its cache where it has one."""
+    attention: nn.Module
+    encoding: PositionEncoding
+    prepared: Any
+    cache: Any
+
+    def transform(self, q: Tensor, k: Tensor) -> list[Tensor]:
+        both = self.encoding.transform(q, k, self.prepared, self.attention.layer_idx)
+        return [x.to(q.dtype) for x in both]
+
+    def each_head(self, x: Tensor) -> Tensor:  # keys or values that a group of queries shares
+        return x.repeat_interleave(getattr(self.attention, "num_key_value_groups", 1), dim=1)
+
+    def update(self, k: Tensor, v: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        k = self.each_head(k)
+        return self.cache.update(self.transform(k, k)[1], self.each_head(v), *args, **kwargs)
+
+
+def _attention(module, q, k, v, mask, dropout=0.0, scaling=None, positions=None, **kwargs):
+    """q (B, H, L, d_head), mask (B, 1, L, context) or None -> (B, L, H, d_head), no weights."""
+    if positions is None:  # another model with the same config object
+        return sdpa_attention_forward(module, q, k, v, mask, dropout, scaling, **kwargs)
+    if positions.cache is None:
+        (q, k), v = positions.transform(q, positions.each_head(k)), positions.each_head(v)
+    else:  # keys were transformed before they were cached
+        q, _ = positions.transform(q, q)
+    wide = F.pad(v, (0, q.shape[-1] - v.shape[-1]))  # fused kernels want one width
+    out = F.scaled_dot_product_attention(q, k, wide, mask, dropout, scale=scaling,
+                                         is_causal=mask is None and q.shape[2] > 1)
+    return out[..., :v.shape[-1]].transpose(1, 2), None

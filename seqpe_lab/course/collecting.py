@@ -1,0 +1,143 @@
+"""Gather finished runs into data/results, and write the README's tables and picture from them."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from seqpe_lab import recipes
+from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.package_data import clone, results_file
+from seqpe_lab.runs import Run, judged_by, list_runs, runs_folder
+
+# task: (file in data/results, methods in the order of its table)
+RESULTS = {
+    "lm": ("length-extrapolation", [*recipes.METHODS, *recipes.ABLATIONS]),
+    "qa": ("question-answering", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.QA_ABLATIONS]),
+    "image": ("resolution-extrapolation", [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS]),
+}
+# measure: (heading of the README's table, decimals)
+MEASURES = {
+    "exact_match": ("exact match (%) at", 1),
+    "perplexity": ("perplexity at", 2),
+    "accuracy": ("top-1 accuracy (%) at", 1),
+}
+MARKS = {measure: (f"<!-- {measure}: begin -->\n", f"<!-- {measure}: end -->")
+         for measure in MEASURES}
+OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields in which methods of one table may differ
+
+
+def collect(scale: str) -> list[Path]:
+    """Write the results of all finished runs of a scale, and at small scale the README's part.
+
+    At medium and full scale runs may differ from the preset (in source or steps, for instance),
+    but all in the same way.
+
+    Returns:
+        The files written, each a list with the ``results.json`` of every run, sorted.
+
+    Raises:
+        ValueError: no finished run at this scale; runs that were changed in different ways; two
+            runs of one method and seed.
+    """
+    finished = [run for run in list_runs() if run.recipe.scale == scale and run.results()]
+    tables: dict[str, list[dict]] = {}
+    for task, (name, methods) in RESULTS.items():
+        runs = [run for run in finished
+                if run.recipe.task == task and run.recipe.method in methods]
+        results = [run.results() for run in _changed_alike(runs, scale)]
+        results.sort(key=lambda r: (r["protocol"], methods.index(r["method"]), r["seed"]))
+        if results:
+            tables[name] = results
+    if not tables:
+        raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: "
+                         "train some first")
+    written = []
+    for name, results in tables.items():
+        path = results_file(f"{name}-{scale}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(results, indent=1))
+        written.append(path)
+        if scale == "small":
+            _update_readme(results)
+    return written
+
+
+def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
+    """The runs of the preset; without any, at medium and full scale, those of its one variant."""
+    variants: dict[str, list[Run]] = {}
+    for run in runs:
+        changed = _changes(run)
+        if not changed or scale in ("medium", "full"):
+            shared = {name: v for name, v in changed.items() if name not in OF_SEQPE_ALONE}
+            variants.setdefault(json.dumps(shared, sort_keys=True), []).append(run)
+    if "{}" not in variants and len(variants) > 1:
+        listed = "\n  ".join(f"{len(group)} with {changed}, such as {group[0].folder}"
+                             for changed, group in variants.items())
+        raise ValueError(f"the finished runs at scale {scale!r} differ from the preset in "
+                         f"different ways and cannot stand in one table:\n  {listed}\nMove all "
+                         "but one kind elsewhere, or point SEQPE_RUNS at a folder with one kind")
+    chosen = variants.get("{}") or next(iter(variants.values()), [])
+    seen: dict[tuple, Run] = {}
+    for run in chosen:
+        recipe = run.recipe
+        key = (recipe.method, recipe.seed, getattr(recipe, "augment", None))
+        if key in seen:
+            raise ValueError(f"there are two finished runs of {recipe.method} with seed "
+                             f"{recipe.seed}, {seen[key].folder} and {run.folder}: move one "
+                             "elsewhere")
+        seen[key] = run
+    return chosen
+
+
+def _changes(run: Run) -> dict:
+    """The fields in which a run's recipe differs from the preset of its method and scale."""
+    recipe = run.recipe
+    kept = {"augment": recipe.augment} if recipe.task == "image" else {}
+    preset = recipes.MAKERS[recipe.task](recipe.method, recipe.scale, recipe.seed, **kept)
+    return {name: value for name, value in vars(recipe).items() if value != vars(preset)[name]}
+
+
+# --- README ------------------------------------------------------------------------------------
+
+def readme_table(results: Sequence[Mapping]) -> str:
+    """Markdown table of a task's measure for each length or size, mean over the seeds."""
+    from seqpe_lab.course.figures import label
+    measure = judged_by(results[0])
+    heading, decimals = MEASURES[measure]
+    # Runs on objects placed on larger canvases are a control, shown in lesson 11 alone.
+    results = [r for r in results if not r["protocol"].startswith("object")]
+    places = list(results[0][measure])
+    titles = [heading, *(f"{int(place):,}" for place in places), "mean", "seeds"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for method in dict.fromkeys(r["method"] for r in results):
+        seeds = [r[measure] for r in results if r["method"] == method]
+        means = [sum(seed[place] for seed in seeds) / len(seeds) for place in places]
+        means.append(sum(means) / len(means))
+        cells = [label(method), *(f"{mean:.{decimals}f}" for mean in means), str(len(seeds))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _update_readme(results: Sequence[Mapping]) -> None:
+    """Write the README's table of a task; for language models also its picture."""
+    measure = judged_by(results[0])
+    if measure == "perplexity":
+        _write_picture([r for r in results if r["method"] in recipes.HEADLINE])
+    begin, end = MARKS[measure]
+    readme = clone() / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    write_atomically(readme, before + begin + readme_table(results) + end + after)
+
+
+def _write_picture(results: Sequence[Mapping]) -> None:
+    from seqpe_lab.course import figures
+    from seqpe_lab.course.figure_files import write_figure
+    folder = results_file("").parent
+    train_len = recipes.language_model("seqpe", "small").train_len
+    figure = figures.extrapolation(results, train_len=train_len,
+                                   title="Trained on 64 tokens, tested on up to 1,024")
+    write_figure(figure, folder, "extrapolation")
+    for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
+        (folder / extra).unlink(missing_ok=True)

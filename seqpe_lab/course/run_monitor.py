@@ -1,0 +1,139 @@
+"""A run on the page while it trains: its curve, its pace, and buttons to start, stop and resume it.
+
+    from seqpe_lab.course.run_monitor import watch
+    watch(recipe)                       # the last expression of a cell
+
+Everything shown is read from the run's folder, so the same call shows the whole curve of the same
+run again after a restart of the kernel.
+"""
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import Callable
+from pathlib import Path
+
+import ipywidgets
+import plotly.graph_objects as go
+
+from seqpe_lab.course.figures import curves, label
+from seqpe_lab.jobs import Job
+from seqpe_lab.recipes import Training
+
+POINTS = 500  # drawn at most, so that a second is enough for each picture
+LOSSES = {"main": "main loss", "contrastive": "L_δ", "distillation": "L_OOD"}
+EXPLANATIONS = {
+    "new": "Not started yet.",
+    "interrupted": "Not running; Resume continues from its last checkpoint.",
+    "running": "Running.",
+    "stopped": "Stopped; Resume continues from the last checkpoint.",
+    "failed": "Its process ended without a result. The end of its log:",
+    "finished": "Finished.",
+    "elsewhere": "Started on another machine: stop it there. The curve is read from the folder.",
+}
+
+
+def watch(what: Training | Job | str | Path, *, processes: int = 1,
+          cpu: bool = False) -> RunMonitor:
+    """Watch a run; redrawn every second while the kernel is idle.
+
+    Args:
+        what: its recipe, its folder, or the job.
+        processes, cpu: for the Start button, as in :meth:`~seqpe_lab.jobs.Job.start`.
+    """
+    return RunMonitor(what if isinstance(what, Job) else Job(what), processes, cpu)
+
+
+def loss_curve(job: Job) -> go.Figure:
+    """Every logged loss against the step; long runs are thinned out evenly up to the last step."""
+    recipe, metrics = job.run.recipe, job.run.metrics()
+    stride = -(-len(metrics) // POINTS) or 1
+    shown = metrics[::-1][::stride][::-1]
+    series = {words: [record.get(name) for record in shown] for name, words in LOSSES.items()
+              if name == "main" or any(name in record for record in shown)}
+    progress = "no step logged yet"
+    if metrics:
+        progress = f"step {metrics[-1]['step']:,} of {recipe.steps:,}"
+    return curves([record["step"] for record in shown], series, log_y=True,
+                  title=f"{label(recipe.method)}: {progress}", x_title="training step",
+                  y_title="loss (nats)", caption=f"scale {recipe.scale} · seed {recipe.seed} · "
+                  f"{recipe.source} · run {job.folder.name}")
+
+
+class RunMonitor(ipywidgets.VBox):
+    """What :func:`watch` returns.
+
+    Attributes:
+        job: what it shows.
+        buttons: {"Start", "Stop", "Resume"}.
+        figure: the loss curve.
+        status: state, progress and, after a failure, the end of the log.
+        message: what went wrong when a button was pressed.
+    """
+
+    def __init__(self, job: Job, processes: int = 1, cpu: bool = False):
+        self.job, self._drawn = job, 0
+        self.figure = go.FigureWidget(loss_curve(job))
+        self.status, self.message = ipywidgets.HTML(), ipywidgets.HTML()
+        actions = {"Start": lambda: job.start(processes, cpu), "Stop": job.stop,
+                   "Resume": job.resume}
+        self.buttons = {name: ipywidgets.Button(description=name) for name in actions}
+        for name, button in self.buttons.items():
+            button.on_click(lambda _, action=actions[name]: self._do(action))
+        row = ipywidgets.HBox(list(self.buttons.values()))
+        super().__init__([row, self.message, self.figure, self.status])
+        self.refresh()
+        try:
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+        except RuntimeError:  # no loop, as in a script
+            self._following = None
+
+    def refresh(self) -> str:
+        """Show what the run's folder says now; returns the state."""
+        state, file = self.job.state, self.job.folder / "metrics.jsonl"
+        size = file.stat().st_size if file.exists() else 0
+        if size != self._drawn:
+            self._drawn = size
+            self._redraw()
+        log = f"<pre>{html.escape(self.job.log())}</pre>" if state == "failed" else ""
+        progress = html.escape(str(self.job.progress()))
+        self.status.value = f"<b>{EXPLANATIONS[state]}</b> {progress}{log}"
+        ready = {"Start": state == "new", "Stop": state == "running",
+                 "Resume": state in ("interrupted", "stopped", "failed")}
+        for name, button in self.buttons.items():
+            button.disabled = not ready[name]
+        return state
+
+    def close(self) -> None:
+        """Take it off the page; the run goes on."""
+        if self._following:
+            self._following.cancel()
+        self.figure.close()
+        super().close()
+
+    def _redraw(self) -> None:
+        figure = loss_curve(self.job)
+        layout = {name: value for name, value in figure.layout.to_plotly_json().items()
+                  if name in ("title", "xaxis", "yaxis")}
+        self.figure.add_traces(figure.data[len(self.figure.data):])  # a batch would lose these
+        with self.figure.batch_update():
+            for drawn, trace in zip(self.figure.data, figure.data):
+                drawn.update(x=trace.x, y=trace.y, mode=trace.mode)
+            self.figure.update_layout(layout, overwrite=True)
+
+    async def _follow(self) -> None:
+        state = ""
+        while state != "finished":
+            await asyncio.sleep(1)
+            try:
+                state = self.refresh()
+            except Exception as error:  # nobody sees an exception of a task
+                self.status.value = html.escape(f"{type(error).__name__}: {error}")
+
+    def _do(self, action: Callable[[], object]) -> None:
+        self.message.value = ""
+        try:
+            action()
+        except Exception as error:  # Jupyter does not show exceptions of a button's handler
+            self.message.value = f"<b>{html.escape(str(error))}</b>"
+        self.refresh()

@@ -1,0 +1,106 @@
+"""A trained run measured at any lengths or image sizes, as lines of text for the command line."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from seqpe_lab.devices import best_device
+from seqpe_lab.runs import Run
+from seqpe_lab.tasks import task_of
+from seqpe_lab.training import trained_model
+
+# task: what it is called, and the options of ``evaluate`` that it has
+TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),
+         "qa": ("questions", ("lengths", "split")),
+         "image": ("images", ("sizes", "split"))}
+
+
+def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
+    """A line for each length or size.
+
+    Args:
+        run: a trained one.
+        cpu: stay on the CPU where there is a GPU.
+        options: "lengths" or "sizes", "split", and of text "protocol", "stride", "books" (a source
+            of whole books) and "count" of them; those that are None take their defaults.
+
+    Raises:
+        ValueError: an option that this run does not have, or that has no effect beside the others.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    called, known = TASKS[run.recipe.task]
+    if foreign := [f"--{name}" for name in given if name not in known]:
+        raise ValueError(f"{run.folder} is a run on {called}: it takes "
+                         f"{', '.join(f'--{name}' for name in known)}, not {', '.join(foreign)}")
+    for name, other, value in (("stride", "protocol", "sliding"), ("count", "books", None)):
+        if name in given and (other not in given or value not in (None, given[other])):
+            wanted = f"--{other} {value}" if value else f"--{other}"
+            raise ValueError(f"--{name} {given[name]} has no effect without {wanted}")
+    if "books" in given and "split" in given:
+        raise ValueError("--split has no effect beside --books, which are read whole")
+    data = task_of(run.recipe).load_data()
+    measure = {"qa": _questions, "image": _images}.get(run.recipe.task, _text)
+    if "books" in given:
+        measure = _books
+    return measure(run, data, cpu, **given)
+
+
+def _model(run: Run, data: Any, cpu: bool) -> nn.Module:
+    return trained_model(run, data, best_device(cpu))
+
+
+def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
+               split: str = "test") -> Iterator[str]:
+    from seqpe_lab.tasks.questions import QuestionTask, exact_match, mean_nats
+    task, model = QuestionTask(run.recipe), _model(run, data, cpu)
+    for length in lengths or run.recipe.eval_lens:
+        answers = task.answers(model, data, length, split)
+        yield (f"{length:>7} tokens: exact match {exact_match(answers):.1f} %, perplexity "
+               f"{math.exp(mean_nats(answers)):.4f} "
+               f"({len(answers):,} questions of the {split} split)")
+
+
+def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
+            split: str = "test") -> Iterator[str]:
+    from seqpe_lab.tasks.images import accuracy, first
+    model, images = _model(run, data, cpu), first(getattr(data, split), run.recipe.eval_images)
+    for size in sizes or run.recipe.eval_sizes:
+        measured = accuracy(model, images, data, run.recipe, size)
+        yield (f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % "
+               f"({measured.images:,} images of the {split} split)")
+
+
+def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None, split: str = "test",
+          **window: Any) -> Iterator[str]:
+    from seqpe_lab.tasks.perplexity import perplexity_by_length
+    tokens = getattr(data, split)
+    if run.recipe.eval_tokens:
+        tokens = tokens[: run.recipe.eval_tokens + 1]
+    lengths = lengths or run.recipe.eval_lens
+    for m in perplexity_by_length(_model(run, data, cpu), tokens, lengths, **window):
+        yield (f"{m.length:>7} tokens: perplexity {m.perplexity:.4f} "
+               f"({m.protocol}, {m.tokens:,} tokens of the {split} split)")
+
+
+def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
+           lengths: list[int] | None = None, **window: Any) -> Iterator[str]:
+    from seqpe_lab.tasks.books import load_books
+    from seqpe_lab.tasks.perplexity import bits_per_character
+    from seqpe_lab.tasks.text_data import load_documents
+    from seqpe_lab.tasks.tokenization import make_tokenizer
+    recipe, last = run.recipe, run.checkpoints()[-1:]
+    trained_on = run.load_checkpoint(last[0])[2]["data"] if last else data.hash
+    if books == recipe.source == "python" and trained_on != data.hash:
+        raise ValueError(f"{run.folder} was trained on another Python's documentation (hash "
+                         f"{trained_on}, here {data.hash}), which may hold these books: give "
+                         "others with --books")
+    whole = load_books(books, count)
+    encode, decode, _ = make_tokenizer(recipe.tokenizer, load_documents(recipe.source)[0]["train"])
+    for m in bits_per_character(_model(run, data, cpu), whole.texts, encode, decode,
+                                lengths or recipe.eval_lens, **window):
+        yield (f"{m.length:>7} tokens: {m.bits:.4f} bits per character ({m.protocol}; "
+               f"{m.documents} of {len(whole.texts)} books of {whole.description}: "
+               f"{m.characters:,} characters in {m.tokens:,} tokens)")

@@ -1,0 +1,61 @@
+"""Positions that are far apart but look alike as digits, as 100 and 1000 (SeqPE, App. A.2)."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqpe_lab.digits import digits_needed, position_limits
+
+
+def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], *, base: int = 10,
+               generator: torch.Generator) -> Tensor:
+    """Positions whose digits resemble the pivot's: two swapped, one removed or one added (A.2).
+
+    Each edits the digits of one random dimension as one writes them, without padding. All edits
+    that give another position below ``max_position`` are listed, then one is drawn: first its
+    kind, each kind with the same chance, then the edit. A number that is as long as positions can
+    be has no room for another digit; it is swapped or shortened. Every number has an edit: p > 0
+    loses its last digit (a single digit leaves 0), and 0 becomes 1.
+
+    Args:
+        pivots: int64 (B, n), each coordinate below its ``max_position``.
+        count: how many are drawn for each pivot, independently, so that some may be the same.
+
+    Returns:
+        int64 (B, count, n), never the pivot itself.
+
+    Raises:
+        ValueError: a pivot outside [0, max_position), a base under 2.
+
+    >>> generator = torch.Generator().manual_seed(3)
+    >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=generator).squeeze()
+    tensor([ 1243,  2134, 12354,  1324, 12334,   234])
+    """
+    limit = position_limits(max_position, pivots.shape[-1])
+    if bool(((pivots < 0) | (pivots >= limit)).any()):
+        raise ValueError(f"pivots must lie in [0, {tuple(limit.tolist())}), "
+                         f"got {int(pivots.min())}..{int(pivots.max())}: raise `max_position`")
+    longest = digits_needed(int(limit.max()) - 1, base)
+    place = torch.arange(longest)  # counted from the right
+    low, high = torch.triu_indices(longest, longest, offset=1)
+    unit = base**place
+    value = pivots.unsqueeze(-1)
+    left, digit, right = value // (base * unit), value // unit % base, value % unit  # (B, n, K)
+    length = (value >= unit).sum(-1, keepdim=True).clamp(min=1)  # (B, n, 1): digits as written
+
+    swapped = value + (digit[..., high] - digit[..., low]) * (unit[low] - unit[high])
+    removed = left * unit + right
+    added = (value // unit * base).unsqueeze(-1) + torch.arange(base)  # (B, n, K, b)
+    added = (added * unit.unsqueeze(-1) + right.unsqueeze(-1)).flatten(-2)
+    edits = torch.cat([swapped, removed, added], -1)  # (B, n, E): all there are
+    longer = (place <= length).repeat_interleave(base, -1)
+    written = torch.cat([high < length, place < length, longer], -1)  # no edits of the padding
+    works = (written & (edits != value) & (edits < limit.unsqueeze(-1))).double()
+
+    kinds = works.split([len(low), longest, longest * base], -1)
+    chance = torch.cat([kind / kind.sum(-1, keepdim=True).clamp(min=1) for kind in kinds], -1)
+    chance = chance / chance.sum(-1, keepdim=True)  # each dimension weighs the same
+    choice = torch.multinomial(chance.flatten(1), count, replacement=True, generator=generator)
+    axis, edited = choice // works.shape[-1], edits.flatten(1).gather(1, choice)  # (B, count)
+    copies = pivots.unsqueeze(1).repeat(1, count, 1)
+    return copies.scatter_(2, axis.unsqueeze(-1), edited.unsqueeze(-1))

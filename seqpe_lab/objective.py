@@ -1,0 +1,131 @@
+"""What a training step minimises, and how: Eq. 15, the learning rate, the optimizer."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqpe_lab.digits import grid
+from seqpe_lab.recipes import ImageRecipe, Training
+from seqpe_lab.regularizer import NO_SAMPLES, PositionRegularizer, encode_together
+from seqpe_lab.sampling import seeded, training_positions
+from seqpe_lab.tasks import task_of
+
+
+def build_model(recipe: Training, outputs: int) -> nn.Module:
+    """The model of a recipe, initialised from its seed.
+
+    Args:
+        outputs: size of the vocabulary, or number of classes.
+    """
+    torch.manual_seed(recipe.seed)
+    return task_of(recipe).make_model(outputs)
+
+
+class Objective(nn.Module):
+    """Model and losses in one module: L = L_main + alpha L_delta + beta L_OOD (Eq. 15).
+
+    All positions that a step needs, those of the batch and of both losses, are encoded in one call.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Training):
+        super().__init__()
+        self.model, self.recipe, self.task = model, recipe, task_of(recipe)
+        self.regularizer = regularizer_of(model, recipe) if recipe.encoding == "seqpe" else None
+
+    def forward(self, batch: Any, step: int, part: int = 0,
+                regularize: bool = True) -> dict[str, Tensor]:
+        """Losses of one micro-batch.
+
+        Args:
+            batch: tokens, int64 (B, train_len + 1); or images, float (B, channels, height, width),
+                and labels, int64 (B,).
+            step: decides, with the recipe's seed, on the shifts and the sampled positions.
+            part: which micro-batch of the step this is, over all processes.
+            regularize: False leaves the position losses out (all but a process's first
+                micro-batch). They are those of the whole step, so each process computes the same
+                ones and their mean changes nothing.
+
+        Returns:
+            "main", and where the recipe has them "contrastive" and "distillation", scalars in nats;
+            "loss", the weighted sum.
+        """
+        recipe, generator = self.recipe, seeded(self.recipe.seed, step, stream=2)
+        positions = main_positions(recipe, generator)
+        if positions.dim() == 3:
+            size = len(batch[0] if isinstance(batch, (list, tuple)) else batch)
+            positions = positions[part * recipe.micro_batch:][:size]  # (B, L, n)
+        mixing = seeded(recipe.seed, part_number(recipe, step, part), stream=6)
+        options: dict[str, Any] = {"positions": positions}
+        losses: dict[str, Tensor] = {}
+        if self.regularizer is not None:
+            which, contexts = None, positions
+            if positions.dim() == 3:  # few starts, many sequences: each start is encoded once
+                starts, which = positions[:, 0].unique(dim=0, return_inverse=True)
+                contexts = starts.unsqueeze(1) + grid(*recipe.train_shape)
+            is_shifted = recipe.shift_unit == "batch" and int(positions.min()) > 0
+            distil = recipe.distill_shifted or not is_shifted
+            samples = self.regularizer.sample(generator, distil) if regularize else NO_SAMPLES
+            parts = [contexts, *samples.positions()]
+            vectors, *others = encode_together(self.regularizer.encoder, parts)
+            options["vectors"] = vectors if which is None else (vectors, which.to(vectors.device))
+            losses = self.regularizer.losses(samples, others)
+        main = self.task.main_loss(self.model, batch, mixing, **options)
+        total = main + self.regularizer.weighted(losses) if losses else main
+        return {"main": main, **losses, "loss": total}
+
+
+def regularizer_of(model: nn.Module, recipe: Training) -> PositionRegularizer:
+    """Both position losses of a model with SeqPE, as its recipe wants them."""
+    return PositionRegularizer(
+        model.encoding, recipe.train_shape, recipe.max_position, alpha=recipe.alpha,
+        beta=recipe.beta, heads=recipe.heads, pivots=recipe.pivots, candidates=recipe.candidates,
+        hard=recipe.hard, hard_share=recipe.hard_share, local=recipe.local,
+        distillation_batch=recipe.distillation_batch, teachers=recipe.teachers,
+        smallest_shift=recipe.smallest_shift,
+        form=recipe.distillation_form, seed=recipe.seed)
+
+
+def main_positions(recipe: Training, generator: torch.Generator) -> Tensor:
+    """Positions of a step's whole batch, a share of it shifted (App. A.5): int64 (batch, L, n)."""
+    return training_positions(recipe.batch, recipe.train_shape, recipe.max_position,
+                              generator=generator, shifted=recipe.shifted,
+                              whole_batch=recipe.shift_unit == "batch")
+
+
+def part_number(recipe: Training, step: int, part: int) -> int:
+    """The number of a micro-batch within the whole run, whoever computes it."""
+    return step * (recipe.batch // recipe.micro_batch) + part
+
+
+def learning_rate(recipe: Training, step: int) -> float:
+    """Linear warm-up, then decay to the recipe's minimum: linear for text (App. B.1), along a
+    cosine for images (DeiT).
+
+    Args:
+        step: counts from 0.
+    """
+    peak, low, warmup = recipe.learning_rate, recipe.min_learning_rate, recipe.warmup_steps
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, recipe.steps - warmup)  # share of the decay, in [0, 1)
+    along_cosine = (1 + math.cos(math.pi * done)) / 2
+    return low + (peak - low) * (along_cosine if isinstance(recipe, ImageRecipe) else 1 - done)
+
+
+def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:
+    """AdamW with weight decay on the main model's matrices only.
+
+    The position encoder has none (Sec. 4), nor has what a model exempts.
+    """
+    exempt = getattr(model, "no_weight_decay", set)()
+    decayed, others = [], []
+    for name, parameter in model.named_parameters():
+        decays = parameter.dim() > 1 and "encoder." not in name and name not in exempt
+        (decayed if decays else others).append(parameter)
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay},
+              {"params": others, "weight_decay": 0.0}]
+    betas = (0.9, recipe.adam_beta2)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True)

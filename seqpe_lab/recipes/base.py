@@ -1,0 +1,240 @@
+"""What the recipes of all tasks share: fields that are checked, a file format, and a name.
+
+A recipe holds every value that a training run depends on. It cannot be changed; ``changed`` makes
+another one. Its digest is part of the name of the run's folder.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from seqpe_lab.recipes.published import as_published
+
+ScaleName = Literal["smoke", "small", "medium", "full"]
+SCALES: tuple[str, ...] = get_args(ScaleName)
+
+# Types of fields. The description says what a value must be; error messages quote it.
+Count = Annotated[int, Field(ge=1, description="must be a whole number of at least 1")]
+AtLeast0 = Annotated[int, Field(ge=0, description="must be a whole number of at least 0")]
+Weight = Annotated[float, Field(ge=0, description="must be a number of at least 0")]
+Share = Annotated[float, Field(ge=0, le=1, description="is a share in [0, 1]")]
+PositiveShare = Annotated[float, Field(gt=0, le=1, description="is a share in (0, 1]")]
+ShareBelow1 = Annotated[float, Field(ge=0, lt=1, description="must lie in [0, 1)")]
+Seed = Annotated[int, Field(
+    ge=0, lt=2**32, description="must be a whole number of at least 0 and below 2**32")]
+Rate = Annotated[float, Field(gt=0, description="must be above 0")]
+Options = Annotated[dict[str, JsonValue], Field(description="must be a table of options")]
+UNBOUNDED: dict[Any, str] = {int: "must be a whole number", float: "must be a number",
+                             str: "must be a word", bool: "must be true or false"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a run of this scale needs, how long it takes, and what to expect of it."""
+    hardware: str
+    time: str
+    memory: str
+    expect: str
+
+
+SMOKE = Scale("any CPU", "seconds", "under 1 GB", "nothing is learnt: it proves that it runs")
+MEDIUM = Scale("one GPU with 24 GB", "under an hour", "under 20 GB",
+               "not run yet: no number is shown")
+
+
+class Training(BaseModel):
+    """What every training run says. Defaults are the paper's.
+
+    Raises:
+        ValueError: a value that cannot be run: one line with the field, its value and the limit.
+
+    >>> from seqpe_lab.recipes import language_model
+    >>> recipe = language_model("seqpe", "small")
+    >>> recipe.changed(steps=5).steps, recipe.steps
+    (5, 1000)
+    >>> recipe.changed(steps=0)
+    Traceback (most recent call last):
+    ValueError: steps must be a whole number of at least 1, got 0
+    """
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    method: str = "seqpe"
+    scale: ScaleName = "full"
+    seed: Seed = 0
+    # model
+    d_model: Count = 768
+    layers: Count = 12
+    heads: Count = 12
+    max_position: Count = 20_000  # L_max, exclusive; of each dimension
+    encoding: str = "seqpe"
+    encoding_options: Options = {}
+    # optimisation: AdamW
+    steps: Count = 100_000
+    batch: Count = 128  # sequences or images a step, over all devices
+    micro_batch: Count = 32  # sequences or images a device and pass
+    learning_rate: Rate = 5e-5
+    min_learning_rate: Weight = 0.0  # what the rate decays to
+    warmup_steps: AtLeast0 = 4_000
+    weight_decay: float = 0.0  # the position encoder always has 0
+    adam_beta2: float = 0.999
+    clip: float = 5.0  # gradient norm
+    precision: Literal["bf16", "fp32"] = "bf16"  # on a GPU; the CPU computes in float32
+    # position losses (SeqPE only): L = L_main + alpha L_delta + beta L_OOD, Eq. 15
+    alpha: float = 0.1
+    beta: float = 0.1
+    pivots: int = 32  # batch size of L_delta
+    candidates: int = 32  # m of L_delta
+    hard: int = 8  # look-alikes among the candidates
+    hard_share: Share = 1.0  # share of the global candidate sets that hold look-alikes
+    local: Share = 0.5  # share of the pivots with local candidates
+    distillation_batch: int = 32  # batch size of L_OOD
+    teachers: int = 32  # m of L_OOD
+    smallest_shift: Share = 1.0  # L_OOD shifts by at least this share of the training context
+    distillation_form: Literal["paper", "published"] = "paper"
+    shifted: Share = 0.1  # share of the training data whose positions start at a random z
+    shift_unit: Literal["sequence", "batch"] = "sequence"  # a share of each batch, or whole batches
+    distill_shifted: bool = True  # False: no L_OOD on steps with a shifted batch
+    clip_separately: bool = False  # True: model and position encoder are clipped each on its own
+    # bookkeeping
+    log_every: Count = 10  # steps
+    checkpoint_every: Count = 1_000  # steps; validation happens at the same time
+
+    task: ClassVar[str]  # "lm", "qa" or "image"
+    dims: ClassVar[int]  # n: of a position
+    takes_best: ClassVar[bool] = False  # the result is the checkpoint with the best validation
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ValueError(self._in_one_line(error, values)) from None
+
+    @classmethod
+    def _in_one_line(cls, error: ValidationError, values: dict[str, Any]) -> str:
+        """The first thing that pydantic found wrong, with the value and what it must be."""
+        errors = error.errors()
+        unknown = sorted(str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden")
+        if unknown:
+            return (f"a recipe has no field {', '.join(unknown)}: "
+                    f"it has {', '.join(sorted(cls.model_fields))}")
+        if not errors[0]["loc"] or errors[0]["type"] == "value_error":
+            return str(errors[0]["ctx"]["error"])
+        name = str(errors[0]["loc"][0])
+        field, value = cls.model_fields[name], values[name]
+        if errors[0]["type"] == "literal_error":
+            return f"unknown {name} {value!r}: choose from {', '.join(get_args(field.annotation))}"
+        return f"{name} {field.description or UNBOUNDED[field.annotation]}, got {value!r}"
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str) -> str:
+        from seqpe_lab.encodings import ENCODINGS  # torch: a recipe is read before it is needed
+        if encoding not in ENCODINGS:
+            raise ValueError(f"unknown encoding {encoding!r}: choose from {', '.join(ENCODINGS)}")
+        return encoding
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.batch % self.micro_batch:
+            raise ValueError(f"micro_batch={self.micro_batch} must divide batch={self.batch}: "
+                             "the tokens per step stay fixed")
+        if self.d_model % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide d_model={self.d_model}")
+        base = self.encoding_options.get("base", 10)
+        digits = self.encoding_options.get("digits", 5)
+        if (self.encoding == "seqpe" and isinstance(base, int) and isinstance(digits, int)
+                and self.max_position > base**digits):
+            raise ValueError(
+                f"max_position={self.max_position} does not fit into k={digits} digits in base "
+                f"{base}: raise `digits` in encoding_options or lower max_position")
+        if not (self.alpha >= 0 and self.beta >= 0):
+            raise ValueError("loss weights must be at least 0, "
+                             f"got alpha={self.alpha}, beta={self.beta}")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(f"min_learning_rate={self.min_learning_rate} is above "
+                             f"learning_rate={self.learning_rate}: lower it")
+        return self
+
+    def _check_teachers(self, positions: int, remedy: str) -> None:
+        if self.encoding == "seqpe" and self.beta > 0 and self.teachers > positions:
+            raise ValueError(f"{self.teachers} teachers cannot be drawn from {positions} training "
+                             f"positions: lower `teachers` or {remedy}")
+
+    @property
+    def pivots_per_position(self) -> float:
+        """How often L_delta trains each position in the whole run (App. A.4).
+
+        About 160 in the paper's text runs.
+        """
+        return self.steps * self.pivots / self.max_position**self.dims
+
+    def changed(self, **values: Any) -> Self:
+        """The same recipe with other values, checked like a new one."""
+        return type(self)(**dict(self) | values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Training:
+        """Read a recipe back, of text, of questions or of images.
+
+        Raises:
+            ValueError: not a recipe, or one with fields that this version does not know.
+        """
+        from seqpe_lab.recipes import ImageRecipe, QARecipe, Recipe  # they import this module
+        try:
+            values = json.loads(text)
+            kind = (ImageRecipe if "image_size" in values else
+                    QARecipe if "questions" in values else Recipe)
+            return kind(**values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"this is no recipe of this version: {error}") from error
+
+    def digest(self) -> str:
+        """8 hex digits that stand for the task, the run's name, and all values but the defaults.
+
+        So a new field with a default leaves the names of finished runs as they are.
+        """
+        named = {"task": self.task, "method": self.method, "scale": self.scale, "seed": self.seed}
+        values = json.dumps(self.model_dump(exclude_defaults=True) | named, sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()[:8]
+
+
+def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[str, dict],
+                method: str, scale: str | None, seed: int, published: bool,
+                overrides: dict[str, Any]) -> Any:
+    """A recipe of class ``kind``: the class's defaults, then the scale's values, the method's, the
+    published form's if ``published``, and ``overrides``."""
+    scale = scale or default_scale()
+    for name, value, known in (("scale", scale, SCALES), ("method", method, methods)):
+        if value not in known:
+            raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(known)}")
+    values = presets[scale] | methods[method]
+    encoding = overrides.get("encoding", values.get("encoding", "seqpe"))
+    if published:
+        theirs = as_published(kind.task, encoding, scale)
+        options = values.get("encoding_options", {}) | theirs.get("encoding_options", {})
+        values = values | theirs | {"encoding_options": options}
+    values = values | overrides
+    if encoding != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
+        values = values | {"alpha": 0.0, "beta": 0.0, "shifted": 0.0}
+    return kind(method=method, scale=scale, seed=seed, **values)
+
+
+def default_scale() -> str:
+    """$SEQPE_SCALE, else "small"."""
+    return os.environ.get("SEQPE_SCALE") or "small"

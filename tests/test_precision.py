@@ -1,0 +1,161 @@
+"""Under bfloat16 autocast, positions keep float32: measured on the trained models that are shipped.
+
+Random weights cannot show the fault: in a trained encoder e.e' is about 450 and neighbours differ
+by hundredths, where bfloat16's step is 2.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seqpe_lab.digits import grid
+from seqpe_lab.encodings import MixedRoPE, RoPE, Sinusoidal, make_encoding
+from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.sampling import contrastive_sample, distillation_sample
+
+LENGTHS = (64, 256, 1_024)
+
+
+def mixed():
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The shipped language model with SeqPE, ready for gradients."""
+    from seqpe_lab.explorers import bundle
+
+    model = bundle.model("text", "seqpe")
+    yield model.requires_grad_(True)
+    model.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def text(trained) -> torch.Tensor:
+    """8,193 bytes that the model can predict: what it writes itself after a prompt."""
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.tensor([list(b"This module provides a class that represents a position.")])
+    written = [
+        trained.generate(prompt, 968, temperature=0.8, generator=generator)[0] for _ in range(9)
+    ]
+    return torch.cat(written)[:8_193]
+
+
+def gradient_of(loss: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
+    parts = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
+    return torch.cat([p.flatten() for p in parts if p is not None]).double()
+
+
+def position_losses(encoder):
+    generator = torch.Generator().manual_seed(0)
+    distil = distillation_sample(32, 32, 64, 1_500, generator=generator)
+    contrast = contrastive_sample(32, 32, 1_500, generator=generator)
+    return {
+        "L_OOD": lambda: distillation_loss(encoder(distil.teachers), encoder(distil.students), 4),
+        "L_delta": lambda: contrastive_loss(
+            encoder(contrast.pivots), encoder(contrast.candidates), contrast.label, contrast.tied
+        ),
+    }
+
+
+def test_the_trained_vectors_are_those_that_bfloat16_cannot_tell_apart(trained):
+    """Else the tests below would prove nothing."""
+    vectors = trained.encoding.encoder.table(512)
+    similarity = vectors @ vectors.T
+    neighbours = (similarity[:-1, :-1] - similarity[:-1, 1:]).diagonal().abs()
+    rounded = vectors.bfloat16() @ vectors.bfloat16().T
+    assert similarity.diagonal().mean() > 200 and neighbours.mean() < 1
+    assert (rounded.float() - similarity).abs().mean() > neighbours.mean()
+
+
+def test_position_vectors_do_not_notice_autocast(trained):
+    encoder = trained.encoding.encoder
+    plain = encoder(grid(300))
+    with mixed():
+        assert torch.equal(encoder(grid(300)), plain)
+
+
+@pytest.mark.parametrize("name", ["L_OOD", "L_delta"])
+def test_the_losses_and_their_gradients_do_not_notice_autocast(trained, name):
+    encoder = trained.encoding.encoder
+    loss = position_losses(encoder)[name]
+    plain = loss()
+    with mixed():
+        low = loss()
+    assert low.item() == pytest.approx(plain.item(), rel=1e-5) and plain.item() > 0.001
+    directions = gradient_of(plain, encoder), gradient_of(low, encoder)
+    assert F.cosine_similarity(*directions, dim=0) > 0.9999
+
+
+def test_the_gradient_of_the_main_loss_keeps_its_direction(trained, text):
+    tokens = text[: 8 * 65].view(8, 65)
+
+    def loss():
+        logits = trained(tokens[:, :-1]).float()
+        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+    plain = loss()
+    with mixed():
+        low = loss()
+    encoder = trained.encoding.encoder
+    directions = gradient_of(plain, encoder), gradient_of(low, encoder)
+    assert F.cosine_similarity(*directions, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_perplexity_under_autocast_is_that_of_float32(trained, text, length):
+    from seqpe_lab.tasks.perplexity import perplexity
+
+    plain = perplexity(trained, text, length).perplexity
+    with mixed():
+        low = perplexity(trained, text, length).perplexity
+    assert low == pytest.approx(plain, rel=0.005)
+
+
+def test_a_model_that_is_itself_in_bfloat16_corrects_for_rounding_too(trained):
+    """Without autocast: queries and keys in bfloat16, the encoding in float32."""
+    encoding, scores = trained.encoding, {}
+    with torch.no_grad():
+        prepared = encoding.prepare(grid(1_024))
+        q = torch.zeros(1, 4, 1_024, 24)
+        for dtype in (torch.float32, torch.bfloat16):
+            wide_q, wide_k = encoding.transform(q.to(dtype), q.to(dtype), prepared, 0)
+            assert wide_q.dtype == wide_k.dtype == dtype
+            scores[dtype] = wide_q.double() @ wide_k.double().mT / 24**0.5
+    causal = torch.ones(1_024, 1_024, dtype=torch.bool).tril()
+    weights = [s.masked_fill(~causal, -torch.inf).softmax(-1) for s in scores.values()]
+    assert (weights[0] - weights[1]).abs().sum(-1).mean() < 0.005  # 0.09 without the correction
+
+
+@pytest.mark.parametrize("gain", [True, False])
+def test_the_correction_changes_nothing_in_float32(gain):
+    torch.manual_seed(0)
+    encoding = make_encoding("seqpe", d_model=16, heads=2, layers=1, train_shape=64, scaled=gain)
+    q = torch.randn(1, 2, 64, 8)
+    wide_q, _ = encoding.transform(q, q, encoding.prepare(grid(64)), 0)
+    assert wide_q.shape[-1] == 16
+
+
+@pytest.mark.parametrize("side", [14, 42])
+def test_rotary_angles_do_not_notice_autocast(side):
+    """Mixed RoPE was wrong by up to 0.26 rad on 42 x 42 when its angles followed autocast."""
+    torch.manual_seed(0)
+    mixed_rope, positions = MixedRoPE(64, heads=6, layers=2), grid(side, side)
+    plain = mixed_rope.prepare(positions)
+    with mixed():
+        low = mixed_rope.prepare(positions)
+    assert all(torch.equal(a, b) for a, b in zip(plain, low))
+    exact = torch.einsum(
+        "tn,nlhf->lhtf", positions.flip(-1).double(), mixed_rope.frequency.double()
+    )
+    assert (plain[0].double() - exact.cos()).abs().max() < 1e-5
+
+
+def test_angles_and_sinusoids_do_not_notice_autocast():
+    positions = torch.tensor([[16_383], [99_999]])
+    x = torch.zeros(1, 2, 16)
+    plain = RoPE(16).prepare(positions), Sinusoidal().embed(x, positions, 100_000)
+    with mixed():
+        low = RoPE(16).prepare(positions), Sinusoidal().embed(x, positions, 100_000)
+    assert torch.equal(plain[1], low[1])
+    assert all(torch.equal(a, b) for a, b in zip(plain[0], low[0]))
