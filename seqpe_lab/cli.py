@@ -231,7 +231,7 @@ def collect(*, scale: ScaleName = "small") -> None:
 @app.command
 def bundle() -> None:
     """Make the small trained models that the explorers show (data/explorers)."""
-    from seqpe_lab.explorers.bundle import make
+    from seqpe_lab.explorers.shipped_models import make
     make()
 
 

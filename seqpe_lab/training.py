@@ -27,11 +27,11 @@ from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
-from seqpe_lab.tasks import task_of
+from seqpe_lab.tasks import Data, task_of
 from seqpe_lab.tensorboard_events import EventFile
 
 
-def train(recipe: Training, folder: str | Path | None = None, *, data: Any = None,
+def train(recipe: Training, folder: str | Path | None = None, *, data: Data | None = None,
           cpu: bool = False, progress: bool = True, workers: int | None = None,
           compile: bool = False,
           watch: Callable[[int, nn.Module], None] = lambda step, model: None) -> Run:
@@ -83,7 +83,7 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Any = Non
 class _Loop:
     """The loop itself, in a folder that no other process writes to."""
 
-    def __init__(self, accelerator: Accelerator, run: Run, data: Any):
+    def __init__(self, accelerator: Accelerator, run: Run, data: Data | None):
         self.accelerator, self.run, self.recipe = accelerator, run, run.recipe
         self.task = task_of(run.recipe)
         with accelerator.local_main_process_first():  # one process a machine prepares the data
@@ -197,7 +197,7 @@ class _Loop:
         self.run.write_results(results | {"processes": self.accelerator.num_processes})
 
 
-def loading_workers(recipe: Training, data: Any) -> int:
+def loading_workers(recipe: Training, data: Data) -> int:
     """How many processes prepare the batches of one training process: none if little is decoded."""
     if recipe.scale in ("smoke", "small") or not getattr(data, "decodes", False):
         return 0
@@ -239,7 +239,7 @@ def load_base(model: nn.Module, recipe: Training) -> None:
     model.load_state_dict(weights)
 
 
-def evaluate(run: Run, model: nn.Module, data: Any) -> dict:
+def evaluate(run: Run, model: nn.Module, data: Data) -> dict:
     """Results on the test split at the recipe's lengths or sizes, with provenance."""
     recipe = run.recipe
     return {"method": recipe.method, "scale": recipe.scale, "seed": recipe.seed,
@@ -248,11 +248,11 @@ def evaluate(run: Run, model: nn.Module, data: Any) -> dict:
             "data": data.provenance(), **provenance(next(model.parameters()).device)}
 
 
-def trained_model(run: Run, data: Any, device: torch.device | str = "cpu") -> nn.Module:
-    """The model of a run with its last weights, in evaluation mode on a device."""
+def trained_model(run: Run, data: Data, device: torch.device | str = "cpu") -> nn.Module:
+    """The model of a run with its last weights, in evaluation mode on ``device``."""
     model = build_model(run.recipe, task_of(run.recipe).outputs(data))
     model.load_state_dict(run.model_weights())
-    return model.eval().to(device)
+    return model.to(device).eval()
 
 
 def flatten_optimizer(optimizer: Any, model: nn.Module) -> dict[str, Tensor]:

@@ -23,9 +23,9 @@ def mixed():
 @pytest.fixture(scope="module")
 def trained():
     """The shipped language model with SeqPE, ready for gradients."""
-    from seqpe_lab.explorers import bundle
+    from seqpe_lab.explorers import shipped_models
 
-    model = bundle.model("text", "seqpe")
+    model = shipped_models.model("text", "seqpe")
     yield model.requires_grad_(True)
     model.requires_grad_(False)
 

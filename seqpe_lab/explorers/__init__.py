@@ -3,15 +3,14 @@
     from seqpe_lab.explorers import explore
     explore("digits")
 
-Each is a module of its own: pure functions from numbers to a figure, and ``explore()``, which puts
-controls on them. They run on what comes with the project (bundle.py), without training or a GPU.
+Each is a module of its own in three parts: a state (what the controls say), ``compute(state)``,
+which returns numbers, and ``draw(numbers)``, which returns a plotly figure. ``explore()`` puts
+controls on them. They run on data that comes with the package, without training or a GPU.
 """
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
-
-from seqpe_lab.explorers import plot  # noqa: F401  first of all, so that the page reads plotly's program while the kernel imports torch
 
 if TYPE_CHECKING:
     from seqpe_lab.explorers.panel import Panel
@@ -35,4 +34,4 @@ def explore(name: str) -> Panel:
     """
     if name not in EXPLORERS:
         raise ValueError(f"no explorer {name!r}: choose from {', '.join(EXPLORERS)}")
-    return importlib.import_module(f".{name}_panel", __package__).explore()
+    return importlib.import_module(f"{__name__}.{name}_panel").explore()

@@ -1,32 +1,23 @@
-"""Which part of attention is content, which is position?
-
-The score of a query and a key is q'.k' / sqrt(d_head), before the softmax. Its content part is what
-the same layer's queries and keys give with the encoding taken out of this layer; its position part
-is the rest, so that content + position = score. The layers below keep their encoding, so that what
-they have made of positions counts as content here.
-"""
+"""Which part of attention is content, which is position? attention_parts.py defines the two."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
+from torch import Tensor
 
-from seqpe_lab.course import figures
-from seqpe_lab.course.draft import Draft
-from seqpe_lab.digits import grid
-from seqpe_lab.explorers import bundle
-from seqpe_lab.explorers.panel import Panel, choice, slider, steps, toggle, typed
-from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.course.style import STYLE, add_train_line, finish, label
+from seqpe_lab.explorers import attention_parts, shipped_models
+from seqpe_lab.explorers.attention_parts import Curve, Parts
+from seqpe_lab.explorers.drawing import BARE, add_band, add_note, subplots
+from seqpe_lab.explorers.panel import Panel, control
+from seqpe_lab.explorers.shipped_models import IMAGE_MODELS, TEXT_MODELS
 from seqpe_lab.recipes import image_model, language_model
 from seqpe_lab.tasks.image_data import load_images
 from seqpe_lab.tasks.image_views import render
@@ -34,127 +25,65 @@ from seqpe_lab.tasks.image_views import render
 LONGEST = 64  # tokens of a typed text
 NAMED = 28  # tokens that have room for their names on an axis
 SIZES = (24, 28, 36, 48)  # pixels a side, the trained one first
-TEXT = "the cat sat on the mat"
 ADDED = ("sinusoidal", "learned")  # to token embeddings; the others transform queries and keys
-
-
-# --- numbers -----------------------------------------------------------------------------------
-
-@contextlib.contextmanager
-def watched(encoding: nn.Module) -> Iterator[SimpleNamespace]:
-    """What an encoding does while a model runs.
-
-    Yields:
-        ``layers``: (q, k, q', k') of each layer, before and after ``transform``, (B, H, L, d_head) and (B, H, L, width);
-        ``added``: what ``embed`` adds to token embeddings, (1, L, d_model).
-    """
-    seen, embed, transform = SimpleNamespace(layers=[], added=None), encoding.embed, encoding.transform
-
-    def watch_embed(x, positions, context):
-        seen.added = embed(torch.zeros_like(x), positions, context)
-        return embed(x, positions, context)
-
-    def watch_transform(q, k, prepared, layer):
-        after = transform(q, k, prepared, layer)
-        seen.layers.append((q, k, *after))
-        return after
-
-    encoding.embed, encoding.transform = watch_embed, watch_transform
-    try:
-        yield seen
-    finally:
-        del encoding.embed, encoding.transform  # those of the class show again
-
-
-@contextlib.contextmanager
-def subtracted(norm: nn.Module, vectors: Tensor) -> Iterator[None]:
-    """A LayerNorm reads its input less ``vectors``, (1, L, d_model)."""
-    hook = norm.register_forward_pre_hook(lambda module, inputs: (inputs[0] - vectors,))
-    try:
-        yield
-    finally:
-        hook.remove()
+TEXT, IMAGE = language_model("none", "small"), image_model("none", "small")  # recipes
+ONLY = {"text": ("text", "method", "start"), "image": ("digit", "size", "image_method", "corner")}
 
 
 @dataclass(frozen=True)
-class Parts:
-    """One layer's scores taken apart, float64 (H, L, L): heads, queries, keys. A token that stands nowhere ([CLS]) comes first.
-
-    Attributes:
-        content, position: nats; their sum is the score.
-        weights: softmax of the score over the keys that a query sees.
-        sees: bool (L, L).
-        distance: (L, L), tokens, or patches (Euclidean); NaN where there is none ([CLS]).
-    """
-    content: np.ndarray
-    position: np.ndarray
-    weights: np.ndarray
-    sees: np.ndarray
-    distance: np.ndarray
-
-
-@torch.no_grad()
-def split(model: nn.Module, inputs: Tensor, start: int, layer: int) -> Parts:
-    """Take the attention of one layer apart.
-
-    Args:
-        model: a :class:`GPT2` or a :class:`ViT <seqpe_lab.models.vit.ViT>` in evaluation mode; it is left as it was.
-        inputs: one text, int64 (1, L), or one image, float (1, channels, height, width).
-        start: position of the first token; row and column of the first patch.
-    """
-    reads_text = isinstance(model, GPT2)
-    begin = start if reads_text else (start, start)
-    norm = model.transformer.h[layer].ln_1 if reads_text else model.vit.blocks[layer].norm1
-    with watched(model.encoding) as seen:
-        model(inputs, start=begin)
-    q, k, q_after, k_after = seen.layers[layer]
-    score = _scores(q_after, k_after, q.shape[-1])
-    if bool(seen.added.any()):  # absolute: this layer once more, without the vectors
-        prefix = q.shape[-2] - seen.added.shape[-2]
-        with subtracted(norm, F.pad(seen.added, (0, 0, prefix, 0))), watched(model.encoding) as without:
-            model(inputs, start=begin)
-        q, k = without.layers[layer][:2]
-    content = _scores(q, k, q.shape[-1])
-    length = score.shape[-1]
-    sees = torch.ones(length, length, dtype=torch.bool)
-    sees = sees.tril() if reads_text else sees
-    weights = score.masked_fill(~sees, -torch.inf).softmax(-1)
-    places = torch.arange(length).unsqueeze(-1) if reads_text else grid(*model.grid_of(inputs))
-    distance = F.pad(torch.cdist(places.double(), places.double()), (length - len(places), 0) * 2, value=torch.nan)
-    return Parts(*(t.numpy() for t in (content, score - content, weights, sees, distance)))
+class State:
+    """A text or an image, a model that reads it, and one of its heads."""
+    kind: str = control("text", Dropdown, "input", "what the model reads",
+                        options=["text", "image"])
+    text: str = control("the cat sat on the mat", Text, "text", "any characters; the first "
+                        f"{LONGEST} bytes are shown")
+    method: str = control("seqpe", Dropdown, "method", "the language model's position encoding",
+                          options=[(label(m), m) for m in TEXT_MODELS])
+    start: int = control(0, IntSlider, "start position", "of the first token; trained on 0 to "
+                         f"{TEXT.train_len - 1}, SeqPE also on a tenth of shifted starts",
+                         max=TEXT.max_position - LONGEST)
+    digit: int = control(3, IntSlider, "digit", "one of scikit-learn's handwritten digits", max=9)
+    size: int = control(SIZES[0], SelectionSlider, "image size", f"pixels a side; trained with "
+                        f"{SIZES[0]}", options=SIZES)
+    image_method: str = control("seqpe-mul", Dropdown, "method", "the image model's position "
+                                "encoding", options=[(label(m), m) for m in IMAGE_MODELS])
+    corner: int = control(0, IntSlider, "start row and column", "of the first patch",
+                          max=IMAGE.max_position - SIZES[0] // IMAGE.patch)
+    layer: int = control(0, IntSlider, "layer", "from 0, the first", max=TEXT.layers - 1)
+    head: int = control(0, IntSlider, "head", "each attends in its own way", max=TEXT.heads - 1)
+    relative: bool = control(True, Checkbox, "curve as the softmax sees it", "less each query's "
+                             "position part with itself, which changes no weight", indent=False)
 
 
-def _scores(q: Tensor, k: Tensor, d_head: int) -> Tensor:
-    """q.k / sqrt(d_head), (H, L, L), in double: the position part is a difference."""
-    return (q[0].double() @ k[0].double().transpose(-1, -2)) / d_head**0.5
+@dataclass(frozen=True)
+class Numbers:
+    """The attention of one head."""
+    state: State
+    method: str  # of the model that reads the text or the image
+    shown: bytes | tuple[int, int]  # a text's bytes, or (digit, size)
+    first: int  # position of the first token, or row and column of the first patch
+    sees: np.ndarray  # whether a query sees a key, bool (L, L)
+    tables: dict[str, np.ndarray]  # content part, position part and weights, (L, L) each
+    curve: Curve
+
+    @property
+    def is_text(self) -> bool:
+        return self.state.kind == "text"
 
 
-def by_distance(parts: Parts, head: int, relative: bool) -> dict[str, np.ndarray]:
-    """The position part over all pairs at each distance: "distance", "mean", "spread" (standard deviation), "pairs".
+def compute(state: State) -> Numbers:
+    """Let the model read the text or the image, and take one head apart."""
+    if state.kind == "text":
+        method, shown, first = state.method, tokens_of(state.text), state.start
+    else:
+        method, shown = state.image_method, (state.digit, state.size)
+        first = first_place(method, state.corner, state.size)
+    parts, head = parts_of(state.kind, method, shown, first, state.layer), state.head
+    tables = {"content part": parts.content[head], "position part": parts.position[head],
+              "attention weight": parts.weights[head]}
+    return Numbers(state, method, shown, first, parts.sees, tables,
+                   attention_parts.by_distance(parts, head, state.relative))
 
-    Args:
-        relative: to each query's position part with itself. A number added to a whole row changes
-            no weight, so this is all that the softmax sees: ALiBi's m j becomes -m (i - j).
-    """
-    position = parts.position[head]
-    if relative:
-        position = position - np.diagonal(position)[:, None]
-    counted = parts.sees & np.isfinite(parts.distance)
-    distance, group, pairs = np.unique(parts.distance[counted].round(6), return_inverse=True, return_counts=True)
-    values = position[counted]
-    mean = np.bincount(group, values) / pairs
-    spread = np.sqrt(np.bincount(group, (values - mean[group]) ** 2) / pairs)
-    return {"distance": distance, "mean": mean, "spread": spread, "pairs": pairs}
-
-
-def moves(part: np.ndarray, sees: np.ndarray) -> float:
-    """How far a part moves the scores of one query apart: its standard deviation within rows (H aside), nats."""
-    counts = sees.sum(1, keepdims=True)
-    centred = np.where(sees, part - np.where(sees, part, 0).sum(1, keepdims=True) / counts, 0)
-    return float(np.sqrt((centred**2).sum() / sees.sum()))
-
-
-# --- what is looked at -------------------------------------------------------------------------
 
 def tokens_of(text: str) -> bytes:
     """A text as the bytes that the models read, at most ``LONGEST``.
@@ -172,200 +101,194 @@ _images = functools.lru_cache(load_images)
 
 @functools.lru_cache
 def digit_image(digit: int, size: int) -> tuple[Tensor, Tensor]:
-    """The first test image of a digit at ``size`` pixels: in [0, 1], and as the models read it, both (1, 1, size, size)."""
+    """First test image of a digit: in [0, 1], and as models read it, both (1, 1, size, size)."""
     data = _images("digits")
     image = render(data.test[int((data.test.labels == digit).nonzero()[0])].unsqueeze(0), size)
     return image, data.normalise(image)
 
 
 def first_place(method: str, corner: int, size: int) -> int:
-    """Row and column of an image's first patch: the asked one, as far as the grid then stays below max_position.
+    """Row and column of an image's first patch: the asked one, as far as the grid then fits.
 
     A learned table covers the grid, wherever that starts, and so has no other start than 0.
     """
-    recipe = image_model(method, "small")
-    return 0 if method == "learned" else min(corner, recipe.max_position - size // recipe.patch)
+    return 0 if method == "learned" else min(corner, IMAGE.max_position - size // IMAGE.patch)
 
 
 @functools.lru_cache(maxsize=64)
-def parts_of(kind: str, method: str, shown: bytes | tuple[int, int], start: int, layer: int) -> Parts:
-    """:func:`split` of a shipped model; ``shown``: a text's bytes, or (digit, size)."""
+def parts_of(kind: str, method: str, shown: bytes | tuple, start: int, layer: int) -> Parts:
+    """Content and position of a shipped model; ``shown``: a text's bytes, or (digit, size)."""
     inputs = torch.tensor([list(shown)]) if kind == "text" else digit_image(*shown)[1]
-    return split(bundle.model(kind, method), inputs, start, layer)
+    return attention_parts.split(shipped_models.model(kind, method), inputs, start, layer)
 
 
-@dataclass(frozen=True)
-class View:
-    """What the controls ask for."""
-    kind: str  # "text" or "image"
-    method: str
-    shown: bytes | tuple[int, int]  # a text, or (digit, size)
-    first: int  # position of the first token, row and column of the first patch
-    parts: Parts
+def draw(numbers: Numbers) -> go.Figure:
+    """Heatmaps of content part, position part and weights; below, the position part by distance."""
+    state, is_text, sees = numbers.state, numbers.is_text, numbers.sees
+    titles = [f"{name}<br><sup>{table[sees].min():.3g} to {table[sees].max():.3g}"
+              f"{'' if 'weight' in name else ' nats'}</sup>"
+              for name, table in numbers.tables.items()]
+    titles += ["the image"] * (not is_text)
+    titles += ["mean position part" + ", less that at distance 0" * state.relative]
+    below = [{"colspan": 3}, None, None] if is_text else [{}, {"colspan": 2}, None]
+    figure = subplots(titles, _set_axes, rows=2, cols=3, specs=[[{}] * 3, below],
+                      row_heights=[0.55, 0.45], horizontal_spacing=0.07, vertical_spacing=0.17)
+    _draw_tables(figure, numbers)
+    if not is_text:
+        _draw_image(figure, state)
+    _draw_curve(figure, numbers)
+    content, position = (attention_parts.deviation_within_rows(numbers.tables[part], sees)
+                         for part in ("content part", "position part"))
+    return finish(figure, f"{label(numbers.method)}, layer {state.layer}, head {state.head}: "
+                  f"position moves the scores by {position:.2f}, content by {content:.2f} nats",
+                  caption(numbers), height=780, margin_t=110, title_font_size=16, showlegend=False)
 
 
-def view(kind: str, text: str, method: str, start: int, digit: int, size: int, image_method: str, corner: int, layer: int, **_) -> View:
-    """The model's attention to the chosen text or image; arguments as of :func:`picture`."""
-    method, shown, first = (method, tokens_of(text), start) if kind == "text" else (image_method, (digit, size), first_place(image_method, corner, size))
-    return View(kind, method, shown, first, parts_of(kind, method, shown, first, layer))
+def _set_axes(figure: go.Figure) -> None:
+    square = dict(constrain="domain", **BARE, row=1)
+    figure.update_xaxes(title_font_size=12, tickangle=0, **square)
+    figure.update_yaxes(autorange="reversed", showticklabels=False, **square)
+    for column, anchor in enumerate(("x", "x2", "x3"), start=1):
+        figure.update_yaxes(scaleanchor=anchor, row=1, col=column)
+    figure.update_yaxes(title="query", showticklabels=True, row=1, col=1)
 
 
-# --- the picture -------------------------------------------------------------------------------
-
-def picture(kind: str, text: str, method: str, start: int, digit: int, size: int, image_method: str, corner: int, layer: int, head: int, relative: bool) -> go.Figure:
-    """Three heatmaps, content part, position part and weights; below, the mean position part against distance.
-
-    Args:
-        kind: "text" or "image": which of ``text``, ``method``, ``start`` and ``digit``, ``size``, ``image_method``, ``corner`` count.
-        relative: of the curve, see :func:`by_distance`.
-    """
-    seen = view(kind, text, method, start, digit, size, image_method, corner, layer)
-    tables = {"content part": seen.parts.content[head], "position part": seen.parts.position[head], "attention weight": seen.parts.weights[head]}
-    ranges = {title: (table[seen.parts.sees].min(), table[seen.parts.sees].max()) for title, table in tables.items()}
-    titles = [f"{title}<br><sup>{low:.3g} to {high:.3g}{'' if 'weight' in title else ' nats'}</sup>" for title, (low, high) in ranges.items()]
-    titles += ["the image"] * (kind == "image") + [f"mean position part{', less that at distance 0' if relative else ''}"]
-    figure = Draft(2, 3, titles, horizontal_spacing=0.07, vertical_spacing=0.17, row_heights=[0.55, 0.45],
-                           specs=[[{}] * 3, [{"colspan": 3}, None, None] if kind == "text" else [{}, {"colspan": 2}, None]])
-    _draw_tables(figure, seen, tables)
-    if kind == "image":
-        _draw_image(figure, digit, size)
-    _draw_curve(figure, by_distance(seen.parts, head, relative), seen)
-    content, position = (moves(tables[name], seen.parts.sees) for name in ("content part", "position part"))
-    title = f"{figures.label(seen.method)}, layer {layer}, head {head}: position moves the scores by {position:.2f}, content by {content:.2f} nats"
-    return figure.finish(title, _caption(seen, text, corner), height=780, margin=dict(t=110), title_font_size=16, showlegend=False)
-
-
-def _draw_tables(figure: Draft, seen: View, tables: dict[str, np.ndarray]) -> None:
-    """Queries downwards, keys to the right; a text's upper half, which no query sees, stays empty."""
-    origin = seen.first if seen.kind == "text" else 0
-    square = dict(constrain="domain", showgrid=False, zeroline=False)
-    axis = _token_axis(seen) if seen.kind == "text" else _patch_axis(seen)
-    figure.update_xaxes(title=f"key ({axis.pop('title')})", title_font_size=12, tickangle=0, **axis, **square, row=1)
-    for column, (title, table) in enumerate(tables.items(), start=1):
-        values = np.where(seen.parts.sees, table, np.nan).astype(np.float32)
+def _draw_tables(figure: go.Figure, numbers: Numbers) -> None:
+    """Queries downwards, keys to the right; what no query of a text sees stays empty."""
+    title, axis = _text_axis(numbers) if numbers.is_text else _image_axis(numbers)
+    origin = numbers.first if numbers.is_text else 0
+    for column, (name, table) in enumerate(numbers.tables.items(), start=1):
+        values = np.where(numbers.sees, table, np.nan).astype(np.float32)
         low, high = np.nanmin(values), np.nanmax(values)
-        if low == high:  # one colour, in the middle of the scale
-            low, high = low - 1, high + 1
-        figure.add("heatmap", z=values, x0=origin, y0=origin, colorscale="Viridis", showscale=False, zmin=low, zmax=high,
-                   hovertemplate=f"query %{{y}}, key %{{x}}<br>{title} %{{z:.3f}}<extra></extra>", row=1, col=column)
-        figure.update_yaxes(autorange="reversed", scaleanchor=f"x{column if column > 1 else ''}", showticklabels=column == 1, **axis, **square, row=1, col=column)
-    figure.update_yaxes(title="query", row=1, col=1)
+        margin = 1 if low == high else 0  # then one colour, in the middle of the scale
+        figure.add_heatmap(z=values, x0=origin, y0=origin, colorscale="Viridis", showscale=False,
+                           zmin=low - margin, zmax=high + margin, row=1, col=column,
+                           hovertemplate=f"query %{{y}}, key %{{x}}<br>{name} %{{z:.3f}}"
+                           "<extra></extra>")
+    figure.update_xaxes(title=f"key ({title})", **axis, row=1)
+    figure.update_yaxes(axis, row=1, col=1)
 
 
-def _draw_image(figure: Draft, digit: int, size: int) -> None:
-    figure.add("heatmap", z=digit_image(digit, size)[0][0, 0].numpy(), colorscale="Greys_r", showscale=False, hoverinfo="skip", row=2, col=1)
-    figure.update_xaxes(title="pixel", constrain="domain", row=2, col=1)
-    figure.update_yaxes(title="pixel", autorange="reversed", scaleanchor="x4", constrain="domain", row=2, col=1)
+def _text_axis(numbers: Numbers) -> tuple[str, dict]:
+    title, shown, first = f"tokens from position {numbers.first:,}", numbers.shown, numbers.first
+    if len(shown) > NAMED:
+        return title, {}
+    names = ["·" if b == 32 else chr(b) if 32 < b < 127 else f"{b:02x}" for b in shown]
+    return title, dict(tickvals=list(range(first, first + len(names))), ticktext=names,
+                       tickfont_size=10)
 
 
-def _draw_curve(figure: Draft, curve: dict[str, np.ndarray], seen: View) -> None:
-    colour, place = figures.STYLE[seen.method][1], dict(row=2, col=1 if seen.kind == "text" else 2)
-    x, mean, spread = curve["distance"], curve["mean"], curve["spread"]
-    figure.add("scatter", x=[*x, *x[::-1]], y=[*(mean + spread), *(mean - spread)[::-1]], mode="lines", fill="toself", fillcolor=colour, opacity=0.2, line_width=0,
-                       hoverinfo="skip", **place)
-    figure.add("scatter", x=x, y=mean, customdata=np.stack([spread, curve["pairs"]], 1), mode="lines+markers", line=dict(color=colour, width=2), marker_size=5,
-                       hovertemplate="distance %{x:.3~g}: %{y:.3f} ± %{customdata[0]:.3f}, %{customdata[1]} pairs<extra></extra>", **place)
-    figure.update_xaxes(title=f"distance of query and key ({'tokens' if seen.kind == 'text' else 'patches, Euclidean'})", **place)
-    figure.update_yaxes(title="position part (nats)", zeroline=True, zerolinecolor="#999999", **place)
-    if seen.kind == "image" and seen.shown[1] > SIZES[0]:
-        longest = 2**0.5 * (image_model(seen.method, "small").train_shape[0] - 1)
-        figure.add_vline(longest, **place)
-        figure.add_annotation(x=longest, y=0, yref="y domain", **place, text="longest in training", showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
-
-
-def _token_axis(seen: View) -> dict:
-    if len(seen.shown) > NAMED:
-        return {"title": f"tokens from position {seen.first:,}"}
-    names = [{32: "·"}.get(b, chr(b) if 32 < b < 127 else f"{b:02x}") for b in seen.shown]
-    return {"title": f"tokens from position {seen.first:,}", "tickvals": list(range(seen.first, seen.first + len(names))), "ticktext": names, "tickfont_size": 10}
-
-
-def _patch_axis(seen: View) -> dict:
-    side = seen.shown[1] // image_model(seen.method, "small").patch
+def _image_axis(numbers: Numbers) -> tuple[str, dict]:
+    side = numbers.state.size // IMAGE.patch
     rows = range(0, side, 1 if side <= 7 else 2)
-    return {"title": "[CLS], then patches by row", "tickvals": [1 + side * row for row in rows], "ticktext": [str(seen.first + row) for row in rows], "tickfont_size": 11}
+    return "[CLS], then patches by row", dict(
+        tickvals=[1 + side * row for row in rows], tickfont_size=11,
+        ticktext=[str(numbers.first + row) for row in rows])
 
 
-def _caption(seen: View, text: str, corner: int) -> str:
-    about = bundle.about(seen.kind, seen.method)
-    recipe, data = bundle.recipe(seen.kind, seen.method), about["results"]["data"]["description"]
-    if seen.kind == "text":
-        trained, said = f"sequences of {recipe.train_len} tokens", [f"positions {seen.first:,} to {seen.first + len(seen.shown) - 1:,}"]
-        if (length := len(text.encode(errors="replace"))) > LONGEST:
+def _draw_image(figure: go.Figure, state: State) -> None:
+    figure.add_heatmap(z=digit_image(state.digit, state.size)[0][0, 0].numpy(), showscale=False,
+                       colorscale="Greys_r", hoverinfo="skip", row=2, col=1)
+    axis = dict(title="pixel", constrain="domain", row=2, col=1)
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(autorange="reversed", scaleanchor="x4", **axis)
+
+
+def _draw_curve(figure: go.Figure, numbers: Numbers) -> None:
+    curve, colour = numbers.curve, STYLE[numbers.method][1]
+    place = dict(row=2, col=1 if numbers.is_text else 2)
+    add_band(figure, curve.distance, curve.mean - curve.spread, curve.mean + curve.spread, colour,
+             **place)
+    figure.add_scatter(x=curve.distance, y=curve.mean, mode="lines+markers", marker_size=5,
+                       customdata=np.stack([curve.spread, curve.pairs], 1),
+                       line=dict(color=colour, width=2), **place,
+                       hovertemplate="distance %{x:.3~g}: %{y:.3f} ± %{customdata[0]:.3f}, "
+                       "%{customdata[1]} pairs<extra></extra>")
+    unit = "tokens" if numbers.is_text else "patches, Euclidean"
+    figure.update_xaxes(title=f"distance of query and key ({unit})", **place)
+    figure.update_yaxes(title="position part (nats)", zerolinecolor="#999999", **place)
+    if not numbers.is_text and numbers.state.size > SIZES[0]:
+        longest = 2**0.5 * (IMAGE.train_shape[0] - 1)
+        add_train_line(figure, longest, **place)
+        add_note(figure, "longest in training", longest, 0, **place)
+
+
+def caption(numbers: Numbers) -> str:
+    """Model and data, what is shown of what was asked for, and how to read it."""
+    state, first, kind = numbers.state, numbers.first, numbers.state.kind
+    recipe = shipped_models.recipe(kind, numbers.method)
+    said = []
+    if numbers.is_text:
+        model, trained = "language", f"sequences of {recipe.train_len} tokens"
+        shown = f"positions {first:,} to {first + len(numbers.shown) - 1:,}"
+        if (length := len(state.text.encode(errors="replace"))) > LONGEST:
             said.append(f"cut: the first {LONGEST} of {length:,} bytes are shown")
     else:
-        trained = f"{recipe.train_shape[0]} × {recipe.train_shape[1]} patches of {recipe.patch} pixels"
-        said = [f"first test image of digit {seen.shown[0]} at {seen.shown[1]} pixels, rows and columns from {seen.first}"]
-        if seen.first < corner:
-            said.append(f"start {corner} is not possible: " + ("a learned table has no other start than 0" if seen.method == "learned" else f"positions end at {recipe.max_position - 1}"))
-    return " · ".join([f"{figures.label(seen.method)} of the {'language' if seen.kind == 'text' else 'image'} models, scale {recipe.scale}, seed {recipe.seed}, trained on {trained}, {data}", *said,
-                       "colours run from each table's lowest (dark) to its highest number (bright), both named above it", "moves: standard deviation over a query's keys",
-                       "band: ± one standard deviation over the pairs"])
+        rows, columns = recipe.train_shape
+        model, trained = "image", f"{rows} × {columns} patches of {recipe.patch} pixels"
+        shown = (f"first test image of digit {state.digit} at {state.size} pixels, rows and "
+                 f"columns from {first}")
+        if first < state.corner:
+            why = ("a learned table has no other start than 0" if numbers.method == "learned" else
+                   f"positions end at {recipe.max_position - 1}")
+            said.append(f"start {state.corner} is not possible: {why}")
+    return " · ".join([
+        f"{label(numbers.method)} of the {model} models, "
+        f"{shipped_models.provenance(kind, numbers.method)}, trained on {trained}", shown, *said,
+        "colours run from each table's lowest (dark) to its highest number (bright), both named "
+        "above it · moves: standard deviation over a query's keys · band: ± one standard "
+        "deviation over the pairs"])
 
 
-def words(kind: str, method: str, image_method: str, layer: int, relative: bool, **_) -> str:
+def words(numbers: Numbers) -> str:
     """The definition of the two parts, for the method that is shown."""
-    name = method if kind == "text" else image_method
-    if name == "none":
+    method, state = numbers.method, numbers.state
+    content = (f"q·k / √d<sub>head</sub> of the same queries and keys before {label(method)} "
+               "transforms them into q′ and k′")
+    if method == "none":
         content = "all of it: without an encoding q′ = q and k′ = k, and the position part is 0"
-    elif name in ADDED:
-        content = "the same with this layer's q and k computed from its input less the position vectors (subtracted before its LayerNorm)"
-    else:
-        content = f"q·k / √d<sub>head</sub> of the same queries and keys before {figures.label(name)} transforms them into q′ and k′"
-    lower = " What the layers below have made of positions counts as content." if layer else ""
-    seen = " In the curve each query's position part with itself is taken off: a number added to a whole row of scores changes no weight." if relative else ""
-    return (f"<b>Score</b> = q′·k′ / √d<sub>head</sub>, before the softmax. <b>Content part</b>: {content}. <b>Position part</b>: the rest, so that in every cell "
-            f"content + position = score.{lower}{seen}")
+    elif method in ADDED:
+        content = ("the same with this layer's q and k computed from its input less the position "
+                   "vectors (subtracted before its LayerNorm)")
+    lower = " What the layers below have made of positions counts as content." * (state.layer > 0)
+    seen = (" In the curve each query's position part with itself is taken off: a number added to "
+            "a whole row of scores changes no weight.") * state.relative
+    return ("<b>Score</b> = q′·k′ / √d<sub>head</sub>, before the softmax. <b>Content part</b>: "
+            f"{content}. <b>Position part</b>: the rest, so that in every cell content + position "
+            f"= score.{lower}{seen}")
 
 
-def table(kind: str, head: int, relative: bool, **asked) -> dict[str, list]:
-    """The curve's numbers; arguments as of :func:`picture`."""
-    curve = by_distance(view(kind, **asked).parts, head, relative)
-    names = {"distance": f"distance ({'tokens' if kind == 'text' else 'patches'})", "mean": "mean position part (nats)", "spread": "standard deviation (nats)", "pairs": "pairs"}
-    return {names[key]: values.tolist() for key, values in curve.items()}
+def table(numbers: Numbers) -> dict[str, list]:
+    """The curve's numbers."""
+    curve, unit = numbers.curve, "tokens" if numbers.is_text else "patches"
+    return {f"distance ({unit})": curve.distance.tolist(),
+            "mean position part (nats)": curve.mean.tolist(),
+            "standard deviation (nats)": curve.spread.tolist(), "pairs": curve.pairs.tolist()}
 
 
 def explore() -> Panel:
-    """Type a text or choose an image; see what of a head's attention is content, and what is position."""
-    text, image = language_model("none", "small"), image_model("none", "small")
-    side = min(SIZES) // image.patch
+    """Type a text or choose an image; see what of a head's attention is content, and position."""
+    panel = Panel("Content and position in attention", "Choose a method, a layer and a head. Then "
+                  "move the start: which position parts stay, and which change?", State, compute,
+                  draw, words=words, table=table, file="position-part")
 
-    def named(methods):
-        return [(figures.label(method), method) for method in methods]
-
-    controls = {
-        "kind": choice("input", "what the model reads", [("text", "text"), ("image", "image")], "text"),
-        "text": typed("text", f"any characters; the first {LONGEST} bytes are shown", TEXT),
-        "method": choice("method", "the language model's position encoding", named(bundle.MODELS), "seqpe"),
-        "start": slider("start position", f"of the first token; trained on 0 to {text.train_len - 1}, SeqPE also on a tenth of shifted starts", 0, text.max_position - LONGEST, 0),
-        "digit": slider("digit", "one of scikit-learn's handwritten digits", 0, 9, 3),
-        "size": steps("image size", f"pixels a side; trained with {SIZES[0]}", SIZES, SIZES[0]),
-        "image_method": choice("method", "the image model's position encoding", named(bundle.IMAGE_MODELS), "seqpe-mul"),
-        "corner": slider("start row and column", "of the first patch", 0, image.max_position - side, 0),
-        "layer": slider("layer", "from 0, the first", 0, text.layers - 1, 0),
-        "head": slider("head", "each attends in its own way", 0, text.heads - 1, 0),
-        "relative": toggle("curve as the softmax sees it", "less each query's position part with itself, which changes no weight", True),
-    }
-    panel = Panel("Content and position in attention", "Choose a method, a layer and a head. Then move the start: which position parts stay, and which change?",
-                  picture, controls, words=words, table=table, file="position-part")
-    of_kind = {"text": ("text", "method", "start"), "image": ("digit", "size", "image_method", "corner")}
-
-    def show_its_own() -> None:
+    def show_controls() -> None:
+        other = ONLY["image" if panel.controls["kind"].value == "text" else "text"]
         for name, box in zip(panel.controls, panel.children[1].children):
-            others = of_kind["image" if panel.controls["kind"].value == "text" else "text"]
-            box.layout.display = "none" if name in others else None
+            box.layout.display = "none" if name in other else None
 
-    panel.controls["kind"].observe(lambda _: show_its_own(), names="value")
-    show_its_own()
-    try:
-        asyncio.get_running_loop().call_later(3, get_ready_for_images)  # not before the first picture, and not when the first image is chosen, but in between
+    panel.controls["kind"].observe(lambda _: show_controls(), names="value")
+    show_controls()
+    try:  # after the first picture, and before the first image is chosen
+        asyncio.get_running_loop().call_later(3, get_ready_for_images)
     except RuntimeError:
         pass  # no kernel: a test, a script
     return panel
 
 
 def get_ready_for_images() -> threading.Thread:
-    """Import timm and scikit-learn, which takes two seconds, and let a model read an image, while the reader looks at something else."""
-    loading = threading.Thread(target=parts_of, args=("image", "seqpe-mul", (3, SIZES[0]), 0, 0), daemon=True)
+    """Import timm and scikit-learn and let a model read an image, which takes two seconds."""
+    loading = threading.Thread(target=parts_of, args=("image", "seqpe-mul", (3, SIZES[0]), 0, 0),
+                               daemon=True)
     loading.start()
     return loading

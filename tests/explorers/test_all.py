@@ -1,10 +1,12 @@
-"""All explorers alike: every control at its ends, every combination of a few choices.
+"""All explorers: every control at its ends and every combination of a few choices.
 
-Numbers are finite, axes are named, and the time that each move took is printed.
+The figures hold finite numbers and named axes; how long the moves took is printed.
 """
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 
 import ipywidgets
@@ -51,7 +53,7 @@ def is_small(control) -> bool:
 
 def check(panel: Panel) -> None:
     message = panel._message.value
-    assert 'role="alert"' not in message, f"{panel.values}: {message}"
+    assert 'role="alert"' not in message, f"{panel.state}: {message}"
     figure = panel.figure
     assert figure.layout.title.text, "a figure says what it shows"
     cartesian = [t for t in figure.data if t.type in ("scatter", "heatmap", "bar")]
@@ -69,7 +71,7 @@ def check(panel: Panel) -> None:
                 dtype=float,
             )
             assert not np.isinf(numbers).any(), (
-                f"{panel.values}: {trace.type} {trace.name} holds an infinite {name}"
+                f"{panel.state}: {trace.type} {trace.name} holds an infinite {name}"
             )
             if (
                 trace.type != "heatmap"
@@ -77,20 +79,17 @@ def check(panel: Panel) -> None:
                 assert not any(
                     isinstance(v, float) and np.isnan(v)
                     for v in np.asarray(values, dtype=object).ravel()
-                ), f"{panel.values}: {trace.name} holds NaN in {name}"
+                ), f"{panel.state}: {trace.name} holds NaN in {name}"
     if cartesian:
         for axis in (figure.select_xaxes(), figure.select_yaxes()):
             axes = list(axis)
             assert any(a.title.text or a.visible is False for a in axes) or all(
                 a.showticklabels is False for a in axes
-            ), f"{panel.values}: no axis says what it measures"
+            ), f"{panel.state}: no axis says what it measures"
 
 
 def move(panel: Panel, name: str, value) -> tuple[float, float]:
-    """Set one control as a hand would; returns the seconds that the redrawing took.
-
-    And those of the processor alone, which other work on the machine does not lengthen.
-    """
+    """Set one control; the seconds that drawing took on the clock, and on the processor alone."""
     control = panel.controls[name]
     if control.value == value:
         return 0.0, 0.0
@@ -138,7 +137,7 @@ def test_every_combination_of_the_small_choices(panel):
 def test_everything_is_explained_and_has_a_static_twin(panel):
     for name, control in panel.controls.items():
         assert control.description and control.help and control.tooltip == control.help, name
-    again = panel.picture(**panel.values)
+    again = panel.picture(panel.compute(panel.state))
     assert json.loads(again.to_json()) == json.loads(panel.figure.to_json()), (
         "the picture depends on more than the controls"
     )
@@ -149,6 +148,21 @@ def test_what_is_sent_to_the_page_is_json_without_gaps(panel):
     """Else Jupyter warns, and packs the whole message a second time."""
     json.dumps(panel.plot.get_state(), allow_nan=False, default=json_default)
     json.loads(panel.plot.figure, parse_constant=pytest.fail)
+
+
+def test_imports_make_no_widget_and_load_nothing_early(project):
+    program = (
+        "import importlib, sys\n"
+        "from seqpe_lab.explorers import EXPLORERS\n"
+        "early = [name for name in ('plotly', 'ipywidgets', 'torch') if name in sys.modules]\n"
+        "for name in EXPLORERS: importlib.import_module(f'seqpe_lab.explorers.{name}_panel')\n"
+        "from ipywidgets.widgets.widget import _instances\n"
+        "print(early, list(_instances.values()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
+    )
+    assert done.stdout == "[] []\n", done.stderr
 
 
 def test_an_unknown_explorer_is_refused_with_the_known_ones():
@@ -166,7 +180,7 @@ def test_a_failing_picture_is_told_to_the_reader_and_the_next_good_one_takes_it_
         next(n for n, c in panel.controls.items() if isinstance(c, ipywidgets.FloatSlider)),
     )
 
-    def broken(**values):
+    def broken(numbers):
         raise RuntimeError("out of <ink>")
 
     panel.picture = broken

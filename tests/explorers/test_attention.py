@@ -1,4 +1,4 @@
-"""Content and position parts of attention, against the model's output and each method's formula."""
+"""Content and position parts of attention, against the model's output and each formula."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ from torch import nn
 
 from seqpe_lab.encodings import alibi_slopes, sinusoidal_vectors
 from seqpe_lab.explorers import attention_panel as attention
-from seqpe_lab.explorers import bundle
-from seqpe_lab.explorers.attention_panel import by_distance, explore, moves, split, watched
+from seqpe_lab.explorers import shipped_models
+from seqpe_lab.explorers.attention_panel import explore
+from seqpe_lab.explorers.attention_parts import by_distance, deviation_within_rows, recorded, split
 from seqpe_lab.recipes import image_model, language_model
 from seqpe_lab.training import build_model
 
@@ -25,8 +26,10 @@ def loud(recipe, outputs):
 
 @pytest.fixture(scope="module")
 def models():
-    made = {("text", m): loud(language_model(m, "small"), 256) for m in bundle.MODELS}
-    return made | {("image", m): loud(image_model(m, "small"), 10) for m in bundle.IMAGE_MODELS}
+    made = {("text", m): loud(language_model(m, "small"), 256) for m in shipped_models.TEXT_MODELS}
+    return made | {
+        ("image", m): loud(image_model(m, "small"), 10) for m in shipped_models.IMAGE_MODELS
+    }
 
 
 @pytest.fixture
@@ -35,22 +38,25 @@ def shipped(models, monkeypatch):
 
     def about(kind, method):
         recipe = language_model(method, "small") if kind == "text" else image_model(method, "small")
-        return {"recipe": recipe.to_json(), "results": {"data": {"description": "no data"}}}
+        return {
+            "recipe": recipe.to_json(),
+            "results": {"data": {"description": "no data", "hash": "abc"}},
+        }
 
-    monkeypatch.setattr(bundle, "model", lambda kind, method: models[kind, method])
-    monkeypatch.setattr(bundle, "about", about)
+    monkeypatch.setattr(shipped_models, "model", lambda kind, method: models[kind, method])
+    monkeypatch.setattr(shipped_models, "about", about)
     attention.parts_of.cache_clear()
+    shipped_models.recipe.cache_clear()
     yield
     attention.parts_of.cache_clear()
+    shipped_models.recipe.cache_clear()
 
 
 def image(side):
     return torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1))
 
 
-# as in the explorer: the encoder then looks its vectors up, and both read the same table to the
-# last bit
-@torch.no_grad()
+@torch.no_grad()  # as in the explorer: the encoder then looks its vectors up in one table
 def caught(module, forward):
     """Input and output of a module while ``forward`` runs."""
     seen = []
@@ -69,7 +75,7 @@ def softmax(scores, sees):
     return weights / weights.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("method", bundle.MODELS)
+@pytest.mark.parametrize("method", shipped_models.TEXT_MODELS)
 @pytest.mark.parametrize(("layer", "start"), [(0, 0), (2, 700)])
 def test_the_parts_of_a_text_add_up_to_what_the_model_attends_with(models, method, layer, start):
     model = models["text", method]
@@ -94,7 +100,7 @@ def test_the_parts_of_a_text_add_up_to_what_the_model_attends_with(models, metho
     assert np.array_equal(parts.sees, np.tri(TOKENS.shape[1], dtype=bool))
 
 
-@pytest.mark.parametrize("method", bundle.IMAGE_MODELS)
+@pytest.mark.parametrize("method", shipped_models.IMAGE_MODELS)
 @pytest.mark.parametrize(("layer", "side", "start"), [(0, 24, 0), (1, 36, 3)])
 def test_the_parts_of_an_image_add_up_to_what_the_model_attends_with(
     models, method, layer, side, start
@@ -140,7 +146,7 @@ def dots(model, layer, x):
     )
 
 
-@pytest.mark.parametrize("method", bundle.MODELS)
+@pytest.mark.parametrize("method", shipped_models.TEXT_MODELS)
 def test_content_of_the_first_layer_is_of_the_tokens_alone(models, method):
     model = models["text", method]
     np.testing.assert_allclose(
@@ -190,8 +196,8 @@ def test_alibi_becomes_minus_m_times_distance_as_the_softmax_sees_it(models):
         parts = split(models["text", "alibi"], TOKENS, start, 1)
         for head, slope in enumerate(alibi_slopes(4).tolist()):
             curve = by_distance(parts, head, relative=True)
-            np.testing.assert_allclose(curve["mean"], -slope * curve["distance"], atol=1e-4)
-            assert curve["spread"].max() < 1e-4
+            np.testing.assert_allclose(curve.mean, -slope * curve.distance, atol=1e-4)
+            assert curve.spread.max() < 1e-4
             np.testing.assert_allclose(
                 parts.position[head][:, 3], slope * (start + 3), atol=1e-4
             )  # as computed: m j
@@ -226,34 +232,28 @@ def test_the_curve_is_the_mean_over_all_pairs_at_a_distance(models, relative):
             groups.setdefault(away, []).append(
                 value - parts.position[2][i + 1, i + 1] if relative else value
             )
-    np.testing.assert_allclose(curve["distance"], sorted(groups))
-    assert list(curve["pairs"]) == [len(groups[d]) for d in sorted(groups)]
-    np.testing.assert_allclose(
-        curve["mean"], [np.mean(groups[d]) for d in sorted(groups)], atol=1e-9
-    )
-    np.testing.assert_allclose(
-        curve["spread"], [np.std(groups[d]) for d in sorted(groups)], atol=1e-9
-    )
+    np.testing.assert_allclose(curve.distance, sorted(groups))
+    assert list(curve.pairs) == [len(groups[d]) for d in sorted(groups)]
+    np.testing.assert_allclose(curve.mean, [np.mean(groups[d]) for d in sorted(groups)], atol=1e-9)
+    np.testing.assert_allclose(curve.spread, [np.std(groups[d]) for d in sorted(groups)], atol=1e-9)
 
 
 def test_the_curve_of_a_text_looks_back_only(models):
     curve = by_distance(split(models["text", "seqpe"], TOKENS, 0, 0), 0, relative=False)
-    assert list(curve["distance"]) == list(range(12)) and list(curve["pairs"]) == list(
-        range(12, 0, -1)
-    )
+    assert list(curve.distance) == list(range(12)) and list(curve.pairs) == list(range(12, 0, -1))
 
 
 def test_how_far_a_part_moves_scores_is_its_deviation_within_rows():
     sees = np.tri(3, dtype=bool)
     part = np.array([[5.0, 99, 99], [1, 3, 99], [100, 100, 103]])
-    assert moves(part, sees) == pytest.approx(((0 + 1 + 1 + 1 + 1 + 4) / 6) ** 0.5)
+    assert deviation_within_rows(part, sees) == pytest.approx(((0 + 1 + 1 + 1 + 1 + 4) / 6) ** 0.5)
 
 
 def test_the_model_is_left_as_it_was(models):
     model = models["text", "learned"]
     before = model(TOKENS)
     split(model, TOKENS, 0, 1)
-    with pytest.raises(RuntimeError, match="stop"), watched(model.encoding):
+    with pytest.raises(RuntimeError, match="stop"), recorded(model.encoding):
         raise RuntimeError("stop")
     assert not {"transform", "embed"} & vars(model.encoding).keys()
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -289,7 +289,7 @@ def test_the_heatmaps_show_the_causal_half(shipped):
     panel = explore()
     panel.controls["start"].value, panel.controls["head"].value = 900, 3
     content, position, weight = panel.figure.data[:3]
-    parts = attention.parts_of("text", "seqpe", attention.TEXT.encode(), 900, 0)
+    parts = attention.parts_of("text", "seqpe", panel.state.text.encode(), 900, 0)
     for shown, part in (
         (content, parts.content),
         (position, parts.position),
@@ -343,7 +343,7 @@ def test_only_the_controls_of_the_chosen_input_are_shown(shipped):
 
 def test_the_table_is_the_curve(shipped):
     panel = explore()
-    columns = panel.table(**panel.values)
+    columns = panel.table(panel.numbers)
     assert columns["mean position part (nats)"] == pytest.approx(list(panel.figure.data[4].y))
     assert columns["distance (tokens)"] == list(range(22))
     panel.close()

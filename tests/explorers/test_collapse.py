@@ -1,7 +1,4 @@
-"""The collapse explorer: what the losses do to the space of positions.
-
-The panel trains in the background and can be stopped.
-"""
+"""The collapse explorer: what the losses do to the space; training in the background stops."""
 
 import asyncio
 import re
@@ -11,11 +8,13 @@ import torch
 
 from seqpe_lab import geometry
 from seqpe_lab.explorers import collapse_panel as collapse
+from seqpe_lab.explorers import collapse_training
+from seqpe_lab.explorers.collapse_training import CANDIDATES, POSITIONS, STEPS_AT_A_TIME, Training
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(collapse, "BREATH", 0.0)
+    monkeypatch.setattr(collapse, "PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -43,10 +42,10 @@ async def until(condition, limit=60.0):
             await asyncio.sleep(0.001)
 
 
-def trained(alpha: float, beta: float, pieces: int) -> collapse.Training:
-    training = collapse.Training()
+def trained(alpha: float, beta: float, pieces: int) -> Training:
+    training = Training()
     for _ in range(pieces):
-        training.piece(alpha, beta)
+        training.train(alpha, beta)
     return training
 
 
@@ -58,7 +57,7 @@ def test_l_ood_alone_collapses_the_space_and_does_not_know_it():
     )
     assert after.effective_rank < 0.5 * before.effective_rank
     assert after.l_ood < 0.1 * before.l_ood  # its own loss looks like success
-    assert abs(after.l_delta - torch.tensor(collapse.CANDIDATES).log().item()) < 0.01
+    assert abs(after.l_delta - torch.tensor(CANDIDATES).log().item()) < 0.01
 
 
 def test_both_losses_do_not_collapse_it():
@@ -68,15 +67,15 @@ def test_both_losses_do_not_collapse_it():
 
 def test_the_measures_are_the_librarys():
     training = trained(0.1, 0.1, 2)
-    vectors, now = training.encoder.table(collapse.POSITIONS), training.records[-1]
-    for z in (1, 100, 256, collapse.POSITIONS - 1):
+    vectors, now = training.encoder.table(POSITIONS), training.records[-1]
+    for z in (1, 100, 256, POSITIONS - 1):
         assert now.cosines[z - 1] == pytest.approx(geometry.shift_cosine(vectors, z), abs=1e-5)
     assert (now.effective_rank, now.spread) == (
         geometry.effective_rank(vectors),
         geometry.spread(vectors),
     )
     assert torch.equal(training.similarity, geometry.similarity(vectors, kind="cosine"))
-    assert (collapse.PROBE.teachers < collapse.TRAIN_LEN).all()
+    assert (collapse_training.DISTILLATION_TEST.teachers < collapse_training.TRAIN_LEN).all()
 
 
 def test_training_is_repeatable_and_leaves_the_readers_random_numbers_alone():
@@ -84,7 +83,7 @@ def test_training_is_repeatable_and_leaves_the_readers_random_numbers_alone():
     one, other = trained(0.1, 0.1, 2), trained(0.1, 0.1, 2)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.similarity, other.similarity) and not torch.equal(
-        one.similarity, collapse.Training(seed=1).similarity
+        one.similarity, Training(seed=1).similarity
     )
 
 
@@ -101,9 +100,9 @@ def test_the_first_picture_is_the_untrained_encoder(panel):
 
 
 def test_a_piece_trains_and_draws_without_an_event_loop(panel):
-    panel.piece()
+    panel.step()
     buttons(panel)["Step"].click()
-    assert step(panel) == 2 * collapse.STEPS_A_PIECE and panel.figure.layout.title.text.startswith(
+    assert step(panel) == 2 * STEPS_AT_A_TIME and panel.figure.layout.title.text.startswith(
         "Step 4, α = 0, β = 0.1"
     )
     rank = next(
@@ -184,7 +183,7 @@ def test_an_error_in_the_background_is_shown_and_stops_the_training(panel, monke
     def broken(*_):
         raise RuntimeError("the numbers ran out")
 
-    monkeypatch.setattr(panel.training, "piece", broken)
+    monkeypatch.setattr(panel.training, "train", broken)
 
     async def lecture():
         panel.start()
@@ -228,10 +227,10 @@ def test_one_panel_trains_at_a_time(panel):
 
 
 def test_a_change_of_weights_is_marked(panel):
-    panel.piece()
+    panel.step()
     with panel.at_once():
         panel.controls["alpha"].value = 0.5
-    panel.piece()
+    panel.step()
     marks = [
         trace for trace in panel.figure.data if trace.hovertemplate.startswith("weights changed")
     ]
@@ -239,16 +238,16 @@ def test_a_change_of_weights_is_marked(panel):
 
 
 def test_another_shift_follows_another_cosine(panel):
-    panel.piece()
+    panel.step()
     panel.controls["z"].value = 37
     cosine = next(trace for trace in panel.figure.data if trace.hovertemplate.startswith("cosine"))
     assert (
         list(cosine.y) == [record.cosines[36] for record in panel.training.records]
         and "p+37" in panel._words.value
     )
-    assert panel.table(**panel.values)["mean cosine at z=37"] == pytest.approx(list(cosine.y))
+    assert panel.table(panel.numbers)["mean cosine at z=37"] == pytest.approx(list(cosine.y))
 
 
 def test_no_weights_at_all_train_nothing():
     training = trained(0.0, 0.0, 1)
-    assert torch.equal(training.similarity, collapse.Training().similarity)
+    assert torch.equal(training.similarity, Training().similarity)

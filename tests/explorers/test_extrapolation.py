@@ -1,4 +1,4 @@
-"""Our curves beside the paper's: every line shows committed or printed numbers, on its own side."""
+"""Our curves beside the paper's: every number is a committed or a printed one, on its side."""
 
 import base64
 import csv
@@ -9,14 +9,17 @@ import re
 import numpy as np
 import pytest
 
-from seqpe_lab.course import figures
+from seqpe_lab.course.style import label
 from seqpe_lab.explorers.extrapolation_panel import (
     METHODS,
     TASKS,
+    State,
+    Value,
+    compute,
+    draw,
     explore,
     ours,
     papers,
-    picture,
     table,
     winner,
     within,
@@ -25,8 +28,21 @@ from seqpe_lab.package_data import committed_results, paper_table
 from seqpe_lab.recipes import image_model, language_model
 
 EVERYTHING = dict(
-    task="text", methods=tuple(METHODS), times=(1, 32), scale="small", values="measured", axis="log"
+    task="text",
+    methods=sum(METHODS.values(), ()),
+    times=(1, 32),
+    scale="small",
+    values="measured",
+    axis="log",
 )
+
+
+def numbers(**state):
+    return compute(State(**state))
+
+
+def picture(**state):
+    return draw(numbers(**state))
 
 
 def lines(figure, side):
@@ -104,7 +120,7 @@ def test_the_left_panel_is_the_mean_and_the_band_of_our_seeds():
 
 def test_only_the_papers_protocol_of_images_is_shown():
     everything = committed_results("resolution-extrapolation-small")
-    shown = ours("images", "small").results
+    shown = ours("images", "small").runs
     assert {r["protocol"] for r in shown} == {"whole image, resized"} and len(shown) < len(
         everything
     )
@@ -125,7 +141,7 @@ def test_a_method_has_one_style_and_one_legend_entry(task):
             right[method].marker.symbol,
         )
     entries = [t.name for t in figure.data if t.showlegend is not False and t.name]
-    assert sorted(entries) == sorted({figures.label(m) for m in left | right})
+    assert sorted(entries) == sorted({label(m) for m in left | right})
 
 
 @pytest.mark.parametrize(
@@ -185,9 +201,10 @@ def test_the_title_names_the_best_at_the_longest():
     )
     seeds = {"a": (30.0, 70.0), "b": (45.0, 45.0), "c": (10.0, 75.0)}
     results = [
-        {"method": m, "accuracy": {"9": 99.0, "12": value}}
-        for m, values in seeds.items()
+        Value(method, 0, length, value, 1.0)
+        for method, values in seeds.items()
         for value in values
+        for length, value in ((9, 99.0), (12, value))
     ]
     assert winner(results, TASKS["images"]) == (
         "a",
@@ -200,16 +217,15 @@ def test_an_empty_choice_says_what_to_do(nothing):
     figure = picture(**EVERYTHING | nothing)
     assert sum("choose other methods or a wider range" in (t.text or "") for t in figure.data) == 2
     assert figure.layout.title.text.startswith("Nothing to compare")
-    assert all(len(column) == 0 for column in table(**EVERYTHING | nothing).values())
+    assert all(len(column) == 0 for column in table(numbers(**EVERYTHING | nothing)).values())
 
 
 def test_the_table_holds_what_is_drawn():
     asked = EVERYTHING | {"task": "images", "times": (1, 2)}
-    rows = list(zip(*table(**asked).values()))
+    rows = list(zip(*table(numbers(**asked)).values()))
     drawn = sum(
-        len(r["accuracy"])
+        len(within(side, TASKS["images"], asked["methods"], (1, 2)))
         for side in (ours("images", "small"), papers("images"))
-        for r in within(side, TASKS["images"], asked["methods"], (1, 2))
     )
     assert len(rows) == drawn > 0
     of_paper = {(row[1], row[3]): row for row in rows if row[0].startswith("the paper")}

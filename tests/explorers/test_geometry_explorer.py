@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from seqpe_lab import geometry as library
-from seqpe_lab.explorers import bundle
 from seqpe_lab.explorers import geometry_panel as explorer
+from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import language_model
 
 BASE = dict(
     method="seqpe",
-    step=bundle.STEPS[-1],
+    step=shipped_models.STEPS[-1],
     view="heatmap",
     kind="cosine",
     positions=256,
@@ -26,34 +26,36 @@ TRAINED = 64
 
 def forget():
     for cached in (
-        bundle.tables,
-        bundle.about,
+        shipped_models.tables,
+        shipped_models.about,
         explorer.measures,
-        explorer._by_distance,
-        bundle.recipe,
+        explorer._curve,
+        shipped_models.recipe,
     ):
         cached.cache_clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tables(tmp_path_factory):
-    """{method: {step: vectors}}, as the explorer reads them; L_OOD alone has one vector for all."""
+    """{method: {step: vectors}} as the explorer reads them; one vector for all by L_OOD alone."""
     folder, chance = tmp_path_factory.mktemp("bundle"), torch.Generator().manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "FOLDER", folder)
+        patch.setattr(shipped_models, "FOLDER", folder)
         forget()
-        for method in bundle.WATCHED:
+        for method in shipped_models.TABLES:
             vectors = {
                 str(s): torch.randn(
-                    bundle.AT_THE_END if s == bundle.STEPS[-1] else bundle.WHILE_LEARNING,
+                    shipped_models.AT_THE_END
+                    if s == shipped_models.STEPS[-1]
+                    else shipped_models.WHILE_LEARNING,
                     8,
                     generator=chance,
                 ).half()
-                for s in bundle.STEPS
+                for s in shipped_models.STEPS
             }
             if method == "seqpe-ood-only":
                 vectors = {s: v[:1].repeat(len(v), 1) for s, v in vectors.items()}
-            bundle._save(
+            shipped_models._save(
                 "table",
                 method,
                 vectors,
@@ -62,7 +64,7 @@ def tables(tmp_path_factory):
                     "results": {"data": {"description": "a text", "hash": "abc"}},
                 },
             )
-        yield {method: bundle.tables(method) for method in bundle.WATCHED}
+        yield {method: shipped_models.tables(method) for method in shipped_models.TABLES}
     forget()
 
 
@@ -76,14 +78,18 @@ def panel(tables):
 @pytest.fixture(autouse=True)
 def as_at_first(panel):
     with panel.at_once():
-        for name, value in (BASE | {"positions": bundle.AT_THE_END}).items():
+        for name, value in (BASE | {"positions": shipped_models.AT_THE_END}).items():
             panel.controls[name].value = value
     yield
     assert not panel._wrong
 
 
-def vectors(method="seqpe", step=bundle.STEPS[-1], count=256):
-    return bundle.tables(method)[step][:count]
+def picture(**state):
+    return explorer.draw(explorer.compute(explorer.State(**state)))
+
+
+def vectors(method="seqpe", step=shipped_models.STEPS[-1], count=256):
+    return shipped_models.tables(method)[step][:count]
 
 
 def named(figure, name):
@@ -166,7 +172,7 @@ def test_measures_are_the_librarys(kind):
 
 @pytest.mark.parametrize("kind, stretch", [("dot", False), ("cosine", False), ("cosine", True)])
 def test_the_heatmap_shows_all_similarities_and_where_training_ended(kind, stretch):
-    figure = explorer.picture(**BASE | {"kind": kind, "stretch": stretch})
+    figure = picture(**BASE | {"kind": kind, "stretch": stretch})
     assert np.allclose(figure.data[0].z, library.similarity(vectors(), kind=kind), atol=1e-3)
     assert (figure.data[0].zmin, figure.data[0].zmax) == (
         (None, None) if kind == "dot" or stretch else (-1, 1)
@@ -176,7 +182,7 @@ def test_the_heatmap_shows_all_similarities_and_where_training_ended(kind, stret
         == {TRAINED - 0.5}
         == {shape.y0 for shape in figure.layout.shapes if shape.y0 == shape.y1}
     )
-    assert not explorer.picture(**BASE | {"positions": TRAINED}).layout.shapes
+    assert not picture(**BASE | {"positions": TRAINED}).layout.shapes
 
 
 def test_stretched_colours_show_what_is_hard_to_tell_apart_and_no_mere_rounding(tables):
@@ -184,18 +190,18 @@ def test_stretched_colours_show_what_is_hard_to_tell_apart_and_no_mere_rounding(
         [torch.ones(256, 1), torch.linspace(0, 0.03, 256).unsqueeze(1), torch.zeros(256, 6)], 1
     )
     tables["seqpe"][10] = slightly
-    heatmap = explorer.picture(**BASE | {"step": 10, "stretch": True}).data[0]
+    heatmap = picture(**BASE | {"step": 10, "stretch": True}).data[0]
     assert (
         heatmap.zmin is None
         and 0.9995 < heatmap.z.min() < 0.9996
         and len(np.unique(heatmap.z[0])) > 100
     )
-    collapsed = explorer.picture(**BASE | {"method": "seqpe-ood-only", "stretch": True}).data[0]
+    collapsed = picture(**BASE | {"method": "seqpe-ood-only", "stretch": True}).data[0]
     assert (collapsed.zmin, collapsed.zmax) == (-1, 1)
 
 
 def test_many_positions_are_thinned_and_the_axis_says_so():
-    figure = explorer.picture(**BASE | {"positions": bundle.AT_THE_END})
+    figure = picture(**BASE | {"positions": shipped_models.AT_THE_END})
     heatmap = figure.data[0]
     assert heatmap.dx == heatmap.dy == 3 and "every 3rd" in figure.layout.xaxis.title.text
     assert np.allclose(
@@ -204,7 +210,7 @@ def test_many_positions_are_thinned_and_the_axis_says_so():
 
 
 def test_the_path_tells_the_trained_from_the_others_and_names_those_asked_for():
-    figure = explorer.picture(**BASE | {"view": "path", "positions": bundle.AT_THE_END})
+    figure = picture(**BASE | {"view": "path", "positions": shipped_models.AT_THE_END})
     trained, beyond = figure.data[1:]
     assert (
         list(trained.text) == list(range(TRAINED))
@@ -221,8 +227,8 @@ def test_the_path_tells_the_trained_from_the_others_and_names_those_asked_for():
 
 @pytest.mark.parametrize("kind", library.KINDS)
 def test_neighbours_are_the_librarys_and_look_alikes_are_marked(kind):
-    figure = explorer.picture(
-        **BASE | {"view": "neighbours", "kind": kind, "positions": bundle.AT_THE_END}
+    figure = picture(
+        **BASE | {"view": "neighbours", "kind": kind, "positions": shipped_models.AT_THE_END}
     )
     everything = vectors(count=1_100)
     assert np.allclose(
@@ -247,7 +253,7 @@ def test_neighbours_are_the_librarys_and_look_alikes_are_marked(kind):
 
 
 def test_distance_is_drawn_for_trained_pairs_and_for_those_beyond():
-    figure = explorer.picture(**BASE | {"view": "distance"})
+    figure = picture(**BASE | {"view": "distance"})
     lines = [trace for trace in figure.data if trace.name]
     assert [len(line.y) for line in lines] == [TRAINED, 256 - TRAINED] and lines[
         0
@@ -255,28 +261,25 @@ def test_distance_is_drawn_for_trained_pairs_and_for_those_beyond():
     for line, part in zip(lines, (vectors()[:TRAINED], vectors()[TRAINED:])):
         assert np.allclose(line.y, explorer.by_distance(library.similarity(part, kind="cosine"))[0])
     assert (
-        len(explorer.picture(**BASE | {"view": "distance", "positions": TRAINED}).data) == 2
+        len(picture(**BASE | {"view": "distance", "positions": TRAINED}).data) == 2
     )  # a band and a line
 
 
 def test_titles_claim_what_the_numbers_say(tables):
     line = torch.linspace(0, 1.5, 256)
     tables["seqpe"][30] = torch.stack([line.cos(), line.sin(), *torch.zeros(6, 256)], 1)
-    assert (
-        "falls with distance (ρ = −1.00)"
-        in explorer.picture(**BASE | {"step": 30}).layout.title.text
-    )
-    assert "says little about distance" in explorer.picture(**BASE).layout.title.text
+    assert "falls with distance (ρ = −1.00)" in picture(**BASE | {"step": 30}).layout.title.text
+    assert "says little about distance" in picture(**BASE).layout.title.text
     assert (
         "0.0% as wide"
-        in explorer.picture(**BASE | {"method": "seqpe-ood-only", "view": "path"}).layout.title.text
+        in picture(**BASE | {"method": "seqpe-ood-only", "view": "path"}).layout.title.text
     )
 
 
-@pytest.mark.parametrize("view", explorer.VIEWS.values())
+@pytest.mark.parametrize("view", dict(explorer.VIEWS).values())
 @pytest.mark.parametrize("kind", library.KINDS)
 def test_a_collapsed_space_is_drawn_too(view, kind):
-    figure = explorer.picture(**BASE | {"method": "seqpe-ood-only", "view": view, "kind": kind})
+    figure = picture(**BASE | {"method": "seqpe-ood-only", "view": view, "kind": kind})
     assert "nan" not in figure.layout.title.text
     for trace in figure.data:
         for values in (trace.y, trace.z if trace.type != "scatter" else None):
@@ -284,7 +287,8 @@ def test_a_collapsed_space_is_drawn_too(view, kind):
 
 
 def test_the_caption_names_run_data_and_range():
-    caption = explorer.caption("seqpe", 100, 256)
+    figure = picture(**BASE | {"step": 100})
+    caption = figure.layout.annotations[-1].text.replace("<br>", " ")
     for part in (
         "scale small",
         "a text",
@@ -304,9 +308,11 @@ def test_the_caption_names_run_data_and_range():
 def test_only_positions_that_are_known_can_be_asked_for(panel):
     panel.controls["position"].value = 1_000
     panel.controls["step"].value = 100
-    assert panel.controls["position"].max == panel.values[
+    assert panel.controls[
         "position"
-    ] == 255 and "shown: 0 to 255" in panel.figure.layout.annotations[-1].text.replace("<br>", " ")
+    ].max == panel.state.position == 255 and "shown: 0 to 255" in panel.figure.layout.annotations[
+        -1
+    ].text.replace("<br>", " ")
     panel.controls["positions"].value = 64
     assert panel.controls["position"].max == 63
     with panel.at_once():

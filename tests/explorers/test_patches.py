@@ -8,7 +8,7 @@ import torch
 
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import resample_grid, rotary_angles
-from seqpe_lab.explorers import bundle, explore
+from seqpe_lab.explorers import explore, shipped_models
 from seqpe_lab.explorers import patches_panel as patches
 from seqpe_lab.geometry import KINDS
 from seqpe_lab.recipes import image_model
@@ -29,10 +29,10 @@ TINY = dict(
 
 def forget():
     for cached in (
-        bundle.model,
-        bundle.encoding,
-        bundle.about,
-        bundle.recipe,
+        shipped_models.model,
+        shipped_models.encoding,
+        shipped_models.about,
+        shipped_models.recipe,
         patches.vectors,
         patches.nearest,
     ):
@@ -42,12 +42,12 @@ def forget():
 @pytest.fixture(scope="module", autouse=True)
 def tiny_bundle(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "FOLDER", tmp_path_factory.mktemp("bundle"))
+        patch.setattr(shipped_models, "FOLDER", tmp_path_factory.mktemp("bundle"))
         forget()
         for method in patches.METHODS:
             recipe = image_model(method, "smoke", **TINY)
             weights = build_model(recipe, 10).state_dict()
-            bundle._save(
+            shipped_models._save(
                 "image",
                 method,
                 {name: t.half() if t.is_floating_point() else t for name, t in weights.items()},
@@ -68,8 +68,16 @@ def panel():
     panel.close()
 
 
+def numbers(*state):
+    return patches.compute(patches.State(*state))
+
+
+def picture(*state):
+    return patches.draw(numbers(*state))
+
+
 def encoding(method):
-    return bundle.model("image", method).encoding
+    return shipped_models.model("image", method).encoding
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -86,7 +94,7 @@ def test_rope_similarity_is_the_mean_cosine_of_what_rotation_turns_two_patches_a
         expected = (angles.unsqueeze(1) - angles).cos().mean(-1)
         for kind in KINDS:
             for patch in (0, side + 1, side * side - 1):
-                ours = patches.similarity_map(patches.vectors(method, side), side, patch, kind)
+                ours = patches.similarity_map(patches.vectors(method, side), patch, kind)
                 assert np.allclose(ours, expected[patch].view(side, side), atol=1e-5)
 
 
@@ -116,7 +124,7 @@ def test_maps_and_nearest_patches_against_a_loop(kind):
             / (float(table[patch].norm() * other.norm()) if kind == "cosine" else 1)
             for other in table
         ]
-        assert np.allclose(patches.similarity_map(table, 4, patch, kind).flatten(), row, atol=1e-5)
+        assert np.allclose(patches.similarity_map(table, patch, kind).flatten(), row, atol=1e-5)
         found = patches.nearest("seqpe-mul", 4, kind)[patch]
         assert found != patch and row[found] == pytest.approx(
             max(row[:patch] + row[patch + 1 :]), abs=1e-5
@@ -124,11 +132,11 @@ def test_maps_and_nearest_patches_against_a_loop(kind):
 
 
 def test_distance_is_euclidean_in_patches():
-    assert (
-        patches.distance(5, 0, 6) == pytest.approx(math.sqrt(2))
-        and patches.distance(5, 0, 4) == 4
-        and patches.distance(5, 7, 22) == 3
-    )
+    def away(patch, other):
+        nearest = {"learned": [other] * 25}
+        return patches.Numbers(patches.State(5, 0, 0), TRAINED, {}, nearest).away("learned", patch)
+
+    assert away(0, 6) == pytest.approx(math.sqrt(2)) and away(0, 4) == 4 and away(7, 22) == 3
 
 
 # --- picture ------------------------------------------------------------------------------------
@@ -136,7 +144,7 @@ def test_distance_is_euclidean_in_patches():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_encoding_has_its_map(kind):
-    figure = patches.picture(7, 2, 4, kind)
+    figure = picture(7, 2, 4, kind)
     assert [trace.name for trace in figure.data] == [
         "APE learned",
         "RoPE axial",
@@ -146,9 +154,7 @@ def test_every_encoding_has_its_map(kind):
     ]
     for method, trace in zip(patches.METHODS, figure.data):
         assert np.allclose(
-            trace.z,
-            patches.similarity_map(patches.vectors(method, 7), 7, 2 * 7 + 4, kind),
-            atol=1e-4,
+            trace.z, patches.similarity_map(patches.vectors(method, 7), 2 * 7 + 4, kind), atol=1e-4
         )
         assert (trace.coloraxis == "coloraxis") == (
             kind == "cosine"
@@ -157,7 +163,7 @@ def test_every_encoding_has_its_map(kind):
 
 
 def test_the_chosen_patch_is_framed_and_the_trained_grid_too_where_others_are_new():
-    shapes = patches.picture(7, 2, 4, "cosine").layout.shapes
+    shapes = picture(7, 2, 4, "cosine").layout.shapes
     framed = {s.xref for s in shapes if (s.x0, s.x1, s.y0, s.y1) == (3.5, 4.5, 1.5, 2.5)}
     trained = {
         s.xref
@@ -172,16 +178,15 @@ def test_the_chosen_patch_is_framed_and_the_trained_grid_too_where_others_are_ne
 
 
 def test_the_title_counts_adjacent_patches():
-    close = sum(
-        patches.distance(7, 18, patches.nearest(m, 7, "cosine")[18]) < 1.5 for m in patches.METHODS
-    )
+    close = sum(numbers(7, 2, 4, "cosine").away(m, 18) < 1.5 for m in patches.METHODS)
     assert (
         0 < close < 5
-        and f"for {close} of 5 encodings" in patches.picture(7, 2, 4, "cosine").layout.title.text
+        and f"for {close} of 5 encodings" in picture(7, 2, 4, "cosine").layout.title.text
     )
 
 
 def test_the_caption_names_runs_data_and_sizes():
+    caption = picture(7, 2, 4, "cosine").layout.annotations[-1].text.replace("<br>", " ")
     for part in (
         "scale smoke",
         "digits",
@@ -191,11 +196,11 @@ def test_the_caption_names_runs_data_and_sizes():
         "patches of 4",
         "shown: 28 × 28 pixels",
     ):
-        assert part in patches.caption(7)
+        assert part in caption
 
 
 def test_the_table_holds_the_maps():
-    table = patches.table(5, 1, 3, "cosine")
+    table = patches.table(numbers(5, 1, 3, "cosine"))
     assert (
         table["row"][7] == 1
         and table["column"][7] == 2
@@ -203,9 +208,7 @@ def test_the_table_holds_the_maps():
     )
     assert (
         table["RoPE axial"]
-        == patches.similarity_map(patches.vectors("rope-axial", 5), 5, 8, "cosine")
-        .flatten()
-        .tolist()
+        == patches.similarity_map(patches.vectors("rope-axial", 5), 8, "cosine").flatten().tolist()
     )
 
 
@@ -220,8 +223,8 @@ def click(panel, row, column):
 def test_a_click_chooses_the_patch(panel):
     click(panel, 1, 4)
     assert (
-        panel.values["row"] == 1
-        and panel.values["column"] == 4
+        panel.state.row == 1
+        and panel.state.column == 4
         and "Patch (1, 4)" in panel.figure.layout.title.text
         and not panel._wrong
     )
@@ -253,9 +256,9 @@ def test_a_shrinking_grid_takes_the_patch_along_in_one_drawing(panel, monkeypatc
     panel.controls["side"].value = TRAINED
     assert len(drawn) == 1 and not panel._wrong
     assert (
-        panel.values["row"],
+        panel.state.row,
         panel.controls["row"].max,
-        panel.values["column"],
+        panel.state.column,
         panel.controls["column"].max,
     ) == (TRAINED - 1,) * 4
 

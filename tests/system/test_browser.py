@@ -1,4 +1,4 @@
-"""The explorers in a real browser: their notebook in JupyterLab, the web page of ``make explore``.
+"""The explorers in a real browser: their notebook in JupyterLab, and ``make explore``'s web page.
 
 Both are opened once, and all tests use them; each test looks at the console and the requests of its
 own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
@@ -91,16 +91,14 @@ PICTURE = """panel => {  // what it draws; null while it is replaced
     const plot = panel.querySelector('.js-plotly-plot')
     const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value
     return plot?._fullLayout ? JSON.stringify([plot.data, plot.layout], plain) : null }"""
-CLOCK = """() => {
-    // when the reader last did something, and when a picture last changed after that,
-    // in the page's own milliseconds
+CLOCK = """() => {  // when the reader last acted and a picture last changed, ms of the page
     window.clock = {moved: 0, drawn: 0}
     for (const kind of ['keydown', 'pointermove', 'pointerup', 'input', 'click'])
-        document.addEventListener(kind, event => {  // typing counts before it
-            if (event.key != 'Enter') clock.moved = performance.now() }, true)
-    const pictures = changes => changes.some(change =>
-        change.target.closest?.('.js-plotly-plot') &&
-        !change.target.closest('.hoverlayer, .modebar'))
+        document.addEventListener(kind, event => {
+            if (event.key != 'Enter') clock.moved = performance.now()  // typing counts before it
+        }, true)
+    const pictures = changes => changes.some(change => change.target.closest?.('.js-plotly-plot')
+        && !change.target.closest('.hoverlayer, .modebar'))
     new MutationObserver(changes => { if (pictures(changes)) clock.drawn = performance.now() })
         .observe(document.body, {subtree: true, childList: true, attributes: true}) }"""
 PANEL = """
@@ -109,7 +107,7 @@ panel = [shown for shown in Out.values() if isinstance(shown, Panel)][{place}]""
 BREAK = (
     PANEL
     + """
-panel.picture, whole = lambda **values: 1 / 0, panel.picture"""
+panel.picture, whole = lambda numbers: 1 / 0, panel.picture"""
 )
 MEND = "panel.picture = whole"
 
@@ -119,10 +117,7 @@ MEND = "panel.picture = whole"
 
 @contextlib.contextmanager
 def server(command: list[str], log: Path, **environment: object) -> Iterator[None]:
-    """A server that ends with the block, and also when this process is killed.
-
-    In that case ``cat`` reads the end of its input.
-    """
+    """A server that ends with the block, and when this process is killed: ``cat`` then ends."""
     leashed = ["sh", "-c", '"$@" </dev/null & cat; trap "" TERM; kill 0; wait', "sh", *command]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -211,10 +206,7 @@ class Site:
         return self.panel(name).locator(".js-plotly-plot .gtitle").text_content()
 
     def move(self, name: str, hand: str, label: str, *more: str) -> float:
-        """Let a reader's hand move a control.
-
-        Returns the seconds from its last touch until the panel shows something else, and rests.
-        """
+        """Move a control; the seconds from its last touch until the picture has changed."""
         before = self.picture(name)
         getattr(self, hand)(name, label, *more)
         began = time.monotonic()
@@ -344,17 +336,12 @@ def lab(browser, project, tmp_path_factory) -> Iterator[Site]:
             log,
         )
         site = Site(browser.new_page(viewport=dict(width=1_280, height=900)), folder)
-        for what in (
-            "JupyterLab starts",
-            "notebook opens",
-        ):  # the first time it reads itself from the disk
+        idle = "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'"
+        for what in ("JupyterLab starts", "notebook opens"):  # first it is read from the disk
             with site.timed(what):
                 site.page.goto(f"http://127.0.0.1:{port}/lab/tree/{Path(notebook).name}?token=test")
                 site.page.locator(".jp-Notebook h1").wait_for()
-                site.page.wait_for_function(
-                    "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status "
-                    "== 'idle'"
-                )
+                site.page.wait_for_function(idle)
         site.page.evaluate(CLOCK)
         with site.timed("import"):
             site.page.evaluate(RUN, "import")
@@ -454,9 +441,10 @@ def test_a_zoom_and_a_hidden_line_stay_while_the_picture_means_the_same(site):
         PANEL.format(place=list(EXPLORERS).index(name))
         + """
 with panel.at_once():
-    controls = panel.controls
-    controls["task"].value, controls["axis"].value = "text", "log"
-    controls["times"].index = (0, len(controls["times"].options) - 1)"""
+    times = panel.controls["times"]
+    times.index = (0, len(times.options) - 1)
+    panel.controls["task"].value, panel.controls["axis"].value = "text", "log"
+"""
     )
     shown = site.panel(name).locator(".js-plotly-plot")
 
@@ -466,8 +454,8 @@ with panel.at_once():
     def hidden() -> set[str]:
         return set(
             shown.evaluate(
-                "plot => plot._fullData.filter(trace => trace.visible == "
-                "'legendonly').map(trace => trace.legendgroup)"
+                "plot => plot._fullData.filter(trace => trace.visible == 'legendonly')"
+                ".map(trace => trace.legendgroup)"
             )
         )
 

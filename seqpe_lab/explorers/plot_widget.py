@@ -1,8 +1,9 @@
 """A plotly figure on the page that can be replaced many times a second.
 
-Plotly's own FigureWidget keeps a checked copy of the figure, reports every change of it to the page and
-brings its program along, 5 MB for each figure. Here the page gets the whole figure with each change,
-as JSON, and ``Plotly.react`` finds out what differs. All figures of a page share one program.
+Plotly's own FigureWidget keeps a checked copy of the figure, reports every change of it to the
+page and brings its program along, 5 MB for each figure. Here the page gets the whole figure with
+each change, as JSON, and ``Plotly.react`` finds out what differs. All figures of a page share one
+program, which is sent when the first of them is made.
 """
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from plotly.offline import get_plotlyjs
 
 READ = """
     function read(program) {  // once for a page, whatever notebooks it shows
-        return window.seqpePlotly ??= import(URL.createObjectURL(new Blob([program.get("text")], {type: "text/javascript"}))).then(() => window.Plotly)
+        const source = new Blob([program.get("text")], {type: "text/javascript"})
+        return window.seqpePlotly ??= import(URL.createObjectURL(source)).then(() => window.Plotly)
     }"""
 
 
@@ -40,8 +42,8 @@ class Program(AnyWidget):
 class Plot(AnyWidget):
     """A figure on the page.
 
-    What a reader has zoomed or turned stays so while the axes measure the same and ask for the same
-    range, and what was hidden by a click on the legend while the legend says the same.
+    What a reader has zoomed or turned stays so while the axes measure the same and ask for the
+    same range, and what was hidden by a click on the legend while the legend says the same.
 
     >>> plot = Plot()
     >>> plot.show(go.Figure(go.Scatter(y=[1, 2])))
@@ -53,19 +55,21 @@ class Plot(AnyWidget):
         export default {
             render({model, el}) {
                 const place = el.appendChild(document.createElement("div"))
+                const program = () => model.widget_manager.get_model(model.get("program"))
                 let plotly, drawn = "{}", listens = false, busy = false, gone = false
-                async function catchUp() {  // one drawing at a time, and always the newest figure: what came in between is never drawn
+                async function catchUp() {  // one drawing at a time, and always the newest figure
                     if (busy) return
                     busy = true
                     try {
-                        plotly ??= await read(await model.widget_manager.get_model(model.get("program")))
+                        plotly ??= await read(await program())
                         while (drawn !== model.get("figure")) {
                             await new Promise(requestAnimationFrame)
                             if (gone) return
                             drawn = model.get("figure")
                             const {data, layout} = JSON.parse(drawn)
                             await plotly.react(place, data, layout, {displaylogo: false})
-                            if (!listens) place.on("plotly_click", ({points: [{x, y}]}) => model.send({x, y}))
+                            if (!listens) place.on("plotly_click",
+                                ({points: [{x, y}]}) => model.send({x, y}))
                             listens = true
                         }
                     } finally {
@@ -85,25 +89,25 @@ class Plot(AnyWidget):
     program = traitlets.Unicode().tag(sync=True)
 
     @traitlets.default("program")
-    def _share(self) -> str:
+    def _shared_program(self) -> str:
         return Program.shared().model_id
 
     def show(self, figure: go.Figure) -> None:
         """Replace what the page shows, in one message."""
         described = figure.to_plotly_json()
-        layout = described["layout"]
+        layout, traces = described["layout"], described["data"]
         layout["uirevision"] = _measured(layout)
-        layout.setdefault("legend", {})["uirevision"] = str([(trace.get("name"), trace.get("xaxis")) for trace in described["data"]])  # plotly tells traces apart by their place
+        names = str([(trace.get("name"), trace.get("xaxis")) for trace in traces])
+        layout.setdefault("legend", {})["uirevision"] = names  # plotly knows traces by their place
         self.figure = pio.to_json(described, validate=False)
 
-    def on_click(self, does: Callable[[float, float], None]) -> None:
-        """Call ``does(x, y)`` with the point that a reader clicks."""
-        self.on_msg(lambda _, point, buffers: does(point["x"], point["y"]))
+    def on_click(self, action: Callable[[float, float], None]) -> None:
+        """Call ``action(x, y)`` with the point that a reader clicks."""
+        self.on_msg(lambda _, point, buffers: action(point["x"], point["y"]))
 
 
 def _measured(layout: Mapping) -> str:
     """What the axes measure; those of a scene are the same space, whatever they say."""
-    return "; ".join([axis.get("title", {}).get("text", "") for name, axis in layout.items() if name[1:5] == "axis"] + ["scene"] * ("scene" in layout))
-
-
-Program.shared()  # while the reader still reads
+    titles = [axis.get("title", {}).get("text", "")
+              for name, axis in layout.items() if name[1:5] == "axis"]
+    return "; ".join(titles + ["scene"] * ("scene" in layout))

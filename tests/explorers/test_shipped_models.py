@@ -1,4 +1,4 @@
-"""The models that come with the project are what their files say."""
+"""The models that come with the package are what their files say."""
 
 import json
 import subprocess
@@ -7,28 +7,28 @@ import sys
 import pytest
 import torch
 
-from seqpe_lab.explorers import bundle
+from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import Training, image_model, language_model
 from seqpe_lab.tasks.image_data import load_images
 from seqpe_lab.tasks.perplexity import perplexity_by_length
 from seqpe_lab.tasks.text_data import load_text
 
 FILES = (
-    [("text", m) for m in bundle.MODELS]
-    + [("image", m) for m in bundle.IMAGE_MODELS]
-    + [("table", m) for m in bundle.WATCHED]
+    [("text", m) for m in shipped_models.TEXT_MODELS]
+    + [("image", m) for m in shipped_models.IMAGE_MODELS]
+    + [("table", m) for m in shipped_models.TABLES]
 )
 
 
 def test_everything_is_there_and_at_most_10_mb():
-    there = {path.name for path in bundle.FOLDER.iterdir()}
+    there = {path.name for path in shipped_models.FOLDER.iterdir()}
     assert there == {f"{kind}-{method}.safetensors" for kind, method in FILES}
-    assert sum(path.stat().st_size for path in bundle.FOLDER.iterdir()) <= 10e6
+    assert sum(path.stat().st_size for path in shipped_models.FOLDER.iterdir()) <= 10e6
 
 
 @pytest.mark.parametrize("kind, method", FILES)
 def test_each_carries_its_recipe_and_provenance(kind, method):
-    about = bundle.about(kind, method)
+    about = shipped_models.about(kind, method)
     recipe = Training.from_json(about["recipe"])
     preset = (image_model if kind == "image" else language_model)(method, "small")
     if method.endswith(("no-losses", "delta-only")):  # made when these rows had no shifted starts
@@ -46,12 +46,12 @@ def test_each_carries_its_recipe_and_provenance(kind, method):
 def test_a_shipped_image_model_has_the_accuracy_that_is_shown():
     from seqpe_lab.tasks.images import accuracy, first
 
-    about = bundle.about("image", "seqpe-mul")
+    about = shipped_models.about("image", "seqpe-mul")
     recipe, data = Training.from_json(about["recipe"]), load_images("digits")
     assert data.hash == about["results"]["data"]["hash"]
     for size in (24, 48):
         measured = accuracy(
-            bundle.model("image", "seqpe-mul"),
+            shipped_models.model("image", "seqpe-mul"),
             first(data.test, recipe.eval_images),
             data,
             recipe,
@@ -63,15 +63,15 @@ def test_a_shipped_image_model_has_the_accuracy_that_is_shown():
 
 
 def test_a_shipped_language_model_has_the_perplexity_that_is_shown():
-    about = bundle.about("text", "seqpe")
+    about = shipped_models.about("text", "seqpe")
     recipe, data = Training.from_json(about["recipe"]), load_text("python", "bytes")
     if data.hash != about["results"]["data"]["hash"]:
         pytest.skip(
-            "the text is the documentation of the reader's own Python, and this Python's "
-            "differs from the one the model was evaluated on"
+            "the text is Python's documentation, and that of this Python differs from the one "
+            "that the model was evaluated on"
         )
     measured = perplexity_by_length(
-        bundle.model("text", "seqpe"), data.test[: recipe.eval_tokens + 1], (64, 1_024)
+        shipped_models.model("text", "seqpe"), data.test[: recipe.eval_tokens + 1], (64, 1_024)
     )
     assert [m.perplexity for m in measured] == pytest.approx(
         [about["results"]["perplexity"][n] for n in ("64", "1024")], rel=1e-4
@@ -80,37 +80,46 @@ def test_a_shipped_language_model_has_the_perplexity_that_is_shown():
 
 def test_the_last_table_is_what_the_shipped_model_of_the_same_run_computes():
     """Two files of one recipe, trained apart: the same to half precision."""
-    table = bundle.tables("seqpe")
+    table = shipped_models.tables("seqpe")
     assert (
-        sorted(table) == list(bundle.STEPS)
-        and len(table[0]) == bundle.WHILE_LEARNING
-        and len(table[1_000]) == bundle.AT_THE_END
+        sorted(table) == list(shipped_models.STEPS)
+        and len(table[0]) == shipped_models.WHILE_LEARNING
+        and len(table[1_000]) == shipped_models.AT_THE_END
     )
-    computed = bundle.model("text", "seqpe").encoding.encoder.table(bundle.AT_THE_END)
+    computed = shipped_models.model("text", "seqpe").encoding.encoder.table(
+        shipped_models.AT_THE_END
+    )
     cosine = torch.nn.functional.cosine_similarity(table[1_000], computed, dim=-1)
     assert float(cosine.min()) > 0.999
 
 
 @pytest.mark.parametrize(
     "kind, method",
-    [("text", m) for m in bundle.MODELS] + [("image", m) for m in bundle.IMAGE_MODELS],
+    [("text", m) for m in shipped_models.TEXT_MODELS]
+    + [("image", m) for m in shipped_models.IMAGE_MODELS],
 )
 def test_an_encoding_alone_is_that_of_its_model(kind, method):
     alone, whole = (
-        e.state_dict() for e in (bundle.encoding(kind, method), bundle.model(kind, method).encoding)
+        e.state_dict()
+        for e in (
+            shipped_models.encoding(kind, method),
+            shipped_models.model(kind, method).encoding,
+        )
     )
     assert alone.keys() == whole.keys() and all(
         torch.equal(alone[name], whole[name]) for name in whole
     )
-    assert type(bundle.encoding(kind, method)) is type(bundle.model(kind, method).encoding)
+    assert type(shipped_models.encoding(kind, method)) is type(
+        shipped_models.model(kind, method).encoding
+    )
 
 
 def test_no_explorer_imports_timm_or_scikit_learn_for_its_first_picture(project):
     program = (
         "import sys; from seqpe_lab.explorers import EXPLORERS, explore\n"
         "for name in EXPLORERS: explore(name)\n"
-        "print([name for name in ('timm', 'sklearn', 'rfc3987_syntax.syntax_helpers') if name "
-        "in sys.modules])"
+        "late = ('timm', 'sklearn', 'rfc3987_syntax.syntax_helpers')\n"
+        "print([name for name in late if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
@@ -120,11 +129,11 @@ def test_no_explorer_imports_timm_or_scikit_learn_for_its_first_picture(project)
 
 def test_a_missing_one_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="alibi, learned"):
-        bundle.model("text", "transformer-xl")
+        shipped_models.model("text", "transformer-xl")
 
 
 def test_only_the_tensors_and_a_page_of_text_are_in_a_file():
-    assert set(json.loads(json.dumps(bundle.about("text", "none")))) >= {
+    assert set(json.loads(json.dumps(shipped_models.about("text", "none")))) >= {
         "recipe",
         "results",
         "outputs",

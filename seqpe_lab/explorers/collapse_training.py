@@ -1,0 +1,98 @@
+"""A small position encoder that learns from the two losses alone, and measures of its space.
+
+Settings and measures are those of lesson 06.
+"""
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqpe_lab import geometry, sampling
+from seqpe_lab.encoder import PositionEncoder
+from seqpe_lab.losses import contrastive_loss, distillation_loss
+
+POSITIONS, TRAIN_LEN, HEADS, CANDIDATES, TEACHERS, RATE, WARM_UP = 600, 64, 4, 32, 32, 1e-3, 30
+STEPS_AT_A_TIME = 2
+CONTRASTIVE_TEST = sampling.contrastive_sample(128, CANDIDATES, POSITIONS,
+                                               generator=torch.Generator().manual_seed(1))
+DISTILLATION_TEST = sampling.distillation_sample(32, TEACHERS, TRAIN_LEN, POSITIONS,
+                                                 generator=torch.Generator().manual_seed(9))
+
+
+class Record(NamedTuple):
+    """What was measured after some steps."""
+    step: int
+    alpha: float  # the weights of the steps before
+    beta: float
+    cosines: np.ndarray  # float32 (POSITIONS - 1,): of e_p and e_{p+z}, for z = 1, 2, ...
+    effective_rank: float
+    spread: float
+    l_delta: float  # nats, on CONTRASTIVE_TEST
+    l_ood: float  # nats, on DISTILLATION_TEST
+
+
+class Training:
+    """An encoder of positions 0..599, and its history. The same seed gives the same history.
+
+    Attributes:
+        records: one of the untrained encoder, and one after each few steps.
+        similarity: cosines of all pairs now, float32 (POSITIONS, POSITIONS).
+    """
+
+    def __init__(self, seed: int = 0):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder = PositionEncoder(64, digits=4, heads=HEADS)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.records: list[Record] = []
+        self._measure(0, 0.0, 0.0)
+
+    @functools.cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Made when it is first needed: torch's first optimizer takes a second or two to load."""
+        return torch.optim.AdamW(self.encoder.parameters(), lr=RATE, weight_decay=0.0)
+
+    def train(self, alpha: float, beta: float) -> None:
+        """A few steps on alpha L_delta + beta L_OOD (Eq. 15 without a main task); then measure."""
+        done = self.records[-1].step
+        for step in range(done + 1, done + 1 + STEPS_AT_A_TIME):
+            near = sampling.contrastive_sample(16, CANDIDATES, POSITIONS, generator=self.generator)
+            far = sampling.distillation_sample(16, TEACHERS, TRAIN_LEN, POSITIONS,
+                                               generator=self.generator)
+            parts = (near.pivots.unsqueeze(1), near.candidates, far.teachers, far.students)
+            pivots, candidates, teachers, students = self.encoder(torch.cat(parts, 1)).split(
+                [part.shape[1] for part in parts], 1)  # all positions are encoded at once
+            loss = (alpha * contrastive_loss(pivots.squeeze(1), candidates, near.label)
+                    + beta * distillation_loss(teachers, students, HEADS))
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+            self.optimizer.param_groups[0]["lr"] = RATE * min(1, step / WARM_UP)
+            self.optimizer.step()
+        self._measure(step, alpha, beta)
+
+    def _measure(self, step: int, alpha: float, beta: float) -> None:
+        vectors = self.encoder.table(POSITIONS)  # (POSITIONS, d)
+        near, far = CONTRASTIVE_TEST, DISTILLATION_TEST
+        l_delta = contrastive_loss(vectors[near.pivots[:, 0]], vectors[near.candidates[..., 0]],
+                                   near.label)
+        l_ood = distillation_loss(vectors[far.teachers[..., 0]], vectors[far.students[..., 0]],
+                                  HEADS)
+        self.similarity = geometry.similarity(vectors, kind="cosine")
+        self.records.append(Record(
+            step, alpha, beta, cosine_by_shift(self.similarity), geometry.effective_rank(vectors),
+            geometry.spread(vectors), float(l_delta), float(l_ood)))
+
+
+def cosine_by_shift(similarity: Tensor) -> np.ndarray:
+    """Mean cosine of e_p and e_{p+z} for z = 1 .. N-1, float32 (N-1,), from all cosines (N, N).
+
+    >>> cosine_by_shift(torch.tensor([[1., .5, 0.], [.5, 1., .7], [0., .7, 1.]])).tolist()
+    [0.60..., 0.0]
+    """
+    table = similarity.numpy()
+    return np.array([table.diagonal(z).mean() for z in range(1, len(table))], dtype=np.float32)

@@ -1,0 +1,148 @@
+"""Trained models and position tables that come with the package; the explorers show them.
+
+One safetensors file each in data/explorers/, half precision, its recipe, results and provenance in
+the file's own metadata. ``python -m seqpe_lab bundle`` makes them all from the small recipes.
+"""
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from seqpe_lab.digits import grid
+from seqpe_lab.encodings import PositionEncoding, make_encoding
+from seqpe_lab.package_data import DATA
+from seqpe_lab.recipes import Training, image_model, language_model
+from seqpe_lab.runs import Run
+from seqpe_lab.tasks import task_of
+from seqpe_lab.training import build_model, train
+
+FOLDER = DATA / "explorers"
+TEXT_MODELS = ("none", "sinusoidal", "learned", "rope-1e4", "alibi", "seqpe")
+IMAGE_MODELS = ("none", "learned", "rope-axial", "rope-mixed", "seqpe-mul", "seqpe-mul-no-losses")
+TABLES = ("seqpe", "seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only")  # of language models
+STEPS = (0, 10, 30, 100, 200, 400, 700, 1_000)  # of training after which a table was kept
+WHILE_LEARNING, AT_THE_END = 256, 1_100  # positions in it, from 0: before, and at the last step
+
+
+@functools.lru_cache(maxsize=32)
+def model(kind: str, method: str) -> nn.Module:
+    """A trained model in evaluation mode, on the CPU, float32.
+
+    Args:
+        kind: "text" (of ``TEXT_MODELS``) or "image" (of ``IMAGE_MODELS``; building one needs timm).
+    """
+    result = build_model(recipe(kind, method), about(kind, method)["outputs"])
+    result.load_state_dict(_weights(kind, method))
+    return result.eval().requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=32)
+def encoding(kind: str, method: str) -> PositionEncoding:
+    """The encoding of :func:`model` alone; it does not need timm, which takes long to import."""
+    of = recipe(kind, method)
+    result = make_encoding(of.encoding, d_model=of.d_model, heads=of.heads, layers=of.layers,
+                           train_shape=of.train_shape, dims=of.dims,
+                           prefix=1 if kind == "image" else 0, **of.encoding_options)
+    result.load_state_dict({name.removeprefix("encoding."): t for name, t
+                            in _weights(kind, method).items() if name.startswith("encoding.")})
+    return result.eval().requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=32)
+def recipe(kind: str, method: str) -> Training:
+    """The recipe of a model, or of the run of a "table" (of ``TABLES``)."""
+    return Training.from_json(about(kind, method)["recipe"])
+
+
+@functools.lru_cache(maxsize=32)
+def about(kind: str, method: str) -> dict:
+    """A file's metadata: "recipe" (JSON), "results" as in ``results.json``, and "outputs"."""
+    with safe_open(_file(kind, method), "pt") as file:
+        return json.loads(file.metadata()["about"])
+
+
+def provenance(kind: str, method: str) -> str:
+    """Scale, data and seed of a file, for the caption of a figure."""
+    of, data = recipe(kind, method), about(kind, method)["results"]["data"]
+    return f"scale {of.scale} · {data['description']} (hash {data['hash']}) · seed {of.seed}"
+
+
+@functools.lru_cache(maxsize=8)
+def tables(method: str) -> dict[int, Tensor]:
+    """A language model's position vectors while it learnt: {step: float32 (positions, d_model)}."""
+    stored = load_file(_file("table", method))
+    return {step: stored[str(step)].float() for step in sorted(map(int, stored))}
+
+
+def _weights(kind: str, method: str) -> dict[str, Tensor]:
+    return {name: _as_float(t) for name, t in load_file(_file(kind, method)).items()}
+
+
+def _as_float(weights: Tensor) -> Tensor:
+    return weights.float() if weights.is_floating_point() else weights
+
+
+def _file(kind: str, method: str) -> Path:
+    path = FOLDER / f"{kind}-{method}.safetensors"
+    if not path.exists():
+        there = sorted(p.stem.removeprefix(f"{kind}-") for p in FOLDER.glob(f"{kind}-*"))
+        known = ", ".join(there) or "none; make them with python -m seqpe_lab bundle"
+        raise ValueError(f"no {kind} {method!r} comes with the package: there are {known}")
+    return path
+
+
+# --- making them ---------------------------------------------------------------------------------
+
+def make(report: Callable[[str], None] = print) -> None:
+    """Write every file anew: minutes, since finished runs are used again, except for the tables."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for kind, methods, make_recipe in (("text", TEXT_MODELS, language_model),
+                                       ("image", IMAGE_MODELS, image_model)):
+        for method in methods:
+            report(f"{kind} {method}")
+            _write_model(kind, train(make_recipe(method, "small"), progress=False))
+    for method in TABLES:
+        report(f"table of {method}: training")
+        _write_tables(method)
+    size = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors"))
+    report(f"{size / 1e6:.1f} MB in {FOLDER}")
+
+
+def _write_tables(method: str) -> None:
+    kept: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def watch(step: int, trained: nn.Module) -> None:
+        if step in STEPS:
+            count = AT_THE_END if step == STEPS[-1] else WHILE_LEARNING
+            kept[str(step)] = trained.encoding.encoder(grid(count)).half()
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(language_model(method, "small"), folder, watch=watch, progress=False)
+        _save("table", method, kept, {"recipe": run.recipe.to_json(), "results": run.results()})
+
+
+def _write_model(kind: str, run: Run) -> None:
+    """Round the weights, and evaluate them then: the numbers shown beside a model are its own."""
+    recipe, task = run.recipe, task_of(run.recipe)
+    data = task.load_data()
+    weights = {name: t.half() if t.is_floating_point() else t
+               for name, t in run.model_weights().items()}
+    rounded = build_model(recipe, task.outputs(data))
+    rounded.load_state_dict({name: _as_float(t) for name, t in weights.items()})
+    measured = task.evaluate(rounded.eval(), data)
+    _save(kind, recipe.method, weights, {"recipe": recipe.to_json(), "outputs": task.outputs(data),
+                                         "results": run.results() | measured})
+
+
+def _save(kind: str, method: str, tensors: dict[str, Tensor], about: dict) -> None:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    save_file(tensors, FOLDER / f"{kind}-{method}.safetensors", {"about": json.dumps(about)})
