@@ -7,19 +7,8 @@ lessons, explorers) is in the submodules and needs ``pip install seqpe_lab[lab]`
 """
 from seqpe_lab.attention import attend
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.encodings import (
-                                 ENCODINGS,
-                                 ALiBi,
-                                 Learned,
-                                 MixedRoPE,
-                                 ModelShape,
-                                 PositionEncoding,
-                                 RoPE,
-                                 SeqPE,
-                                 Sinusoidal,
-                                 make_encoding,
-                                 register,
-)
+from seqpe_lab.encodings import (ENCODINGS, ALiBi, Learned, MixedRoPE, ModelShape, PositionEncoding,
+                                 RoPE, SeqPE, Sinusoidal, make_encoding, register)
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.position_table import PositionTable
 from seqpe_lab.regularizer import PositionRegularizer

@@ -8,13 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DataLoaderConfiguration,
-    DistributedDataParallelKwargs,
-    InitProcessGroupKwargs,
-    broadcast_object_list,
-    gather_object,
-)
+from accelerate.utils import (DataLoaderConfiguration, DistributedDataParallelKwargs,
+                              InitProcessGroupKwargs, broadcast_object_list, gather_object)
 
 T = TypeVar("T")
 

@@ -13,14 +13,8 @@ from torch import Tensor
 
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.losses import DISTILLATION_FORMS, contrastive_loss, distillation_loss
-from seqpe_lab.sampling import (
-    ContrastiveSample,
-    DistillationSample,
-    contrastive_sample,
-    distillation_sample,
-    seeded,
-    training_positions,
-)
+from seqpe_lab.sampling import (ContrastiveSample, DistillationSample, contrastive_sample,
+                                distillation_sample, seeded, training_positions)
 
 
 class Samples(NamedTuple):

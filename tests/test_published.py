@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from seqpe_lab.cli import main
-from seqpe_lab.models import published
+from seqpe_lab.models import published_checkpoints as published
 from seqpe_lab.tasks import paper_comparison
 from seqpe_lab.tasks.image_views import render
 

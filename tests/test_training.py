@@ -236,9 +236,7 @@ def test_runs_of_two_seeds_differ_in_data_dropout_and_positions(
     """The same initial weights: the rest comes from the order of the text and sampled positions."""
     original = training.build_model
     monkeypatch.setattr(
-        training,
-        "build_model",
-        lambda recipe, outputs: original(recipe.changed(seed=0), outputs),
+        training, "build_model", lambda recipe, outputs: original(recipe.changed(seed=0), outputs)
     )
     first, second = (
         train(tiny_recipe(seed=s, steps=1), tmp_path / str(s), data=tiny_data, cpu=True).metrics()[

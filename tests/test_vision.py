@@ -152,9 +152,7 @@ def test_test_crop_keeps_the_middle_of_the_resized_image(tiny_image_recipe):
     image = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
     square = image[None, :, :, 5:25]
     recipe = tiny_image_recipe(test_crop=7 / 8)
-    assert torch.equal(
-        view_of_a_test(image, recipe, 16, 0), render(square, 18)[0][:, 1:17, 1:17]
-    )
+    assert torch.equal(view_of_a_test(image, recipe, 16, 0), render(square, 18)[0][:, 1:17, 1:17])
     assert torch.equal(
         view_of_a_test(image, recipe.changed(test_crop=0.5), 10, 0), square[0, :, 5:15, 5:15]
     )

@@ -1,14 +1,8 @@
 """The position encodings: one interface (base.py), one file a family."""
 from seqpe_lab.encodings.absolute import Learned, Sinusoidal, resample_grid, sinusoidal_vectors
 from seqpe_lab.encodings.alibi import ALiBi, alibi_slopes
-from seqpe_lab.encodings.base import (
-                                      ENCODINGS,
-                                      ModelShape,
-                                      PositionEncoding,
-                                      make_encoding,
-                                      option_names,
-                                      register,
-)
+from seqpe_lab.encodings.base import (ENCODINGS, ModelShape, PositionEncoding, make_encoding,
+                                      option_names, register)
 from seqpe_lab.encodings.rotary import MixedRoPE, RoPE, rotary_angles, rotate
 from seqpe_lab.encodings.seqpe import INTEGRATIONS, SeqPE
 

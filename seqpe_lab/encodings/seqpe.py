@@ -5,9 +5,9 @@ E^q, E^k = E W_PE (Eq. 11) give each query and key a position vector of its own,
 bias of Eq. 14 without its matrix.
 
 E and W_PE are computed in float32. In lower precision the bias needs a correction: trained vectors
-are so long that rounding e^k_j to bfloat16 shifts its scores by whole units, while neighbours differ
-by hundredths. Where it matters, near j, the shift is about e^q_j.(e^k_j - rounded e^k_j), one number
-for each key, and one further key feature adds it back.
+are so long that rounding e^k_j to bfloat16 shifts its scores by whole units, while neighbours
+differ by hundredths. Where it matters, near j, the shift is about e^q_j.(e^k_j - rounded e^k_j),
+one number for each key, and two further key features add it back.
 """
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import functools
 import gc
 import html
 import io
@@ -78,7 +77,7 @@ class Panel(ipywidgets.VBox):
                  picture: Callable[..., go.Figure], *, words: Callable[..., str] | None = None,
                  table: Callable[..., Mapping[str, Sequence]] | None = None,
                  limits: Callable[..., Mapping] | None = None, file: str = "table", **options):
-        _freeze_imported_objects()
+        gc.freeze()  # else a garbage collection walks through all of torch in the middle of a move
         self.title, self.file, self._state = title, file, state
         self.compute, self.picture, self.words, self.table = compute, picture, words, table
         self.limits = limits
@@ -173,12 +172,6 @@ class Panel(ipywidgets.VBox):
         """Remove the panel and its picture from the page."""
         self.plot.close()
         super().close()
-
-
-@functools.cache
-def _freeze_imported_objects() -> None:
-    """Else the garbage collector now and then walks through all of torch during a move."""
-    gc.freeze()
 
 
 def _with_help(widget: ipywidgets.Widget) -> ipywidgets.Widget:

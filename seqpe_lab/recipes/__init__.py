@@ -7,33 +7,12 @@ A recipe says everything that a run depends on; its digest names the run's folde
 are part of the recipe and do not change with the number of devices: accumulation follows from it.
 """
 from seqpe_lab.recipes.base import SCALES, Scale, Training, default_scale
-from seqpe_lab.recipes.fine_tuning import (
-    ABOUT_QA,
-    QA_ABLATIONS,
-    QA_PRESETS,
-    TUNED,
-    QARecipe,
-    question_answering,
-    tuned_method,
-)
-from seqpe_lab.recipes.image_classification import (
-    ABOUT_IMAGES,
-    IMAGE_ABLATIONS,
-    IMAGE_METHODS,
-    IMAGE_PRESETS,
-    PLACED,
-    ImageRecipe,
-    image_model,
-)
-from seqpe_lab.recipes.language_modeling import (
-    ABLATIONS,
-    ABOUT,
-    HEADLINE,
-    METHODS,
-    PRESETS,
-    Recipe,
-    language_model,
-)
+from seqpe_lab.recipes.fine_tuning import (ABOUT_QA, QA_ABLATIONS, QA_PRESETS, TUNED, QARecipe,
+                                           question_answering, tuned_method)
+from seqpe_lab.recipes.image_classification import (ABOUT_IMAGES, IMAGE_ABLATIONS, IMAGE_METHODS,
+                                                    IMAGE_PRESETS, PLACED, ImageRecipe, image_model)
+from seqpe_lab.recipes.language_modeling import (ABLATIONS, ABOUT, HEADLINE, METHODS, PRESETS,
+                                                 Recipe, language_model)
 from seqpe_lab.recipes.published import as_published
 
 # task: what makes its recipes

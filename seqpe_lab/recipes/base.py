@@ -11,15 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
+                      model_validator)
 
 from seqpe_lab.recipes.published import as_published
 

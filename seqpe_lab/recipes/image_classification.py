@@ -5,20 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqpe_lab.recipes.base import (
-    MEDIUM,
-    SMOKE,
-    AtLeast0,
-    Count,
-    Options,
-    PositiveShare,
-    Rate,
-    Scale,
-    ShareBelow1,
-    Training,
-    Weight,
-    make_recipe,
-)
+from seqpe_lab.recipes.base import (MEDIUM, SMOKE, AtLeast0, Count, Options, PositiveShare, Rate,
+                                    Scale, ShareBelow1, Training, Weight, make_recipe)
 
 Sizes = Annotated[tuple[int, ...], Field(
     strict=False, min_length=1, description="must name at least one size in whole pixels")]

@@ -154,7 +154,7 @@ def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Ten
     """What a test shows of an image at ``size`` pixels a side.
 
     With "place" a canvas, whose place is drawn from the image's ``number``; else the image's middle
-    square, resized, of which the middle remains: ``test_crop`` of each side.
+    square, resized, of which the recipe's ``test_crop`` keeps that share of each side.
     """
     if recipe.augment == "place":
         return place_on_canvas(image, recipe, size, seeded(0, number, stream=5))

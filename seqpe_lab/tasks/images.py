@@ -2,18 +2,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seqpe_lab.encodings import resample_grid
-from seqpe_lab.models.vit import ViT, ViTConfig
 from seqpe_lab.recipes import ImageRecipe
 from seqpe_lab.tasks.base import Task, evaluation_mode
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
 from seqpe_lab.tasks.image_views import Views, global_generators, object_side, test_view
+
+if TYPE_CHECKING:  # it imports timm, which takes seconds
+    from seqpe_lab.models.vit import ViT
 
 
 class ImageTask(Task):
@@ -27,6 +29,7 @@ class ImageTask(Task):
         return len(data.classes)
 
     def make_model(self, outputs: int) -> ViT:
+        from seqpe_lab.models.vit import ViT, ViTConfig
         recipe = self.recipe
         shape = dict(patch_size=recipe.patch, embed_dim=recipe.d_model, depth=recipe.layers,
                      num_heads=recipe.heads, mlp_ratio=recipe.mlp_ratio,

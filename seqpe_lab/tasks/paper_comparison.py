@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from seqpe_lab.hub import load_from_hub, three_ways_out
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.package_data import paper_table
+from seqpe_lab.recipes import image_model
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
+from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.tasks.perplexity import Perplexity, perplexity_by_length
 from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.tasks.tokenization import make_tokenizer
@@ -88,8 +90,6 @@ def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = Non
     Raises:
         ValueError: images of other classes than the model's.
     """
-    from seqpe_lab.recipes import image_model
-    from seqpe_lab.tasks.images import accuracy
     printed = paper_row(3)
     images, data = images_of(source)
     if len(data.classes) != model.config.classes:

@@ -44,7 +44,10 @@ class TextTask(Task):
         """Cross entropy of the next token, nats per token, for tokens (B, train_len + 1)."""
         hidden, targets = model.read(batch[:, :-1], **options).flatten(0, 1), batch[:, 1:].flatten()
         weight = model.transformer.wte.weight
-        return F.cross_entropy(F.linear(hidden, weight).float(), targets)
+        in_chunks = getattr(F, "linear_cross_entropy", None)  # recent torch: less memory
+        if in_chunks is None or torch.is_autocast_enabled(hidden.device.type):
+            return F.cross_entropy(F.linear(hidden, weight).float(), targets)
+        return in_chunks(hidden, weight, targets)
 
     def validate(self, model: GPT2, data: TextData) -> float:
         """Nats per token on the start of the validation split."""

@@ -16,10 +16,10 @@ import threading
 import warnings
 
 # imported first, so that what they do at import is not taken for ours
-OTHERS = """accelerate asyncio cyclopts datasets huggingface_hub ipywidgets IPython.display joblib
-jsonschema kaleido nbclient nbconvert nbformat plotly.graph_objects plotly.io psutil pydantic
-safetensors.torch sklearn.datasets tokenizers torch.utils.tensorboard torchvision tqdm transformers
-timm""".split()
+OTHERS = """accelerate anywidget asyncio cyclopts datasets huggingface_hub ipywidgets
+IPython.display joblib jsonschema kaleido nbclient nbconvert nbformat plotly.graph_objects
+plotly.io plotly.subplots plotly.tools psutil pydantic safetensors.torch sklearn.datasets
+tokenizers torch.utils.tensorboard torchvision tqdm transformers timm""".split()
 
 
 def state() -> dict[str, object]:
@@ -77,7 +77,7 @@ def functions_of_others() -> dict[tuple[str, str], int]:
 def main(names: list[str]) -> None:
     for name in OTHERS:
         importlib.import_module(name)
-    functions, before = functions_of_others(), state()
+    functions, before, modules = functions_of_others(), state(), set(sys.modules)
     for name in names:
         importlib.import_module(name)
         after = state()
@@ -86,7 +86,8 @@ def main(names: list[str]) -> None:
     now = functions_of_others()
     replaced = [".".join(key) for key in functions if now.get(key) != functions[key]]
     assert not replaced, f"replaced in other packages: {', '.join(replaced)}"
-    stubs = [name for name, module in sys.modules.items() if not hasattr(module, "__spec__")]
+    added = {name: module for name, module in sys.modules.items() if name not in modules}
+    stubs = [name for name, module in added.items() if not getattr(module, "__spec__", None)]
     assert not stubs, f"stubs in sys.modules: {', '.join(stubs)}"
 
 
