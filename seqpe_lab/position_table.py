@@ -40,7 +40,6 @@ class PositionTable:
     def __len__(self) -> int:
         return 0 if self._vectors is None else len(self._vectors)
 
-    @torch.compiler.disable
     @torch.no_grad()
     def __call__(self, positions: Tensor) -> Tensor:
         """The vectors of positions (..., n): (..., d_model), as the encoder in evaluation mode.

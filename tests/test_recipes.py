@@ -169,17 +169,15 @@ def test_as_published_is_complete():
     """DESIGN.md, section 5."""
     losses = dict(
         distillation_form="published",
-        hard_share=0.3,
-        local=0.2,
-        distinct_candidates=False,
-        students_outside=False,
         clip_separately=True,
         shift_unit="batch",
         distill_shifted=False,
     )
-    assert as_published("lm") == losses | {"encoding_options": {"dropout": 0.1}}
-    assert as_published("qa") == losses | {"batch": 64}
-    assert as_published("image") == losses | dict(
+    of_text = losses | dict(local=0.6, smallest_shift=0.25)
+    of_images = losses | dict(hard_share=0.375, local=0.2)
+    assert as_published("lm") == of_text | {"encoding_options": {"dropout": 0.1}}
+    assert as_published("qa") == of_text | {"batch": 64}
+    assert as_published("image") == of_images | dict(
         teachers=64, drop_path=0.0, min_learning_rate=5e-6, test_crop=7 / 8
     )
     with pytest.raises(ValueError, match="unknown task 'video': choose from lm, qa, image"):
@@ -205,12 +203,15 @@ def test_as_published_leaves_the_sizes_of_smaller_scales(scale):
     for make in MAKERS.values():
         theirs, ours = make(scale=scale, as_published=True), make(scale=scale)
         assert (theirs.batch, theirs.teachers) == (ours.batch, ours.teachers)
-        assert theirs.distillation_form == "published" and theirs.hard_share == 0.3
+        assert (
+            theirs.distillation_form == "published"
+            and theirs.local == as_published(ours.task)["local"]
+        )
 
 
 def test_as_published_gives_way_to_what_is_chosen():
     recipe = language_model("seqpe", "small", as_published=True, local=0.7, encoding_options={})
-    assert (recipe.local, recipe.hard_share, recipe.encoding_options) == (0.7, 0.3, {})
+    assert (recipe.local, recipe.smallest_shift, recipe.encoding_options) == (0.7, 0.25, {})
 
 
 @pytest.mark.parametrize("make", [language_model, image_model])
@@ -354,7 +355,7 @@ def test_a_whole_number_where_a_fraction_may_stand_is_the_same_value():
 
 
 def test_no_recipe_module_loads_torch(project):
-    for name in ("base", "published", "language_modeling", "fine_tuning", "image_classification"):
+    for name in ("base", "published_form", "language_modeling", "fine_tuning", "image_classification"):
         source = (project / "seqpe_lab" / "recipes" / f"{name}.py").read_text()
         assert "\nimport torch" not in source and "\nfrom torch" not in source
 

@@ -68,7 +68,7 @@ class Learned(PositionEncoding):
         nn.init.normal_(self.table.weight, std=0.02)
 
     @classmethod
-    def for_model(cls, shape: ModelShape) -> Learned:
+    def for_model(cls, shape: ModelShape) -> Learned:  # type: ignore[override]
         return cls(shape.train_shape, shape.d_model)
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:

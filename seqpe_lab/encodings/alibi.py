@@ -50,7 +50,7 @@ class ALiBi(PositionEncoding):
         self.heads, self.gain = heads, 1.0 if scaled else d_head**0.5
 
     @classmethod
-    def for_model(cls, shape: ModelShape, scaled: bool = False) -> ALiBi:
+    def for_model(cls, shape: ModelShape, scaled: bool = False) -> ALiBi:  # type: ignore[override]
         if shape.dims > 1 or shape.prefix:
             raise ValueError("ALiBi counts how far a causal sequence looks back, which a grid does "
                              "not have: choose another encoding")

@@ -105,7 +105,7 @@ class RoPE(PositionEncoding):
         self.d_head, self.base, self.pairing, self.prefix = d_head, base, pairing, prefix
 
     @classmethod
-    def for_model(cls, shape: ModelShape, base: float | None = None,
+    def for_model(cls, shape: ModelShape, base: float | None = None,  # type: ignore[override]
                   pairing: str = "interleaved") -> RoPE:
         usual = 100.0 if shape.dims > 1 else 10_000.0
         return cls(shape.d_head, usual if base is None else base, pairing, shape.prefix)
@@ -152,7 +152,7 @@ class MixedRoPE(PositionEncoding):
         self.frequency = nn.Parameter((axes.permute(3, 0, 1, 2).unsqueeze(-1) * size).flatten(-2))
 
     @classmethod
-    def for_model(cls, shape: ModelShape, base: float = 10.0,
+    def for_model(cls, shape: ModelShape, base: float = 10.0,  # type: ignore[override]
                   as_published: bool = False) -> MixedRoPE:
         return cls(shape.d_head, shape.heads, shape.layers, shape.dims, base, as_published,
                    shape.prefix)

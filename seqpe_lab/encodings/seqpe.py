@@ -69,7 +69,8 @@ class SeqPE(PositionEncoding):
             nn.init.constant_(projection.bias, projection_bias)
 
     @classmethod
-    def for_model(cls, shape: ModelShape, *, integration: str = "bias",
+    def for_model(cls, shape: ModelShape, *,  # type: ignore[override]
+                  integration: str = "bias",
                   shared_projection: bool = True, projection_bias: float = 0.0,
                   projection_std: float = 0.02, scaled: bool = True, digits: int = 5,
                   base: int = 10, encoder_layers: int = 2, encoder_heads: int | None = None,
@@ -92,7 +93,8 @@ class SeqPE(PositionEncoding):
         ``vectors`` may also be (S, L, d_model) of S different contexts and int64 (B,), which of
         them each sequence has: then each is projected once.
         """
-        encode = self.encoder if torch.is_grad_enabled() else self.table
+        fresh = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        encode = self.encoder if fresh else self.table
         of_context, which = vectors if isinstance(vectors, tuple) else (vectors, None)
         e = encode(positions) if of_context is None else of_context  # (..., L, d_model)
         if self.prefix is not None:

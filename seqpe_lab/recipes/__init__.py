@@ -13,7 +13,7 @@ from seqpe_lab.recipes.image_classification import (ABOUT_IMAGES, IMAGE_ABLATION
                                                     IMAGE_PRESETS, PLACED, ImageRecipe, image_model)
 from seqpe_lab.recipes.language_modeling import (ABLATIONS, ABOUT, HEADLINE, METHODS, PRESETS,
                                                  Recipe, language_model)
-from seqpe_lab.recipes.published import as_published
+from seqpe_lab.recipes.published_form import as_published
 
 # task: what makes its recipes
 MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model}

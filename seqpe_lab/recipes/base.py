@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
                       model_validator)
 
-from seqpe_lab.recipes.published import as_published
+from seqpe_lab.recipes.published_form import as_published
 
 ScaleName = Literal["smoke", "small", "medium", "full"]
 SCALES: tuple[str, ...] = get_args(ScaleName)

@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from seqpe_lab.recipes.base import MEDIUM, SMOKE, AtLeast0, Count, Scale, Share
 from seqpe_lab.recipes.language_modeling import Lengths, Recipe, language_model
-from seqpe_lab.recipes.published import as_published as published_fields
+from seqpe_lab.recipes.published_form import as_published as published_fields
 
 
 class QARecipe(Recipe):

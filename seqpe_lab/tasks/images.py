@@ -14,7 +14,7 @@ from seqpe_lab.tasks.base import Task, evaluation_mode
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
 from seqpe_lab.tasks.image_views import Views, global_generators, object_side, test_view
 
-if TYPE_CHECKING:  # it imports timm, which takes seconds
+if TYPE_CHECKING:  # timm takes seconds to import
     from seqpe_lab.models.vit import ViT
 
 

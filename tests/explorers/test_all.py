@@ -154,7 +154,7 @@ def test_imports_make_no_widget_and_load_nothing_early(project):
     program = (
         "import importlib, sys\n"
         "from seqpe_lab.explorers import EXPLORERS\n"
-        "early = [name for name in ('plotly', 'ipywidgets', 'torch') if name in sys.modules]\n"
+        "early = [name for name in ('plotly', 'ipywidgets') if name in sys.modules]\n"
         "for name in EXPLORERS: importlib.import_module(f'seqpe_lab.explorers.{name}_panel')\n"
         "from ipywidgets.widgets.widget import _instances\n"
         "print(early, list(_instances.values()))"

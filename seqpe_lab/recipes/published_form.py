@@ -16,7 +16,7 @@ _LOSSES: dict[str, Any] = {
 # Which candidates and students their samplers draw. Images: half of the sets are random, 30 % hold
 # look-alikes, 20 % are local; text: 40 % with look-alikes, 60 % local, and students begin at a
 # quarter of the training context. (hard_share counts among the sets that are not local.)
-_TEXT_SAMPLES = {"hard_share": 1.0, "local": 0.6, "smallest_shift": 0.25}
+_TEXT_SAMPLES = {"local": 0.6, "smallest_shift": 0.25}
 _SAMPLES: dict[str, dict[str, float]] = {
     "lm": _TEXT_SAMPLES, "qa": _TEXT_SAMPLES, "image": {"hard_share": 0.375, "local": 0.2}}
 # Their bias is divided by sqrt(d_head), too, which the lab's SeqPE does by default.
