@@ -179,7 +179,7 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
         cpu: Stay on the CPU.
     """
     from seqpe_lab.devices import best_device
-    from seqpe_lab.models import published
+    from seqpe_lab.models import published_checkpoints as published
     from seqpe_lab.tasks import paper_comparison
     foreign = (sizes, images) if task == "lm" else (lengths, tokenizer)
     if any(value is not None for value in foreign):

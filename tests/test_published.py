@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shutil
 import sys
 import types
 
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from seqpe_lab.cli import main
-from seqpe_lab.models import published
+from seqpe_lab.models import published_checkpoints as published
 from seqpe_lab.tasks import paper_comparison
+from seqpe_lab.tasks.image_views import render
 
 ENCODER = [
     (r"place\.weight", "pos_of_seqpe_embed.weight"),
@@ -538,15 +540,34 @@ def test_the_command_prints_accuracy_beside_table_3(tiny_vit, image_folder, colo
     assert share * 20 % 100 == 0
 
 
-def test_images_are_cut_as_the_authors_do_and_a_folder_of_classes_is_taken_whole(colour_folder):
+def test_a_folder_of_classes_is_taken_whole_and_one_of_splits_by_its_test_images(
+    colour_folder, tmp_path
+):
     images, data = paper_comparison.images_of(str(colour_folder))
     assert len(images) == 80 and sorted(images.labels.tolist()) == [0] * 40 + [1] * 40
-    whole = data.train[0]
-    side = round(min(whole.shape[1:]) * 7 / 8)
-    top, left = ((n - side) // 2 for n in whole.shape[1:])
-    assert torch.equal(images[0], whole[:, top : top + side, left : left + side]) and side < min(
-        whole.shape[1:]
+    assert torch.equal(images[0], data.train[0])
+    for split in ("train", "val"):
+        shutil.copytree(colour_folder, tmp_path / split)
+    (tmp_path / "val" / "dark" / "000.png").unlink()
+    assert len(paper_comparison.images_of(str(tmp_path))[0]) == 79
+
+
+def test_images_are_cut_as_the_authors_do(tiny_vit, colour_folder, monkeypatch):
+    """The middle 7/8 of each side: 28 of 32 pixels."""
+    model, shown = tiny_vit("seqpe", IMAGE | {"digits": 2}, image_size=20), []
+    model.config.classes = 2
+    monkeypatch.setattr(
+        type(model),
+        "forward",
+        lambda self, seen, **_: shown.append(seen) or torch.zeros(len(seen), 2),
     )
+    ((measured, _),) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
+    images, data = paper_comparison.images_of(str(colour_folder))
+    side = min(images[0].shape[1:])
+    top, left = ((n - side) // 2 for n in images[0].shape[1:])
+    whole = render(images[0][None, :, top : top + side, left : left + side], 32)[0]
+    assert measured.images == 80 and shown[0].shape[-2:] == (28, 28)
+    torch.testing.assert_close(shown[0][0], data.normalise(whole[:, 2:30, 2:30]))
 
 
 def test_images_of_other_classes_are_refused(image_folder, colour_folder):

@@ -79,8 +79,8 @@ def test_each_epoch_has_an_order_of_its_own():
     "modules, absent",
     [
         ("tasks tasks.text tasks.questions tasks.books", "timm datasets plotly accelerate"),
-        ("models.published", "timm datasets plotly accelerate yaml seqpe_lab.tasks"),
-        ("tasks.images", "datasets plotly accelerate"),
+        ("models.published_checkpoints", "timm datasets plotly accelerate yaml seqpe_lab.tasks"),
+        ("tasks.images tasks.paper_comparison", "timm datasets plotly accelerate"),
     ],
 )
 def test_modules_import_only_what_they_need(modules, absent, project):

@@ -24,6 +24,6 @@ def task_of(recipe: Training) -> Task:
         from seqpe_lab.tasks.questions import QuestionTask
         return QuestionTask(recipe)
     if recipe.task == "image":
-        from seqpe_lab.tasks.images import ImageTask  # imports timm, which takes seconds
+        from seqpe_lab.tasks.images import ImageTask
         return ImageTask(recipe)
     raise ValueError(f"unknown task {recipe.task!r}: choose from lm, qa, image")

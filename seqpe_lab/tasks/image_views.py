@@ -158,16 +158,12 @@ def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Ten
     """
     if recipe.augment == "place":
         return place_on_canvas(image, recipe, size, seeded(0, number, stream=5))
-    shown = render(_middle(image).unsqueeze(0), round(size / recipe.test_crop))[0]
-    return middle_square(shown, size)
+    return _middle(render(_middle(image).unsqueeze(0), round(size / recipe.test_crop))[0], size)
 
 
-def _middle(image: Tensor) -> Tensor:
-    return middle_square(image, min(image.shape[-2:]))
-
-
-def middle_square(image: Tensor, side: int) -> Tensor:
-    """The middle of an image (channels, height, width), ``side`` pixels a side."""
+def _middle(image: Tensor, side: int | None = None) -> Tensor:
+    """The middle square of an image (channels, height, width); by default as large as it can be."""
+    side = side or min(image.shape[-2:])
     top, left = ((pixels - side) // 2 for pixels in image.shape[-2:])
     return image[:, top: top + side, left: left + side]
 

@@ -72,14 +72,13 @@ class ImageTask(Task):
             return {str(size): accuracy(model, images, data, recipe, size, **options).accuracy
                     for size in recipe.eval_sizes}
 
-        protocol = "whole image, resized"
-        if recipe.test_crop != 1:
-            protocol = f"middle {recipe.test_crop:g} of each side, resized"
+        protocol = f"middle {recipe.test_crop:g} of each side, resized"
         if recipe.augment == "place":
             protocol = "object at its trained size on a larger canvas"
-        results = {
-            "protocol": protocol,
-            "split": "test", "images": len(images), "accuracy": by_size()}
+        elif recipe.test_crop == 1:
+            protocol = "whole image, resized"
+        results = {"protocol": protocol, "split": "test", "images": len(images),
+                   "accuracy": by_size()}
         if recipe.encoding == "seqpe":
             results["interpolated"] = by_size(interpolate=True)
         return results

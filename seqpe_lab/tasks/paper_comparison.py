@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from seqpe_lab.hub import load_from_hub, three_ways_out
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.package_data import paper_table
-from seqpe_lab.tasks.image_data import ImageData, Images, LazyItems, load_images
+from seqpe_lab.recipes import image_model
+from seqpe_lab.tasks.image_data import ImageData, Images, load_images
+from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.tasks.perplexity import Perplexity, perplexity_by_length
 from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.tasks.tokenization import make_tokenizer
@@ -59,16 +61,7 @@ def evaluate_text(model: GPT2, tokens: Tensor,
     return [(m, printed.get(m.length)) for m in measured]
 
 
-class CutImages(Images):
-    """Images cut as the authors do for tests: the middle 7/8 of the shorter side."""
-
-    def __getitem__(self, index: int) -> Tensor:
-        from seqpe_lab.tasks.image_views import middle_square
-        image = super().__getitem__(index)
-        return middle_square(image, round(min(image.shape[-2:]) * 7 / 8))  # 224 of 256
-
-
-def images_of(source: str) -> tuple[CutImages, ImageData]:
+def images_of(source: str) -> tuple[Images, ImageData]:
     """The images that a ViT is tested on, and the data they come from.
 
     Args:
@@ -78,17 +71,18 @@ def images_of(source: str) -> tuple[CutImages, ImageData]:
     path = Path(source).expanduser()
     inner = (path / name for name in ("val", "validation", "test") if source.strip())
     data = load_images(str(next((folder for folder in inner if folder.is_dir()), source)))
-    splits = [data.test]
-    if path.is_dir() and not any(path.rglob("*.parquet")):  # the loader has split it in three
-        splits = [data.train, data.validation, data.test]
-    files = splits[0].files if len(splits) == 1 else [f for split in splits for f in split.files]
-    return CutImages(files, torch.cat([split.labels for split in splits]), data.channels,
-                     source), data
+    if not path.is_dir() or any(path.rglob("*.parquet")):
+        return data.test, data
+    splits = (data.train, data.validation, data.test)  # the loader has cut the folder in three
+    files = [file for split in splits for file in split.files]
+    return Images(files, torch.cat([split.labels for split in splits]), 3, source), data
 
 
 def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = None,
                     count: int = 0) -> list[tuple]:
     """Top-1 accuracy by size, each with the paper's Table 3 for SeqPE (None where it has none).
+
+    As in the authors' tests, the middle 7/8 of each resized image is shown.
 
     Args:
         count: only so many of the images, drawn at random; 0 takes all.
@@ -96,8 +90,6 @@ def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = Non
     Raises:
         ValueError: images of other classes than the model's.
     """
-    from seqpe_lab.recipes import image_model
-    from seqpe_lab.tasks.images import accuracy
     printed = paper_row(3)
     images, data = images_of(source)
     if len(data.classes) != model.config.classes:
@@ -106,9 +98,8 @@ def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = Non
     sizes = sizes or list(printed)
     recipe = image_model("seqpe-mul", "full", patch=model.patch, alpha=0.0, beta=0.0,
                          image_size=model.config.image_size, eval_sizes=tuple(sizes),
-                         max_position=model.config.max_position)
+                         max_position=model.config.max_position, test_crop=7 / 8)
     if count:  # files are sorted by class
-        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
-        files = LazyItems(chosen.tolist(), images.files.__getitem__)
-        images = CutImages(files, images.labels[chosen], images.channels, images.origin)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        images = images.select(order[:count].tolist())
     return [(accuracy(model, images, data, recipe, size), printed.get(size)) for size in sizes]
