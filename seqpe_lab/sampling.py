@@ -118,8 +118,8 @@ def _global_candidates(pivots: Tensor, count: int, limit: Tensor, hard: int, wit
                        base: int, distance: Callable, generator: torch.Generator) -> Tensor:
     """m distinct positions from everywhere, ``hard`` of them look-alikes: int64 (B, m, n)."""
     batch, dims = pivots.shape
-    cells, draws = int(limit.prod()), max(64, 4 * count)
-    if cells <= draws:  # few positions: all of them, in random order
+    cells, draws = int(limit.prod()), max(64, 2 * count)
+    if cells <= 4 * draws:  # few positions: all of them, in random order
         order = torch.rand(batch, cells, generator=generator).argsort(1)
         random = grid(*limit.tolist())[order]
     else:
@@ -130,15 +130,17 @@ def _global_candidates(pivots: Tensor, count: int, limit: Tensor, hard: int, wit
     if not hard:
         return kept
     # p+ is the nearest of the kept ones; look-alikes must lie farther away than it
-    nearest = distance(pivots.unsqueeze(1), kept).min(1, keepdim=True).values
     edits = lookalikes(pivots, 8 * hard, tuple(limit.tolist()), base=base, generator=generator)
-    usable = _first_of_its_kind(torch.cat([kept, edits], 1), limit)[:, kept.shape[1]:]
-    usable &= (distance(pivots.unsqueeze(1), edits) > nearest) & with_hard
+    gap = distance(pivots.unsqueeze(1), torch.cat([kept, edits, spare], 1))
+    of_kept, of_edits, of_spare = gap.split([count - hard, 8 * hard, spare.shape[1]], 1)
+    nearest = of_kept.min(1, keepdim=True).values
+    usable = _first_of_its_kind(torch.cat([kept, edits], 1), limit)[:, count - hard:]
+    usable &= (of_edits > nearest) & with_hard
     usable &= usable.cumsum(1) <= hard
     # where look-alikes are too few, further random positions, if possible those beyond p+
-    repeated = ((spare.unsqueeze(2) == edits.unsqueeze(1)).all(-1) & usable.unsqueeze(1)).any(2)
-    beyond = distance(pivots.unsqueeze(1), spare) > nearest
-    fill = new[:, count - hard:] & ~repeated
+    repeated = _codes(spare, limit).unsqueeze(2) == _codes(edits, limit).unsqueeze(1)
+    fill = new[:, count - hard:] & ~(repeated & usable.unsqueeze(1)).any(2)
+    beyond = of_spare > nearest
     pool = torch.cat([edits, spare, spare], 1)
     others = _first(pool, torch.cat([usable, fill & beyond, fill & ~beyond], 1), hard)
     return torch.cat([kept, others], 1)

@@ -104,20 +104,18 @@ class SeqPE(PositionEncoding):
         low = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type)
         with float32_region(e.device):
             for projection in self.projections:
-                e_q, e_k = projection(e).chunk(2, dim=-1)
-                pair = self._split(e_q), self._split(e_k)
+                projected = projection(e)
+                if which is not None:
+                    projected = projected.index_select(0, which)
+                e_q, e_k = (part.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+                            for part in projected.chunk(2, dim=-1))  # ((B,) H, L, d_head)
                 if self.integration == "bias":
                     if self.bias_gain != 1:
-                        pair = self.bias_gain * pair[0], self.bias_gain * pair[1]
-                    pair = self._rounded(*pair, low) if low else pair
-                if which is not None:
-                    pair = pair[0].index_select(0, which), pair[1].index_select(0, which)
-                prepared.append(pair)
+                        e_q, e_k = self.bias_gain * e_q, self.bias_gain * e_k
+                    if low:
+                        e_q, e_k = self._rounded(e_q, e_k, low)
+                prepared.append((e_q, e_k))
         return prepared
-
-    def _split(self, e: Tensor) -> Tensor:
-        """(..., L, d_model) -> (..., H, L, d_head)."""
-        return e.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
     def transform(self, q: Tensor, k: Tensor, prepared: list[tuple[Tensor, Tensor]],
                   layer: int) -> tuple[Tensor, Tensor]:
