@@ -1,8 +1,8 @@
-"""seqpe_lab: position encoding in Transformers, to learn, to teach and to research.
+"""seqpe_lab: position encoding in Transformers, for learning, teaching and research.
 
     from seqpe_lab import SeqPE, PositionEncoder, PositionRegularizer, make_encoding
 
-These names need torch, numpy and safetensors alone. The lab around them (models, tasks, training,
+These names need only torch, numpy and safetensors. The lab around them (models, tasks, training,
 lessons, explorers) is in the submodules and needs ``pip install seqpe_lab[lab]``.
 """
 from seqpe_lab.attention import attend

@@ -3,7 +3,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; without the lab's packages, say in one line how to install them."""
+    """Run the command line; if one of the lab's packages is missing, say how to install it."""
     try:
         from seqpe_lab.cli import main as run
 

@@ -1,4 +1,4 @@
-"""Plain scaled-dot-product attention on whatever queries and keys an encoding hands back."""
+"""Plain scaled-dot-product attention on the queries and keys that an encoding returns."""
 from __future__ import annotations
 
 import torch
@@ -9,15 +9,15 @@ from torch import Tensor
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool = True) -> Tensor:
     """Attention where q and k may be wider than v.
 
-    torch's fused kernels want one width, so v is padded with zeros and the padding cut off again:
-    cheaper by far than the L x L matrix that torch would build otherwise.
+    torch's fused kernels need q, k and v of the same width. So v is padded with zeros and the
+    result cut back; otherwise torch would build the L x L matrix of scores.
 
     Args:
         q: (B, H, L_q, width); if causal, its tokens are the last L_q of the context.
         k: (B, H, L, width).
         v: (B, H, L, d_head), width >= d_head.
-        dropout: of the attention weights.
-        causal: every token sees itself and those before it; False: all see all.
+        dropout: probability with which an attention weight is dropped.
+        causal: every token attends to itself and those before it; False: to all tokens.
 
     Returns:
         (B, H, L_q, d_head), scores scaled by 1/sqrt(d_head).

@@ -12,7 +12,7 @@ def best_device(cpu: bool = False) -> torch.device:
     """The device to compute on: CUDA if there is one, else Apple's MPS, else the CPU.
 
     Args:
-        cpu: stay on the CPU whatever there is.
+        cpu: True gives the CPU in any case.
 
     >>> best_device(cpu=True)
     device(type='cpu')
@@ -36,8 +36,8 @@ def float32_region(device: torch.device) -> Iterator[None]:
     """Compute in full float32 inside: no autocast, no TF32 matrix products.
 
     In a trained SeqPE, e.e' is about 450 and neighbouring positions differ by 0.01, while
-    bfloat16's step at 450 is 2. So position vectors and everything that compares them
-    must not follow the model's mixed precision.
+    bfloat16's step at 450 is 2. So position vectors, and whatever compares them, are computed
+    in float32 even where the model runs in mixed precision.
 
     >>> x = torch.ones(2, 2)
     >>> with torch.autocast("cpu", dtype=torch.bfloat16), float32_region(x.device):

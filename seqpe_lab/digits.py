@@ -8,20 +8,25 @@ the same place of the sequence:
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
 def check_positions(positions: Tensor, dims: int | None = None) -> Tensor:
-    """Return ``positions`` as int64, or say what is wrong with them.
+    """Return ``positions`` as int64, or raise an error that says what is wrong with them.
 
     Args:
         positions: integer tensor (..., n), 0-based; for images rows before columns.
         dims: the n that is expected; None accepts any.
 
+    Returns:
+        int64, of the same shape.
+
     Raises:
         TypeError: not a tensor of integers.
-        ValueError: no dimension axis, another n than ``dims``, or a negative position.
+        ValueError: no axis of coordinates, another n than ``dims``, or a negative position.
     """
     if not isinstance(positions, Tensor):
         raise TypeError(f"positions must be an integer tensor (..., n), got "
@@ -42,13 +47,13 @@ def check_positions(positions: Tensor, dims: int | None = None) -> Tensor:
 
 
 def is_integer(tensor: Tensor) -> bool:
-    """Whether a tensor holds whole numbers of any width; truth values do not count."""
+    """Whether a tensor has an integer dtype of any width; bool does not count."""
     dtype = tensor.dtype
     return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def check_number_system(digits: int, base: int) -> None:
-    """Raise ValueError unless ``digits`` >= 1 and ``base`` >= 2 are usable whole numbers."""
+    """Raise ValueError unless ``base`` >= 2, ``digits`` >= 1, and base^digits <= 2^62."""
     if not isinstance(base, int) or base < 2:
         raise ValueError(f"base must be a whole number of at least 2, got {base!r}")
     if not isinstance(digits, int) or digits < 1:
@@ -84,7 +89,7 @@ def to_digits(positions: Tensor, digits: int, base: int = 10) -> Tensor:
         int64 (..., n*k), values in [0, base), most significant digit first, dimension by dimension.
 
     Raises:
-        ValueError: a position does not fit into k digits; a base under 2.
+        ValueError: a position that is negative or does not fit into k digits; a base below 2.
         TypeError: not a tensor of integers.
 
     >>> to_digits(torch.tensor([[2, 3]]), digits=2)          # the patch (2, 3) of Fig. 1
@@ -114,6 +119,9 @@ def from_digits(sequence: Tensor, dims: int, base: int = 10) -> Tensor:
     Returns:
         int64 positions (..., n).
 
+    Raises:
+        ValueError: a length that n does not divide, or a digit outside [0, base).
+
     >>> from_digits(torch.tensor([0, 2, 0, 3]), dims=2)
     tensor([2, 3])
     """
@@ -133,6 +141,9 @@ def grid(*sizes: int) -> Tensor:
     Returns:
         int64 (size_0 * ... * size_{n-1}, n).
 
+    Raises:
+        ValueError: no size, or one that is not a whole number of at least 1.
+
     >>> grid(3)
     tensor([[0],
             [1],
@@ -149,8 +160,20 @@ def grid(*sizes: int) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
 
 
+def grid_row(positions: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The row of ``grid(*sizes)`` in which each position stands: (..., n) -> int64 (...).
+
+    >>> grid_row(torch.tensor([[1, 0], [0, 1]]), (2, 3))
+    tensor([3, 1])
+    """
+    row = positions[..., 0]
+    for size, coordinate in zip(sizes[1:], positions.unbind(-1)[1:]):
+        row = row * size + coordinate
+    return row
+
+
 def position_limits(size: int | tuple[int, ...], dims: int) -> Tensor:
-    """Exclusive upper limits of positions, int64 (n,), from one number or one for each dimension.
+    """Exclusive upper limits of positions, int64 (n,), from one number for all dimensions or n.
 
     Raises:
         ValueError: another number of sizes than n, or a size below 2.
@@ -167,15 +190,15 @@ def position_limits(size: int | tuple[int, ...], dims: int) -> Tensor:
 
 
 def distinct(positions: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """Sorted distinct rows of positions, and where each row went.
+    """The distinct positions, sorted, and for each position its index among them.
 
     Args:
         positions: int64 (N, n), N >= 1.
-        limit: all coordinates are usually below it. They are then compared as single numbers,
-            which is ten times as fast as row by row.
+        limit: where all coordinates are below it, each position is compared as a single number,
+            which is faster than comparing rows. The result is the same.
 
     Returns:
-        int64 (U, n), sorted, and int64 (N,), the row of each position among them.
+        int64 (U, n), sorted, and int64 (N,), indices into it.
 
     >>> distinct(torch.tensor([[7], [3], [7]]), limit=10)
     (tensor([[3],

@@ -1,9 +1,10 @@
 """The sequential position encoder: digits in, one vector per position out (SeqPE, Sec. 3.2, Eq. 8).
 
-Each digit becomes U = T[digit] + O[place] + D[dimension], a [CLS] token closes the sequence, and a
-small causal Transformer (or a GRU) reads it. The state at [CLS] is the position's vector:
+Each digit is embedded as T[digit] + O[place] + D[dimension], a [CLS] token ends the sequence, and a
+small causal Transformer (or a GRU) encodes it. Its output at [CLS], after a LayerNorm and a linear
+map, is the position's vector. With U distinct positions among those given:
 
-    positions (..., n) -> digits (U, n*k) -> U (U, n*k + 1, d) -> Transformer -> e_p (..., d)
+    positions (..., n) -> digits (U, n*k) -> embeddings (U, n*k + 1, d) -> Transformer -> (U, d)
 """
 from __future__ import annotations
 
@@ -40,25 +41,25 @@ class Block(nn.Module):
         return self.finish(x, attended.transpose(1, 2).flatten(-2))
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """What follows attention: its output projection and the MLP; any shape (..., d)."""
+        """The layer after attention: output projection, residual, MLP; any shape (..., d)."""
         x = x + self.dropout(self.proj(attended))
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
 class PositionEncoder(nn.Module):
-    """f: positions -> vectors (SeqPE, Eq. 8), with b + 1 + k + n embeddings for (b^k)^n positions.
+    """Maps positions to vectors (SeqPE, Eq. 8): b + 1 + k + n embeddings for (b^k)^n positions.
 
     Args:
         d_model: d, the size of the position vectors.
         digits, base, dims: k, b and n of the digit sequences; positions lie in [0, b^k).
-        layers, heads: of the Transformer (the paper uses 2 layers); a GRU takes no heads.
-        architecture: "transformer" or "gru"; any model of sequences will do.
-        causal: False lets every digit see the whole sequence, which rules out sharing prefixes.
-        share_prefixes: False encodes every sequence whole: slower, for comparison.
+        layers, heads: of the Transformer (the paper uses 2 layers); a GRU has no heads.
+        architecture: "transformer" or "gru"; the paper: "any sequential modeling network".
+        causal: False lets every digit attend to the whole sequence; prefixes are then not shared.
+        share_prefixes: False encodes every sequence on its own: slower, for comparison.
         shared_places: True, as in the paper: O has k rows for all dimensions, and D tells the
             dimensions apart; False, as in the authors' released vision models: O has n*k rows.
-        dropout: of the residual branches while training, in [0, 1). The paper names none; the
-            authors' code has 0.1 for text. Each sequence is then encoded whole.
+        dropout: of the residual branches in training, in [0, 1). The paper mentions none; the
+            authors' code has 0.1 for text. Each sequence is then encoded on its own.
 
     Raises:
         ValueError: an option outside its range, with the limit.
@@ -107,25 +108,25 @@ class PositionEncoder(nn.Module):
         self.apply(_init_weights)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Encode positions, each distinct one once, in float32 also under autocast.
+        """Encode positions, each distinct one once, without autocast or TF32.
 
         Args:
-            positions: integers (..., n) in [0, b^k). Best kept on the CPU, where the digits are
-                written and compared; otherwise the device waits for a copy.
+            positions: integers (..., n) in [0, b^k). Best kept on the CPU, where their digits are
+                computed; positions on another device must first be copied back.
 
         Returns:
             (..., d_model), on the parameters' device and in their dtype.
 
         Raises:
-            ValueError, TypeError: positions that are negative, too large, not whole, or of
-                another n; none at all.
+            TypeError: positions that are not a tensor of integers.
+            ValueError: positions that are negative, too large, or of another n; no positions.
         """
         positions = check_positions(positions, self.dims).cpu()
         if positions.numel() == 0:
             raise ValueError("no positions to encode: the tensor is empty")
         rows, inverse = distinct(positions.reshape(-1, self.dims), self.base**self.digits)
         sequences = to_digits(rows, self.digits, self.base)  # (U, n*k), sorted
-        sequences = F.pad(sequences, (0, 1), value=self.base)  # close with [CLS]
+        sequences = F.pad(sequences, (0, 1), value=self.base)  # [CLS] at the end
         shared = self.share_prefixes and not (self.training and self.dropout)
         with float32_region(self.token.weight.device):
             states = self.encode_shared(sequences) if shared else self.encode_whole(sequences)
@@ -133,7 +134,11 @@ class PositionEncoder(nn.Module):
             return F.embedding(inverse.to(vectors.device), vectors).view(*positions.shape[:-1], -1)
 
     def embed(self, token: Tensor, place: Tensor) -> Tensor:
-        """U = T + O + D, (...) -> (..., d); [CLS], at place n*k, has neither O nor D."""
+        """T[token] + O[place] + D[dimension], (...) -> (..., d); [CLS], at place n*k, is T alone.
+
+        Args:
+            token, place: int64 (...), values in [0, b] and [0, n*k].
+        """
         device = self.token.weight.device
         token, place = token.to(device), place.to(device)
         times = self.dims * self.digits // self.place.num_embeddings
@@ -144,7 +149,7 @@ class PositionEncoder(nn.Module):
         return F.embedding(token, self.token.weight) + F.embedding(place, of_place)
 
     def encode_whole(self, sequences: Tensor) -> Tensor:
-        """Each sequence on its own, as the paper writes it: (U, n*k + 1) -> (U, d) at [CLS]."""
+        """Each sequence on its own, as in the paper: (U, n*k + 1) -> (U, d), the state at [CLS]."""
         places = torch.arange(sequences.shape[1], device=sequences.device)
         x = self.embed(sequences, places.expand_as(sequences))  # (U, n*k + 1, d)
         if self.gru is not None:
@@ -154,7 +159,7 @@ class PositionEncoder(nn.Module):
         return x[:, -1]
 
     def encode_shared(self, sequences: Tensor) -> Tensor:
-        """The same up to rounding, with each distinct prefix computed once (prefix_tree.py)."""
+        """The same up to rounding, each distinct digit prefix computed once (prefix_tree.py)."""
         tree, device = prefix_tree(sequences), self.token.weight.device
         paths = [path.to(device, non_blocking=True) for path in tree.paths]
         if self.gru is not None:
@@ -166,7 +171,7 @@ class PositionEncoder(nn.Module):
 
     @torch.no_grad()
     def table(self, *sizes: int, chunk: int = 16_384) -> Tensor:
-        """The vectors of a whole grid of positions (Sec. 3.5, "Inference"), computed now.
+        """Encode a whole grid of positions (Sec. 3.5, "Inference").
 
         Args:
             sizes: n sizes; ``table(4096)`` is the lookup table of positions 0..4095.

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqpe_lab.digits import digits_needed, to_digits
+
 KINDS = ("dot", "cosine")
 
 
@@ -17,6 +19,9 @@ def similarity(vectors: Tensor, others: Tensor | None = None, kind: str = "dot")
     Args:
         others: float (M, d); by default ``vectors`` themselves.
         kind: "dot", which the paper's Fig. 2 shows, or "cosine", in [-1, 1].
+
+    Raises:
+        ValueError: another kind.
 
     >>> similarity(torch.tensor([[3., 0.], [0., 2.]]))
     tensor([[9., 0.],
@@ -31,18 +36,22 @@ def similarity(vectors: Tensor, others: Tensor | None = None, kind: str = "dot")
 
 
 def nearest_neighbours(vectors: Tensor, kind: str = "cosine", count: int = 1) -> Tensor:
-    """The ``count`` most similar other positions of each position, int64 (N, count), best first."""
+    """The ``count`` most similar other positions of each position, int64 (N, count), best first.
+
+    Raises:
+        ValueError: a count outside [1, N - 1], or another kind of similarity.
+    """
     if not 1 <= count < len(vectors):
         raise ValueError(f"count must lie in [1, {len(vectors) - 1}], got {count}")
-    table = similarity(vectors, kind=kind).clone()
-    table.fill_diagonal_(-torch.inf)
-    return table.topk(count, dim=1).indices
+    similarities = similarity(vectors, kind=kind).fill_diagonal_(-torch.inf)
+    return similarities.topk(count, dim=1).indices
 
 
 def is_digit_edit(p: int, q: int, digits: int, base: int = 10) -> bool:
     """Whether one edit of digits turns p into q.
 
-    An edit replaces one digit (padding included), swaps two, removes one or adds one.
+    An edit replaces one digit or swaps two, padding included, or removes or adds one digit of the
+    number as it is written without padding.
 
     >>> is_digit_edit(100, 1000, digits=5), is_digit_edit(100, 123, digits=5)
     (True, False)
@@ -61,13 +70,14 @@ def is_digit_edit(p: int, q: int, digits: int, base: int = 10) -> bool:
 
 def lexical_confusion(vectors: Tensor, digits: int, base: int = 10, near: int = 2,
                       kind: str = "cosine") -> float:
-    """How often a position's nearest neighbour is a digit edit of it and no actual neighbour.
+    """How often the most similar position only looks alike: a digit edit, but far away.
 
     Args:
-        near: positions at most this far away are actual neighbours.
+        digits, base: k and b, as for :func:`is_digit_edit`.
+        near: positions more than this far away count as far.
 
     Returns:
-        A share in [0, 1]: 0 where every nearest neighbour is near or at least no look-alike.
+        The share of such positions, in [0, 1].
 
     >>> only_units = torch.eye(10)[torch.arange(40) % 10]        # 7, 17, 27, 37 look the same
     >>> lexical_confusion(only_units, digits=2)
@@ -80,7 +90,7 @@ def lexical_confusion(vectors: Tensor, digits: int, base: int = 10, near: int = 
 
 
 def neighbour_distance(vectors: Tensor, kind: str = "cosine") -> Tensor:
-    """|p - q| of each position p and its nearest neighbour q, int64 (N,)."""
+    """|p - q| for each position p and the position q that is most similar to it, int64 (N,)."""
     return (nearest_neighbours(vectors, kind)[:, 0] - torch.arange(len(vectors))).abs()
 
 
@@ -105,7 +115,13 @@ def spread(vectors: Tensor) -> float:
 
 
 def shift_cosine(vectors: Tensor, shift: int) -> float:
-    """Mean cosine of e_p and e_{p+z}; at 1 a shift by z cannot be seen, a collapse (Sec. 3.4)."""
+    """Mean cosine of e_p and e_{p+z}, z = ``shift``, in [-1, 1].
+
+    At 1 the vectors do not change when positions shift by z: the collapse of Sec. 3.4.
+
+    Raises:
+        ValueError: a shift outside [1, N - 1].
+    """
     if not 1 <= shift < len(vectors):
         raise ValueError(f"the shift must lie in [1, {len(vectors) - 1}], got {shift}")
     return float(F.cosine_similarity(vectors[:-shift], vectors[shift:], dim=-1).mean())
@@ -120,13 +136,14 @@ def collapse(vectors: Tensor, shift: int) -> dict[str, float]:
 def distance_correlation(vectors: Tensor, window: int | None = None, kind: str = "cosine") -> float:
     """Spearman correlation of distance |p - q| and similarity, over pairs at most ``window`` apart.
 
-    -1: the farther, the less similar, always; 0: similarity says nothing about distance.
+    In [-1, 1]. At -1 a pair that is farther apart is always less similar; at 0 similarity and
+    distance are unrelated. By default all pairs count.
     """
-    table = similarity(vectors, kind=kind)
+    similarities = similarity(vectors, kind=kind)
     p, q = torch.triu_indices(len(vectors), len(vectors), offset=1)
     keep = (q - p) <= (window or len(vectors))
     p, q = p[keep], q[keep]
-    ranks = torch.stack([_ranks((q - p).double()), _ranks(table[p, q].double())])
+    ranks = torch.stack([_ranks((q - p).double()), _ranks(similarities[p, q].double())])
     return float(torch.corrcoef(ranks)[0, 1])
 
 
@@ -138,8 +155,5 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 def _digits(number: int, base: int) -> list[int]:
-    out = [number % base]
-    while number >= base:
-        number //= base
-        out.append(number % base)
-    return out[::-1]
+    """The digits of a number as it is written, without padding."""
+    return to_digits(torch.tensor([number]), digits_needed(number, base), base).tolist()

@@ -1,6 +1,6 @@
 """Data sets and weights of the Hugging Face hub, and parquet files.
 
-A hub that cannot be reached is reported within seconds, with what the reader can do instead.
+If the hub cannot be reached, an error says so within seconds and names what to do instead.
 """
 from __future__ import annotations
 
@@ -26,43 +26,45 @@ def three_ways_out(download: str, instead: str) -> str:
 
 
 def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
-    """Check that the hub answers; its own client takes minutes to report that it does not.
+    """Check that the hub answers: its own client takes minutes to report that it does not.
+
+    With HF_HUB_OFFLINE set nothing is asked, since the client then uses its cache or fails at once.
 
     Args:
         what: what is wanted, for the message.
-        ways_out: as :func:`three_ways_out` writes them.
+        ways_out: the end of the message, as :func:`three_ways_out` writes it.
         timeout: seconds.
 
     Raises:
-        ConnectionError: no answer within the time, at most 3 s.
+        ConnectionError: no answer half a second after ``timeout``.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
     if constants.HF_HUB_OFFLINE:
-        return  # the client then answers at once, from its cache or with an error
-    failed: list[object] = [f"no answer within {timeout:g} s"]
+        return
+    problems: list[object] = [f"no answer within {timeout:g} s"]
 
-    def ask() -> None:
+    def connect() -> None:
         try:  # through the client's own session and proxies; any answer will do
             get_session().head(constants.ENDPOINT, timeout=timeout)
-            failed.clear()
+            problems.clear()
         except Exception as error:  # of the client's HTTP library
-            failed[:] = [error]
+            problems[:] = [error]
 
-    # The time limit does not cover the look-up of the host's name, and each of its addresses gets
-    # the whole of it. So the question is asked in a thread that can be abandoned.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(timeout + 0.5)
-    if failed:
-        raise ConnectionError(f"the hub cannot be reached for {what} ({failed[0]}). {ways_out}")
+    # The client's time limit does not cover the look-up of the host's name, and applies to each
+    # of its addresses anew. So the request runs in a thread that can be abandoned.
+    request = threading.Thread(target=connect, daemon=True)
+    request.start()
+    request.join(timeout + 0.5)
+    if problems:
+        raise ConnectionError(f"the hub cannot be reached for {what} ({problems[0]}). {ways_out}")
 
 
 def load_from_hub(what: str, ways_out: str, *arguments, **options):
     """``datasets.load_dataset(*arguments, **options)``.
 
     Raises:
-        ConnectionError: the hub does not answer, or does not give it; names the ways out.
+        ConnectionError: the hub does not answer, or loading fails; names the ways out.
     """
     require_hub(what, ways_out)
     from datasets import load_dataset
@@ -77,7 +79,7 @@ def read_parquet(file: Path):
     """The rows of a file as a ``datasets.Dataset``, memory-mapped.
 
     Raises:
-        ValueError: no parquet file; names it.
+        ValueError: the file is not parquet, or is broken; names it.
     """
     from datasets import Dataset
     try:

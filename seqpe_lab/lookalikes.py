@@ -1,4 +1,4 @@
-"""Positions that are far apart but look alike as digits, as 100 and 1000 (SeqPE, App. A.2)."""
+"""Positions that are far apart but look alike as digits, such as 100 and 1000 (SeqPE, App. A.2)."""
 from __future__ import annotations
 
 import torch
@@ -11,21 +11,23 @@ def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], 
                generator: torch.Generator) -> Tensor:
     """Positions whose digits resemble the pivot's: two swapped, one removed or one added (A.2).
 
-    Each edits the digits of one random dimension as one writes them, without padding. All edits
-    that give another position below ``max_position`` are listed, then one is drawn: first its
-    kind, each kind with the same chance, then the edit. A number that is as long as positions can
-    be has no room for another digit; it is swapped or shortened. Every number has an edit: p > 0
-    loses its last digit (a single digit leaves 0), and 0 becomes 1.
+    One edit changes the number in one random dimension, written without padding. For each
+    dimension all edits are listed that give another position below ``max_position``. One kind of
+    those possible is drawn, all with the same chance, then one edit of that kind. A number that
+    already has as many digits as the largest position gets none added. Every number has an edit:
+    p > 0 can lose its last digit (a single digit leaves 0), and 0 can become 1.
 
     Args:
-        pivots: int64 (B, n), each coordinate below its ``max_position``.
-        count: how many are drawn for each pivot, independently, so that some may be the same.
+        pivots: int64 (B, n), each coordinate in [0, max_position).
+        count: how many are drawn for each pivot; they are independent, so some may be equal.
+        max_position: L_max, exclusive; one for all dimensions or one each.
+        base: b.
 
     Returns:
         int64 (B, count, n), never the pivot itself.
 
     Raises:
-        ValueError: a pivot outside [0, max_position), a base under 2.
+        ValueError: a pivot outside [0, max_position), or a base below 2.
 
     >>> generator = torch.Generator().manual_seed(3)
     >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=generator).squeeze()
@@ -50,12 +52,12 @@ def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], 
     edits = torch.cat([swapped, removed, added], -1)  # (B, n, E): all there are
     longer = (place <= length).repeat_interleave(base, -1)
     written = torch.cat([high < length, place < length, longer], -1)  # no edits of the padding
-    works = (written & (edits != value) & (edits < limit.unsqueeze(-1))).double()
+    possible = (written & (edits != value) & (edits < limit.unsqueeze(-1))).double()
 
-    kinds = works.split([len(low), longest, longest * base], -1)
+    kinds = possible.split([len(low), longest, longest * base], -1)
     chance = torch.cat([kind / kind.sum(-1, keepdim=True).clamp(min=1) for kind in kinds], -1)
-    chance = chance / chance.sum(-1, keepdim=True)  # each dimension weighs the same
+    chance = chance / chance.sum(-1, keepdim=True)  # the same for each dimension
     choice = torch.multinomial(chance.flatten(1), count, replacement=True, generator=generator)
-    axis, edited = choice // works.shape[-1], edits.flatten(1).gather(1, choice)  # (B, count)
+    axis, edited = choice // possible.shape[-1], edits.flatten(1).gather(1, choice)  # (B, count)
     copies = pivots.unsqueeze(1).repeat(1, count, 1)
     return copies.scatter_(2, axis.unsqueeze(-1), edited.unsqueeze(-1))

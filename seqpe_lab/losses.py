@@ -1,7 +1,7 @@
-"""The two regularizers of the position space (SeqPE, Sec. 3.3 and 3.4). They see only vectors.
+"""L_delta and L_OOD, the two losses of the position encoder, computed from position vectors.
 
-Both compute in float32, whatever autocast says: in a trained encoder e.e' is about 450, where
-bfloat16 cannot tell neighbouring positions apart.
+SeqPE, Sec. 3.3 and 3.4. Both are computed in float32 even under autocast: in a trained encoder
+e.e' is about 450, where bfloat16 cannot tell neighbouring positions apart.
 """
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor,
         pivots: e_p, float (B, d).
         candidates: the vectors of C, float (B, m, d), m >= 2.
         label: int64 (B,), which candidate is p+ = argmin delta(p, p').
-        tied: bool (B, m), further candidates that are as near as p+; they are left out of C, so
-            that none of the two is pushed away from p.
+        tied: bool (B, m), other candidates that are as near as p+; they are left out of C, so
+            that no nearest position is pushed away from p.
 
     Returns:
-        Scalar, float32, nats, the mean over the B pivots. Where all vectors are alike it is log m.
+        Scalar, float32 (float64 of float64 vectors), nats, the mean over the B pivots. Where all
+        vectors are equal and none are tied it is log m.
 
     Raises:
-        ValueError: shapes that do not fit; no pivot; fewer than two candidates.
+        ValueError: shapes that do not fit; no pivots, or vectors of size 0; fewer than two
+            candidates.
 
     >>> e = torch.tensor([[1., 0.]])
     >>> others = torch.tensor([[[2., 0.], [0., 3.]]])                 # dot products 2 and 0
@@ -56,24 +58,24 @@ def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor,
 
 def distillation_loss(teachers: Tensor, students: Tensor, heads: int = 1,
                       form: str = "paper") -> Tensor:
-    """L_OOD: shifted positions should resemble one another as the trained ones do (SeqPE, Eq. 10).
+    """L_OOD: shifted positions should have the similarities of the trained ones (SeqPE, Eq. 10).
 
         P_ij = softmax_j(e_{p_i} . e_{p_j}),   S_ij = softmax_j(e_{p_i + z} . e_{p_j + z}),
         L_OOD = KL(SG(P) || S)
 
-    computed for each head of the split vectors and averaged over them (App. A.3).
+    The vectors are split into heads; KL is computed for each head and averaged (App. A.3).
 
     Args:
-        teachers: e_{p_i} of positions within the training context, float (B, m, d); no gradient
-            flows into them.
+        teachers: e_{p_i} of positions within the training context, float (B, m, d); they get no
+            gradient.
         students: e_{p_i + z}, float (B, m, d).
         heads: how many heads to split d into.
-        form: "paper" sums KL over the columns and averages over the m rows, the heads and B;
-            "published" is the authors' code: KL both ways, averaged over all elements, which
-            makes it smaller by a factor of m (and larger by the second direction).
+        form: "paper" sums KL over j and averages it over i, the heads and B; "published", as in
+            the authors' code, adds KL(S || P) and averages both over all elements, j too, which
+            divides them by m.
 
     Returns:
-        Scalar, float32, nats (per row).
+        Scalar, float32 (float64 of float64 vectors), nats.
 
     Raises:
         ValueError: another form; no vectors; shapes that differ; heads that do not divide d.
@@ -113,5 +115,5 @@ def _log_similarity(vectors: Tensor, heads: int) -> Tensor:
 
 
 def _wide(vectors: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Vectors in float32, or float64 if they are float64."""
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32))

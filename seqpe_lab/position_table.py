@@ -1,4 +1,4 @@
-"""A lookup table of position vectors for inference (SeqPE, Sec. 3.5), which cannot go stale."""
+"""A lookup table of position vectors for inference (SeqPE, Sec. 3.5) that cannot go stale."""
 from __future__ import annotations
 
 import math
@@ -7,21 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqpe_lab.digits import check_positions
+from seqpe_lab.digits import check_positions, grid_row
 from seqpe_lab.encoder import PositionEncoder
 
 MAX_TABLE = 2**20  # positions that a table may hold
 
 
 class PositionTable:
-    """Looks up position vectors without gradient, and encodes only what it does not have.
+    """Looks up position vectors, without gradient; positions not yet in the table are encoded.
 
-    With every call the encoder's weights are compared with a copy of those that the table was
-    computed from, number by number. Whatever changed them (an optimizer, loading, moving, a
-    hand-written update through ``.data``), the next call computes afresh.
+    Every call compares the encoder's weights, number by number, with a copy of those that the
+    table was computed from. Whatever has changed them (an optimizer, loading, moving, a
+    hand-written update through ``.data``), the table is then computed again.
 
     Args:
-        encoder: of the positions.
+        encoder: whose vectors are looked up.
 
     >>> encoder = PositionEncoder(d_model=8, digits=3, heads=2)
     >>> table = PositionTable(encoder)
@@ -34,17 +34,18 @@ class PositionTable:
     def __init__(self, encoder: PositionEncoder):
         self.encoder = encoder
         self._sizes = [0] * encoder.dims
-        self._vectors: Tensor | None = None  # (size_0 * ... * size_{n-1}, d)
+        self._vectors = torch.empty(0, encoder.d_model)  # (size_0 * ... * size_{n-1}, d)
         self._weights: list[Tensor] = []  # those that the vectors were computed from
 
     def __len__(self) -> int:
-        return 0 if self._vectors is None else len(self._vectors)
+        return len(self._vectors)
 
     @torch.no_grad()
     def __call__(self, positions: Tensor) -> Tensor:
-        """The vectors of positions (..., n): (..., d_model), as the encoder in evaluation mode.
+        """The vectors of positions (..., n): (..., d_model), the encoder's up to rounding.
 
-        The table grows by doubling. Positions that it cannot hold are encoded. Errors as in
+        The table grows by doubling, up to MAX_TABLE positions; positions beyond it are encoded,
+        and so are all while the encoder is training with dropout. Errors as in
         :meth:`seqpe_lab.encoder.PositionEncoder.forward`.
         """
         encoder = self.encoder
@@ -54,22 +55,19 @@ class PositionTable:
         needed = [int(m) + 1 for m in positions.reshape(-1, encoder.dims).amax(0)]
         limit = encoder.base**encoder.digits
         if max(needed) > limit or math.prod(needed) > MAX_TABLE:
-            return encoder(positions)  # raises if too large; a far corner needs no whole grid
-        fresh, vectors = self._is_fresh(), self._vectors
-        if vectors is None or not fresh or any(n > s for n, s in zip(needed, self._sizes)):
+            return encoder(positions)  # raises an error if a position is too large
+        fresh = self._is_fresh()
+        if not fresh or any(n > s for n, s in zip(needed, self._sizes)):
             doubled = [max(n, min(2 * size, limit)) for n, size in zip(needed, self._sizes)]
             both = [max(n, size) for n, size in zip(needed, self._sizes)]
             options = (doubled, both, needed) if fresh else (needed,)
             self._sizes = next(s for s in options if math.prod(s) <= MAX_TABLE)
-            self._vectors = vectors = encoder.table(*self._sizes)
+            self._vectors = encoder.table(*self._sizes)
             self._weights = [p.detach().clone() for p in encoder.parameters()]
-        row = positions[..., 0]
-        for size, place in zip(self._sizes[1:], positions.unbind(-1)[1:]):
-            row = row * size + place
-        return F.embedding(row.to(vectors.device), vectors)
+        rows = grid_row(positions, self._sizes).to(self._vectors.device)
+        return F.embedding(rows, self._vectors)
 
     def _is_fresh(self) -> bool:
-        pairs = zip(self._weights, self.encoder.parameters())
-        return self._vectors is not None and all(
-            old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)
-            for old, new in pairs)
+        """Whether the weights are still those of the table; an empty table counts as fresh."""
+        return all(old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)
+                   for old, new in zip(self._weights, self.encoder.parameters()))
