@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqpe_lab.digits import digits_needed, to_digits
+from seqpe_lab.digits import digits_needed
 
 KINDS = ("dot", "cosine")
 
@@ -156,4 +156,4 @@ def _ranks(values: Tensor) -> Tensor:
 
 def _digits(number: int, base: int) -> list[int]:
     """The digits of a number as it is written, without padding."""
-    return to_digits(torch.tensor([number]), digits_needed(number, base), base).tolist()
+    return [number // base**j % base for j in reversed(range(digits_needed(number, base)))]

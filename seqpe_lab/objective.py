@@ -1,4 +1,4 @@
-"""What a training step minimises, and how: Eq. 15, the learning rate, the optimizer."""
+"""What a training step minimises, and how: Eq. 15, the learning rate and the optimizer."""
 from __future__ import annotations
 
 import math
@@ -27,7 +27,8 @@ def build_model(recipe: Training, outputs: int) -> nn.Module:
 class Objective(nn.Module):
     """Model and losses in one module: L = L_main + alpha L_delta + beta L_OOD (Eq. 15).
 
-    All positions that a step needs, those of the batch and of both losses, are encoded in one call.
+    All positions that a step needs, those of the batch and of both losses, are encoded in one call,
+    so that their common digit prefixes are computed once.
     """
 
     def __init__(self, model: nn.Module, recipe: Training):
@@ -42,11 +43,10 @@ class Objective(nn.Module):
         Args:
             batch: tokens, int64 (B, train_len + 1); or images, float (B, channels, height, width),
                 and labels, int64 (B,).
-            step: decides, with the recipe's seed, on the shifts and the sampled positions.
-            part: which micro-batch of the step this is, over all processes.
-            regularize: False leaves the position losses out (all but a process's first
-                micro-batch). They are those of the whole step, so each process computes the same
-                ones and their mean changes nothing.
+            step: determines, with the recipe's seed, the shifts and the sampled positions.
+            part: number of this micro-batch within the step, counted over all processes.
+            regularize: False leaves the position losses out. They belong to the whole step: each
+                process computes the same ones, in its first micro-batch only.
 
         Returns:
             "main", and where the recipe has them "contrastive" and "distillation", scalars in nats;
@@ -78,7 +78,7 @@ class Objective(nn.Module):
 
 
 def regularizer_of(model: nn.Module, recipe: Training) -> PositionRegularizer:
-    """Both position losses of a model with SeqPE, as its recipe wants them."""
+    """Both position losses of a model with SeqPE, with the options of its recipe."""
     return PositionRegularizer(
         model.encoding, recipe.train_shape, recipe.max_position, alpha=recipe.alpha,
         beta=recipe.beta, heads=recipe.heads, pivots=recipe.pivots, candidates=recipe.candidates,
@@ -89,20 +89,25 @@ def regularizer_of(model: nn.Module, recipe: Training) -> PositionRegularizer:
 
 
 def main_positions(recipe: Training, generator: torch.Generator) -> Tensor:
-    """Positions of a step's whole batch, a share of it shifted (App. A.5): int64 (batch, L, n)."""
+    """Positions of a step's whole batch, a share of it shifted (App. A.5).
+
+    Returns:
+        int64 (batch, L, n), or (L, n) where all sequences start alike.
+    """
     return training_positions(recipe.batch, recipe.train_shape, recipe.max_position,
                               generator=generator, shifted=recipe.shifted,
                               whole_batch=recipe.shift_unit == "batch")
 
 
 def part_number(recipe: Training, step: int, part: int) -> int:
-    """The number of a micro-batch within the whole run, whoever computes it."""
+    """The number of a micro-batch within the whole run, the same on any number of processes."""
     return step * (recipe.batch // recipe.micro_batch) + part
 
 
 def learning_rate(recipe: Training, step: int) -> float:
-    """Linear warm-up, then decay to the recipe's minimum: linear for text (App. B.1), along a
-    cosine for images (DeiT).
+    """Linear warm-up, then decay to the recipe's minimum.
+
+    The decay is linear for text (App. B.1) and follows a cosine for images (DeiT).
 
     Args:
         step: counts from 0.
@@ -116,9 +121,10 @@ def learning_rate(recipe: Training, step: int) -> float:
 
 
 def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:
-    """AdamW with weight decay on the main model's matrices only.
+    """AdamW with weight decay on matrices only.
 
-    The position encoder has none (Sec. 4), nor has what a model exempts.
+    The position encoder has no weight decay (Sec. 4), nor have the parameters that the model names
+    in ``no_weight_decay``.
     """
     exempt = getattr(model, "no_weight_decay", set)()
     decayed, others = [], []

@@ -15,14 +15,14 @@ PAPER = DATA / "paper"
 
 
 def paper_table(number: int, part: str = "") -> list[dict[str, str | float]]:
-    """Rows of the paper's Table 1 to 5, numbers as floats.
+    """The rows of one of the paper's Tables 1 to 5, numbers as floats.
 
     Args:
         number: 1 to 5.
         part: Tables 2 and 4 come in two: "perplexity" or "em", "text" or "images".
 
     Raises:
-        ValueError: no such table; lists those there are.
+        ValueError: no such table; lists those that exist.
 
     >>> paper_table(1)[-1]["model"], paper_table(1)[-1]["16384"]
     ('SeqPE', 19.37)
@@ -42,7 +42,7 @@ def committed_results(name: str) -> list[dict]:
         name: of a file in ``data/results``, without ".json".
 
     Raises:
-        ValueError: no such file; lists those there are.
+        ValueError: no such file; lists those that exist.
 
     >>> committed_results("length-extrapolation-small")[0]["method"]
     'none'
@@ -55,12 +55,12 @@ def committed_results(name: str) -> list[dict]:
 
 
 def results_file(name: str) -> Path:
-    """Where :func:`committed_results` reads ``name`` from, whether it is there or not."""
+    """The file that :func:`committed_results` reads; it need not exist."""
     return DATA / "results" / f"{name}.json"
 
 
 def clone() -> Path:
-    """The root folder of the clone, for what needs the notebooks or writes to ``data/``.
+    """The root folder of the clone, for code that needs the notebooks or writes to ``data/``.
 
     Raises:
         FileNotFoundError: the package was installed as a wheel.

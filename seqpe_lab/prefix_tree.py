@@ -39,18 +39,18 @@ def prefix_tree(sequences: Tensor) -> PrefixTree:
     >>> tree = prefix_tree(torch.tensor([[1, 2], [1, 3], [4, 2]]))
     >>> tree.token                      # level 0: 1 4      level 1: 2 3 2
     tensor([1, 4, 2, 3, 2])
-    >>> tree.paths[1]                   # both "1 2" and "1 3" hang below node 0
+    >>> tree.paths[1]                   # "1 2" and "1 3" are both children of node 0
     tensor([[0, 2],
             [0, 3],
             [1, 4]])
     """
     rows, length = sequences.shape
-    # a row starts a new prefix at level j if it differs from the row above anywhere up to j
+    # a row begins a new prefix at level j if it differs from the row above at any place up to j
     differs = torch.ones(rows, length, dtype=torch.bool, device=sequences.device)
     differs[1:] = (sequences[1:] != sequences[:-1]).cumsum(1) > 0
     node = differs.long().cumsum(0) - 1  # (U, S): the number of each row's prefix in its level
-    node += F.pad(node[-1, :-1] + 1, (1, 0)).cumsum(0)  # ... and in the whole tree
-    first = [differs[:, j].nonzero().squeeze(1) for j in range(length)]  # one row for each prefix
+    node += F.pad(node[-1, :-1] + 1, (1, 0)).cumsum(0)  # now its number in the whole tree
+    first = [differs[:, j].nonzero().squeeze(1) for j in range(length)]  # the first row of each
     return PrefixTree(
         token=torch.cat([sequences[rows_j, j] for j, rows_j in enumerate(first)]),
         place=torch.cat([torch.full_like(rows_j, j) for j, rows_j in enumerate(first)]),
@@ -63,9 +63,9 @@ def transformer_states(blocks: nn.ModuleList, x: Tensor, symbol: Tensor,
 
     Args:
         blocks: the layers (:class:`seqpe_lab.encoder.Block`).
-        x: (R, d), the embedding of each distinct symbol, a token at its place. There are at most
-            n*k*b + 1 of them, far fewer than nodes.
-        symbol: int64 (M,), the symbol at each node.
+        x: (R, d), the embedding of each distinct symbol; a symbol is a token at a certain place.
+            There are at most n*k*b + 1 of them, usually far fewer than nodes.
+        symbol: int64 (M,), the symbol at each node, as a row of ``x``.
         paths: of the tree, on the device of ``x``.
 
     Returns:
@@ -82,11 +82,11 @@ def _first_layer(block: Any, x: Tensor, paths: list[Tensor]) -> Tensor:
     """The first layer, where a node's state depends on its symbol alone.
 
     A node attends to the symbols on its path. No symbol occurs twice on a path, so this is
-    attention to all R symbols under a mask, and no keys need to be copied for each node.
+    attention to all R symbols under a mask, without a copy of the keys for each node.
 
     Args:
         x: (R, d), a state for each symbol.
-        paths: for each level, int64 (P_j, j+1), the symbols on the way to each node.
+        paths: for each level, int64 (P_j, j+1), the symbols on the path to each node.
 
     Returns:
         (sum P_j, d), a state for each node.
@@ -102,14 +102,14 @@ def _first_layer(block: Any, x: Tensor, paths: list[Tensor]) -> Tensor:
 
 
 def _later_layer(block: Any, x: Tensor, paths: list[Tensor]) -> Tensor:
-    """A later layer: the nodes that end ``paths`` attend to the nodes on their paths.
+    """A later layer: the last node of each path attends to all nodes on the path.
 
     Args:
         x: (M, d), states of all nodes.
-        paths: for each level that asks, int64 (P_j, j+1).
+        paths: for each level whose new states are needed, int64 (P_j, j+1).
 
     Returns:
-        (sum P_j, d), new states of the nodes that ask.
+        (sum P_j, d), the new states of the paths' last nodes.
     """
     own, normed = torch.cat([path[:, -1] for path in paths]), block.ln_1(x)
     (w_q, w_k, w_v), (b_q, b_k, b_v) = block.qkv.weight.chunk(3), block.qkv.bias.chunk(3)

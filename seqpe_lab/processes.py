@@ -16,29 +16,29 @@ T = TypeVar("T")
 
 # The others wait while the main process evaluates: NCCL's own 10 minutes are too short for
 # ImageNet at 672 pixels.
-PATIENCE = timedelta(hours=12)
+LONGEST_WAIT = timedelta(hours=12)
 
 
 def start_processes(precision: str, cpu: bool = False) -> Accelerator:
-    """accelerate, once it is certain that it sees all processes that were started.
+    """Set up accelerate, and check that it sees all processes that were started.
 
     Args:
         precision: "bf16" (on a GPU only; a CPU computes in float32) or "fp32".
-        cpu: stay on the CPU where there is a GPU.
+        cpu: stay on the CPU even if there is a GPU.
 
     Raises:
-        RuntimeError: it sees another number of processes than ``torchrun`` started.
+        RuntimeError: accelerate sees another number of processes than ``torchrun`` started.
     """
     device = best_device(cpu)
-    # With other buckets torch sums gradients in another order after the first step that it sees,
-    # and with three processes or more a resumed run would differ in the last bits.
+    # By default torch regroups the gradients after the first step of a process and then sums them
+    # in another order; with three processes or more a resumed run would differ in the last bits.
     gradients = DistributedDataParallelKwargs(find_unused_parameters=True,
                                               gradient_as_bucket_view=True)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if precision == "bf16" and device.type == "cuda" else "no",
         dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), gradients])
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT), gradients])
     started = int(os.environ.get("WORLD_SIZE", accelerator.num_processes))
     if accelerator.num_processes != started:
         raise RuntimeError(f"{started} processes were started but accelerate sees "
@@ -47,29 +47,36 @@ def start_processes(precision: str, cpu: bool = False) -> Accelerator:
     return accelerator
 
 
-def on_main(accelerator: Accelerator, do: Callable, *arguments: Any) -> None:
-    """Call ``do(*arguments)`` on the main process while the others wait.
+def on_main(accelerator: Accelerator, function: Callable, *arguments: Any) -> None:
+    """Call ``function(*arguments)`` on the main process while the others wait.
 
     If it fails, all processes fail, so that none waits for ever.
+
+    Raises:
+        Exception: on the main process, what ``function`` raises.
+        RuntimeError: on the others, with its message.
     """
-    error, said = None, [None]
+    error, message = None, [None]
     if accelerator.is_main_process:
         try:
-            do(*arguments)
+            function(*arguments)
         except Exception as caught:
-            error, said = caught, [str(caught)]
-    broadcast_object_list(said)
+            error, message = caught, [str(caught)]
+    broadcast_object_list(message)
     if error is not None:
         raise error
-    if said[0] is not None:
-        raise RuntimeError(f"the main process stopped: {said[0]}")
+    if message[0] is not None:
+        raise RuntimeError(f"the main process stopped: {message[0]}")
 
 
 def agreed(accelerator: Accelerator, what: str, value: T) -> T:
-    """``value``, if all processes have the same.
+    """Return ``value`` after checking that it is the same on all processes.
+
+    Args:
+        what: names the value in the error message.
 
     Raises:
-        ValueError: they do not, as on several machines without a common disk.
+        ValueError: it differs, for instance on several machines that share no folder.
     """
     values = gather_object([value])
     if any(other != values[0] for other in values):

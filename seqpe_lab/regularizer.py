@@ -1,4 +1,4 @@
-"""Both losses of the position space as one object, for any model (SeqPE, Eq. 15, App. A.2 to A.5).
+"""Both position losses as one object, for any model (SeqPE, Eq. 15, App. A.2 to A.5).
 
     regularizer = PositionRegularizer(encoding, train_shape=512, max_position=20_000)
     loss = lm_loss + regularizer(step)               # L = L_main + alpha L_delta + beta L_OOD
@@ -23,7 +23,7 @@ class Samples(NamedTuple):
     distil: DistillationSample | None
 
     def positions(self) -> list[Tensor]:
-        """All that must be encoded, int64 (..., n) each."""
+        """All positions that must be encoded, int64 (..., n) each, those of L_delta first."""
         contrast = [self.contrast.pivots, self.contrast.candidates] if self.contrast else []
         return contrast + (list(self.distil) if self.distil else [])
 
@@ -34,14 +34,14 @@ NO_SAMPLES = Samples(None, None)
 class PositionRegularizer:
     """alpha L_delta + beta L_OOD of a position encoder, with positions drawn from (seed, step).
 
-    It has no parameters of its own: optimise those of the encoder with the model's.
+    It has no parameters of its own; the optimizer of the model must include the encoder's.
 
     Args:
         encoder: a :class:`~seqpe_lab.encoder.PositionEncoder`, or an encoding that holds one as
             its ``encoder`` (:class:`~seqpe_lab.encodings.SeqPE`).
         train_shape: L of the training context: tokens, or (rows, columns).
-        max_position: L_max, exclusive, of each dimension. App. A.4: a run should draw each
-            position many times, about 160 times in the paper's text runs.
+        max_position: L_max, exclusive, of each dimension. App. A.4: the batch sizes of both losses
+            should grow with the number of positions, to at least 16 for each 10,000.
         alpha, beta: weights of L_delta and L_OOD, at least 0; a loss of weight 0 is not computed.
         heads: into which L_OOD splits the vectors; by default the encoding's or the encoder's.
         pivots, candidates: B and m of L_delta.
@@ -52,13 +52,13 @@ class PositionRegularizer:
         seed: of all draws.
 
     Raises:
-        TypeError: an encoder without positions as digits.
-        ValueError: a weight below 0, a max_position that the encoder's digits cannot write, or,
-            with the first call, any other option outside its range.
+        TypeError: an ``encoder`` that neither is nor holds a PositionEncoder.
+        ValueError: a weight below 0, an unknown form, a max_position that needs more digits than
+            the encoder has; other options are checked when positions are first drawn.
 
     >>> encoder = PositionEncoder(d_model=16, digits=4, heads=2)
     >>> regularizer = PositionRegularizer(encoder, train_shape=64, max_position=1_000)
-    >>> regularizer(step=0).item() == regularizer(step=0).item()        # (seed, step) decide
+    >>> regularizer(step=0).item() == regularizer(step=0).item()        # the same positions
     True
     """
 
@@ -82,10 +82,11 @@ class PositionRegularizer:
         self.encoder, self.train_shape, self.max_position = inner, train_shape, max_position
         self.alpha, self.beta, self.seed, self.form = alpha, beta, seed, form
         self.heads: int = heads or int(getattr(encoder, "heads", inner.heads))
-        self.contrastive: dict[str, Any] = dict(batch=pivots, candidates=candidates, hard=hard,
-                                hard_share=hard_share, local=local, base=inner.base)
-        self.distillation: dict[str, Any] = dict(batch=distillation_batch, teachers=teachers,
-                                 smallest_shift=smallest_shift)
+        self.contrastive: dict[str, Any] = dict(
+            batch=pivots, candidates=candidates, hard=hard, hard_share=hard_share, local=local,
+            base=inner.base)
+        self.distillation: dict[str, Any] = dict(
+            batch=distillation_batch, teachers=teachers, smallest_shift=smallest_shift)
 
     def __call__(self, step: int) -> Tensor:
         """alpha L_delta + beta L_OOD of a step: scalar, float32, nats."""
@@ -106,11 +107,11 @@ class PositionRegularizer:
         return Samples(contrast, students)
 
     def losses(self, samples: Samples, vectors: Sequence[Tensor]) -> dict[str, Tensor]:
-        """L_delta as "contrastive" and L_OOD as "distillation", scalars in nats.
+        """L_delta as "contrastive" and L_OOD as "distillation", scalars in nats, not weighted.
 
         Args:
-            samples: of :meth:`sample`.
-            vectors: of ``samples.positions()``, float (..., d) each.
+            samples: from :meth:`sample`; a loss without positions is left out.
+            vectors: of ``samples.positions()``, float (..., d) each, in the same order.
         """
         rest, losses = list(vectors), {}
         if samples.contrast:
@@ -132,7 +133,8 @@ class PositionRegularizer:
         """Positions for the model's own batch: a share of it starts at a random place (App. A.5).
 
         Returns:
-            int64 (batch, L, n), or (L, n) where no sequence is shifted.
+            int64 (batch, L, n), or (L, n) where all sequences start alike. On a grid L is the
+            number of its cells.
         """
         return training_positions(batch, self.train_shape, self.max_position, shifted=shifted,
                                   generator=seeded(self.seed, step, stream=3))

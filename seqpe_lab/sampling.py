@@ -1,8 +1,7 @@
 """Which positions the two losses and the main task see (SeqPE, Sec. 3.4, App. A.2, A.4, A.5).
 
-Everything here is integers on the CPU. All functions draw from a ``torch.Generator`` that the
-caller seeds, so a training step is a function of (seed, step), and a resumed run sees the same
-positions as an unbroken one.
+All positions are int64 on the CPU. All functions draw from a ``torch.Generator`` that the caller
+seeds with (seed, step), so a resumed run sees the same positions as an uninterrupted one.
 """
 from __future__ import annotations
 
@@ -14,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqpe_lab.digits import grid, position_limits
+from seqpe_lab.digits import grid, grid_row, position_limits
 from seqpe_lab.lookalikes import lookalikes
 
-LOCAL_WINDOW = 256  # App. A.2: local candidates lie in a window of max(256, m) positions
+LOCAL_WINDOW = 256  # App. A.2: positions in a window of local candidates, more if m needs them
 
 
 class ContrastiveSample(NamedTuple):
@@ -26,8 +25,8 @@ class ContrastiveSample(NamedTuple):
     Attributes:
         pivots: int64 (B, n).
         candidates: int64 (B, m, n), a set: no position twice in a row, the pivot not among them.
-        label: int64 (B,), which candidate is nearest to the pivot.
-        tied: bool (B, m), other candidates that are as near.
+        label: int64 (B,), the index of the candidate nearest to the pivot, p+.
+        tied: bool (B, m), other candidates that are as near as p+.
     """
     pivots: Tensor
     candidates: Tensor
@@ -47,7 +46,7 @@ class DistillationSample(NamedTuple):
 
 
 def euclidean(p: Tensor, q: Tensor) -> Tensor:
-    """delta(p, p'), in positions: (..., n), (..., n) -> (...). The paper's choice."""
+    """delta(p, p') as in the paper (Sec. 3.3), in positions: int (..., n) twice -> float (...)."""
     return (p - q).float().norm(dim=-1)
 
 
@@ -65,7 +64,8 @@ def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[in
     * global: drawn from all positions; ``hard`` of them are lexical look-alikes of the pivot (two
       digits swapped, one removed or one added), which are never the nearest. Where fewer exist,
       random positions take their places;
-    * local: drawn from a window of max(256, m) positions, anywhere.
+    * local: drawn from a window of about max(256, m) positions that lies anywhere, not
+      necessarily around the pivot.
 
     Args:
         batch: B, the number of pivots.
@@ -73,14 +73,14 @@ def contrastive_sample(batch: int, candidates: int, max_position: int | tuple[in
         max_position: L_max, exclusive; one for all dimensions or one each.
         dims: n.
         base: b, the number system in which look-alikes look alike.
-        hard: look-alikes among the m candidates of a global set, 0..m-1.
+        hard: look-alikes among the m candidates of a global set, 0..m-1 (the paper's k).
         hard_share: the share of the global sets that hold look-alikes, in [0, 1].
         local: the share of the pivots with local candidates, in [0, 1].
         distance: delta, any function of two position tensors (..., n).
 
     Raises:
-        ValueError: fewer than two candidates, or more than the positions can supply; a share
-            outside [0, 1].
+        ValueError: no pivots; fewer than two candidates, or more than a window has positions
+            besides the pivot; ``hard`` or a share outside its range.
 
     >>> sample = contrastive_sample(4, 3, 100, hard=1, generator=torch.Generator().manual_seed(0))
     >>> sample.pivots.shape, sample.candidates.shape, sample.label.shape
@@ -124,8 +124,8 @@ def _global_candidates(pivots: Tensor, count: int, limit: Tensor, hard: int, wit
         random = grid(*limit.tolist())[order]
     else:
         random = _uniform((batch, draws, dims), limit, generator)
-    new = _first_of_its_kind(torch.cat([pivots.unsqueeze(1), random], 1), limit)[:, 1:]
-    random, new = _first(random, new, random.shape[1]), new.sort(1, descending=True).values
+    new = _not_repeated(torch.cat([pivots.unsqueeze(1), random], 1), limit)[:, 1:]
+    random, new = _first_allowed(random, new, random.shape[1]), new.sort(1, descending=True).values
     kept, spare = random[:, : count - hard], random[:, count - hard:]
     if not hard:
         return kept
@@ -134,29 +134,31 @@ def _global_candidates(pivots: Tensor, count: int, limit: Tensor, hard: int, wit
     gap = distance(pivots.unsqueeze(1), torch.cat([kept, edits, spare], 1))
     of_kept, of_edits, of_spare = gap.split([count - hard, 8 * hard, spare.shape[1]], 1)
     nearest = of_kept.min(1, keepdim=True).values
-    usable = _first_of_its_kind(torch.cat([kept, edits], 1), limit)[:, count - hard:]
+    usable = _not_repeated(torch.cat([kept, edits], 1), limit)[:, count - hard:]
     usable &= (of_edits > nearest) & with_hard
     usable &= usable.cumsum(1) <= hard
-    # where look-alikes are too few, further random positions, if possible those beyond p+
-    repeated = _codes(spare, limit).unsqueeze(2) == _codes(edits, limit).unsqueeze(1)
+    # where look-alikes are too few, more random positions, farther away than p+ if possible
+    sizes = limit.tolist()
+    repeated = grid_row(spare, sizes).unsqueeze(2) == grid_row(edits, sizes).unsqueeze(1)
     fill = new[:, count - hard:] & ~(repeated & usable.unsqueeze(1)).any(2)
     beyond = of_spare > nearest
     pool = torch.cat([edits, spare, spare], 1)
-    others = _first(pool, torch.cat([usable, fill & beyond, fill & ~beyond], 1), hard)
+    others = _first_allowed(pool, torch.cat([usable, fill & beyond, fill & ~beyond], 1), hard)
     return torch.cat([kept, others], 1)
 
 
 def _local_candidates(pivots: Tensor, count: int, limit: Tensor, window: Tensor,
                       generator: torch.Generator) -> Tensor:
-    """m distinct positions of one window, somewhere: int64 (B, m, n)."""
+    """m distinct positions from one random window for each pivot: int64 (B, m, n)."""
     batch, dims = pivots.shape
     left = _uniform((batch, dims), limit - window + 1, generator)
     draw = torch.rand(batch, int(window.prod()), generator=generator)
-    place = pivots - left  # (B, n): of the pivot within the window, where it is never drawn
+    place = pivots - left  # (B, n): the pivot's place in the window
     inside = ((place >= 0) & (place < window)).all(1)
-    draw[inside, _codes(place, window)[inside]] = -1.0
+    sizes = window.tolist()
+    draw[inside, grid_row(place, sizes)[inside]] = -1.0  # the pivot is never drawn
     cell = draw.topk(count).indices
-    return torch.stack(torch.unravel_index(cell, tuple(window.tolist())), -1) + left.unsqueeze(1)
+    return torch.stack(torch.unravel_index(cell, sizes), -1) + left.unsqueeze(1)
 
 
 # --- L_OOD (Sec. 3.4) and shifted starts (App. A.5) -----------------------------------------------
@@ -164,7 +166,7 @@ def _local_candidates(pivots: Tensor, count: int, limit: Tensor, window: Tensor,
 def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int, ...],
                         max_position: int | tuple[int, ...], *, generator: torch.Generator,
                         dims: int = 1, smallest_shift: float = 1.0) -> DistillationSample:
-    """Teacher positions of the training context and the same, shifted by a random z (Sec. 3.4).
+    """Teacher positions in the training context, and the same shifted by a random z (Sec. 3.4).
 
     Args:
         batch: B; each row has teachers and a shift z of its own.
@@ -175,8 +177,8 @@ def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int,
             outside the training context; the authors' code for text has 0.25.
 
     Raises:
-        ValueError: more teachers than the training context has positions; a ``max_position``
-            that leaves no room for such a shift.
+        ValueError: no rows or teachers, or more teachers than the training context has positions;
+            a ``max_position`` that leaves no room for such a shift.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> sample = distillation_sample(2, 3, 64, 1000, generator=generator)
@@ -217,17 +219,17 @@ def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int,
 def training_positions(batch: int, train_shape: int | tuple[int, ...],
                        max_position: int | tuple[int, ...], *, generator: torch.Generator,
                        shifted: float = 0.1, whole_batch: bool = False) -> Tensor:
-    """Positions of a step's sequences or images: a share starts at a random z (App. A.5).
+    """Positions of a step's sequences or images; a share of them starts at a random z (App. A.5).
 
-    The shift changes the start of a context, not its length. One z is drawn for each step.
+    The shift changes the start of a context, not its length. One z is drawn for the whole step.
 
     Args:
         batch: sequences or images.
         train_shape: of the training context: L, or (rows, columns).
         max_position: L_max, exclusive.
         shifted: the share of the sequences that are shifted, in [0, 1].
-        whole_batch: True shifts that share of the steps, whole batches at a time, as the authors'
-            code does.
+        whole_batch: True shifts the whole batch with that probability, or none of it, as the
+            authors' code does.
 
     Returns:
         int64 (batch, L, n), or (L, n) where all start alike.
@@ -259,7 +261,7 @@ def seeded(seed: int, number: int, stream: int) -> torch.Generator:
 
 
 def seed_of(seed: int, number: int, stream: int) -> int:
-    """32 bits from all three: torch's CPU generator ignores any higher bit."""
+    """A hash of all three, 32 bits: torch's CPU generator ignores higher ones."""
     return int.from_bytes(hashlib.sha256(f"{seed} {stream} {number}".encode()).digest()[:4], "big")
 
 
@@ -268,19 +270,13 @@ def _uniform(shape: tuple[int, ...], limit: Tensor, generator: torch.Generator) 
     return (torch.rand(shape, generator=generator, dtype=torch.float64) * limit).long()
 
 
-def _codes(positions: Tensor, limit: Tensor) -> Tensor:
-    """One number for each position below ``limit``: (..., n) -> (...)."""
-    strides = limit.flip(0).cumprod(0).flip(0) // limit
-    return (positions * strides).sum(-1)
+def _not_repeated(positions: Tensor, limit: Tensor) -> Tensor:
+    """Which positions of a row do not occur earlier in it: (B, N, n) -> bool (B, N)."""
+    number = grid_row(positions, limit.tolist())
+    return ~(number.unsqueeze(2) == number.unsqueeze(1)).tril(-1).any(2)
 
 
-def _first_of_its_kind(positions: Tensor, limit: Tensor) -> Tensor:
-    """Which positions of a row do not stand earlier in it: (B, N, n) -> bool (B, N)."""
-    codes = _codes(positions, limit)
-    return ~(codes.unsqueeze(2) == codes.unsqueeze(1)).tril(-1).any(2)
-
-
-def _first(positions: Tensor, allowed: Tensor, count: int) -> Tensor:
+def _first_allowed(positions: Tensor, allowed: Tensor, count: int) -> Tensor:
     """The first ``count`` allowed positions of each row: (B, N, n), (B, N) -> (B, count, n)."""
     order = (~allowed).int().argsort(dim=1, stable=True)[:, :count]
     return positions.gather(1, order.unsqueeze(-1).expand(-1, -1, positions.shape[-1]))
