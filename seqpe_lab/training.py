@@ -1,12 +1,12 @@
 """The one training loop, on accelerate.
 
 Every random number of step s is a function of (seed, s): which sequences, their shift, the
-positions of the two losses, the dropout masks. So nothing but weights, optimizer state and the
-step number need saving, and a resumed run repeats an unbroken one to the last bit.
+positions of the two losses, the dropout masks. So only the weights, the optimizer's state and the
+step number need saving, and a resumed run repeats an uninterrupted one to the last bit.
 
 A step's batch is cut into micro-batches, its parts 0, 1, 2, ... Under ``torchrun`` process r of w
 takes parts r, r + w, ...; a part's data, shifts, mixing and dropout depend on its number and not on
-who computes it, so runs on one and on several processes differ by rounding alone.
+the process, so runs on one and on several processes differ only by rounding.
 """
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
     batch; the tokens per step stay those of the recipe.
 
     Args:
-        recipe: what to run.
+        recipe: all values of the run.
         folder: by default :class:`~seqpe_lab.runs.Run` chooses it.
         data: the text or the images, if already loaded.
-        cpu: stay on the CPU where there is a GPU.
+        cpu: stay on the CPU even if there is a GPU.
         progress: show a bar (in a terminal or a notebook, never in a log).
-        workers: processes that prepare batches beside each training process; the numbers are the
-            same with any. By default none, but for runs at medium and full scale whose images are
+        workers: processes that prepare batches beside each training process; the results do not
+            depend on it. By default none, except at medium and full scale where images must be
             decoded.
         compile: put the model through torch.compile, which takes a minute or two at the start. A
-            resumed run then repeats an unbroken one up to rounding only: what is compiled depends
-            on the first steps seen.
-        watch: is called with the number of steps done, at first 0, and the model; it may look at
-            the model but must not change it.
+            resumed run then repeats an uninterrupted one only up to rounding, because what is
+            compiled depends on the steps seen first.
+        watch: is called with the number of steps done and the model, once before the first step
+            and after each; it must not change the model.
 
     Raises:
         CheckpointError: the last checkpoint is broken or foreign; names it and the previous one.
@@ -69,7 +69,7 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
                          f"batch={recipe.batch}: lower micro_batch or the number of processes")
     _, finished = agreed(accelerator, "the run (recipe, finished or not)",
                          (recipe.digest(), run.state == "finished"))
-    on_main(accelerator, run.create)  # says so if it holds another recipe
+    on_main(accelerator, run.create)  # raises an error if the folder holds another recipe
     if not finished:
         with ExitStack() as claims:
             on_main(accelerator, lambda: claims.enter_context(run.claim()))
@@ -96,7 +96,7 @@ class _Loop:
         """Load the last checkpoint, if any, and wrap everything for this process."""
         recipe, run, model = self.recipe, self.run, self.model
         optimizer = make_optimizer(model, recipe)
-        self.first = 0  # steps done before
+        self.first = 0  # the number of the first step to take
         if run.checkpoints():
             weights, optimizer_state, state = run.load_checkpoint(run.checkpoints()[-1])
             if state["data"] != self.data.hash:
@@ -114,7 +114,7 @@ class _Loop:
             sampler=range(self.first * recipe.batch, recipe.steps * recipe.batch),
             num_workers=loading_workers(recipe, self.data) if workers is None else workers,
             pin_memory=self.accelerator.device.type == "cuda",
-            generator=torch.Generator())  # else it would draw from dropout's generator
+            generator=torch.Generator())  # so that it does not draw from dropout's generator
         if compile:
             self.uncompiled = compile_model(model)
         self.objective, self.optimizer, self.loader = self.accelerator.prepare(
@@ -123,7 +123,7 @@ class _Loop:
     def train(self, progress: bool, watch: Callable[[int, nn.Module], None]) -> None:
         """All steps that are left, with checkpoints; then the evaluation."""
         recipe, main = self.recipe, self.accelerator.is_main_process
-        board = EventFile(self.run) if main else None
+        events = EventFile(self.run) if main else None
         batches = iter(self.loader)
         bar = tqdm(range(self.first, recipe.steps), initial=self.first, total=recipe.steps,
                    desc=recipe.method, disable=None if progress and main else True)
@@ -138,17 +138,22 @@ class _Loop:
                 record |= {"step": done, "learning_rate": learning_rate(recipe, step),
                            "gradient_norm": norm()}
                 bar.set_postfix(loss=f"{record['loss']:.3f}")
-                if board:
+                if events:
                     self.run.append_metrics(record)
-                    board.add(record)
+                    events.add(record)
             if done % recipe.checkpoint_every == 0 or done == recipe.steps:
                 on_main(self.accelerator, self.save, done)
         on_main(self.accelerator, self.finish)
-        if board:
-            board.close()
+        if events:
+            events.close()
 
     def step(self, step: int, batches: Any) -> tuple[dict[str, Tensor], Callable[[], float]]:
-        """One optimizer step over this process's micro-batches: its losses, its gradient norm."""
+        """One optimizer step over this process's micro-batches.
+
+        Returns:
+            Its losses, and a function that gives the gradient norm before clipping (reading it
+            makes a GPU wait, so it is read only for the log).
+        """
         recipe, accelerator = self.recipe, self.accelerator
         world = accelerator.num_processes
         accumulation = recipe.batch // (recipe.micro_batch * world)
@@ -162,7 +167,7 @@ class _Loop:
             torch.manual_seed(dropout_seed)
             with nullcontext() if last else accelerator.no_sync(self.objective):
                 losses = self.objective(next(batches), step, part, regularize=micro == 0)
-                # the position losses count once a step, the main loss is a mean over its parts
+                # the position losses count once per step, the main loss is a mean over its parts
                 main, total = losses["main"], losses["loss"]
                 losses |= {"main": main / accumulation, "loss": main / accumulation + total - main}
                 accelerator.backward(losses["loss"])
@@ -183,6 +188,7 @@ class _Loop:
         return [group for group in (encoder, others) if group]
 
     def save(self, done: int) -> None:
+        """Validate, and write the checkpoint after ``done`` steps."""
         with self.uncompiled():
             validation = self.task.validate(self.model, self.data)
         self.run.save_checkpoint(done, self.model.state_dict(),
@@ -190,6 +196,7 @@ class _Loop:
                                  {"validation": validation, "data": self.data.hash})
 
     def finish(self) -> None:
+        """Evaluate on the test split, and write the run's results."""
         if self.recipe.takes_best:
             self.model.load_state_dict(self.run.model_weights())
         with self.uncompiled():
@@ -198,30 +205,31 @@ class _Loop:
 
 
 def loading_workers(recipe: Training, data: Data) -> int:
-    """How many processes prepare the batches of one training process: none if little is decoded."""
+    """How many processes prepare the batches of one training process: 0 if none are decoded."""
     if recipe.scale in ("smoke", "small") or not getattr(data, "decodes", False):
         return 0
     return max(1, min(8, cores_per_process() - 1))
 
 
 def compile_model(model: nn.Module) -> Callable[[], AbstractContextManager]:
-    """Compile what a training step computes; evaluation, at many lengths, stays uncompiled.
+    """Compile what a training step computes, but not evaluation, which runs at many lengths.
 
     Returns:
-        A context manager in which the model runs uncompiled.
+        A function that makes a context manager in which the model runs uncompiled.
     """
-    name = "read" if hasattr(model, "read") else "forward"
+    name = "hidden_states" if hasattr(model, "hidden_states") else "forward"
     setattr(model, name, torch.compile(getattr(model, name)))
     return lambda: torch.compiler.set_stance("force_eager")
 
 
 def load_base(model: nn.Module, recipe: Training) -> None:
-    """Give a model the weights of the run that its recipe starts from.
+    """Load the weights of the run that the recipe starts from.
 
-    A learned table is stretched to the longer context, and W_PE stays new where the recipe says so.
+    A learned table is interpolated to the longer context; W_PE keeps its new weights if the recipe
+    has ``new_projection``.
 
     Raises:
-        FileNotFoundError: there is no such run, or it is not trained; says how to train it.
+        FileNotFoundError: that run does not exist or is not finished; says how to train it.
     """
     folder = runs_folder() / recipe.base
     if not (folder / "results.json").exists():
@@ -231,9 +239,9 @@ def load_base(model: nn.Module, recipe: Training) -> None:
     weights = Run.open(folder).model_weights()
     for name, value in model.state_dict().items():
         if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:
-            stretched = nn.functional.interpolate(weights[name].T.unsqueeze(0), size=len(value),
-                                                  mode="linear", align_corners=True)
-            weights[name] = stretched[0].T.contiguous()
+            longer = nn.functional.interpolate(weights[name].T.unsqueeze(0), size=len(value),
+                                               mode="linear", align_corners=True)
+            weights[name] = longer[0].T.contiguous()
         if recipe.new_projection and ".projections." in name:
             weights[name] = value
     model.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""The position encodings: one interface (base.py), one file a family."""
+"""The position encodings: one interface (base.py), and a file for each family."""
 from seqpe_lab.encodings.absolute import Learned, Sinusoidal, resample_grid, sinusoidal_vectors
 from seqpe_lab.encodings.alibi import ALiBi, alibi_slopes
 from seqpe_lab.encodings.base import (ENCODINGS, ModelShape, PositionEncoding, make_encoding,

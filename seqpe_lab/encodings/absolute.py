@@ -1,4 +1,4 @@
-"""Absolute position embeddings: one vector per position, added to the token embedding (Eq. 4)."""
+"""Absolute position embeddings: a vector per position, added to the token embedding (Eq. 4)."""
 from __future__ import annotations
 
 import math
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqpe_lab.digits import grid_row
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
@@ -52,9 +53,9 @@ class Sinusoidal(PositionEncoding):
 class Learned(PositionEncoding):
     """APE-LEARN: a table of one trained vector for each position of the training context.
 
-    A longer context stretches the table over itself by linear interpolation, as the paper does at
-    test time: with T rows and a context of L > T tokens, position p reads row p (T-1)/(L-1). A
-    grid of another size resamples its table by bicubic interpolation (:func:`resample_grid`).
+    For a longer context the table is interpolated linearly, as in the paper (Sec. 4.1): with T rows
+    and a context of L > T tokens, position p has the vector at row p (T-1)/(L-1). For a grid of
+    another size it is interpolated bicubically (:func:`resample_grid`).
 
     Args:
         train_shape: T tokens, or (rows, columns) of the training grid.
@@ -72,20 +73,19 @@ class Learned(PositionEncoding):
         return cls(shape.train_shape, shape.d_model)
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
+        """Raises ValueError where a position on a grid lies outside ``context``."""
         if isinstance(context, int):
-            return x + self._along_a_line(positions.squeeze(-1), context).to(x)
+            return x + self._interpolated(positions.squeeze(-1), context).to(x)
         outside = (positions >= torch.tensor(context, device=positions.device)).any(-1)
         if bool(outside.any()):
             raise ValueError(f"a learned table of {tuple(context)} patches has no row for position "
                              f"{positions[outside][0].tolist()}: start at (0, 0) or use another "
                              "encoding")
         table = resample_grid(self.table.weight, self.train_shape, tuple(context))
-        row = positions[..., 0]
-        for size, place in zip(context[1:], positions.unbind(-1)[1:]):
-            row = row * size + place
-        return x + F.embedding(row.to(x.device), table).to(x.dtype)
+        return x + F.embedding(grid_row(positions, context).to(x.device), table).to(x.dtype)
 
-    def _along_a_line(self, positions: Tensor, context: int) -> Tensor:
+    def _interpolated(self, positions: Tensor, context: int) -> Tensor:
+        """The vectors of text positions, int64 (...), in a context of that many tokens."""
         rows, device = self.table.num_embeddings, self.table.weight.device
         if context <= rows:
             return self.table(positions.to(device))
@@ -97,7 +97,7 @@ class Learned(PositionEncoding):
 
 
 def resample_grid(table: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
-    """Stretch the vectors of one grid over another: bicubic, antialiased, as timm and DeiT do.
+    """Interpolate the vectors of one grid to another: bicubic, antialiased, as in timm and DeiT.
 
     Args:
         table: (old rows * old columns, d), the last dimension of the grid running fastest.

@@ -1,9 +1,10 @@
-"""ALiBi: a penalty of -m(i-j) for looking back i-j tokens (SeqPE, Eq. 5 and 6), without a matrix.
+"""ALiBi: a bias of -m(i-j) when query i attends to key j (SeqPE, Eq. 5 and 6), without a matrix.
 
-Softmax does not notice a constant that is added to a whole row. In row i, -m(i-j) = m j - m i, and
-m i is such a constant, so m j does the same: a number that only the key carries. Key j gets the
-extra features (256 a, b) with j = 256 a + b, and every query (m, m): their product is m j. The two
-parts are whole numbers that bfloat16 holds exactly, so far positions stay apart at low precision.
+Softmax does not change when a constant is added to a whole row of scores. In row i the bias is
+-m(i-j) = m j - m i, and m i is such a constant. So m j alone, which depends only on the key, gives
+the same weights. Key j gets the extra features (256 a, b) with j = 256 a + b, and every query
+(m, m): their product is m j. bfloat16 represents both parts exactly (up to j = 65,535), so distant
+positions stay distinct at low precision.
 """
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
 def alibi_slopes(heads: int) -> Tensor:
-    """m of each head: 2^(-8/H), 2^(-16/H), ... ; if H is no power of two, the rest from 2H's.
+    """m of each head: 2^(-8/H), 2^(-16/H), ..., 2^-8.
+
+    If H is not a power of two, P is the next lower one: the first P slopes are those of P heads,
+    the others every second one of those of 2P heads.
 
     Args:
         heads: H >= 1.
@@ -35,14 +39,14 @@ def alibi_slopes(heads: int) -> Tensor:
 
 @register("alibi")
 class ALiBi(PositionEncoding):
-    """Adds m j to the score of key j; under a causal mask that is Eq. 6's bias.
+    """Adds m j to the score of key j; under a causal mask this equals Eq. 6's bias.
 
     Args:
         heads: H.
         d_head: features per head.
-        scaled: False (the method as Press et al. publish it, and the stronger baseline) adds the
-            bias after the division by sqrt(d_head); True, as the SeqPE authors' code and a literal
-            reading of Eq. 3 and 5, divides it together with q.k: weaker by sqrt(d_head).
+        scaled: False, as Press et al. publish ALiBi and the stronger baseline, adds the bias after
+            the division by sqrt(d_head). True, as in the SeqPE authors' code and a literal reading
+            of Eq. 3 and 5, divides it together with q.k, which makes it weaker by sqrt(d_head).
     """
 
     def __init__(self, heads: int, d_head: int, scaled: bool = False):
@@ -58,7 +62,10 @@ class ALiBi(PositionEncoding):
 
     @property
     def slopes(self) -> Tensor:
-        """m of each head as it is added before the division by sqrt(d_head): float32 (H,)."""
+        """m of each head, times sqrt(d_head) unless ``scaled``, float32 (H,).
+
+        Attention divides scores by sqrt(d_head) afterwards.
+        """
         return alibi_slopes(self.heads) * self.gain
 
     def prepare(self, positions: Tensor, vectors: None = None,

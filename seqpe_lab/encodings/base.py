@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What an encoding may need to know of the model it serves.
+    """What an encoding may need to know about its model.
 
     Attributes:
         d_model, heads, layers: of the model.
         train_shape: L_i of each dimension: tokens, or (rows, columns) of the training grid.
-        prefix: tokens before the positions that stand nowhere on the grid ([CLS]).
+        prefix: number of tokens before the others that have no position ([CLS]).
     """
     d_model: int
     heads: int
@@ -49,20 +49,20 @@ class ModelShape:
 
 
 class PositionEncoding(nn.Module):
-    """Tells the model nothing (NoPE; SeqPE, Sec. 2). Each method overrides what it needs.
+    """No position information (NoPE; SeqPE, Sec. 2). Each encoding overrides what it needs.
 
     A model calls ``embed`` once on its token embeddings, ``prepare`` once per forward pass, and
     ``transform`` in every layer, on queries and keys, right before plain attention. So no
-    encoding ever sees, let alone builds, an L x L matrix.
+    encoding builds an L x L matrix.
 
-    Some models put tokens without a place on the grid before the others ([CLS] of a vision
-    transformer): an encoding that transforms queries and keys is told their number, ``prefix``,
-    and ``prepare`` puts their rows before those of the positions.
+    Some models put tokens without a position before the others ([CLS] of a vision transformer). An
+    encoding that transforms queries and keys is built with their number, ``prefix``, and
+    ``prepare`` adds rows for them before those of the positions.
     """
 
     @classmethod
     def for_model(cls, shape: ModelShape, **options: Any) -> PositionEncoding:
-        """Build the encoding for a model; its keyword parameters are the options of the method."""
+        """Build the encoding for a model; its keyword parameters are the encoding's options."""
         return cls(**options)
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
@@ -85,9 +85,12 @@ class PositionEncoding(nn.Module):
 
         Args:
             positions: int64 (L, n) or (B, L, n); best kept on the CPU.
-            vectors: position vectors (..., d_model) where the caller has encoded them already
-                (training encodes those of the losses in the same call).
+            vectors: the position vectors (..., d_model) if the caller has already encoded them, as
+                training does together with those of the losses (SeqPE only).
             device: where queries and keys are.
+
+        Returns:
+            Whatever ``transform`` needs as ``prepared``.
         """
         return None
 
@@ -100,8 +103,8 @@ class PositionEncoding(nn.Module):
             layer: number of the layer, from 0.
 
         Returns:
-            q and k, both (B, H, L, width) with width >= d_head, in the dtype they came in. The
-            softmax scale stays 1/sqrt(d_head) of the head as it was.
+            q and k, both (B, H, L, width) with width >= d_head, in the dtype of the arguments.
+            Attention divides their scores by sqrt(d_head), not by sqrt(width).
         """
         return q, k
 
@@ -149,13 +152,13 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
         d_model, heads, layers: of the model.
         train_shape: tokens of a training sequence, or (rows, columns) of the training grid.
         dims: n, dimensions of a position, if ``train_shape`` is one number for all of them.
-        prefix: tokens before the positions that stand nowhere on the grid ([CLS]).
-        options: of the method: the keyword parameters of its ``for_model``.
+        prefix: number of tokens before the others that have no position ([CLS]).
+        options: of the encoding: the keyword parameters of its ``for_model``.
 
     Raises:
-        ValueError: an unknown name (with the choices), heads that do not divide d_model, or what
-            the method does not fit, such as ALiBi and a grid.
-        TypeError: an option that the method does not have (with those it has).
+        ValueError: an unknown name (with the choices), heads that do not divide d_model, or a model
+            that the encoding does not fit, such as a grid for ALiBi.
+        TypeError: an option that the encoding does not have (with those it has).
 
     >>> make_encoding("rope", d_model=8, heads=2, layers=1, train_shape=16, base=1e6)
     RoPE()
@@ -176,7 +179,7 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
 
 
 def option_names(encoding: type[PositionEncoding]) -> set[str]:
-    """The options of a method.
+    """The names of an encoding's options.
 
     >>> sorted(option_names(ENCODINGS["rope"]))
     ['base', 'pairing']

@@ -3,13 +3,13 @@
 Two conventions say which features form a pair. "interleaved" (the RoFormer paper, this paper's
 code) pairs neighbours (0, 1), (2, 3), ...; "half" (GPT-NeoX, Llama in Hugging Face's format)
 pairs feature i with i + d/2. They differ by a fixed permutation of the features of W_q and W_k,
-so both train alike, but weights trained with one are wrong with the other.
+so both train equally well, but weights trained with one are wrong with the other.
 
-On a grid (Heo et al. 2024) each pair either belongs to one dimension (axial), or turns by a
-learned mixture of all of them, with frequencies of its own in every layer and head (mixed).
+On a grid (Heo et al. 2024) each pair either belongs to one dimension (axial), or rotates by a
+learned mixture of all of them, with its own frequencies in every layer and head (mixed).
 
-Angles are never computed in less than float32: at position 1,764 of a grid of 42 x 42, bfloat16
-would be wrong by a quarter of a radian.
+Angles are always computed in float32 or better: on a grid of 42 x 42, bfloat16 would be wrong by up
+to a quarter of a radian.
 """
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PAIRINGS = ("interleaved", "half")
 def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> Tensor:
     """theta_i p for each pair of features, theta_i = base^(-2i/d_head).
 
-    In n dimensions each has d_head/(2n) pairs of its own, theta_i = base^(-2ni/d_head), the last
-    dimension (columns) first, as in RoPE-ViT's weights.
+    In n dimensions each dimension has its own d_head/(2n) pairs, theta_i = base^(-2ni/d_head), the
+    last dimension (columns) first, as in RoPE-ViT's weights.
 
     Args:
         positions: integers (..., n).
@@ -35,7 +35,7 @@ def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> Ten
 
     Returns:
         float64 (..., d_head/2), radians, on the CPU: some devices lack float64, and at
-        p = 16,384 float32 is off by 1e-3 rad.
+        p = 16,384 float32 is wrong by up to 1e-3 rad.
 
     Raises:
         ValueError: a d_head that is not divisible by 2n.
@@ -52,8 +52,8 @@ def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> Ten
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, pairing: str = "interleaved") -> Tensor:
     """Rotate each pair (x1, x2) to (x1 cos - x2 sin, x1 sin + x2 cos).
 
-    Neighbours are a complex number, x1 + i x2, that is multiplied by cos + i sin: on a CPU that
-    takes less than half the time of picking every other feature.
+    A pair of neighbours is multiplied as a complex number, (x1 + i x2)(cos + i sin), which is
+    faster than selecting every other feature.
 
     Args:
         x: (..., L, d_head).
@@ -61,7 +61,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, pairing: str = "interleaved") ->
         pairing: "interleaved" or "half".
 
     Returns:
-        as x; computed in float32 at least.
+        Shape and dtype of x; computed in float32, or float64 if x is float64.
 
     >>> quarter = torch.tensor([torch.pi / 2])
     >>> rotate(torch.tensor([[1., 0.]]), quarter.cos(), quarter.sin()).round()
@@ -83,10 +83,11 @@ class RoPE(PositionEncoding):
     """RoPE on queries and keys: (R_i q)^T (R_j k) depends on positions only through j - i.
 
     Args:
-        d_head: features per head, even.
-        base: 10^4 by default; the paper also tries 10^6 and 10^8. For grids 100 is usual.
+        d_head: features per head, even; in n dimensions divisible by 2n.
+        base: the paper uses 10^4, 10^6 and 10^8. For grids 100 is usual, and the default of
+            :func:`~seqpe_lab.encodings.make_encoding`.
         pairing: "interleaved" or "half".
-        prefix: tokens before the positions; they are not rotated.
+        prefix: number of tokens before the others; they are not rotated.
 
     Raises:
         ValueError: another pairing, an odd d_head, a base of at most 1.
@@ -126,19 +127,22 @@ class RoPE(PositionEncoding):
 
 @register("rope-mixed")
 class MixedRoPE(PositionEncoding):
-    """RoPE whose every pair turns by a learned mixture of rows and columns: theta^r r + theta^c c.
+    """RoPE whose pairs rotate by a learned mixture of rows and columns: theta^r r + theta^c c.
 
     ``frequency``, (n, layers, H, d_head/2), holds the last dimension first, as RoPE-ViT's weights
-    do. It starts from axial RoPE's frequencies, each head with its axes turned at random.
+    do. It starts from axial RoPE's frequencies, the axes of each head rotated at random.
 
     Args:
         d_head, heads, layers: of the main model.
         dims: n.
-        base: decides the first frequencies; 10 in RoPE-ViT.
+        base: of the initial frequencies; 10 in RoPE-ViT.
         as_published: True repeats what the SeqPE authors' code does: it reads the angles (H, L) of
-            each layer as if they were (L, H), so that heads and positions are shuffled. For their
-            weights only. (The paper's own numbers for this method come from RoPE-ViT.)
-        prefix: tokens before the positions; they are not rotated.
+            each layer as if they were (L, H), which mixes up heads and positions. Only for their
+            weights. (The paper's numbers for this encoding come from RoPE-ViT.)
+        prefix: number of tokens before the others; they are not rotated.
+
+    Raises:
+        ValueError: a d_head that is not divisible by 2n.
     """
 
     def __init__(self, d_head: int, heads: int, layers: int, dims: int = 2, base: float = 10.0,

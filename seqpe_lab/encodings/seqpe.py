@@ -1,13 +1,13 @@
-"""SeqPE: learned vectors of digit sequences meet queries and keys (SeqPE, Sec. 3.5).
+"""SeqPE: attention combines position vectors with queries and keys (SeqPE, Sec. 3.5).
 
-E^q, E^k = E W_PE (Eq. 11) give each query and key a position vector of its own, which is added
-(Eq. 12), multiplied (Eq. 13), or set beside it: [q; e^q] . [k; e^k] = q.k + e^q.e^k, which is the
-bias of Eq. 14 without its matrix.
+E^q, E^k = E W_PE (Eq. 11) give each query and key a position vector, which is added to it (Eq. 12),
+multiplied with it (Eq. 13), or appended: [q; e^q] . [k; e^k] = q.k + e^q.e^k, the bias of Eq. 14
+without its matrix.
 
-E and W_PE are computed in float32. In lower precision the bias needs a correction: trained vectors
-are so long that rounding e^k_j to bfloat16 shifts its scores by whole units, while neighbours
-differ by hundredths. Where it matters, near j, the shift is about e^q_j.(e^k_j - rounded e^k_j),
-one number for each key, and two further key features add it back.
+E and E W_PE are computed in float32. In lower precision the bias needs a correction: trained
+vectors are so long that rounding e^k_j to bfloat16 changes scores by whole units, while neighbours
+differ by hundredths. For queries near j the change is about e^q_j.(e^k_j - rounded e^k_j), one
+number for each key, and two further key features add it back.
 """
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ class SeqPE(PositionEncoding):
     """The position encoder and its projection(s) W_PE.
 
     Args:
-        encoder: gives E, (..., d_model).
+        encoder: computes E, (..., d_model).
         heads: H of the main model; E^q and E^k are split like queries and keys.
         layers: of the main model.
         integration: "sum", "mul" or "bias" (the paper's best: bias for text, mul for images).
         shared_projection: one W_PE for all layers (text) or one each (images).
-        projection_bias: what W_PE's bias starts from (the paper does not say). With "mul", 0 makes
-            attention start blind, because it multiplies by vectors near zero; 1 starts from q.k.
-        projection_std: how large W_PE's weights start. GPT-2's and ViT's 0.02 fits wide models; in
-            a narrow one positions then start nearly alike and are slow to be told apart.
+        projection_bias: initial value of W_PE's bias (the paper does not give one). With "mul", 0
+            multiplies queries and keys by vectors near zero, so that all keys get nearly the same
+            weight at first; 1 starts near q.k.
+        projection_std: initial standard deviation of W_PE's weights. GPT-2's and ViT's 0.02 suits
+            wide models; in a narrow one all positions then start with nearly the same vector.
         scaled: True divides the bias by sqrt(d_head) together with q.k, as Eq. 3 and 14 say; False
             adds it after the division, which makes it stronger by sqrt(d_head).
-        prefix: tokens before the positions ([CLS]); each has a learned position vector.
+        prefix: number of tokens before the others ([CLS]); each has a learned position vector.
 
     Raises:
         ValueError: another integration; heads that do not divide the encoder's d_model.
@@ -57,7 +58,7 @@ class SeqPE(PositionEncoding):
                              f"d_model={encoder.d_model}")
         self.encoder, self.heads, self.integration = encoder, heads, integration
         self.table = PositionTable(encoder)  # for inference
-        # e^q and e^k take half of the gain each
+        # of e^q and of e^k, so that their product grows by sqrt(d_head)
         self.bias_gain = 1.0 if scaled else (encoder.d_model / heads) ** 0.25
         projections = [nn.Linear(encoder.d_model, 2 * encoder.d_model)
                        for _ in range(1 if shared_projection else layers)]
@@ -90,18 +91,18 @@ class SeqPE(PositionEncoding):
 
         For the bias under autocast they are rounded and corrected, and a few features wider.
 
-        ``vectors`` may also be (S, L, d_model) of S different contexts and int64 (B,), which of
-        them each sequence has: then each is projected once.
+        ``vectors`` may also be a pair: the vectors of S different contexts, (S, L, d_model), and
+        the index of each sequence's context, int64 (B,). Each context is then projected only once.
         """
-        fresh = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        encode = self.encoder if fresh else self.table
+        no_table = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        encode = self.encoder if no_table else self.table
         of_context, which = vectors if isinstance(vectors, tuple) else (vectors, None)
         e = encode(positions) if of_context is None else of_context  # (..., L, d_model)
         if self.prefix is not None:
             e = torch.cat([self.prefix.expand(*e.shape[:-2], -1, -1), e], dim=-2)
         prepared = []
-        device_type = e.device.type
-        low = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type)
+        autocast = torch.is_autocast_enabled(e.device.type)
+        autocast_dtype = torch.get_autocast_dtype(e.device.type)
         with float32_region(e.device):
             for projection in self.projections:
                 projected = projection(e)
@@ -112,8 +113,8 @@ class SeqPE(PositionEncoding):
                 if self.integration == "bias":
                     if self.bias_gain != 1:
                         e_q, e_k = self.bias_gain * e_q, self.bias_gain * e_k
-                    if low:
-                        e_q, e_k = self._rounded(e_q, e_k, low)
+                    if autocast:
+                        e_q, e_k = self._rounded(e_q, e_k, autocast_dtype)
                 prepared.append((e_q, e_k))
         return prepared
 
@@ -124,16 +125,16 @@ class SeqPE(PositionEncoding):
             return (q + e_q).to(q.dtype), (k + e_k).to(k.dtype)
         if self.integration == "mul":
             return (q * e_q).to(q.dtype), (k * e_k).to(k.dtype)
-        if e_q.dtype != q.dtype:  # outside autocast: a model that is itself in low precision
+        if e_q.dtype != q.dtype:  # a model whose own weights are in low precision
             e_q, e_k = self._rounded(e_q, e_k, q.dtype)
         return (torch.cat([q, e_q.expand(*q.shape[:-1], -1)], -1),
                 torch.cat([k, e_k.expand(*k.shape[:-1], -1)], -1))
 
     def _rounded(self, e_q: Tensor, e_k: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Both in a lower precision, with features that correct e^q.e^k for the rounding of e^k.
+        """Both in ``dtype``; if that is a lower precision, with features that correct e^q.e^k.
 
-        The correction is held in two numbers of that precision. Zeros fill q and e^q up to a
-        multiple of 8 features, which the fast attention kernels want.
+        The correction, for the rounding of e^k, is split into two numbers of that precision. Zeros
+        fill q and e^q up to a multiple of 8 features, which the fast attention kernels require.
         """
         if torch.finfo(dtype).bits >= torch.finfo(e_k.dtype).bits:
             return e_q.to(dtype), e_k.to(dtype)

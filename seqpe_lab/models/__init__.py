@@ -1,1 +1,1 @@
-"""The main models. They know the interface of a position encoding and nothing of any one method."""
+"""The main models. They use the interface of position encodings, not any particular encoding."""

@@ -1,7 +1,7 @@
-"""GPT-2 with any position encoding: its own shapes and parameter names, so that its weights load.
+"""GPT-2 with any position encoding. Shapes and parameter names are GPT-2's, so its weights load.
 
-Attention is always plain scaled-dot-product attention on whatever queries and keys the encoding
-hands back, in torch's fused kernels: memory grows linearly with the context, for every encoding.
+Attention is always plain scaled-dot-product attention on the queries and keys that the encoding
+returns, in torch's fused kernels: memory grows linearly with the context, for every encoding.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqpe_lab.attention import attend
 from seqpe_lab.digits import check_positions, is_integer
 from seqpe_lab.encodings import PositionEncoding, make_encoding
 
-Cached = tuple[Tensor, Tensor]  # keys and values of a layer, with their positions in them
+Cached = tuple[Tensor, Tensor]  # keys, as the encoding transformed them, and values of a layer
 
 
 @dataclass
@@ -27,7 +27,7 @@ class GPT2Config:
     layers: int = 12
     heads: int = 12
     train_len: int = 512
-    max_position: int = 20_000  # exclusive; longer contexts are refused
+    max_position: int = 20_000  # exclusive; longer contexts raise an error
     dropout: float = 0.1
     encoding: str = "seqpe"
     encoding_options: dict = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
                    for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
         q, k = encoding.transform(q, k, prepared, layer)
-        if past is not None:  # keys are cached with their positions in them
+        if past is not None:  # cached keys are already transformed
             k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
         out = attend(q, k, v, self.dropout if self.training else 0.0)
         out = self.c_proj(out.transpose(1, 2).flatten(-2))
@@ -117,38 +117,41 @@ class GPT2(nn.Module):
                 nn.init.normal_(conv.weight, std=0.02 / (2 * config.layers) ** 0.5)
 
     def forward(self, tokens: Tensor, **options) -> Tensor:
-        """Logits of the next token after every token: :meth:`read` and the tied output layer.
+        """Logits of the next token after every token.
+
+        They are the :meth:`hidden_states` times the token embeddings (GPT-2 ties the two).
 
         Args:
-            tokens: as in :meth:`read`, which also takes the options.
+            tokens, options: as in :meth:`hidden_states`.
 
         Returns:
             float (B, L, vocab_size).
         """
-        return F.linear(self.read(tokens, **options), self.transformer.wte.weight)
+        return F.linear(self.hidden_states(tokens, **options), self.transformer.wte.weight)
 
-    def read(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None,
-             vectors: Any = None, cache: list[Cached] | None = None,
-             context_len: int | None = None) -> Tensor:
+    def hidden_states(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None,
+                      vectors: Any = None, cache: list[Cached] | None = None,
+                      context_len: int | None = None) -> Tensor:
         """The hidden state of every token before the output layer.
 
         Args:
             tokens: integers (B, L), values in [0, vocab_size).
             start: position of the first token (of the cache, if there is one).
-            positions: int64 (L, 1) or (B, L, 1) in place of start, start+1, ...
+            positions: integers (L, 1) or (B, L, 1) in place of start, start+1, ...
             vectors: position vectors that match ``positions``, if already encoded, as
                 :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them.
-            cache: a list that is filled with the keys and values of each layer; pass it again
-                with the tokens that follow.
-            context_len: length of the context that will be, for a learned table that stretches
-                to it; by default what is seen so far.
+            cache: an empty list, which is filled with the keys and values of each layer; pass it
+                again with the tokens that follow.
+            context_len: final length of the context, to which a learned table is interpolated; by
+                default up to the last position given.
 
         Returns:
             float (B, L, d_model).
 
         Raises:
-            ValueError, TypeError: no tokens, or tokens beyond the vocabulary; positions that are
-                negative, not whole, of another shape, or beyond ``max_position``.
+            TypeError: positions that are not integers.
+            ValueError: no tokens, or tokens beyond the vocabulary (checked on the CPU only);
+                positions that are negative, of another shape, or beyond ``max_position``.
         """
         tokens = self._checked(tokens)
         past = cache[0][0].shape[-2] if cache else 0
@@ -180,12 +183,18 @@ class GPT2(nn.Module):
             tokens: integers (B, L), L >= 1.
             temperature: 0 takes the likeliest token (greedy); above 0 samples.
             top_k: sample among the k likeliest only.
-            use_cache: False reads the whole context again for every token (for comparison).
-            cache: of what was read before ``tokens``; it grows.
-            context_len: as in :meth:`read`; by default all that will be there in the end.
+            generator: of the samples.
+            start: as in :meth:`hidden_states`.
+            use_cache: False computes the whole context again for every token (for comparison).
+            cache: keys and values of the tokens before ``tokens``; new ones are appended.
+            context_len: as in :meth:`hidden_states`; by default prompt and new tokens together.
 
         Returns:
             int64 (B, L + new_tokens).
+
+        Raises:
+            ValueError: no prompt or no new tokens; a temperature below 0 or a top_k below 1; a
+                cache with ``use_cache=False``; tokens that would reach ``max_position``.
         """
         if tokens.shape[1] < 1 or new_tokens < 1:
             raise ValueError("generation needs a prompt and at least one new token, "
@@ -195,8 +204,8 @@ class GPT2(nn.Module):
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}; None samples from all tokens")
         if cache and not use_cache:
-            raise ValueError("what a cache holds cannot be read again: leave `cache` out, "
-                             "or use it")
+            raise ValueError("use_cache=False needs the whole context as tokens: leave `cache` "
+                             "out, or use it")
         past = cache[0][0].shape[-2] if cache else 0
         total = start + past + tokens.shape[1] + new_tokens
         if total > self.config.max_position:
@@ -213,16 +222,16 @@ class GPT2(nn.Module):
                               context_len=context_len or total)[:, -1]
                 fresh = _choose(logits, temperature, top_k, generator)
                 tokens = torch.cat([tokens, fresh], dim=1)
-        finally:  # also where a prompt is refused
+        finally:  # also after an error
             self.train(was_training)
         return tokens
 
     def _checked(self, tokens: Tensor) -> Tensor:
-        """Tokens as int64, or say what is wrong with them."""
+        """Tokens as int64, or an error that says what is wrong with them."""
         if tokens.dim() != 2 or not is_integer(tokens) or tokens.numel() == 0:
             raise ValueError("tokens must be whole numbers (B, L) and at least one, "
                              f"got shape {tuple(tokens.shape)}, {tokens.dtype}")
-        # on another device the look would make it wait, and under torch.compile break the graph
+        # on another device this would make it wait, and under torch.compile break the graph
         if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
             lowest, highest = int(tokens.min()), int(tokens.max())
             if lowest < 0 or highest >= self.config.vocab_size:

@@ -1,7 +1,7 @@
 """timm's vision transformer with any position encoding.
 
-Nothing of timm is copied: the model is timm's own, made without position embeddings, and the loop
-over its blocks hands queries and keys to the encoding before plain attention.
+The model is timm's own, made without position embeddings; only the loop over its blocks is written
+here, so that the encoding can transform queries and keys before plain attention.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ViTConfig:
     model: str = "vit_small_patch16_224"  # any timm name of its VisionTransformer
     image_size: int = 224  # pixels a side in training
     classes: int = 1_000
-    max_position: int = 100  # L_max of rows and of columns, exclusive; larger grids are refused
+    max_position: int = 100  # L_max of rows and of columns, exclusive; larger grids raise an error
     encoding: str = "seqpe"
     encoding_options: dict = field(default_factory=dict)
     timm_options: dict = field(default_factory=dict)  # patch_size, in_chans, embed_dim, depth, ...
@@ -36,7 +36,8 @@ class ViT(nn.Module):
     """A timm ViT whose only source of position is ``config.encoding``; patches at (row, column).
 
     Raises:
-        ValueError: a timm model whose blocks or attention are of another kind.
+        ValueError: a model that timm does not have or that is not made of its plain patches, blocks
+            and attention; an image size that the patch does not divide.
 
     >>> small = dict(patch_size=4, embed_dim=8, depth=1, num_heads=2)
     >>> model = ViT(ViTConfig(image_size=8, classes=3, encoding="rope", timm_options=small))
@@ -90,7 +91,7 @@ class ViT(nn.Module):
             images: float (B, channels, height, width), both divisible by the patch; any size,
                 square or not.
             start: (row, column) of the first patch.
-            positions: int64 (N, 2) or (B, N, 2), of the N patches row by row, in place of start.
+            positions: integers (N, 2) or (B, N, 2), of the N patches row by row, in place of start.
             vectors: position vectors that match ``positions``, if already encoded, as
                 :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them (SeqPE).
 
@@ -98,8 +99,9 @@ class ViT(nn.Module):
             float (B, classes).
 
         Raises:
-            ValueError, TypeError: images of another shape, a size that the patch does not divide,
-                wrong channels, positions that are negative, not whole, or beyond ``max_position``.
+            TypeError: positions that are not integers.
+            ValueError: images of another shape, a size that the patch does not divide, wrong
+                channels, positions that are negative, of another shape or beyond ``max_position``.
         """
         rows, columns = self.grid_of(images)
         if positions is None:
@@ -130,12 +132,12 @@ class ViT(nn.Module):
         return attn.proj_drop(attn.proj(attn.norm(out.transpose(1, 2).flatten(-2))))
 
     def no_weight_decay(self) -> set[str]:
-        """Vectors of tokens or positions, which timm exempts from weight decay."""
+        """Parameters without weight decay: as in timm, vectors of tokens and of positions."""
         return {"vit.cls_token", "vit.reg_token", "encoding.table.weight", "encoding.prefix",
                 "encoding.frequency"}
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
-        """(rows, columns) of patches; refuses what is no batch of images of this model."""
+        """(rows, columns) of patches; ValueError for images that do not fit this model."""
         if images.dim() != 4 or not images.dtype.is_floating_point or images.numel() == 0:
             raise ValueError("images must be a float tensor (B, channels, height, width), "
                              f"got shape {tuple(images.shape)}, {images.dtype}")

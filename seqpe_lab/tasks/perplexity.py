@@ -174,7 +174,7 @@ def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non
 
 def _costs(model: GPT2, tokens: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy of each target, (B, L), nats, with some 2^24 logits at a time."""
-    hidden, weight = model.read(tokens), model.transformer.wte.weight
+    hidden, weight = model.hidden_states(tokens), model.transformer.wte.weight
     rows = max(1, 2**24 // len(weight))
     parts = zip(hidden.flatten(0, 1).split(rows), targets.flatten().split(rows))
     return torch.cat([F.cross_entropy(F.linear(h, weight).float(), t, reduction="none")
@@ -221,7 +221,7 @@ def bits_per_character(model: GPT2, documents: Mapping[str, str], encode: Callab
             f"none of {len(sequences)} documents has the {max(lengths)} tokens of the longest "
             f"context, the longest has {most}: shorten the lengths or give longer documents")
     with torch.no_grad():  # a position out of reach is refused here
-        model.read(separator.unsqueeze(0).to(device_of(model)), start=max(lengths) - 1)
+        model.hidden_states(separator.unsqueeze(0).to(device_of(model)), start=max(lengths) - 1)
     characters = sum(len(documents[name]) for name in fitting)
     count = sum(len(tokens) - 1 for tokens in fitting.values())
     measured = []

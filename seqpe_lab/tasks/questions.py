@@ -51,7 +51,7 @@ class QuestionTask(TextTask):
         """Cross entropy of the answers' tokens and end marks, nats per token."""
         tokens, targets = batch
         counted = targets != NOT_COUNTED
-        hidden = model.read(tokens, **options)[counted]
+        hidden = model.hidden_states(tokens, **options)[counted]
         logits = F.linear(hidden, model.transformer.wte.weight).float()
         return F.cross_entropy(logits, targets[counted])
 
@@ -195,7 +195,7 @@ def _together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_tokens: 
     options = dict(start=start, context_len=start + tokens.shape[1] + longest)
     cache: list = []
     if tokens.shape[1] > 1:
-        model.read(tokens[:, :-1], cache=cache, **options)
+        model.hidden_states(tokens[:, :-1], cache=cache, **options)
     read = torch.cat([tokens[:, -1:], right[:, :-1].clamp(min=0).to(device)], 1)
     logits = model(read, cache=list(cache), **options).float()
     nats = F.cross_entropy(logits.transpose(1, 2), right.to(device), ignore_index=NOT_COUNTED,

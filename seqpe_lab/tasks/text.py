@@ -42,7 +42,8 @@ class TextTask(Task):
     def main_loss(self, model: GPT2, batch: Tensor, generator: torch.Generator,
                   **options) -> Tensor:
         """Cross entropy of the next token, nats per token, for tokens (B, train_len + 1)."""
-        hidden, targets = model.read(batch[:, :-1], **options).flatten(0, 1), batch[:, 1:].flatten()
+        hidden = model.hidden_states(batch[:, :-1], **options).flatten(0, 1)
+        targets = batch[:, 1:].flatten()
         weight = model.transformer.wte.weight
         in_chunks = getattr(F, "linear_cross_entropy", None)  # recent torch: less memory
         if in_chunks is None or torch.is_autocast_enabled(hidden.device.type):
