@@ -1,7 +1,7 @@
 """Any position encoding of this package in a model of another library: ``huggingface``, ``timm``.
 
-Each module has one function, ``install(model, encoding)``, and imports its library; this package
-does not. The libraries are optional: ``pip install 'seqpe_lab[adapters]'``.
+Each module has one function, ``install(model, encoding)``. The libraries are optional and imported
+only by their own module: ``pip install 'seqpe_lab[adapters]'``.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqpe_lab.encodings.base import PositionEncoding
 
 def check_fit(encoding: PositionEncoding, positions: Tensor, context: int | tuple[int, ...], *,
               d_model: int, heads: int, d_head: int, layers: int, prefix: int = 0) -> None:
-    """Run ``encoding`` on zeros of a model's shape: a misfit shows before the model is changed.
+    """Run ``encoding`` on zeros of a model's shape, so that errors come before the model changes.
 
     Args:
         positions: int64 (L, n), as the model will give them.
@@ -23,7 +23,7 @@ def check_fit(encoding: PositionEncoding, positions: Tensor, context: int | tupl
 
     Raises:
         TypeError: ``encoding`` is not a :class:`PositionEncoding`.
-        ValueError: it was made for a model of another shape.
+        ValueError: it was made for a model of another shape; says what failed.
 
     >>> from seqpe_lab.encodings import make_encoding
     >>> alibi = make_encoding("alibi", d_model=8, heads=2, layers=1, train_shape=16)

@@ -6,9 +6,9 @@
     >>> from seqpe_lab.encodings import make_encoding
     >>> config = GPT2Config(vocab_size=50, n_embd=16, n_head=2, n_layer=2, n_positions=32)
     >>> seqpe = make_encoding("seqpe", d_model=16, heads=2, layers=2, train_shape=32)
-    >>> model = install(GPT2LMHeadModel(config), seqpe)  # or a model from_pretrained
+    >>> model = install(GPT2LMHeadModel(config), seqpe)  # or one loaded with from_pretrained
     >>> tokens = torch.randint(50, (2, 100))             # longer than n_positions
-    >>> model(tokens, labels=tokens).loss.backward()     # trains the encoder, too
+    >>> model(tokens, labels=tokens).loss.backward()     # also trains the encoder
     >>> model.eval().generate(tokens, max_new_tokens=3, pad_token_id=0).shape
     torch.Size([2, 103])
 
@@ -17,9 +17,9 @@ model. To load what ``save_pretrained`` wrote, build the model from its config, 
 made with the same options, and ``safetensors.torch.load_model(model, "folder/model.safetensors")``.
 
 Positions are transformers' ``position_ids``: ``generate`` counts them from the attention mask, a
-forward pass from 0 unless they are given. Keys receive their positions before they enter the cache,
-once for every token. So an encoding that widens keys widens the cache, and under grouped-query
-attention the cache holds keys and values for every query head.
+forward pass from 0 unless they are given. Keys are transformed once, before they enter the cache.
+So an encoding that widens keys widens the cache, and under grouped-query attention the cache holds
+keys and values for every query head.
 """
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ except ImportError as error:
     raise ImportError("transformers 5 is missing: pip install 'seqpe_lab[adapters]'") from error
 
 NAME = "seqpe_lab"  # in transformers' registries of attention and mask functions
-PARTS = {"gpt2": ("wpe", "h", "attn")} | dict.fromkeys(  # own positions, blocks, their attention
+# by model type: the attributes with its position module, its blocks, and a block's attention
+PARTS = {"gpt2": ("wpe", "h", "attn")} | dict.fromkeys(
     ("llama", "mistral", "qwen2", "qwen3"), ("rotary_emb", "layers", "self_attn"))
 
 
@@ -67,7 +68,7 @@ def install(model: PreTrainedModel, encoding: PositionEncoding) -> PreTrainedMod
     check_fit(encoding, torch.arange(3).unsqueeze(-1), 3, d_model=config.hidden_size,
               heads=config.num_attention_heads, d_head=layers[0].head_dim, layers=len(layers))
     AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)  # a name without one attends to padding
+    AttentionMaskInterface.register(NAME, sdpa_mask)  # without it padding would not be masked
     model.set_attn_implementation(NAME)
     if not hasattr(base, "position_encoding"):
         setattr(base, own, _NoPositions())
@@ -117,7 +118,7 @@ def _before_attention(attention: nn.Module, args: tuple, kwargs: dict) -> tuple[
 
 @dataclass
 class _Layer:
-    """The encoding in one attention layer, which takes it for its cache where it has one."""
+    """The encoding of one attention layer; it also stands in for the layer's cache, if any."""
     attention: nn.Module
     encoding: PositionEncoding
     prepared: Any
@@ -127,7 +128,7 @@ class _Layer:
         both = self.encoding.transform(q, k, self.prepared, self.attention.layer_idx)
         return [x.to(q.dtype) for x in both]
 
-    def each_head(self, x: Tensor) -> Tensor:  # keys or values that a group of queries shares
+    def each_head(self, x: Tensor) -> Tensor:  # keys or values, shared by groups of query heads
         return x.repeat_interleave(getattr(self.attention, "num_key_value_groups", 1), dim=1)
 
     def update(self, k: Tensor, v: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
@@ -143,7 +144,7 @@ def _attention(module, q, k, v, mask, dropout=0.0, scaling=None, positions=None,
         (q, k), v = positions.transform(q, positions.each_head(k)), positions.each_head(v)
     else:  # keys were transformed before they were cached
         q, _ = positions.transform(q, q)
-    wide = F.pad(v, (0, q.shape[-1] - v.shape[-1]))  # fused kernels want one width
+    wide = F.pad(v, (0, q.shape[-1] - v.shape[-1]))  # fused kernels need one width
     out = F.scaled_dot_product_attention(q, k, wide, mask, dropout, scale=scaling,
                                          is_causal=mask is None and q.shape[2] > 1)
     return out[..., :v.shape[-1]].transpose(1, 2), None

@@ -8,13 +8,13 @@
     >>> seqpe = make_encoding("seqpe", d_model=16, heads=2, layers=2, train_shape=(4, 4), dims=2,
     ...                       prefix=1, integration="mul", projection_bias=1.0)  # prefix: [CLS]
     >>> vit = install(vit, seqpe)
-    >>> vit(torch.zeros(1, 3, 16, 16)).sum().backward()  # trains the encoder, too
+    >>> vit(torch.zeros(1, 3, 16, 16)).sum().backward()  # also trains the encoder
     >>> vit(torch.zeros(1, 3, 24, 40)).shape             # 6 x 10 patches
     torch.Size([1, 3])
 
 The encoding becomes ``vit.position_encoding``: it moves, trains and is saved with the model. To
-load a ``state_dict`` of such a model, create it anew and install an encoding made with the same
-options first. timm's own position table is taken away; all other parameters keep their names.
+load a ``state_dict`` of such a model, first create the model and install an encoding made with the
+same options. timm's own position table is removed; all other parameters keep their names.
 """
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ def _is_plain(block: nn.Module) -> bool:
 
 
 class PositionedViT(VisionTransformer):
-    """timm's model, which hands its ``attn_mask`` unread to the attention of every block.
+    """timm's model, which passes ``attn_mask`` on to the attention of every block without using it.
 
-    There it is the encoding and what ``prepare`` returned, so that nothing is kept between calls.
+    In its place this class passes the encoding and what ``prepare`` returned, so that no state is
+    kept between calls.
     """
 
     def forward_features(self, x: Tensor, attn_mask=None, is_causal=False) -> Tensor:
@@ -88,7 +89,8 @@ class PositionedViT(VisionTransformer):
 
     def _prepared(self, images: Tensor, attn_mask, is_causal: bool) -> tuple:
         if attn_mask is not None or is_causal:
-            raise ValueError("patches with positions see each other without a mask: leave it out")
+            raise ValueError("with a position encoding patches attend to each other without a "
+                             "mask: leave attn_mask and is_causal out")
         positions = grid(*self.patch_embed.dynamic_feat_size(images.shape[-2:]))
         encoding = self.position_encoding
         return encoding, encoding.prepare(positions, None, images.device)

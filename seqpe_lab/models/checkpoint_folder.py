@@ -1,4 +1,4 @@
-"""Read a folder with a published model: weights and settings, of which nothing is executed."""
+"""Read a folder with a published model, its weights and settings, without executing any of it."""
 from __future__ import annotations
 
 import json
@@ -13,9 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-BEST = "best_model"  # the one that the authors' evaluation takes
+BEST = "best_model"  # the checkpoint that the authors evaluate
 PICKLED = (".bin", ".pt", ".pth")
-STATE = ("optimizer", "scheduler", "scaler", "sampler", "random_states", "training_args")
+# files with the state of training, not of the model, begin like this
+TRAINING_STATE = ("optimizer", "scheduler", "scaler", "sampler", "random_states", "training_args")
+# the tensors of the position encoder
 ENCODER = re.compile(r"(token_of_seqpe|pos_of_seqpe|dim_of_seqpe|dim_token|cls_token)_embed(\.|$)|"
                      r"layernorm\.|out_proj\.|transformers\.\d")
 MASK_BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
@@ -24,12 +26,12 @@ WRAPPERS = re.compile(r"^(pe_model\.)?((module|_orig_mod|model)\.)*")  # DDP, to
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds, in the authors' names.
+    """What a folder holds, under the authors' names.
 
     Attributes:
         model, encoder: float32 tensors of the main model and of the position encoder.
         config: all settings in one table.
-        files: those that were read.
+        files: the files of weights that were read.
     """
     model: dict[str, Tensor]
     encoder: dict[str, Tensor]
@@ -38,11 +40,11 @@ class Checkpoint:
 
     @property
     def task(self) -> str:
-        """"image" or "lm", by the names."""
+        """"image" or "lm", judged by the tensors' names."""
         return "image" if any(name.startswith("patch_embed.") for name in self.model) else "lm"
 
     def shape(self, name: str) -> torch.Size:
-        """Of a tensor without which the model's shape is not known."""
+        """The shape of a tensor; ValueError if it is missing."""
         tensors = self.model | self.encoder
         if name not in tensors:
             raise ValueError(f"the weights lack {name} (there are {len(tensors)} others, such as "
@@ -50,7 +52,7 @@ class Checkpoint:
         return tensors[name].shape
 
     def setting(self, *names: str):
-        """The first of some settings that the configuration has."""
+        """The first of these settings that the configuration has; ValueError if it has none."""
         for name in names:
             if self.config.get(name) is not None:
                 return self.config[name]
@@ -58,20 +60,20 @@ class Checkpoint:
                          f"pass it to load(), for instance {names[0]}=12")
 
     def layers(self, pattern: str) -> int:
-        """How many layers there are, by the numbers in the names."""
+        """The number of layers: 1 + the highest number that ``pattern`` finds in tensors' names."""
         found = (re.match(pattern, name) for name in self.model | self.encoder)
         return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
-def read(folder: Path) -> Checkpoint:
-    """All tensors and settings of a model's folder; nothing in it is executed.
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read all tensors and settings of a model's folder; nothing in it is executed.
 
     Safetensors are preferred. Pickled files are read only where there are none, and only as
     torch's ``weights_only``, which refuses anything but tensors and plain values.
 
     Raises:
         ValueError: no weights, several checkpoints, a file that is broken or holds more than
-            weights, one name with two values; with the files that are there.
+            weights, or one name with two values; the message names the files.
     """
     files = _weight_files(folder)
     tensors: dict[str, Tensor] = {}
@@ -92,7 +94,8 @@ def read(folder: Path) -> Checkpoint:
 
 def _weight_files(folder: Path) -> list[Path]:
     for place in (folder, folder / BEST):
-        here = [p for p in sorted(place.glob("*")) if p.is_file() and not p.name.startswith(STATE)]
+        here = [p for p in sorted(place.glob("*"))
+                if p.is_file() and not p.name.startswith(TRAINING_STATE)]
         files = ([p for p in here if p.suffix == ".safetensors"]
                  or [p for p in here if p.suffix in PICKLED])
         files = [p for p in files if p.stem == BEST] or files  # of several epochs
@@ -107,7 +110,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """A file's tensors without the prefixes of wrappers; "pe_model." stays."""
+    """A file's tensors, their names without the prefixes of wrappers but with "pe_model."."""
     if file.suffix == ".safetensors":
         try:
             content = load_file(file)
@@ -160,7 +163,7 @@ def _config(folder: Path) -> dict:
 
 
 def _table(path: Path) -> dict:
-    """JSON or, as the authors' files are in spite of their names, YAML."""
+    """Read JSON or YAML: the authors' files are YAML, although their names end in ".json"."""
     text = path.read_text(encoding="utf-8")
     try:
         table = json.loads(text)

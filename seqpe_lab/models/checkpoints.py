@@ -1,4 +1,4 @@
-"""Load weights in the parameter names of others: GPT-2's, timm's and the SeqPE authors'."""
+"""Load weights saved under other parameter names: GPT-2's, timm's and the SeqPE authors'."""
 from __future__ import annotations
 
 import re
@@ -6,7 +6,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-# the authors' position encoder -> ours
+# names in the authors' position encoder, and in ours
 ENCODER_NAMES = [
     (r"pos_of_seqpe_embed\.weight", "place.weight"),
     (r"dim_of_seqpe_embed\.weight", "dimension.weight"),
@@ -40,7 +40,7 @@ def load_exactly(module: nn.Module, weights: dict[str, Tensor], source: str) -> 
 
 def load_published(model: nn.Module, model_weights: dict[str, Tensor],
                    encoder_weights: dict[str, Tensor] | None = None) -> None:
-    """Load a GPT-2 in the names of the SeqPE authors' released checkpoints.
+    """Load a GPT-2 of the SeqPE authors' released checkpoints.
 
     Args:
         model: a :class:`~seqpe_lab.models.gpt2.GPT2` of the same shape and encoding.
@@ -49,7 +49,7 @@ def load_published(model: nn.Module, model_weights: dict[str, Tensor],
             only SeqPE has them.
 
     Raises:
-        ValueError: unknown, missing or misshapen parameters, all listed.
+        ValueError: parameters that are unknown, missing or of another shape, all listed.
     """
     ours = {}
     for name, value in model_weights.items():
@@ -68,7 +68,7 @@ def load_published(model: nn.Module, model_weights: dict[str, Tensor],
 
 
 def published_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' position encoder in our names; a name that no rule knows keeps its own."""
+    """The authors' position encoder under our names; unknown names are kept as they are."""
     ours = {}
     for name, value in weights.items():
         if name in ("token_of_seqpe_embed.weight", "cls_token_embed"):
@@ -91,9 +91,15 @@ def published_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_gpt2(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load GPT-2's own weights: "wte.weight", "h.0.attn.c_attn.weight", ...
 
-    The names may begin with "transformer.".
     With ``encoding="learned"`` and train_len=1024 the result is GPT-2 itself; with any other
     encoding the position table "wpe.weight" is left out and the encoding keeps its own weights.
+
+    Args:
+        model: a :class:`~seqpe_lab.models.gpt2.GPT2` of the same shape.
+        weights: the names may begin with "transformer.".
+
+    Raises:
+        ValueError: parameters that are unknown, missing or of another shape, all listed.
     """
     ours = {}
     for name, value in weights.items():
@@ -114,12 +120,15 @@ def load_timm(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load a timm ViT's own weights ("blocks.0.attn.qkv.weight", ..., "pos_embed").
 
     With ``encoding="learned"`` the result is timm's model itself, at any image size; with any other
-    encoding "pos_embed" is left out and the encoding keeps its own weights. The position vectors of
-    [CLS] and registers are constants like the tokens themselves, and are added to them.
+    encoding "pos_embed" is left out and the encoding keeps its own weights. timm always adds the
+    same position vectors to [CLS] and registers, so they are added to these tokens here.
 
     Args:
         model: a :class:`~seqpe_lab.models.vit.ViT` of the same shape.
         weights: a timm model's ``state_dict()``.
+
+    Raises:
+        ValueError: parameters that are unknown, missing or of another shape, all listed.
     """
     ours = {"vit." + name: value for name, value in weights.items() if name != "pos_embed"}
     ours |= _own_encoding(model)
@@ -137,7 +146,7 @@ def load_timm(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor],
                        encoder_weights: dict[str, Tensor] | None = None) -> None:
-    """Load a ViT in the names of the SeqPE authors' released checkpoints.
+    """Load a ViT of the SeqPE authors' released checkpoints.
 
     Args:
         model: a :class:`~seqpe_lab.models.vit.ViT` of the same shape and encoding.
@@ -147,7 +156,7 @@ def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor],
             columns first.
 
     Raises:
-        ValueError: unknown, missing or misshapen parameters, all listed.
+        ValueError: parameters that are unknown, missing or of another shape, all listed.
     """
     ours = {}
     for name, value in model_weights.items():
@@ -166,6 +175,6 @@ def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor],
 
 
 def _own_encoding(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that a model's own encoding keeps."""
+    """The weights of a model's encoding, under their names in the model."""
     return {name: value for name, value in model.state_dict().items()
             if name.startswith("encoding.")}

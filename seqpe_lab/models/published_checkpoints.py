@@ -1,10 +1,10 @@
-"""The paper authors' published checkpoints: found, read, and loaded exactly.
+"""Find, read and load the paper authors' published checkpoints.
 
 Their hub repository holds a folder for each model: ``config.json`` and ``pe_config.json`` beside
 ``best_model/`` with ``model.safetensors`` (the GPT-2) and ``model_1.safetensors`` (the position
-encoder), or ``best_model.pth`` with both (the ViT). A tensor is known by its name, whichever file
-it lies in. Every name and shape must match, and what they do not tell must stand in the
-configuration: nothing is guessed.
+encoder), or ``best_model.pth`` with both (the ViT). Tensors are identified by their names,
+whichever file they are in. Every name and shape must match; what they do not tell is taken from the
+configuration, and an error says what is missing there.
 """
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from seqpe_lab.hub import require_hub, three_ways_out
-from seqpe_lab.models.checkpoint_folder import PICKLED, STATE, Checkpoint, listed, read
+from seqpe_lab.models.checkpoint_folder import (PICKLED, TRAINING_STATE, Checkpoint, listed,
+                                                 read_checkpoint)
 from seqpe_lab.models.checkpoints import load_published, load_published_vit
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 
@@ -24,8 +25,8 @@ _WAYS_OUT = three_ways_out(
     f"download https://huggingface.co/{REPOSITORY} elsewhere and pass its folder",
     "train a model of your own: python -m seqpe_lab train lm")
 
-INTEGRATIONS = {"attn_scalar": "bias", "attn_mul": "mul", "attn_add": "sum"}
-# what this library computes; a configuration that says otherwise is refused
+INTEGRATION_NAMES = {"attn_scalar": "bias", "attn_mul": "mul", "attn_add": "sum"}
+# what this library computes; any other value in a configuration raises an error
 EXPECTED = {
     "PE_TYPE": "seq_pe", "USE_PE_MULTI_HEAD": True, "SEQPE_ACTIVATION_FUNCTION": "gelu_new",
     "SEQPE_MASK_PADDING": False, "SEQPE_SCALE_ATTN_WEIGHTS": True, "SEQPE_SCALAR_SCALE": 1.0,
@@ -34,24 +35,24 @@ EXPECTED = {
 
 
 def load(source: str | Path, task: str = "lm", **settings) -> nn.Module:
-    """A published model, in evaluation mode.
+    """Load a published model, in evaluation mode.
 
     Args:
         source, task: as in :func:`find`.
-        settings: what the configuration does not say or says wrongly, in its own words, such as
-            ``NUM_ATTENTION_HEADS=12``.
+        settings: replace those of the configuration that are missing or wrong, under the same
+            names, such as ``NUM_ATTENTION_HEADS=12``.
 
     Returns:
         :class:`~seqpe_lab.models.gpt2.GPT2` or :class:`~seqpe_lab.models.vit.ViT`, float32, on the
         CPU.
 
     Raises:
-        ValueError: a model of another kind, settings that are missing or that this library does not
-            compute, names or shapes that do not fit; all listed, with the files.
+        ValueError: a model for another task, settings that are missing or that this library does
+            not support, names or shapes that do not fit; all listed, with the files.
         FileNotFoundError, ConnectionError: as in :func:`find`.
     """
     folder = find(str(source), task)
-    checkpoint = read(folder)
+    checkpoint = read_checkpoint(folder)
     checkpoint.config.update(settings)
     if (kind := checkpoint.task) != ("image" if task == "image" else "lm"):
         raise ValueError(f"{folder} holds a model of {'images' if kind == 'image' else 'text'}: "
@@ -78,8 +79,8 @@ def load(source: str | Path, task: str = "lm", **settings) -> nn.Module:
 def position_table(model: nn.Module, *sizes: int) -> Tensor:
     """The position vectors of a published model, as :mod:`seqpe_lab.geometry` takes them.
 
-    ``position_table(gpt2, 2_048)`` is what the paper's Fig. 2 shows, and
-    ``position_table(vit, 14, 14)`` its Fig. 3.
+    The paper's Fig. 2 shows the dot products of ``position_table(gpt2, 2_048)``, and Fig. 3 those
+    of ``position_table(vit, 14, 14)``.
 
     Returns:
         float32 (sizes[0] * ..., d_model), row by row, on the CPU, without gradient.
@@ -90,7 +91,7 @@ def position_table(model: nn.Module, *sizes: int) -> Tensor:
 # --- finding -------------------------------------------------------------------------------------
 
 def find(source: str, task: str = "lm") -> Path:
-    """The folder of one model.
+    """The local folder of one model, downloaded if necessary.
 
     Args:
         source: "hub" (the authors' repository), "hub:NAME" (another), or a local folder: of one
@@ -100,7 +101,7 @@ def find(source: str, task: str = "lm") -> Path:
     Raises:
         ValueError: an unknown task, a repository without the folder.
         FileNotFoundError: no such folder.
-        ConnectionError: the hub cannot be reached; within seconds, with the ways out.
+        ConnectionError: the hub cannot be reached; raised within seconds, with the ways out.
     """
     if task not in FOLDERS:
         raise ValueError(f"unknown task {task!r}: choose from {', '.join(FOLDERS)}")
@@ -118,7 +119,7 @@ def _download(name: str, folder: str) -> Path:
     require_hub(f"the published checkpoints {name!r}", _WAYS_OUT)
     from huggingface_hub import snapshot_download
     wanted = [f"{folder}/*{ending}" for ending in (".json", ".safetensors", *PICKLED)]
-    unwanted = [f"*{word}*" for word in STATE] + ["*/step_*", "*/ckpt_epoch_*"]
+    unwanted = [f"*{word}*" for word in TRAINING_STATE] + ["*/step_*", "*/ckpt_epoch_*"]
     try:
         root = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
     except Exception as error:  # the hub's client raises many kinds
@@ -134,9 +135,9 @@ def _download(name: str, folder: str) -> Path:
 
 def _encoding_options(checkpoint: Checkpoint, digits: int) -> dict:
     method = checkpoint.setting("PE_APPLY_METHOD")
-    if method not in INTEGRATIONS:
-        raise ValueError(f"PE_APPLY_METHOD {method!r} is none of {', '.join(INTEGRATIONS)}")
-    return {"integration": INTEGRATIONS[method],
+    if method not in INTEGRATION_NAMES:
+        raise ValueError(f"PE_APPLY_METHOD {method!r} is none of {', '.join(INTEGRATION_NAMES)}")
+    return {"integration": INTEGRATION_NAMES[method],
             "shared_projection": not any(".attn.pe_qk." in name for name in checkpoint.model),
             "digits": digits, "base": checkpoint.shape("token_of_seqpe_embed.weight")[0],
             "encoder_layers": checkpoint.layers(r"transformers\.(\d+)\."),
@@ -149,11 +150,11 @@ def _make_gpt2(checkpoint: Checkpoint) -> GPT2:
     vocabulary, d_model = checkpoint.shape("transformer.wte.weight")
     digits = checkpoint.shape("pos_of_seqpe_embed.weight")[0]
     options = _encoding_options(checkpoint, digits)
-    reach = checkpoint.config.get("PE_MAX_POSITION") or math.inf
+    max_position = checkpoint.config.get("PE_MAX_POSITION") or math.inf
     return GPT2(GPT2Config(
         vocabulary, d_model, checkpoint.layers(r"transformer\.h\.(\d+)\."),
         checkpoint.setting("n_head", "NUM_ATTENTION_HEADS"),
-        max_position=min(reach, options["base"]**digits), dropout=0.0, encoding="seqpe",
+        max_position=min(max_position, options["base"]**digits), dropout=0.0, encoding="seqpe",
         encoding_options=options))
 
 

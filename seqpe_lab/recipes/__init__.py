@@ -3,8 +3,9 @@
     language_model("seqpe", scale="small", seed=0)
     image_model("seqpe-mul", scale="small", seed=0)
 
-A recipe says everything that a run depends on; its digest names the run's folder. Tokens per step
-are part of the recipe and do not change with the number of devices: accumulation follows from it.
+A recipe holds everything that a run depends on; its digest is part of the name of the run's folder.
+The tokens per step belong to the recipe and do not change with the number of devices: with fewer
+devices each accumulates the gradients of more micro-batches.
 """
 from seqpe_lab.recipes.base import SCALES, Scale, Training, default_scale
 from seqpe_lab.recipes.fine_tuning import (ABOUT_QA, QA_ABLATIONS, QA_PRESETS, TUNED, QARecipe,
@@ -15,7 +16,7 @@ from seqpe_lab.recipes.language_modeling import (ABLATIONS, ABOUT, HEADLINE, MET
                                                  Recipe, language_model)
 from seqpe_lab.recipes.published_form import as_published
 
-# task: what makes its recipes
+# by task, the function that makes its recipes
 MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model}
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the recipes of all tasks share: fields that are checked, a file format, and a name.
+"""What the recipes of all tasks share: fields and their checks, a file format, and a digest.
 
 A recipe holds every value that a training run depends on. It cannot be changed; ``changed`` makes
 another one. Its digest is part of the name of the run's folder.
@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
                       model_validator)
 
+from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.recipes.published_form import as_published
 
 ScaleName = Literal["smoke", "small", "medium", "full"]
@@ -31,13 +32,13 @@ Seed = Annotated[int, Field(
     ge=0, lt=2**32, description="must be a whole number of at least 0 and below 2**32")]
 Rate = Annotated[float, Field(gt=0, description="must be above 0")]
 Options = Annotated[dict[str, JsonValue], Field(description="must be a table of options")]
-UNBOUNDED: dict[Any, str] = {int: "must be a whole number", float: "must be a number",
+WITHOUT_LIMITS: dict[Any, str] = {int: "must be a whole number", float: "must be a number",
                              str: "must be a word", bool: "must be true or false"}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a run of this scale needs, how long it takes, and what to expect of it."""
+    """What a run at this scale needs, how long it takes, and what result to expect."""
     hardware: str
     time: str
     memory: str
@@ -50,10 +51,10 @@ MEDIUM = Scale("one GPU with 24 GB", "under an hour", "under 20 GB",
 
 
 class Training(BaseModel):
-    """What every training run says. Defaults are the paper's.
+    """The fields of every training run. Defaults are the paper's.
 
     Raises:
-        ValueError: a value that cannot be run: one line with the field, its value and the limit.
+        ValueError: a value that cannot be run; one line with the field, its value and the limit.
 
     >>> from seqpe_lab.recipes import language_model
     >>> recipe = language_model("seqpe", "small")
@@ -77,14 +78,14 @@ class Training(BaseModel):
     encoding_options: Options = {}
     # optimisation: AdamW
     steps: Count = 100_000
-    batch: Count = 128  # sequences or images a step, over all devices
-    micro_batch: Count = 32  # sequences or images a device and pass
+    batch: Count = 128  # sequences or images per step, over all devices
+    micro_batch: Count = 32  # sequences or images per device and forward pass
     learning_rate: Rate = 5e-5
-    min_learning_rate: Weight = 0.0  # what the rate decays to
+    min_learning_rate: Weight = 0.0  # at the end of the decay
     warmup_steps: AtLeast0 = 4_000
     weight_decay: float = 0.0  # the position encoder always has 0
     adam_beta2: float = 0.999
-    clip: float = 5.0  # gradient norm
+    clip: float = 5.0  # largest gradient norm
     precision: Literal["bf16", "fp32"] = "bf16"  # on a GPU; the CPU computes in float32
     # position losses (SeqPE only): L = L_main + alpha L_delta + beta L_OOD, Eq. 15
     alpha: float = 0.1
@@ -101,7 +102,7 @@ class Training(BaseModel):
     shifted: Share = 0.1  # share of the training data whose positions start at a random z
     shift_unit: Literal["sequence", "batch"] = "sequence"  # a share of each batch, or whole batches
     distill_shifted: bool = True  # False: no L_OOD on steps with a shifted batch
-    clip_separately: bool = False  # True: model and position encoder are clipped each on its own
+    clip_separately: bool = False  # True: model and position encoder are clipped separately
     # bookkeeping
     log_every: Count = 10  # steps
     checkpoint_every: Count = 1_000  # steps; validation happens at the same time
@@ -118,7 +119,7 @@ class Training(BaseModel):
 
     @classmethod
     def _in_one_line(cls, error: ValidationError, values: dict[str, Any]) -> str:
-        """The first thing that pydantic found wrong, with the value and what it must be."""
+        """The first error that pydantic found, with the value and what it must be."""
         errors = error.errors()
         unknown = sorted(str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden")
         if unknown:
@@ -130,12 +131,11 @@ class Training(BaseModel):
         field, value = cls.model_fields[name], values[name]
         if errors[0]["type"] == "literal_error":
             return f"unknown {name} {value!r}: choose from {', '.join(get_args(field.annotation))}"
-        return f"{name} {field.description or UNBOUNDED[field.annotation]}, got {value!r}"
+        return f"{name} {field.description or WITHOUT_LIMITS[field.annotation]}, got {value!r}"
 
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, encoding: str) -> str:
-        from seqpe_lab.encodings import ENCODINGS  # torch: a recipe is read before it is needed
         if encoding not in ENCODINGS:
             raise ValueError(f"unknown encoding {encoding!r}: choose from {', '.join(ENCODINGS)}")
         return encoding
@@ -177,14 +177,14 @@ class Training(BaseModel):
 
     @property
     def pivots_per_position(self) -> float:
-        """How often L_delta trains each position in the whole run (App. A.4).
+        """How often each position is a pivot of L_delta in the whole run, on average (App. A.4).
 
-        About 160 in the paper's text runs.
+        160 in the paper's text runs.
         """
         return self.steps * self.pivots / self.max_position**self.dims
 
     def changed(self, **values: Any) -> Self:
-        """The same recipe with other values, checked like a new one."""
+        """A copy of the recipe with other values, checked like a new one."""
         return type(self)(**dict(self) | values)
 
     def to_json(self) -> str:
@@ -207,9 +207,10 @@ class Training(BaseModel):
             raise ValueError(f"this is no recipe of this version: {error}") from error
 
     def digest(self) -> str:
-        """8 hex digits that stand for the task, the run's name, and all values but the defaults.
+        """8 hexadecimal digits: a hash of the task, method, scale, seed and all other values that
+        differ from the defaults.
 
-        So a new field with a default leaves the names of finished runs as they are.
+        So a new field with a default does not change the digests of finished runs.
         """
         named = {"task": self.task, "method": self.method, "scale": self.scale, "seed": self.seed}
         values = json.dumps(self.model_dump(exclude_defaults=True) | named, sort_keys=True)
@@ -219,8 +220,11 @@ class Training(BaseModel):
 def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[str, dict],
                 method: str, scale: str | None, seed: int, published: bool,
                 overrides: dict[str, Any]) -> Any:
-    """A recipe of class ``kind``: the class's defaults, then the scale's values, the method's, the
-    published form's if ``published``, and ``overrides``."""
+    """A recipe of class ``kind``.
+
+    Later values replace earlier ones: the class's defaults, those of the scale, of the method, of
+    the published form if ``published``, and ``overrides``.
+    """
     scale = scale or default_scale()
     for name, value, known in (("scale", scale, SCALES), ("method", method, methods)):
         if value not in known:
@@ -238,5 +242,5 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
 
 
 def default_scale() -> str:
-    """$SEQPE_SCALE, else "small"."""
+    """The environment variable SEQPE_SCALE, else "small"."""
     return os.environ.get("SEQPE_SCALE") or "small"

@@ -12,7 +12,7 @@ from seqpe_lab.recipes.published_form import as_published as published_fields
 
 class QARecipe(Recipe):
     """Fine-tuning of a language model on questions over many documents (Sec. 4.2, App. B.3)."""
-    base: str = ""  # the language model's run, its folder below the runs folder
+    base: str = ""  # the language model's run: its folder within the runs folder
     questions: str = "hub:rajpurkar/squad_v2"
     template: str = "paper"
     train_len: Count = 1_024  # tokens of prompt and answer
@@ -20,10 +20,10 @@ class QARecipe(Recipe):
     warmup_steps: AtLeast0 = 100
     eval_lens: Lengths = (1_024, 2_048, 4_096, 8_192)
     eval_questions: Count = 500  # of the test split, the same ones at every length
-    new_tokens: Count = 16  # that the model may answer with
-    alone: Share = 0.0  # share of the training, its beginning, with no document but the one needed
-    new_projection: bool = False  # SeqPE: W_PE starts anew, small, and is learnt again
-    keep_encoder: bool = False  # SeqPE: the position encoder stays as it is, without its losses
+    new_tokens: Count = 16  # greedy tokens of an answer
+    alone: Share = 0.0  # share of the run, at its start, with only the document that is needed
+    new_projection: bool = False  # SeqPE: W_PE is initialised again
+    keep_encoder: bool = False  # SeqPE: the position encoder is not trained and has no losses
 
     task: ClassVar[str] = "qa"
     takes_best: ClassVar[bool] = True
@@ -72,8 +72,8 @@ ABOUT_QA: dict[str, Scale] = {
 
 TUNED = ("none", "rope-1e4", "alibi", "seqpe")  # the language models that the lesson fine-tunes
 
-# Which parts of SeqPE go on learning. The first row is the paper's way, and "seqpe" itself at
-# medium and full scale; at small scale "seqpe" combines the other two.
+# Which parts of SeqPE are fine-tuned. The first row is the paper's, and what "seqpe" does at medium
+# and full scale; at small scale "seqpe" combines the other two.
 _ALL_LEARN = dict(new_projection=False, keep_encoder=False, alpha=0.1, beta=0.1)
 QA_ABLATIONS: dict[str, dict] = {
     "seqpe-all-learns": _ALL_LEARN,
@@ -97,12 +97,13 @@ def question_answering(method: str | None = None, scale: str | None = None,
 
     Args:
         method: of the language model to fine-tune, as in :func:`language_model`, or a row of
-            ``QA_ABLATIONS``, which tunes "seqpe"; by default the base's, else "seqpe".
+            ``QA_ABLATIONS``, which fine-tunes "seqpe"; by default the base's, else "seqpe".
         scale: of the language model.
-        seed: of the language model; with a ``base`` of the tuning alone, by default the base's.
-        base: the language model's recipe, if another one than these three name.
-        as_published: as the authors' code has it, where that differs from the paper.
-        overrides: any field of :class:`QARecipe` that does not shape the model.
+        seed: of the language model and of the fine-tuning; with a ``base`` of the fine-tuning
+            only, by default the base's.
+        base: the language model's recipe, if method, scale and seed do not name it.
+        as_published: use the form of the authors' code where it differs from the paper.
+        overrides: any field of :class:`QARecipe` that does not change the model's shape.
 
     Raises:
         ValueError: a method or scale that is not the base's.

@@ -14,9 +14,9 @@ _SEQPE_2D = {"shared_projection": False, "digits": 2}
 
 
 class ImageRecipe(Training):
-    """An image classifier: one training run with its evaluation.
+    """An image classifier: one training run with its evaluation (Sec. 4.3, App. B.4).
 
-    Sec. 4.3, App. B.4: DeiT's recipe, 400 epochs of ImageNet.
+    The defaults are DeiT's recipe, 400 epochs of ImageNet.
     """
     # model
     d_model: Count = 384
@@ -113,8 +113,8 @@ ABOUT_IMAGES: dict[str, Scale] = {
                   "76.7 % at 672 pixels (Table 3)"),
 }
 
-# A narrow model that trains for minutes: W_PE starts where positions differ, and for "mul" where
-# queries and keys keep their size.
+# For a narrow model that trains for minutes: W_PE starts large enough that positions differ, and
+# for "mul" near 1, so that queries and keys keep their size.
 _NARROW_START: dict[str, dict] = {
     "sum": {"projection_std": 0.1},
     "bias": {"projection_std": 0.1},
@@ -141,7 +141,7 @@ IMAGE_ABLATIONS: dict[str, dict] = {
     "seqpe-mul-ood-only": IMAGE_METHODS["seqpe-mul"] | dict(alpha=0.0),
 }
 
-# also trained with augment="place", where what a patch shows is not new
+# also trained with augment="place", where all patches of a test image occur in training
 PLACED = ("none", "learned", "rope-axial", "seqpe-mul")
 
 

@@ -44,9 +44,9 @@ class Recipe(Training):
         return (self.train_len,)
 
 
-# What differs from the paper at each scale. Short runs train each position about as often as they
-# can afford (App. A.4) with a max_position not far above the longest evaluation: at 1,200 the
-# digits of 1,000..1,199 were too rare.
+# What differs from the paper at each scale. In short runs max_position is not far above the longest
+# evaluation, so that each position is trained often (App. A.4). At small scale 1,200 was too low:
+# the digits of 1,000..1,199 were too rare.
 PRESETS: dict[str, dict] = {
     "smoke": dict(
         source="python", tokenizer="bytes", d_model=32, layers=2, heads=2, dropout=0.0,
@@ -98,7 +98,7 @@ ABLATIONS: dict[str, dict] = {
     "seqpe-strong-losses": dict(alpha=0.3, beta=0.3),
 }
 
-# trained first: the paper's central picture
+# trained first: the methods of the headline figure
 HEADLINE = ("seqpe", "seqpe-no-losses", "rope-1e4", "alibi")
 
 
@@ -109,7 +109,7 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
     Args:
         method: a row of Table 1 (``METHODS``) or of the ablation (``ABLATIONS``).
         scale: "smoke", "small", "medium" or "full"; by default $SEQPE_SCALE, else "small".
-        as_published: as the authors' code has it, where that differs from the paper.
+        as_published: use the form of the authors' code where it differs from the paper.
         overrides: any field of :class:`Recipe`, for instance ``steps=200``.
 
     >>> recipe = language_model("seqpe-ood-only", scale="small")

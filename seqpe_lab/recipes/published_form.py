@@ -1,7 +1,8 @@
 """Where the authors' published code differs from their paper.
 
-The lab's recipes follow the paper. This is the other form, complete, for those who compare with the
-published code or weights: ``--as-published`` on the command line, ``as_published=True`` in Python.
+The lab's recipes follow the paper. This module holds the complete other form, for comparisons with
+the published code or weights: ``--as-published`` on the command line, ``as_published=True`` in
+Python.
 """
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ _LOSSES: dict[str, Any] = {
     "distill_shifted": False,
     "clip_separately": True,
 }
-# Which candidates and students their samplers draw. Images: half of the sets are random, 30 % hold
-# look-alikes, 20 % are local; text: 40 % with look-alikes, 60 % local, and students begin at a
-# quarter of the training context. (hard_share counts among the sets that are not local.)
+# Which candidates and students their code draws. Images: half of the sets are random, 30 % hold
+# look-alikes, 20 % are local; text: 40 % hold look-alikes, 60 % are local, and students are shifted
+# by at least a quarter of the training context. (hard_share is a share of the sets that are not
+# local.)
 _TEXT_SAMPLES = {"local": 0.6, "smallest_shift": 0.25}
 _SAMPLES: dict[str, dict[str, float]] = {
     "lm": _TEXT_SAMPLES, "qa": _TEXT_SAMPLES, "image": {"hard_share": 0.375, "local": 0.2}}
-# Their bias is divided by sqrt(d_head), too, which the lab's SeqPE does by default.
+# Their SeqPE also divides the bias by sqrt(d_head), which is the default here.
 _TEXT_OPTIONS: dict[str, dict[str, Any]] = {"alibi": {"scaled": True}, "seqpe": {"dropout": 0.1}}
 _IMAGES = {"drop_path": 0.0, "min_learning_rate": 5e-6, "test_crop": 0.875}
 # at full scale
@@ -29,8 +31,8 @@ _SIZES: dict[str, dict[str, int]] = {"lm": {}, "qa": {"batch": 64}, "image": {"t
 def as_published(task: str, encoding: str = "seqpe", scale: str = "full") -> dict[str, Any]:
     """The fields of a recipe in which the published code differs from the paper's text.
 
-    Only those that have an effect: the losses belong to SeqPE, and at smaller scales the scale's
-    own sizes stay. A language model with RoPE is therefore the same in both forms.
+    Only those that have an effect: the losses belong to SeqPE, and batch sizes are changed only at
+    full scale. A language model with RoPE is therefore the same in both forms.
 
     Args:
         task: "lm", "qa" (whose encoding is the language model's) or "image".
