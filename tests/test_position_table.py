@@ -1,4 +1,4 @@
-"""The lookup table of position vectors (SeqPE, Sec. 3.5, "Inference"), which cannot go stale."""
+"""The lookup table of position vectors (SeqPE, Sec. 3.5, "Inference") that cannot go stale."""
 
 import copy
 
@@ -14,7 +14,7 @@ from seqpe_lab.position_table import PositionTable
 
 
 def make_encoder(d_model=16, *, digits=3, heads=2, gain=8.0, seed=0, **options) -> PositionEncoder:
-    """An encoder whose weights are large enough that a wrong one is seen."""
+    """An encoder with large weights, so that a wrong one changes the vectors visibly."""
     torch.manual_seed(seed)
     encoder = PositionEncoder(d_model, digits=digits, heads=heads, **options)
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_lookup_equals_forward_whatever_was_looked_up_before(calls):
         close(lookup(positions), encoder(positions))
 
 
-def test_what_is_there_is_not_encoded_again(monkeypatch):
+def test_positions_in_the_table_are_not_encoded_again(monkeypatch):
     encoder, calls = make_encoder(), []
     lookup, original = PositionTable(encoder), encoder.forward
     monkeypatch.setattr(encoder, "forward", lambda p: calls.append(len(p)) or original(p))
@@ -87,7 +87,7 @@ def test_it_never_holds_more_than_max_table(monkeypatch):
         assert len(lookup) <= 100
 
 
-# --- whatever changes the weights, the table is computed afresh ----------------------------------
+# --- after any change of the weights the table is computed again ---------------------------------
 
 
 def step(kind):
@@ -148,7 +148,7 @@ def test_a_change_of_the_weights_is_seen(change):
     assert (lookup(grid(40)) - old).abs().max() > 1e-4
 
 
-def test_another_dtype_is_seen():
+def test_a_change_of_dtype_is_seen():
     encoder = make_encoder()
     lookup = PositionTable(encoder)
     lookup(grid(40))
