@@ -60,6 +60,8 @@ class PositionRegularizer:
     >>> regularizer = PositionRegularizer(encoder, train_shape=64, max_position=1_000)
     >>> regularizer(step=0).item() == regularizer(step=0).item()        # the same positions
     True
+    >>> regularizer.positions(step=0, batch=8).shape                    # 2 of the 8 are shifted
+    torch.Size([8, 64, 1])
     """
 
     def __init__(self, encoder: torch.nn.Module, train_shape: int | tuple[int, ...],

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
                       model_validator)
 
-from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.recipes.published_form import as_published
 
 ScaleName = Literal["smoke", "small", "medium", "full"]
@@ -136,6 +135,7 @@ class Training(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, encoding: str) -> str:
+        from seqpe_lab.encodings import ENCODINGS  # loads torch, which --help does without
         if encoding not in ENCODINGS:
             raise ValueError(f"unknown encoding {encoding!r}: choose from {', '.join(ENCODINGS)}")
         return encoding
@@ -207,10 +207,10 @@ class Training(BaseModel):
             raise ValueError(f"this is no recipe of this version: {error}") from error
 
     def digest(self) -> str:
-        """8 hexadecimal digits: a hash of the task, method, scale, seed and all other values that
-        differ from the defaults.
+        """8 hexadecimal digits that identify the recipe; part of the name of the run's folder.
 
-        So a new field with a default does not change the digests of finished runs.
+        They are a hash of task, method, scale, seed, and all other values that differ from the
+        defaults. So a new field with a default does not change the digests of finished runs.
         """
         named = {"task": self.task, "method": self.method, "scale": self.scale, "seed": self.seed}
         values = json.dumps(self.model_dump(exclude_defaults=True) | named, sort_keys=True)
