@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-import pickle
 import math
 import os
+import pickle
 import random
 import shutil
 
