@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,10 @@ MAX_TABLE = 2**20  # positions that a table may hold
 class PositionTable:
     """Looks up position vectors without gradient, and encodes only what it does not have.
 
-    With every call the encoder's weights are compared with a copy of those that the table was
-    computed from, number by number. Whatever changed them (an optimizer, loading, moving, a
-    hand-written update through ``.data``), the next call computes afresh.
+    With every call the encoder's parameters and buffers are compared with a copy of those that the
+    table was computed from, name by name and number by number. Whatever changed them (an optimizer,
+    loading, moving, a parametrization, a hand-written update through ``.data``), the next call
+    computes afresh.
 
     Args:
         encoder: of the positions.
@@ -35,7 +37,7 @@ class PositionTable:
         self.encoder = encoder
         self._sizes = [0] * encoder.dims
         self._vectors: Tensor | None = None  # (size_0 * ... * size_{n-1}, d)
-        self._weights: list[Tensor] = []  # those that the vectors were computed from
+        self._weights: dict[str, Tensor] = {}  # those that the vectors were computed from
 
     def __len__(self) -> int:
         return 0 if self._vectors is None else len(self._vectors)
@@ -62,14 +64,18 @@ class PositionTable:
             options = (doubled, both, needed) if fresh else (needed,)
             self._sizes = next(s for s in options if math.prod(s) <= MAX_TABLE)
             self._vectors = vectors = encoder.table(*self._sizes)
-            self._weights = [p.detach().clone() for p in encoder.parameters()]
+            self._weights = {name: t.detach().clone() for name, t in self._current()}
         row = positions[..., 0]
         for size, place in zip(self._sizes[1:], positions.unbind(-1)[1:]):
             row = row * size + place
         return F.embedding(row.to(vectors.device), vectors)
 
     def _is_fresh(self) -> bool:
-        pairs = zip(self._weights, self.encoder.parameters())
-        return self._vectors is not None and all(
-            old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)
-            for old, new in pairs)
+        old, current = self._weights, list(self._current())
+        return self._vectors is not None and len(old) == len(current) and all(
+            name in old and old[name].dtype == new.dtype and old[name].device == new.device
+            and torch.equal(old[name], new) for name, new in current)
+
+    def _current(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.encoder.named_parameters()
+        yield from self.encoder.named_buffers()

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
@@ -72,6 +73,7 @@ class Learned(PositionEncoding):
         return cls(shape.train_shape, shape.d_model)
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
+        positions = check_positions(positions, len(self.train_shape))
         if isinstance(context, int):
             return x + self._along_a_line(positions.squeeze(-1), context).to(x)
         outside = (positions >= torch.tensor(context, device=positions.device)).any(-1)
@@ -87,6 +89,9 @@ class Learned(PositionEncoding):
 
     def _along_a_line(self, positions: Tensor, context: int) -> Tensor:
         rows, device = self.table.num_embeddings, self.table.weight.device
+        if positions.numel() and (highest := int(positions.max())) >= context:
+            raise ValueError(f"a learned table of a context of {context} tokens has no row for "
+                             f"position {highest}: give the length of the whole context")
         if context <= rows:
             return self.table(positions.to(device))
         place = positions.cpu().double() * (rows - 1) / (context - 1)
