@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import (DataLoaderConfiguration, DistributedDataParallelKwargs,
                               InitProcessGroupKwargs, broadcast_object_list, gather_object)
+
+from seqpe_lab.devices import best_device
 
 T = TypeVar("T")
 
@@ -28,13 +29,14 @@ def start_processes(precision: str, cpu: bool = False) -> Accelerator:
     Raises:
         RuntimeError: it sees another number of processes than ``torchrun`` started.
     """
-    bf16 = precision == "bf16" and torch.cuda.is_available() and not cpu
+    device = best_device(cpu)
     # With other buckets torch sums gradients in another order after the first step that it sees,
     # and with three processes or more a resumed run would differ in the last bits.
     gradients = DistributedDataParallelKwargs(find_unused_parameters=True,
                                               gradient_as_bucket_view=True)
     accelerator = Accelerator(
-        cpu=cpu, mixed_precision="bf16" if bf16 else "no",
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if precision == "bf16" and device.type == "cuda" else "no",
         dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), gradients])
     started = int(os.environ.get("WORLD_SIZE", accelerator.num_processes))

@@ -1665,6 +1665,18 @@ CASES = [
         ["patch_drop_rate"],
     ),
     (
+        "a recipe whose students have no room",
+        lambda tmp: language_model("seqpe", "smoke", max_position=60, eval_lens=(32,)),
+        ValueError,
+        ["max_position=60", "32 trained positions", "at least 64"],
+    ),
+    (
+        "an image recipe whose students have no room",
+        lambda tmp: image_model("seqpe-mul", "smoke", max_position=7, eval_sizes=(16,)),
+        ValueError,
+        ["max_position=7", "4 trained positions", "at least 8"],
+    ),
+    (
         "heads that do not divide in a vision transformer",
         lambda tmp: vit(num_heads=3),
         ValueError,

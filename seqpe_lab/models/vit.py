@@ -62,6 +62,9 @@ class ViT(nn.Module):
                                 for b in self.vit.blocks):
             raise ValueError(f"{config.model} is not made of timm's plain patches and blocks: "
                              "choose a VisionTransformer such as vit_small_patch16_224")
+        if any(getattr(block.attn, "gate", None) is not None for block in self.vit.blocks):
+            raise ValueError(f"{config.model} gates its attention, which this model would leave "
+                             "out: choose one without")
         if not isinstance(self.vit.patch_drop, nn.Identity):
             raise ValueError("patch_drop_rate drops patches with their positions, which no "
                              "encoding is told of: leave it at 0")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -161,10 +162,18 @@ class Training(BaseModel):
                              f"learning_rate={self.learning_rate}: lower it")
         return self
 
-    def _check_teachers(self, positions: int, remedy: str) -> None:
-        if self.encoding == "seqpe" and self.beta > 0 and self.teachers > positions:
-            raise ValueError(f"{self.teachers} teachers cannot be drawn from {positions} training "
-                             f"positions: lower `teachers` or {remedy}")
+    def _check_distillation(self, length: int, remedy: str) -> None:
+        """Refuse teachers and students that L_OOD could not draw; ``length`` is L_i."""
+        if self.encoding != "seqpe" or self.beta == 0:
+            return
+        if self.teachers > length**self.dims:
+            raise ValueError(f"{self.teachers} teachers cannot be drawn from {length**self.dims} "
+                             f"training positions: lower `teachers` or {remedy}")
+        needed = length + math.ceil(self.smallest_shift * length)
+        if self.max_position < needed:
+            raise ValueError(f"max_position={self.max_position} leaves no room for the students of "
+                             f"L_OOD beyond the {length} trained positions: raise it to at least "
+                             f"{needed}, or set beta to 0")
 
     @property
     def pivots_per_position(self) -> float:

@@ -70,7 +70,7 @@ class ImageRecipe(Training):
         if self.test_crop < 1 and self.augment == "place":
             raise ValueError(f"test_crop={self.test_crop} has no effect with augment='place', "
                              "whose test images are canvases: set it to 1.0")
-        self._check_teachers((self.image_size // self.patch) ** 2, "enlarge the image")
+        self._check_distillation(self.image_size // self.patch, "enlarge the image")
         return self
 
     @property

@@ -35,7 +35,7 @@ class Recipe(Training):
         if max(self.eval_lens) > self.max_position:
             raise ValueError(f"eval_len {max(self.eval_lens)} is beyond max_position="
                              f"{self.max_position}: raise `max_position` or shorten eval_lens")
-        self._check_teachers(self.train_len, "raise train_len")
+        self._check_distillation(self.train_len, "raise train_len")
         return self
 
     @property
