@@ -35,7 +35,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def uncompiled(function: Function) -> Function:
-    """``function``, as it is to be called: where torch.compile traces the caller, outside the graph.
+    """``function`` itself; where torch.compile traces the caller, a form that stays uncompiled.
 
     Digits, their distinct prefixes and the lookup table depend on which positions there are. A
     compiler would cut them into dozens of small graphs, and make those anew for other lengths.

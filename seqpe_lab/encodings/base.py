@@ -14,7 +14,7 @@ Every model, recipe and lesson then accepts ``encoding="mine"``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,12 +192,9 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
     Traceback (most recent call last):
     ValueError: unknown encoding 'rotary': choose from none, sinusoidal, learned, alibi, ...
     """
-    if name not in ENCODINGS:
-        raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}")
-    encoding = ENCODINGS[name]
-    if unknown := options.keys() - option_names(encoding):
-        raise TypeError(f"encoding {name!r} has no option {', '.join(sorted(unknown))}: "
-                        f"it has {', '.join(sorted(option_names(encoding))) or 'none'}")
+    encoding = encoding_class(name)
+    if wrong := unknown_options(name, options):
+        raise TypeError(wrong)
     if isinstance(train_shape, Sequence):
         sizes = tuple(train_shape)
         if dims not in (1, len(sizes)):
@@ -205,6 +202,31 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
     else:
         sizes = (train_shape,) * dims
     return encoding.for_model(ModelShape(d_model, heads, layers, sizes, prefix), **options)
+
+
+def encoding_class(name: str) -> type[PositionEncoding]:
+    """The class that is registered under a name.
+
+    Raises:
+        ValueError: an unknown name, with the choices.
+    """
+    if name not in ENCODINGS:
+        raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}; a class "
+                         "of your own must first be registered in the same program "
+                         "(seqpe_lab.register)")
+    return ENCODINGS[name]
+
+
+def unknown_options(name: str, options: Iterable[str]) -> str:
+    """What is wrong with the names of a method's options; empty if nothing is.
+
+    >>> unknown_options("rope", ["base", "bse"])
+    "encoding 'rope' has no option bse: it has base, pairing"
+    """
+    known = option_names(encoding_class(name))
+    unknown = ", ".join(sorted(set(options) - known))
+    return (f"encoding {name!r} has no option {unknown}: it has "
+            f"{', '.join(sorted(known)) or 'none'}") if unknown else ""
 
 
 def option_names(encoding: type[PositionEncoding]) -> set[str]:
