@@ -3,6 +3,7 @@
 import copy
 import io
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def each(kind, tiny_model, tiny_vit):
 
     def walk():
         for name, (encoding, options) in variants.items():
-            yield name, lambda: make(encoding, options), batch
+            yield name, partial(make, encoding, options), batch
 
     return walk
 
@@ -168,14 +169,14 @@ def test_a_table_sees_a_changed_buffer():
 # --- torch.compile -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["rope", "alibi", "learned", "seqpe-bias"])
+@pytest.mark.parametrize("name", ["rope", "seqpe-bias"])
 def test_a_compiled_model_computes_the_same(tiny_model, name):
     from conftest import VARIANTS
 
     torch._dynamo.reset()
     model = tiny_model(*VARIANTS[name])
     compiled = torch.compile(model, backend="eager")
-    for length in (5, 9, 12):
+    for length in (5, 9):
         tokens = torch.randint(23, (2, length))
         equal(compiled(tokens), model(tokens), f"{length} tokens, with gradient")
         with torch.no_grad():

@@ -229,7 +229,7 @@ class GPT2(nn.Module):
             raise TypeError(f"tokens must be an integer tensor (B, L), got {type(tokens).__name__}:"
                             " use torch.tensor([[7, 2]])")
         if tokens.dim() != 2 or not is_integer(tokens) or tokens.numel() == 0:
-            raise ValueError("tokens must be whole numbers (B, L) and at least one, "
+            raise ValueError("tokens must be whole numbers (B, L), a prompt of at least one, "
                              f"got shape {tuple(tokens.shape)}, {tokens.dtype}")
         tokens = tokens.long()
         # on another device the look would make it wait, and under torch.compile break the graph
