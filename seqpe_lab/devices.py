@@ -1,11 +1,14 @@
 """Where a computation runs, and the float32 region in which positions are computed."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
+
+Function = TypeVar("Function", bound=Callable)
 
 
 def best_device(cpu: bool = False) -> torch.device:
@@ -29,6 +32,18 @@ def device_of(module: nn.Module) -> torch.device:
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return torch.device("cpu")
+
+
+def uncompiled(function: Function) -> Function:
+    """``function`` itself; where torch.compile traces the caller, a form that stays uncompiled.
+
+    Digits, their distinct prefixes and the lookup table depend on which positions there are. A
+    compiler would cut them into dozens of small graphs, and make those anew for other lengths.
+
+    >>> uncompiled(len)([1, 2])
+    2
+    """
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
 
 
 @contextmanager

@@ -41,9 +41,10 @@ def check_positions(positions: Tensor, dims: int | None = None) -> Tensor:
         raise ValueError(f"positions of shape {tuple(positions.shape)} have "
                          f"n={positions.shape[-1]} coordinates, expected n={dims}: "
                          "the last axis holds the coordinates (text: 1, images: 2)")
+    positions = positions.long()  # uint16 and wider have no minimum
     if positions.numel() and (lowest := int(positions.min())) < 0:
         raise ValueError(f"position {lowest} is negative: positions start at 0")
-    return positions.long()
+    return positions
 
 
 def is_integer(tensor: Tensor) -> bool:

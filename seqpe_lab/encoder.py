@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.devices import float32_region
+from seqpe_lab.devices import float32_region, uncompiled
 from seqpe_lab.digits import check_number_system, check_positions, distinct, grid, to_digits
 from seqpe_lab.prefix_tree import gru_states, prefix_tree, transformer_states
 
@@ -76,6 +76,9 @@ class PositionEncoder(nn.Module):
                  dropout: float = 0.0):
         super().__init__()
         check_number_system(digits, base)
+        if layers < 1 or dims < 1 or d_model < 1:
+            raise ValueError("d_model, layers and dims must be at least 1, "
+                             f"got d_model={d_model}, layers={layers}, dims={dims}")
         if architecture not in ARCHITECTURES:
             raise ValueError(f"unknown encoder architecture {architecture!r}: "
                              f"choose from {', '.join(ARCHITECTURES)}")
@@ -83,9 +86,6 @@ class PositionEncoder(nn.Module):
             divisor = max(h for h in range(1, max(1, heads) + 1) if d_model % h == 0)
             raise ValueError(f"{heads} heads do not divide d_model={d_model}: choose a divisor of "
                              f"at least 1, for instance {divisor}")
-        if layers < 1 or dims < 1:
-            raise ValueError("layers and dims must be at least 1, "
-                             f"got layers={layers}, dims={dims}")
         if architecture == "gru" and not causal:
             raise ValueError("a GRU reads from left to right: "
                              "causal=False needs architecture='transformer'")
@@ -121,6 +121,9 @@ class PositionEncoder(nn.Module):
             TypeError: positions that are not a tensor of integers.
             ValueError: positions that are negative, too large, or of another n; no positions.
         """
+        return uncompiled(self._encode)(positions)
+
+    def _encode(self, positions: Tensor) -> Tensor:
         positions = check_positions(positions, self.dims).cpu()
         if positions.numel() == 0:
             raise ValueError("no positions to encode: the tensor is empty")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,10 @@ MAX_TABLE = 2**20  # positions that a table may hold
 class PositionTable:
     """Looks up position vectors, without gradient; positions not yet in the table are encoded.
 
-    Every call compares the encoder's weights, number by number, with a copy of those that the
-    table was computed from. Whatever has changed them (an optimizer, loading, moving, a
-    hand-written update through ``.data``), the table is then computed again.
+    Every call compares the encoder's parameters and buffers, name by name and number by number,
+    with a copy of those that the table was computed from. Whatever has changed them (an optimizer,
+    loading, moving, a parametrization, a hand-written update through ``.data``), the table is then
+    computed again.
 
     Args:
         encoder: whose vectors are looked up.
@@ -35,7 +37,7 @@ class PositionTable:
         self.encoder = encoder
         self._sizes = [0] * encoder.dims
         self._vectors = torch.empty(0, encoder.d_model)  # (size_0 * ... * size_{n-1}, d)
-        self._weights: list[Tensor] = []  # those that the vectors were computed from
+        self._weights: dict[str, Tensor] = {}  # those that the vectors were computed from
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -63,11 +65,17 @@ class PositionTable:
             options = (doubled, both, needed) if fresh else (needed,)
             self._sizes = next(s for s in options if math.prod(s) <= MAX_TABLE)
             self._vectors = encoder.table(*self._sizes)
-            self._weights = [p.detach().clone() for p in encoder.parameters()]
+            self._weights = {name: t.detach().clone() for name, t in self._current()}
         rows = grid_row(positions, self._sizes).to(self._vectors.device)
         return F.embedding(rows, self._vectors)
 
     def _is_fresh(self) -> bool:
         """Whether the weights are still those of the table; an empty table counts as fresh."""
-        return all(old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)
-                   for old, new in zip(self._weights, self.encoder.parameters()))
+        old, current = self._weights, list(self._current())
+        return not old or len(old) == len(current) and all(
+            name in old and old[name].dtype == new.dtype and old[name].device == new.device
+            and torch.equal(old[name], new) for name, new in current)
+
+    def _current(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.encoder.named_parameters()
+        yield from self.encoder.named_buffers()

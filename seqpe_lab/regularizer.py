@@ -5,12 +5,14 @@
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from seqpe_lab.digits import position_limits
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.losses import DISTILLATION_FORMS, contrastive_loss, distillation_loss
 from seqpe_lab.sampling import (ContrastiveSample, DistillationSample, contrastive_sample,
@@ -40,8 +42,9 @@ class PositionRegularizer:
         encoder: a :class:`~seqpe_lab.encoder.PositionEncoder`, or an encoding that holds one as
             its ``encoder`` (:class:`~seqpe_lab.encodings.SeqPE`).
         train_shape: L of the training context: tokens, or (rows, columns).
-        max_position: L_max, exclusive, of each dimension. App. A.4: the batch sizes of both losses
-            should grow with the number of positions, to at least 16 for each 10,000.
+        max_position: L_max, exclusive; one for all dimensions or one each. App. A.4: the batch
+            sizes of both losses should grow with the number of positions, to at least 16 for
+            each 10,000.
         alpha, beta: weights of L_delta and L_OOD, at least 0; a loss of weight 0 is not computed.
         heads: into which L_OOD splits the vectors; by default the encoding's or the encoder's.
         pivots, candidates: B and m of L_delta.
@@ -54,7 +57,8 @@ class PositionRegularizer:
     Raises:
         TypeError: an ``encoder`` that neither is nor holds a PositionEncoder.
         ValueError: a weight below 0, an unknown form, a max_position that needs more digits than
-            the encoder has; other options are checked when positions are first drawn.
+            the encoder has, a train_shape of other dimensions than the encoder's, or any other
+            option outside its range.
 
     >>> encoder = PositionEncoder(d_model=16, digits=4, heads=2)
     >>> regularizer = PositionRegularizer(encoder, train_shape=64, max_position=1_000)
@@ -65,7 +69,7 @@ class PositionRegularizer:
     """
 
     def __init__(self, encoder: torch.nn.Module, train_shape: int | tuple[int, ...],
-                 max_position: int, *, alpha: float = 0.1, beta: float = 0.1,
+                 max_position: int | tuple[int, ...], *, alpha: float = 0.1, beta: float = 0.1,
                  heads: int | None = None, pivots: int = 32, candidates: int = 32, hard: int = 8,
                  hard_share: float = 1.0, local: float = 0.5, distillation_batch: int = 32,
                  teachers: int = 32, smallest_shift: float = 1.0, form: str = "paper",
@@ -74,21 +78,30 @@ class PositionRegularizer:
         if not isinstance(inner, PositionEncoder):
             raise TypeError(f"{type(encoder).__name__} has no position encoder to regularize: "
                             "give a PositionEncoder, or an encoding 'seqpe'")
-        if not (alpha >= 0 and beta >= 0):
-            raise ValueError(f"loss weights must be at least 0, got alpha={alpha}, beta={beta}")
-        if max_position > inner.base**inner.digits:
+        if not (0 <= alpha < math.inf and 0 <= beta < math.inf):
+            raise ValueError("loss weights must be at least 0 and finite, "
+                             f"got alpha={alpha}, beta={beta}")
+        shape = (train_shape,) * inner.dims if isinstance(train_shape, int) else tuple(train_shape)
+        if len(shape) != inner.dims:
+            raise ValueError(f"train_shape={shape} has {len(shape)} dimensions but the encoder's "
+                             f"positions have n={inner.dims}: choose another `dims` of the encoder")
+        if int(position_limits(max_position, inner.dims).max()) > inner.base**inner.digits:
             raise ValueError(f"max_position={max_position} does not fit into k={inner.digits} "
                              f"digits in base {inner.base}: raise `digits` or lower max_position")
         if form not in DISTILLATION_FORMS:
             raise ValueError(f"unknown form {form!r}: choose from {', '.join(DISTILLATION_FORMS)}")
-        self.encoder, self.train_shape, self.max_position = inner, train_shape, max_position
+        self.encoder, self.train_shape, self.max_position = inner, shape, max_position
         self.alpha, self.beta, self.seed, self.form = alpha, beta, seed, form
-        self.heads: int = heads or int(getattr(encoder, "heads", inner.heads))
+        self.heads: int = int(getattr(encoder, "heads", inner.heads)) if heads is None else heads
+        if self.heads < 1 or inner.d_model % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide the encoder's d_model="
+                             f"{inner.d_model}: choose other `heads`")
         self.contrastive: dict[str, Any] = dict(
             batch=pivots, candidates=candidates, hard=hard, hard_share=hard_share, local=local,
             base=inner.base)
         self.distillation: dict[str, Any] = dict(
             batch=distillation_batch, teachers=teachers, smallest_shift=smallest_shift)
+        self.sample(seeded(seed, 0, stream=2))  # refuse now what the first step could not draw
 
     def __call__(self, step: int) -> Tensor:
         """alpha L_delta + beta L_OOD of a step: scalar, float32, nats."""

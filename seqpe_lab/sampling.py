@@ -188,6 +188,9 @@ def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int,
     """
     shape, limit = position_limits(train_shape, dims), position_limits(max_position, dims)
     inside = int(shape.prod())
+    if not smallest_shift >= 0:
+        raise ValueError("smallest_shift is a share of the training context of at least 0, "
+                         f"got {smallest_shift}")
     if not 1 <= teachers <= inside:
         raise ValueError(f"{teachers} teachers cannot be drawn without replacement from the "
                          f"{inside} positions of the training context: lower `teachers` or "

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import signal
+from functools import partial
 from unittest import mock
 
 import pytest
 import torch
 
-from seqpe_lab import digits, geometry
+from seqpe_lab import PositionEncoding, PositionRegularizer, digits, geometry
 from seqpe_lab.cli import main
 from seqpe_lab.course import figures, lesson
 from seqpe_lab.encoder import PositionEncoder
@@ -118,6 +119,14 @@ def distillation(**options):
         **{"batch": 2, "teachers": 4, "train_shape": 8, "max_position": 100, "generator": seeded()}
         | options
     )
+
+
+def regularizer(given=None, dims=1, **options):
+    """Of an encoder of 3 digits; it is refused when it is made, not with the first step."""
+    if not isinstance(given, PositionEncoding):
+        given = encoder(dims=dims)
+    values = {"train_shape": 16, "max_position": 500, "candidates": 4, "hard": 1, "teachers": 4}
+    return PositionRegularizer(given, **values | options)
 
 
 def text(tmp, content, name="text.txt", tokenizer="bytes"):
@@ -335,6 +344,182 @@ HUB = ["Three ways out", "(1)", "(2)", "(3)", "source='python'"]
 
 # (what is wrong, how it is called, what is raised, what the message must say)
 CASES = [
+    (
+        "positions of 64 bits without a sign beyond all digits",
+        lambda tmp: encoder()(torch.tensor([[2**63]], dtype=torch.uint64)),
+        ValueError,
+        ["negative", "start at 0"],
+    ),
+    (
+        "tokens in a list",
+        lambda tmp: model()([[1, 2]]),
+        TypeError,
+        ["list", "torch.tensor([[7, 2]])"],
+    ),
+    (
+        "a prompt without a batch",
+        lambda tmp: model().generate(torch.tensor([1, 2]), 2),
+        ValueError,
+        ["(B, L)", "(2,)"],
+    ),
+    (
+        "tokens of 16 bits beyond the vocabulary",
+        lambda tmp: model()(torch.tensor([[40_000]], dtype=torch.uint16)),
+        ValueError,
+        ["40000", "vocabulary of 23"],
+    ),
+    (
+        "a start beside positions",
+        lambda tmp: forward(length=2, positions=pos(3, 4), start=5),
+        ValueError,
+        ["start=5", "no effect", "positions"],
+    ),
+    (
+        "a start beside positions of patches",
+        lambda tmp: see(positions=digits.grid(4, 4), start=(1, 0)),
+        ValueError,
+        ["start=(1, 0)", "no effect", "positions"],
+    ),
+    (
+        "a cache of another batch",
+        lambda tmp: forward(cache=[(torch.zeros(3, 2, 1, 4),) * 2]),
+        ValueError,
+        ["3 sequences", "1 sequences", "empty list"],
+    ),
+    (
+        "a cache of another depth",
+        lambda tmp: generate(cache=[(torch.zeros(1, 2, 1, 4),) * 2] * 5),
+        ValueError,
+        ["5 layers", "1 layers", "empty list"],
+    ),
+    (
+        "a temperature that is no number",
+        lambda tmp: generate(temperature=float("nan")),
+        ValueError,
+        ["temperature", "nan"],
+    ),
+    (
+        "position vectors of other positions",
+        lambda tmp: forward("seqpe", vectors=torch.zeros(3, 8)),
+        ValueError,
+        ["(3, 8)", "4 positions", "d_model=8"],
+    ),
+    (
+        "position vectors of another size",
+        lambda tmp: forward("seqpe", vectors=torch.zeros(4, 6)),
+        ValueError,
+        ["(4, 6)", "d_model=8"],
+    ),
+    (
+        "an encoder without features",
+        lambda tmp: PositionEncoder(0),
+        ValueError,
+        ["d_model=0", "at least 1"],
+    ),
+    (
+        "an encoding of no layers",
+        lambda tmp: encoding(layers=0),
+        ValueError,
+        ["layers=0", "at least 1"],
+    ),
+    (
+        "an encoding with fewer than no tokens before the positions",
+        lambda tmp: encoding("seqpe", prefix=-1),
+        ValueError,
+        ["prefix=-1"],
+    ),
+    (
+        "an encoding of an empty context",
+        lambda tmp: encoding("learned", train_shape=0),
+        ValueError,
+        ["train_shape", "at least 1", "(0,)"],
+    ),
+    (
+        "an encoding of half a token",
+        lambda tmp: encoding("learned", train_shape=8.5),
+        ValueError,
+        ["train_shape", "whole number", "8.5"],
+    ),
+    (
+        "an encoding without dimensions",
+        lambda tmp: encoding(train_shape=()),
+        ValueError,
+        ["train_shape", "()"],
+    ),
+    (
+        "an encoding of one dimension that is to have two",
+        lambda tmp: encoding(train_shape=(8,), dims=2),
+        ValueError,
+        ["(8,)", "1 dimensions", "dims=2"],
+    ),
+    (
+        "a language model without layers",
+        lambda tmp: model(layers=0),
+        ValueError,
+        ["layers=0", "at least 1"],
+    ),
+    (
+        "text positions for mixed RoPE on a grid",
+        lambda tmp: encoding("rope-mixed", train_shape=(4, 4), heads=1).prepare(pos(3)),
+        ValueError,
+        ["n=1", "expected n=2"],
+    ),
+    (
+        "fractional positions for ALiBi",
+        lambda tmp: encoding("alibi").prepare(torch.tensor([[0.5]])),
+        TypeError,
+        ["float32", "whole numbers"],
+    ),
+    (
+        "grid positions for ALiBi",
+        lambda tmp: encoding("alibi").prepare(digits.grid(2, 2)),
+        ValueError,
+        ["n=2", "expected n=1"],
+    ),
+    (
+        "a position beyond the context that a learned table is told of",
+        lambda tmp: encoding("learned").embed(torch.zeros(1, 1, 8), pos(20), 12),
+        ValueError,
+        ["12 tokens", "position 20", "whole context"],
+    ),
+    (
+        "a regularizer without an encoder",
+        lambda tmp: regularizer(encoding()),
+        TypeError,
+        ["RoPE", "no position encoder", "PositionEncoder"],
+    ),
+    *(
+        (f"a regularizer with {name}", partial(regularizer, **options), ValueError, fragments)
+        for name, options, fragments in (
+            ("a negative weight", {"alpha": -1.0}, ["alpha=-1.0", "at least 0"]),
+            ("an infinite weight", {"beta": float("inf")}, ["beta=inf", "finite"]),
+            ("a grid for text", {"train_shape": (4, 4)}, ["(4, 4)", "n=1", "dims"]),
+            ("a text for a grid", {"dims": 2, "train_shape": (16,)}, ["(16,)", "n=2", "dims"]),
+            ("too few digits", {"max_position": 2_000}, ["2000", "k=3", "raise `digits`"]),
+            ("no room for shifts", {"max_position": 20}, ["16", "20", "raise `max_position`"]),
+            ("too many teachers", {"teachers": 17}, ["17 teachers", "16", "lower `teachers`"]),
+            ("too many look-alikes", {"hard": 4}, ["hard=4", "0..3"]),
+            ("too few candidates", {"candidates": 1, "hard": 0}, ["2 candidates", "candidates=1"]),
+            ("no pivots", {"pivots": 0}, ["1 pivot", "batch=0"]),
+            ("another form", {"form": "authors"}, ["authors", "paper, published"]),
+            ("heads that do not divide", {"heads": 3}, ["3 heads", "d_model=8"]),
+            ("no heads", {"heads": 0}, ["0 heads", "d_model=8"]),
+            ("a negative smallest shift", {"smallest_shift": -1.0}, ["smallest_shift", "-1.0"]),
+            ("a share above 1", {"local": 2.0}, ["local", "2.0"]),
+        )
+    ),
+    (
+        "an unknown option of an encoding in a recipe",
+        lambda tmp: smoke(encoding="rope", encoding_options={"bse": 1e4}),
+        ValueError,
+        ["'rope'", "bse", "base, pairing"],
+    ),
+    (
+        "an encoding of one's own that the command line does not know",
+        lambda tmp: cli("train", "lm", "--set", "encoding=mine"),
+        Refused,
+        ["'mine'", CHOICES, "registered in the same program", "seqpe_lab.register"],
+    ),
     # positions and digits
     (
         "a negative position",
@@ -994,7 +1179,7 @@ CASES = [
         "an evaluation beyond max_position",
         lambda tmp: smoke(eval_lens=(32, 256)),
         ValueError,
-        ["256", "max_position=160", "raise `max_position` or shorten eval_lens"],
+        ["256", "max_position=240", "raise `max_position` or shorten eval_lens"],
     ),
     (
         "no evaluation lengths",
@@ -1016,9 +1201,9 @@ CASES = [
     ),
     (
         "training beyond max_position",
-        lambda tmp: smoke(train_len=200),
+        lambda tmp: smoke(train_len=250),
         ValueError,
-        ["max_position=160", "train_len=200", "raise"],
+        ["max_position=240", "train_len=250", "raise"],
     ),
     (
         "a max_position beyond the digits",

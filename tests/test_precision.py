@@ -159,3 +159,21 @@ def test_angles_and_sinusoids_do_not_depend_on_autocast():
         low = RoPE(16).prepare(positions), Sinusoidal().embed(x, positions, 100_000)
     assert torch.equal(plain[1], low[1])
     assert all(torch.equal(a, b) for a, b in zip(plain[0], low[0]))
+
+
+@pytest.mark.parametrize("size", [24, 72])
+def test_an_image_model_with_products_keeps_its_logits_under_autocast(digit_images, size):
+    """SeqPE "mul" on the shipped model: direction of the logits, and the classes."""
+    from seqpe_lab.explorers import shipped_models
+    from seqpe_lab.tasks.images import test_view
+
+    model = shipped_models.model("image", "seqpe-mul")
+    recipe = shipped_models.recipe("image", "seqpe-mul")
+    seen = torch.stack([test_view(digit_images.test[i], recipe, size, i) for i in range(100)])
+    images = digit_images.normalise(seen)
+    with torch.no_grad():
+        plain = model(images)
+        with bfloat16_autocast():
+            low = model(images).float()
+    assert F.cosine_similarity(plain, low, dim=-1).min() > 0.999
+    assert (plain.argmax(-1) == low.argmax(-1)).float().mean() >= 0.99

@@ -108,7 +108,7 @@ def test_eq_15_is_the_main_loss_plus_alpha_l_delta_plus_beta_l_ood(tiny_recipe):
             generator=generator,
         )
         l_delta = contrastive_loss(
-            encoder(contrast.pivots), encoder(contrast.candidates), contrast.label
+            encoder(contrast.pivots), encoder(contrast.candidates), contrast.label, contrast.tied
         )
         l_ood = distillation_loss(encoder(distil.teachers), encoder(distil.students), heads)
         for name, value in {

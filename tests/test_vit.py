@@ -595,7 +595,7 @@ def test_both_losses_train_an_encoder_of_videos_under_any_distance(distance):
     chosen = contrast.candidates[torch.arange(16), contrast.label]
     assert torch.equal(distance(contrast.pivots, chosen), nearest)
     loss = contrastive_loss(
-        encoder(contrast.pivots), encoder(contrast.candidates), contrast.label
+        encoder(contrast.pivots), encoder(contrast.candidates), contrast.label, contrast.tied
     ) + distillation_loss(encoder(distil.teachers), encoder(distil.students), HEADS)
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())

@@ -1,12 +1,12 @@
 """The position encodings: one interface (base.py), and a file for each family."""
 from seqpe_lab.encodings.absolute import Learned, Sinusoidal, resample_grid, sinusoidal_vectors
 from seqpe_lab.encodings.alibi import ALiBi, alibi_slopes
-from seqpe_lab.encodings.base import (ENCODINGS, ModelShape, PositionEncoding, make_encoding,
-                                      option_names, register)
+from seqpe_lab.encodings.base import (ENCODINGS, ModelShape, PositionEncoding, encoding_class,
+                                      make_encoding, option_names, register, unknown_options)
 from seqpe_lab.encodings.rotary import MixedRoPE, RoPE, rotary_angles, rotate
 from seqpe_lab.encodings.seqpe import INTEGRATIONS, SeqPE
 
 __all__ = ["ENCODINGS", "INTEGRATIONS", "ALiBi", "Learned", "MixedRoPE", "ModelShape",
-           "PositionEncoding", "RoPE", "SeqPE", "Sinusoidal", "alibi_slopes", "make_encoding",
-           "option_names", "register", "resample_grid", "rotary_angles", "rotate",
-           "sinusoidal_vectors"]
+           "PositionEncoding", "RoPE", "SeqPE", "Sinusoidal", "alibi_slopes", "encoding_class",
+           "make_encoding", "option_names", "register", "resample_grid", "rotary_angles", "rotate",
+           "sinusoidal_vectors", "unknown_options"]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.digits import grid_row
+from seqpe_lab.digits import check_positions, grid_row
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
@@ -74,6 +74,7 @@ class Learned(PositionEncoding):
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
         """Raises ValueError where a position on a grid lies outside ``context``."""
+        positions = check_positions(positions, len(self.train_shape))
         if isinstance(context, int):
             return x + self._interpolated(positions.squeeze(-1), context).to(x)
         outside = (positions >= torch.tensor(context, device=positions.device)).any(-1)
@@ -87,6 +88,9 @@ class Learned(PositionEncoding):
     def _interpolated(self, positions: Tensor, context: int) -> Tensor:
         """The vectors of text positions, int64 (...), in a context of that many tokens."""
         rows, device = self.table.num_embeddings, self.table.weight.device
+        if positions.numel() and (highest := int(positions.max())) >= context:
+            raise ValueError(f"a learned table of a context of {context} tokens has no row for "
+                             f"position {highest}: give the length of the whole context")
         if context <= rows:
             return self.table(positions.to(device))
         place = positions.cpu().double() * (rows - 1) / (context - 1)

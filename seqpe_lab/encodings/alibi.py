@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
@@ -71,7 +72,7 @@ class ALiBi(PositionEncoding):
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """The queries' features (H, 1, 2) and the keys' (1, L, 2) or (B, 1, L, 2)."""
-        position = positions.squeeze(-1)  # (L,) or (B, L)
+        position = check_positions(positions, dims=1).squeeze(-1)  # (L,) or (B, L)
         parts = torch.stack([position // 256 * 256, position % 256], dim=-1)
         slopes = self.slopes.view(-1, 1, 1).expand(-1, 1, 2)
         return slopes.to(device), parts.unsqueeze(-3).to(device)

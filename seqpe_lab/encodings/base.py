@@ -14,7 +14,7 @@ Every model, recipe and lesson then accepts ``encoding="mine"``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,27 @@ class ModelShape:
         d_model, heads, layers: of the model.
         train_shape: L_i of each dimension: tokens, or (rows, columns) of the training grid.
         prefix: number of tokens before the others that have no position ([CLS]).
+
+    Raises:
+        ValueError: heads that do not divide d_model, or a size below 1.
     """
     d_model: int
     heads: int
     layers: int
     train_shape: tuple[int, ...]
     prefix: int = 0
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.d_model < 1 or self.d_model % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide d_model={self.d_model}: "
+                             "both must be at least 1")
+        if self.layers < 1 or self.prefix < 0:
+            raise ValueError("a model has at least 1 layer and 0 tokens before its positions, got "
+                             f"layers={self.layers}, prefix={self.prefix}")
+        if not self.train_shape or not all(isinstance(size, int) and size >= 1
+                                           for size in self.train_shape):
+            raise ValueError("train_shape holds one whole number of at least 1 for each dimension "
+                             f"of a position, got {self.train_shape}")
 
     @property
     def dims(self) -> int:
@@ -78,6 +93,20 @@ class PositionEncoding(nn.Module):
             (B, L, d_model).
         """
         return x
+
+    def encode(self, positions: Tensor) -> Tensor | None:
+        """The position vectors that ``prepare`` takes as ``vectors``; None if it takes none.
+
+        Where the weights stay as they are, as within one generated text, a model encodes all
+        positions ahead and hands each step its own.
+
+        Args:
+            positions: int64 (L, n).
+
+        Returns:
+            float (L, d_model), or None.
+        """
+        return None
 
     def prepare(self, positions: Tensor, vectors: Any = None,
                 device: torch.device | None = None) -> Any:
@@ -166,16 +195,41 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
     Traceback (most recent call last):
     ValueError: unknown encoding 'rotary': choose from none, sinusoidal, learned, alibi, ...
     """
-    if heads < 1 or d_model % heads:
-        raise ValueError(f"{heads} heads do not divide d_model={d_model}")
+    encoding = encoding_class(name)
+    if wrong := unknown_options(name, options):
+        raise TypeError(wrong)
+    if isinstance(train_shape, Sequence):
+        sizes = tuple(train_shape)
+        if dims not in (1, len(sizes)):
+            raise ValueError(f"train_shape={sizes} has {len(sizes)} dimensions but dims={dims}")
+    else:
+        sizes = (train_shape,) * dims
+    return encoding.for_model(ModelShape(d_model, heads, layers, sizes, prefix), **options)
+
+
+def encoding_class(name: str) -> type[PositionEncoding]:
+    """The class that is registered under a name.
+
+    Raises:
+        ValueError: an unknown name, with the choices.
+    """
     if name not in ENCODINGS:
-        raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}")
-    encoding = ENCODINGS[name]
-    if unknown := options.keys() - option_names(encoding):
-        raise TypeError(f"encoding {name!r} has no option {', '.join(sorted(unknown))}: "
-                        f"it has {', '.join(sorted(option_names(encoding))) or 'none'}")
-    shape = (train_shape,) * dims if isinstance(train_shape, int) else tuple(train_shape)
-    return encoding.for_model(ModelShape(d_model, heads, layers, shape, prefix), **options)
+        raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}; a class "
+                         "of your own must first be registered in the same program "
+                         "(seqpe_lab.register)")
+    return ENCODINGS[name]
+
+
+def unknown_options(name: str, options: Iterable[str]) -> str:
+    """What is wrong with the names of a method's options; empty if nothing is.
+
+    >>> unknown_options("rope", ["base", "bse"])
+    "encoding 'rope' has no option bse: it has base, pairing"
+    """
+    known = option_names(encoding_class(name))
+    unknown = ", ".join(sorted(set(options) - known))
+    return (f"encoding {name!r} has no option {unknown}: it has "
+            f"{', '.join(sorted(known)) or 'none'}") if unknown else ""
 
 
 def option_names(encoding: type[PositionEncoding]) -> set[str]:

@@ -164,6 +164,10 @@ class MixedRoPE(PositionEncoding):
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Cosines and sines of all layers, float32 (layers, (B,) H, L, d_head/2)."""
+        dims = len(self.frequency)
+        if positions.shape[-1] != dims:  # einsum would spread one coordinate over all
+            raise ValueError(f"positions of shape {tuple(positions.shape)} have "
+                             f"n={positions.shape[-1]} coordinates, expected n={dims}")
         with float32_region(self.frequency.device):
             where = positions.flip(-1).to(self.frequency.device).float()  # ((B,) L, n)
             angles = torch.einsum("...tn,nlhf->l...htf", where, self.frequency.float())

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqpe_lab.devices import float32_region
+from seqpe_lab.devices import float32_region, uncompiled
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 from seqpe_lab.position_table import PositionTable
@@ -85,6 +85,11 @@ class SeqPE(PositionEncoding):
         return cls(encoder, shape.heads, shape.layers, integration, shared_projection,
                    projection_bias, projection_std, scaled, shape.prefix)
 
+    def encode(self, positions: Tensor) -> Tensor:
+        """E, float (..., d_model): with gradient, or looked up where none is asked for."""
+        encode = self.encoder if torch.is_grad_enabled() else uncompiled(self.table)
+        return encode(positions)
+
     def prepare(self, positions: Tensor, vectors: Tensor | tuple[Tensor, Tensor] | None = None,
                 device: torch.device | None = None) -> list[tuple[Tensor, Tensor]]:
         """(E^q, E^k) for each W_PE, float32 (H, L, d_head) or (B, H, L, d_head).
@@ -94,10 +99,11 @@ class SeqPE(PositionEncoding):
         ``vectors`` may also be a pair: the vectors of S different contexts, (S, L, d_model), and
         the index of each sequence's context, int64 (B,). Each context is then projected only once.
         """
-        no_table = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        encode = self.encoder if no_table else self.table
         of_context, which = vectors if isinstance(vectors, tuple) else (vectors, None)
-        e = encode(positions) if of_context is None else of_context  # (..., L, d_model)
+        e = self.encode(positions) if of_context is None else of_context  # (..., L, d_model)
+        if e.shape[-2:] != (positions.shape[-2], self.encoder.d_model):
+            raise ValueError(f"position vectors {tuple(e.shape)} do not fit {positions.shape[-2]} "
+                             f"positions and d_model={self.encoder.d_model}")
         if self.prefix is not None:
             e = torch.cat([self.prefix.expand(*e.shape[:-2], -1, -1), e], dim=-2)
         prepared = []

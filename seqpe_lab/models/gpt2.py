@@ -154,10 +154,12 @@ class GPT2(nn.Module):
                 positions that are negative, of another shape, or beyond ``max_position``.
         """
         tokens = self._checked(tokens)
-        past = cache[0][0].shape[-2] if cache else 0
+        past = self._cached(cache, tokens) if cache else 0
         if positions is None:
             positions = torch.arange(start + past, start + past + tokens.shape[1]).unsqueeze(-1)
-        self._check(positions, tokens)
+        elif start:
+            raise ValueError(f"start={start} has no effect beside `positions`: leave one out")
+        positions = self._checked_positions(positions, tokens)
         end = int(positions.max()) + 1
         x = self.transformer.wte(tokens)
         x = self.encoding.embed(x, positions, max(end, context_len or 0))
@@ -196,17 +198,17 @@ class GPT2(nn.Module):
             ValueError: no prompt or no new tokens; a temperature below 0 or a top_k below 1; a
                 cache with ``use_cache=False``; tokens that would reach ``max_position``.
         """
-        if tokens.shape[1] < 1 or new_tokens < 1:
-            raise ValueError("generation needs a prompt and at least one new token, "
-                             f"got {tokens.shape[1]} and {new_tokens}")
-        if temperature < 0:
+        tokens = self._checked(tokens)
+        if new_tokens < 1:
+            raise ValueError(f"generation needs at least one new token, got {new_tokens}")
+        if not temperature >= 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}; None samples from all tokens")
         if cache and not use_cache:
             raise ValueError("use_cache=False needs the whole context as tokens: leave `cache` "
                              "out, or use it")
-        past = cache[0][0].shape[-2] if cache else 0
+        past = self._cached(cache, tokens) if cache else 0
         total = start + past + tokens.shape[1] + new_tokens
         if total > self.config.max_position:
             raise ValueError(f"prompt and new tokens reach position {total - 1} but max_position="
@@ -215,22 +217,30 @@ class GPT2(nn.Module):
         self.eval()
         if use_cache and cache is None:
             cache = []
-        tokens = fresh = self._checked(tokens)
         try:
+            # no weight changes meanwhile, so the position vectors of all steps are encoded at once
+            ahead = self.encoding.encode(torch.arange(start + past, total).unsqueeze(-1))
+            first = 0
             for _ in range(new_tokens):
-                logits = self(fresh if use_cache else tokens, start=start, cache=cache,
+                last = tokens.shape[1]
+                logits = self(tokens[:, first:], start=start, cache=cache,
+                              vectors=None if ahead is None else ahead[first:last],
                               context_len=context_len or total)[:, -1]
-                fresh = _choose(logits, temperature, top_k, generator)
-                tokens = torch.cat([tokens, fresh], dim=1)
+                tokens = torch.cat([tokens, _choose(logits, temperature, top_k, generator)], dim=1)
+                first = last if use_cache else 0
         finally:  # also after an error
             self.train(was_training)
         return tokens
 
     def _checked(self, tokens: Tensor) -> Tensor:
         """Tokens as int64, or an error that says what is wrong with them."""
+        if not isinstance(tokens, Tensor):
+            raise TypeError(f"tokens must be an integer tensor (B, L), got {type(tokens).__name__}:"
+                            " use torch.tensor([[7, 2]])")
         if tokens.dim() != 2 or not is_integer(tokens) or tokens.numel() == 0:
-            raise ValueError("tokens must be whole numbers (B, L) and at least one, "
+            raise ValueError("tokens must be whole numbers (B, L), a prompt of at least one, "
                              f"got shape {tuple(tokens.shape)}, {tokens.dtype}")
+        tokens = tokens.long()
         # on another device this would make it wait, and under torch.compile break the graph
         if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
             lowest, highest = int(tokens.min()), int(tokens.max())
@@ -238,10 +248,19 @@ class GPT2(nn.Module):
                 raise ValueError(f"token {lowest if lowest < 0 else highest} is outside the "
                                  f"vocabulary of {self.config.vocab_size}: the tokenizer and the "
                                  "model do not belong together")
-        return tokens.long()
+        return tokens
 
-    def _check(self, positions: Tensor, tokens: Tensor) -> None:
-        check_positions(positions, dims=1)
+    def _cached(self, cache: list[Cached], tokens: Tensor) -> int:
+        """How many tokens a cache holds, if it is one of this model and these sequences."""
+        if len(cache) != len(self.transformer.h) or len(cache[0][0]) != len(tokens):
+            raise ValueError(f"a cache of {len(cache)} layers and {len(cache[0][0])} sequences "
+                             f"does not fit {len(self.transformer.h)} layers and {len(tokens)} "
+                             "sequences: start with an empty list")
+        return cache[0][0].shape[-2]
+
+    def _checked_positions(self, positions: Tensor, tokens: Tensor) -> Tensor:
+        """Positions as int64, or say what is wrong with them."""
+        positions = check_positions(positions, dims=1)
         if positions.shape[:-1] not in (tokens.shape, tokens.shape[1:]):
             raise ValueError(f"positions {tuple(positions.shape)} do not fit tokens "
                              f"{tuple(tokens.shape)}: give (L, 1) or (B, L, 1)")
@@ -249,6 +268,7 @@ class GPT2(nn.Module):
         if highest >= limit:
             raise ValueError(f"the context reaches position {highest} but max_position={limit} "
                              "(exclusive): raise `max_position` or shorten eval_len")
+        return positions
 
 
 def _choose(logits: Tensor, temperature: float, top_k: int | None,
@@ -256,7 +276,8 @@ def _choose(logits: Tensor, temperature: float, top_k: int | None,
     """The next token of each sequence: (B, vocab_size) -> int64 (B, 1)."""
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    logits = logits / temperature
+    # the likeliest at 0: small temperatures then lead to -inf, which softmax takes, never to +inf
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is not None:
         least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)

@@ -106,7 +106,9 @@ class ViT(nn.Module):
         rows, columns = self.grid_of(images)
         if positions is None:
             positions = grid(rows, columns) + torch.tensor(start)
-        self._check(positions, len(images), rows * columns)
+        elif tuple(start) != (0, 0):
+            raise ValueError(f"start={start} has no effect beside `positions`: leave one out")
+        positions = self._checked(positions, len(images), rows * columns)
         if isinstance(vectors, Tensor) and vectors.shape[-2] != rows * columns:
             raise ValueError(f"position vectors {tuple(vectors.shape)} do not fit "
                              f"{rows * columns} patches")
@@ -147,8 +149,9 @@ class ViT(nn.Module):
         _check_size(*images.shape[2:], self.patch)
         return images.shape[2] // self.patch, images.shape[3] // self.patch
 
-    def _check(self, positions: Tensor, batch: int, patches: int) -> None:
-        check_positions(positions, dims=2)
+    def _checked(self, positions: Tensor, batch: int, patches: int) -> Tensor:
+        """Positions as int64, or say what is wrong with them."""
+        positions = check_positions(positions, dims=2)
         if positions.shape[:-1] not in ((patches,), (batch, patches)):
             raise ValueError(f"positions {tuple(positions.shape)} do not fit {patches} patches: "
                              "give (N, 2) or (B, N, 2)")
@@ -157,6 +160,7 @@ class ViT(nn.Module):
             raise ValueError(f"the grid reaches row or column {highest} but max_position={limit} "
                              "(exclusive): raise `max_position`, enlarge the patch or shrink the "
                              "images")
+        return positions
 
 
 def _check_size(height: int, width: int, patch: int) -> None:

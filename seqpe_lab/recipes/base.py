@@ -135,9 +135,8 @@ class Training(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, encoding: str) -> str:
-        from seqpe_lab.encodings import ENCODINGS  # loads torch, which --help does without
-        if encoding not in ENCODINGS:
-            raise ValueError(f"unknown encoding {encoding!r}: choose from {', '.join(ENCODINGS)}")
+        from seqpe_lab.encodings import encoding_class  # loads torch, which --help does without
+        encoding_class(encoding)
         return encoding
 
     @model_validator(mode="after")
@@ -223,14 +222,19 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     """A recipe of class ``kind``.
 
     Later values replace earlier ones: the class's defaults, those of the scale, of the method, of
-    the published form if ``published``, and ``overrides``.
+    the published form if ``published``, and ``overrides``. With another encoding than the
+    method's, the run goes by the encoding's name: the method's own name and options would say
+    what it is not.
     """
     scale = scale or default_scale()
     for name, value, known in (("scale", scale, SCALES), ("method", method, methods)):
         if value not in known:
             raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(known)}")
-    values = presets[scale] | methods[method]
-    encoding = overrides.get("encoding", values.get("encoding", "seqpe"))
+    row = methods[method]
+    encoding = overrides.get("encoding", row.get("encoding", "seqpe"))
+    if encoding != row.get("encoding", "seqpe"):
+        method, row = str(encoding), {} if encoding == "seqpe" else {"encoding_options": {}}
+    values = presets[scale] | row
     if published:
         theirs = as_published(kind.task, encoding, scale)
         options = values.get("encoding_options", {}) | theirs.get("encoding_options", {})
@@ -238,7 +242,11 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     values = values | overrides
     if encoding != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
         values = values | {"alpha": 0.0, "beta": 0.0, "shifted": 0.0}
-    return kind(method=method, scale=scale, seed=seed, **values)
+    recipe = kind(method=method, scale=scale, seed=seed, **values)
+    from seqpe_lab.encodings import unknown_options  # torch: a recipe is read before it is needed
+    if wrong := unknown_options(recipe.encoding, recipe.encoding_options):
+        raise ValueError(wrong)
+    return recipe
 
 
 def default_scale() -> str:

@@ -50,7 +50,7 @@ class Recipe(Training):
 PRESETS: dict[str, dict] = {
     "smoke": dict(
         source="python", tokenizer="bytes", d_model=32, layers=2, heads=2, dropout=0.0,
-        train_len=32, max_position=160, steps=12, batch=8, micro_batch=8, learning_rate=3e-3,
+        train_len=32, max_position=240, steps=12, batch=8, micro_batch=8, learning_rate=3e-3,
         warmup_steps=2, weight_decay=0.01, adam_beta2=0.99, clip=1.0, pivots=8, candidates=8,
         hard=2, distillation_batch=4, teachers=8, log_every=1, checkpoint_every=6,
         eval_lens=(32, 64, 128), eval_tokens=1_024),
