@@ -66,7 +66,7 @@ class Training:
             parts = (near.pivots.unsqueeze(1), near.candidates, far.teachers, far.students)
             pivots, candidates, teachers, students = self.encoder(torch.cat(parts, 1)).split(
                 [part.shape[1] for part in parts], 1)  # all positions are encoded at once
-            loss = (alpha * contrastive_loss(pivots.squeeze(1), candidates, near.label)
+            loss = (alpha * contrastive_loss(pivots.squeeze(1), candidates, near.label, near.tied)
                     + beta * distillation_loss(teachers, students, HEADS))
             self.optimizer.zero_grad()
             loss.backward()
@@ -79,7 +79,7 @@ class Training:
         vectors = self.encoder.table(POSITIONS)  # (POSITIONS, d)
         near, far = CONTRASTIVE_TEST, DISTILLATION_TEST
         l_delta = contrastive_loss(vectors[near.pivots[:, 0]], vectors[near.candidates[..., 0]],
-                                   near.label)
+                                   near.label, near.tied)
         l_ood = distillation_loss(vectors[far.teachers[..., 0]], vectors[far.students[..., 0]],
                                   HEADS)
         self.similarity = geometry.similarity(vectors, kind="cosine")

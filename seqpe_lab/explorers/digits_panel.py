@@ -168,7 +168,7 @@ def draw(numbers: Numbers) -> go.Figure:
     above_tree = figure.layout.yaxis2.domain[1] + 26 / (sum(pixels) + 140)
     caption = (f"digits counted, nothing trained · vectors: {FEATURES} features of an untrained "
                "PositionEncoder (normal, std 0.02, seed 0), red positive, blue negative, white 0 · "
-               "tree: seqpe_lab.encoder.prefix_tree")
+               "tree: seqpe_lab.prefix_tree")
     return finish(figure, claim(numbers), caption, height=sum(pixels) + 345, margin_t=105,
                   legend=dict(orientation="h", x=0, y=above_tree, yanchor="bottom", xanchor="left",
                               itemclick=False))
