@@ -605,7 +605,7 @@ def test_answers_are_those_of_reading_everything_again_for_every_token(
             prompt.tokens[None], 8, start=start, use_cache=False, context_len=context
         )[0, len(prompt.tokens) :]
         said = small_town.decode(questions._until(slow.tolist(), (0,))).strip()
-        assert found.said == said and found.depth == prompt.depth and not found.correct
+        assert found.generated == said and found.depth == prompt.depth and not found.correct
 
 
 def test_case_and_space_do_not_matter_and_anything_else_does(small_town, tiny_model, monkeypatch):

@@ -12,10 +12,10 @@ import torch
 from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
-from seqpe_lab.course.style import STYLE, add_train_line, finish, label
+from seqpe_lab.course.style import STYLE, add_band, add_note, add_train_line, finish, label
 from seqpe_lab.explorers import attention_parts, shipped_models
 from seqpe_lab.explorers.attention_parts import Curve, Parts
-from seqpe_lab.explorers.drawing import BARE, add_band, add_note, subplots
+from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import IMAGE_MODELS, TEXT_MODELS
 from seqpe_lab.recipes import image_model, language_model

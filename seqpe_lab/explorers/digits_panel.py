@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from ipywidgets import Dropdown, IntSlider, Text
 from torch import Tensor
 
-from seqpe_lab.course.style import finish
+from seqpe_lab.course.style import QUIET, finish
 from seqpe_lab.digits import digits_needed, to_digits
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.prefix_tree import PrefixTree, prefix_tree
-from seqpe_lab.explorers.drawing import BARE, QUIET, subplots
+from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
 
 LARGEST = {1: 99_999, 2: 999, 3: 255}  # coordinate by dimensions: its digits in base 2 still fit

@@ -15,8 +15,9 @@ import plotly.graph_objects as go
 from ipywidgets import Dropdown, SelectionRangeSlider, SelectMultiple
 
 from seqpe_lab.course import figures
-from seqpe_lab.course.style import STYLE, add_train_line, finish, label, number_axis
-from seqpe_lab.explorers.drawing import BARE, QUIET, add_band, add_note, subplots
+from seqpe_lab.course.style import (QUIET, STYLE, add_method, add_train_line, finish, label,
+                                    number_axis)
+from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.package_data import DATA, committed_results, paper_table, results_file
 from seqpe_lab.recipes import image_model, language_model
@@ -31,7 +32,6 @@ METHODS = {  # by where they exist
     "": ("none", "sinusoidal", "learned", "seqpe", *ABLATION.values()),
     " (text)": ("rope-1e4", "rope-1e6", "rope-1e8", "alibi", "seqpe-strong-losses"),
     " (images)": ("rope-axial", "rope-mixed", "seqpe-sum", "seqpe-bias")}
-OURS = ("seqpe", "seqpe-mul")  # drawn with a thicker line
 TIMES = (1, 1.5, 2, 3, 4, 8, 16, 32)  # multiples of the trained length
 
 
@@ -197,8 +197,11 @@ def draw(numbers: Numbers) -> go.Figure:
             figure.update_yaxes(showticklabels=False, **BARE, **place)
             continue
         for method in sorted({v.method for v in values}, key=list(STYLE).index):
-            _draw_method(figure, [v for v in values if v.method == method], task.unit,
-                         showlegend=method not in named, **place)
+            own = [v for v in values if v.method == method]
+            x = sorted({v.length for v in own})
+            add_method(figure, method, x, [[v.value for v in own if v.length == n] for n in x],
+                       f"%{{y:.4~g}} at %{{x:,}} {task.unit}", showlegend=method not in named,
+                       **place)
             named.add(method)
         lengths = sorted({v.length for v in values} | {side.trained})
         _name_lengths(figure, column, side.trained, lengths, log=not task.images)
@@ -226,21 +229,6 @@ def draw(numbers: Numbers) -> go.Figure:
                   legend_orientation="v")
 
 
-def _draw_method(figure: go.Figure, values: Sequence[Value], unit: str, **trace) -> None:
-    """The mean over the seeds at each length, and a band from the lowest to the highest."""
-    method, x = values[0].method, sorted({v.length for v in values})
-    seeds = [[v.value for v in values if v.length == length] for length in x]
-    name, colour, dash, marker = STYLE[method]
-    trace["legendgroup"] = method
-    if max(map(len, seeds)) > 1:
-        add_band(figure, x, [min(ys) for ys in seeds], [max(ys) for ys in seeds], colour,
-                 **trace | QUIET)
-    figure.add_scatter(x=x, y=[np.mean(ys) for ys in seeds], name=name, mode="lines+markers",
-                       line=dict(color=colour, dash=dash, width=3 if method in OURS else 2),
-                       marker=dict(symbol=marker, size=9), **trace,
-                       hovertemplate=f"%{{y:.4~g}} at %{{x:,}} {unit}")
-
-
 def _name_lengths(figure: go.Figure, column: int, trained: int, places: Sequence[int],
                   log: bool) -> None:
     """The horizontal axis: each length named where there is room, the trained one marked."""
@@ -252,8 +240,7 @@ def _name_lengths(figure: go.Figure, column: int, trained: int, places: Sequence
         fits = last - x > 0.08 * span
         names.append(f"{place:,}" if fits else "")
         last = x if fits else last
-    add_train_line(figure, trained, row=1, col=column)
-    add_note(figure, f"trained at {trained:,}", float(scale(trained)), row=1, col=column)
+    add_train_line(figure, trained, f"trained at {trained:,}", log, row=1, col=column)
     figure.update_xaxes(type="log" if log else "linear", tickvals=places, ticktext=names[::-1],
                         range=[at[0] - 0.06 * span, at[-1] + 0.06 * span], tickfont_size=11,
                         tickangle=0, row=1, col=column)

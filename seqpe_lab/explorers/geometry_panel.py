@@ -18,9 +18,9 @@ from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
 from seqpe_lab import geometry
-from seqpe_lab.course.style import finish, label
+from seqpe_lab.course.style import QUIET, add_band, add_note, finish, label
 from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.drawing import QUIET, SIMILARITIES, add_band, add_note, outlined, plain
+from seqpe_lab.explorers.drawing import SIMILARITIES, outlined, plain
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import AT_THE_END, STEPS, TABLES
 from seqpe_lab.geometry import similarity

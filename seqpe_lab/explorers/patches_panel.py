@@ -17,11 +17,11 @@ import torch
 from ipywidgets import Dropdown, IntSlider
 from torch import Tensor
 
-from seqpe_lab.course.style import finish, label
+from seqpe_lab.course.style import add_note, finish, label
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import Learned, SeqPE, resample_grid
 from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.drawing import BARE, SIMILARITIES, add_note, outlined, subplots
+from seqpe_lab.explorers.drawing import BARE, SIMILARITIES, outlined, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.geometry import nearest_neighbours, similarity
 
