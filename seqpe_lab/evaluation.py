@@ -1,4 +1,4 @@
-"""A trained run measured at any lengths or image sizes, as lines of text for the command line."""
+"""Evaluate a trained run at any lengths or image sizes; results are lines for the command line."""
 from __future__ import annotations
 
 import math
@@ -12,7 +12,7 @@ from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.training import trained_model
 
-# task: what it is called, and the options of ``evaluate`` that it has
+# task: (its data in words, the options of ``evaluate`` that apply to it)
 TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),
          "qa": ("questions", ("lengths", "split")),
          "image": ("images", ("sizes", "split"))}
@@ -22,13 +22,13 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
     """A line for each length or size.
 
     Args:
-        run: a trained one.
-        cpu: stay on the CPU where there is a GPU.
+        run: a trained run.
+        cpu: stay on the CPU even if there is a GPU.
         options: "lengths" or "sizes", "split", and of text "protocol", "stride", "books" (a source
             of whole books) and "count" of them; those that are None take their defaults.
 
     Raises:
-        ValueError: an option that this run does not have, or that has no effect beside the others.
+        ValueError: an option that does not apply to this run, or has no effect with the others.
     """
     given = {name: value for name, value in options.items() if value is not None}
     called, known = TASKS[run.recipe.task]

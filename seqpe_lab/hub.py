@@ -1,6 +1,6 @@
 """Data sets and weights of the Hugging Face hub, and parquet files.
 
-A hub that cannot be reached is reported within seconds, with what the reader can do instead.
+If the hub cannot be reached, the user is told within seconds, and told what to do instead.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def cache_folder() -> Path:
 
 
 def three_ways_out(download: str, instead: str) -> str:
-    """What a reader without a network can do; both arguments are imperative clauses.
+    """What a user without a network can do; both arguments are imperative clauses.
 
     >>> three_ways_out("download it elsewhere", "use 'facts'").split("; ")[1:]
     ['(2) download it elsewhere', "(3) use 'facts'."]
@@ -29,7 +29,7 @@ def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
     """Check that the hub answers; its own client takes minutes to report that it does not.
 
     Args:
-        what: what is wanted, for the message.
+        what: what is to be loaded, for the message.
         ways_out: as :func:`three_ways_out` writes them.
         timeout: seconds.
 
@@ -39,7 +39,7 @@ def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
     if constants.HF_HUB_OFFLINE:
-        return  # the client then answers at once, from its cache or with an error
+        return  # then the client answers at once, from its cache or with an error
     failed: list[object] = [f"no answer within {timeout:g} s"]
 
     def ask() -> None:
@@ -49,8 +49,8 @@ def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
         except Exception as error:  # of the client's HTTP library
             failed[:] = [error]
 
-    # The time limit does not cover the look-up of the host's name, and each of its addresses gets
-    # the whole of it. So the question is asked in a thread that can be abandoned.
+    # The client's time limit does not cover DNS, and applies to each address of the host in turn.
+    # So the request runs in a thread that can be abandoned.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(timeout + 0.5)

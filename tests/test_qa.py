@@ -767,7 +767,7 @@ def test_a_lesson_trains_the_language_model_before_it_is_tuned(monkeypatch):
     asked = []
     monkeypatch.setattr(lesson.Lesson, "train", lambda self, method: asked.append(method))
     monkeypatch.setattr(
-        lesson.Lesson, "_train", lambda self, recipe, usual, about: asked.append(recipe) or recipe
+        lesson.Lesson, "_train", lambda self, recipe: asked.append(recipe) or recipe
     )
     assert lesson.Lesson("t", "smoke", 4).tune("alibi", steps=3) == question_answering(
         "alibi", "smoke", 4, steps=3
