@@ -48,7 +48,7 @@ def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor,
         raise ValueError("the contrastive loss needs at least 2 candidates, "
                          f"got m={candidates.shape[1]}")
     with float32_region(pivots.device):
-        similarity = torch.einsum("bd,bmd->bm", _wide(pivots), _wide(candidates))
+        similarity = (_wide(pivots).unsqueeze(1) * _wide(candidates)).sum(-1)  # (B, m)
         if tied is not None:
             similarity = similarity.masked_fill(tied.to(similarity.device), -torch.inf)
         return F.cross_entropy(similarity, label.to(similarity.device))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import pickle
 import random
 import shutil
 
@@ -688,6 +689,23 @@ def test_accumulation_changes_no_loss(method, tiny_image_recipe, digit_images, t
     )
     for ours, theirs in zip(split.metrics(), whole.metrics()):
         assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-5)
+
+
+def test_five_thousand_augmented_views_are_drawn(tiny_image_recipe, colours):
+    """RandAugment's largest strengths too, which ask Pillow to keep 0 bits of each colour."""
+    recipe = tiny_image_recipe(augment="deit", erasing=0.25, crop=0.2)
+    views = Views(colours, recipe)
+    [posterize] = [
+        operation
+        for step in views.transform.transforms
+        for operation in getattr(step, "ops", [])
+        if "Posterize" in operation.name
+    ]
+    assert {posterize.level_fn(level, {})[0] for level in range(11)} == {1, 2, 3, 4}
+    pickle.dumps(views.transform)  # for the processes that prepare data where they are spawned
+    for begin in range(0, 5_000, 100):
+        seen = views.__getitems__(range(begin, begin + 100))
+        assert all(image.isfinite().all() for image, _ in seen)
 
 
 def test_grey_images_are_refused_for_deit_before_the_first_step(

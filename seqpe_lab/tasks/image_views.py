@@ -12,8 +12,9 @@ Three ways, named by the recipe's ``augment``:
 """
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -38,13 +39,8 @@ class Views(Dataset):
     """
 
     def __init__(self, data: ImageData, recipe: ImageRecipe):
-        self.data, self.recipe, self.transform = data, recipe, None
-        if recipe.augment == "deit":
-            from timm.data import create_transform
-            self.transform = create_transform(
-                recipe.image_size, is_training=True, scale=(recipe.crop, 1.0), color_jitter=0.3,
-                interpolation="bicubic", auto_augment="rand-m9-mstd0.5-inc1",
-                re_prob=recipe.erasing, re_mode="pixel", re_count=1, mean=data.mean, std=data.std)
+        self.data, self.recipe = data, recipe
+        self.transform = _deit_transform(data, recipe) if recipe.augment == "deit" else None
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """float (channels, image_size, image_size), normalised, and the class."""
@@ -93,6 +89,28 @@ def global_generators(generator: torch.Generator):
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
+
+
+def _deit_transform(data: ImageData, recipe: ImageRecipe) -> Callable:
+    """timm's training transform with DeiT's RandAugment.
+
+    At its largest strength RandAugment keeps 0 bits of each colour, a black image, which Pillow 13
+    refuses; here it keeps at least one.
+    """
+    from timm.data import create_transform
+    from timm.data.auto_augment import RandAugment
+    transform = create_transform(
+        recipe.image_size, is_training=True, scale=(recipe.crop, 1.0), color_jitter=0.3,
+        interpolation="bicubic", auto_augment="rand-m9-mstd0.5-inc1",
+        re_prob=recipe.erasing, re_mode="pixel", re_count=1, mean=data.mean, std=data.std)
+    for augment in (t for t in transform.transforms if isinstance(t, RandAugment)):
+        for operation in (op for op in augment.ops if "Posterize" in op.name):
+            operation.level_fn = functools.partial(_at_least_one_bit, operation.level_fn)
+    return transform
+
+
+def _at_least_one_bit(bits: Callable, level: float, hparams: dict) -> tuple[int]:
+    return (max(1, bits(level, hparams)[0]),)
 
 
 def zoom(images: Sequence[Tensor], recipe: ImageRecipe,
