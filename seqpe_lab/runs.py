@@ -129,8 +129,7 @@ class Run:
     @property
     def step(self) -> int:
         """The last step that was logged; 0 before the first."""
-        metrics = self.metrics()
-        return metrics[-1]["step"] if metrics else 0
+        return max((record["step"] for record in self.metrics()), default=0)
 
     def metrics(self) -> list[dict]:
         """The logged steps: a list of {"step", "loss", ...}, losses in nats per token."""
@@ -244,12 +243,10 @@ class Run:
 
     def _prune(self) -> None:
         everything = self.checkpoints()
-        keep = {*everything[-KEEP_LAST:], self.best_checkpoint()}
-        for path in everything:
-            if path not in keep:  # renamed first: a kill must not leave half a checkpoint
-                aside = path.with_name(f".removed-{path.name}")
-                os.replace(path, aside)
-                shutil.rmtree(aside)
+        for path in {*everything[:-KEEP_LAST]} - {self.best_checkpoint()}:
+            aside = path.with_name(f".removed-{path.name}")
+            os.replace(path, aside)  # first: a kill must not leave half a checkpoint
+            shutil.rmtree(aside)
 
     # results
 

@@ -1,7 +1,7 @@
 """Trained short, tested long: our curves beside the paper's (Tables 1 to 4).
 
-The two sides differ in model, data and lengths, so a range is chosen in multiples of the trained
-length, which both have. Heights cannot be compared across them; shapes and order can, and ratios.
+The two sides differ in model, data and lengths, so ranges are chosen in multiples of the trained
+length. Absolute values cannot be compared across the sides; shapes, order and ratios can.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROWS = {"NoPE": "none", "APE-Sin": "sinusoidal", "APE-Learn": "learned", "RoPE-1
 ABLATION = {(0.0, 0.0): "seqpe-no-losses", (0.1, 0.0): "seqpe-delta-only",
             (0.0, 0.1): "seqpe-ood-only"}  # Table 4's alpha, beta
 OF_IMAGES = {name: name.replace("seqpe", "seqpe-mul") for name in ("seqpe", *ABLATION.values())}
-METHODS = {  # by where they exist
+METHODS = {  # by the tasks that have them
     "": ("none", "sinusoidal", "learned", "seqpe", *ABLATION.values()),
     " (text)": ("rope-1e4", "rope-1e6", "rope-1e8", "alibi", "seqpe-strong-losses"),
     " (images)": ("rope-axial", "rope-mixed", "seqpe-sum", "seqpe-bias")}
@@ -36,7 +36,7 @@ TIMES = (1, 1.5, 2, 3, 4, 8, 16, 32)  # multiples of the trained length
 
 
 @dataclass(frozen=True)
-class Task:
+class Measure:
     """What is measured over which lengths or sizes, by us and in the paper."""
     name: str
     measure: str  # as results.json has it
@@ -47,7 +47,6 @@ class Task:
     results: str | None = None  # data/results/<results>-<scale>.json
     place: str = "context length (tokens)"  # title of the horizontal axis
     higher_is_better: bool = False
-
     unit: str = "tokens"
 
     @property
@@ -57,15 +56,16 @@ class Task:
 
 ANSWERS = "GPT-2 small, fine-tuned to answer questions of RULER-SQuAD"
 TASKS = {
-    "text": Task("text: next token", "perplexity", "perplexity", ((1, ""), (4, "text")), 512,
-                 "GPT-2 small on WikiText-103", results="length-extrapolation"),
-    "answers": Task("text: answers, perplexity", "perplexity", "perplexity of the answer",
-                    ((2, "perplexity"),), 1_024, ANSWERS),
-    "matches": Task("text: answers, exact match", "match", "exact match (%)", ((2, "em"),), 1_024,
-                    ANSWERS, higher_is_better=True),
-    "images": Task("images: class", "accuracy", "top-1 accuracy (%)", ((3, ""), (4, "images")), 224,
-                   "ViT-S/16 on ImageNet-1k", results="resolution-extrapolation",
-                   place="image size (pixels a side)", higher_is_better=True, unit="pixels"),
+    "text": Measure("text: next token", "perplexity", "perplexity", ((1, ""), (4, "text")), 512,
+                    "GPT-2 small on WikiText-103", results="length-extrapolation"),
+    "answers": Measure("text: answers, perplexity", "perplexity", "perplexity of the answer",
+                       ((2, "perplexity"),), 1_024, ANSWERS),
+    "matches": Measure("text: answers, exact match", "match", "exact match (%)", ((2, "em"),),
+                       1_024, ANSWERS, higher_is_better=True),
+    "images": Measure("images: class", "accuracy", "top-1 accuracy (%)",
+                      ((3, ""), (4, "images")), 224, "ViT-S/16 on ImageNet-1k",
+                      results="resolution-extrapolation", place="image size (pixels a side)",
+                      higher_is_better=True, unit="pixels"),
 }
 
 
@@ -112,7 +112,7 @@ class Side:
 class Numbers(NamedTuple):
     """Our results and the paper's, of the chosen methods and lengths."""
     state: State
-    task: Task
+    task: Measure
     sides: tuple[Side, Side]
 
 
@@ -156,14 +156,15 @@ def _values(method: str, seed: int | str, by_length: dict, trained: int) -> list
             for n, value in by_length.items()]
 
 
-def within(side: Side, task: Task, methods: Sequence[str], times: Sequence[float]) -> list[Value]:
+def within(side: Side, task: Measure, methods: Sequence[str],
+           times: Sequence[float]) -> list[Value]:
     """The values of some methods, from shortest to longest in multiples of the trained length."""
     chosen = {OF_IMAGES.get(m, m) for m in methods} if task.images else set(methods)
     first, last = (t * side.trained for t in times)
     return [v for v in side.values if v.method in chosen and first <= v.length <= last]
 
 
-def winner(values: Sequence[Value], task: Task) -> tuple[str, int]:
+def winner(values: Sequence[Value], task: Measure) -> tuple[str, int]:
     """(method, length): which is best at the longest length, by the mean of its seeds.
 
     >>> winner([Value("none", 0, 64, 9.0, 1.0), Value("alibi", 0, 64, 5.0, 1.0)], TASKS["text"])
@@ -177,7 +178,7 @@ def winner(values: Sequence[Value], task: Task) -> tuple[str, int]:
 
 
 def draw(numbers: Numbers) -> go.Figure:
-    """Ours on the left, the paper's on the right: a line a method, a band over its seeds."""
+    """Ours on the left, the paper's on the right: a line for each method, a band over seeds."""
     state, task, sides = numbers.state, numbers.task, numbers.sides
     ratio, log, percent = state.values == "ratio", state.axis == "log", "%" in task.value
     alike = (ratio or percent) and all(side.values for side in sides)  # one vertical axis for both
@@ -231,12 +232,12 @@ def draw(numbers: Numbers) -> go.Figure:
 
 def _name_lengths(figure: go.Figure, column: int, trained: int, places: Sequence[int],
                   log: bool) -> None:
-    """The horizontal axis: each length named where there is room, the trained one marked."""
+    """The horizontal axis: lengths are labelled where there is room, the trained one is marked."""
     scale = np.log10 if log else float
     at = [float(scale(place)) for place in places]
     span = (at[-1] - at[0]) or 1.0
     names, last = [], np.inf
-    for place, x in zip(places[::-1], at[::-1]):  # from the right: the longest has its name
+    for place, x in zip(places[::-1], at[::-1]):  # from the right: the longest is always labelled
         fits = last - x > 0.08 * span
         names.append(f"{place:,}" if fits else "")
         last = x if fits else last
@@ -258,7 +259,7 @@ def words(numbers: Numbers) -> str:
 
 
 def table(numbers: Numbers) -> dict[str, list]:
-    """Every number behind the picture, a row a run and length."""
+    """Every number of the figure, one row for each run and length."""
     names = ("source", "method", "seed", numbers.task.place, "times the trained",
              numbers.task.value, "ratio to the trained")
     rows = [(side.name, label(v.method), v.seed, v.length, v.length / side.trained, v.value,
