@@ -33,17 +33,6 @@ EXPLANATIONS = {
 }
 
 
-def watch(what: Training | Job | str | Path, *, processes: int = 1,
-          cpu: bool = False) -> RunMonitor:
-    """Watch a run; redrawn every second while the kernel is idle.
-
-    Args:
-        what: its recipe, its folder, or the job.
-        processes, cpu: for the Start button, as in :meth:`~seqpe_lab.jobs.Job.start`.
-    """
-    return RunMonitor(what if isinstance(what, Job) else Job(what), processes, cpu)
-
-
 def loss_curve(job: Job) -> go.Figure:
     """Every logged loss against the step; long runs are thinned out evenly up to the last step."""
     recipe, metrics = job.run.recipe, job.run.metrics()
@@ -61,7 +50,11 @@ def loss_curve(job: Job) -> go.Figure:
 
 
 class RunMonitor(ipywidgets.VBox):
-    """What :func:`watch` returns.
+    """A run on the page; redrawn every second while the kernel is idle.
+
+    Args:
+        what: its recipe, its folder, or the job.
+        processes, cpu: for the Start button, as in :meth:`~seqpe_lab.jobs.Job.start`.
 
     Attributes:
         job: what it shows.
@@ -71,7 +64,9 @@ class RunMonitor(ipywidgets.VBox):
         message: what went wrong when a button was pressed.
     """
 
-    def __init__(self, job: Job, processes: int = 1, cpu: bool = False):
+    def __init__(self, what: Training | Job | str | Path, *, processes: int = 1,
+                 cpu: bool = False):
+        job = what if isinstance(what, Job) else Job(what)
         self.job, self._drawn = job, 0
         self.figure = go.FigureWidget(loss_curve(job))
         self.status, self.message = ipywidgets.HTML(), ipywidgets.HTML()
@@ -137,3 +132,6 @@ class RunMonitor(ipywidgets.VBox):
         except Exception as error:  # Jupyter does not show exceptions of a button's handler
             self.message.value = f"<b>{html.escape(str(error))}</b>"
         self.refresh()
+
+
+watch = RunMonitor  # the name that lessons use

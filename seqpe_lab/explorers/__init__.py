@@ -4,8 +4,8 @@
     explore("digits")
 
 Each is a module in three parts: a state (the values of its controls), ``compute(state)``, which
-returns numbers, and ``draw(numbers)``, which returns a plotly figure. ``explore()`` makes a panel of
-them. They run on data that comes with the package, without training or a GPU.
+returns numbers, and ``draw(numbers)``, which returns a plotly figure. ``explore()`` makes a panel
+of them. They run on data that comes with the package, without training or a GPU.
 """
 from __future__ import annotations
 
