@@ -1,4 +1,4 @@
-# make figures | test | lab | explore      (the first of them also installs everything, into .venv)
+# make figures | test | lab | explore      (each first installs everything into .venv, if needed)
 # make unit | lint | benchmarks            (unit: tests that start no programs, 2 to 3 minutes)
 
 PYTHON ?= python3
@@ -6,9 +6,9 @@ BIN := .venv/bin
 PYTEST = SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Keep freed memory for the next training step instead of returning it to the system (Linux, glibc:
-# mallopt(3)). A step of a small model frees and asks for the same tensors thousands of times; this
-# saves most page faults and about 4 % of the processor time of `train lm --scale small`.
-# Tensors above 32 MiB are still returned at once, and everything beyond 256 MiB of free memory.
+# mallopt(3)). A step of a small model frees and allocates the same tensors thousands of times; this
+# avoids most page faults and saves about 4 % of the processor time of `train lm --scale small`.
+# Tensors above 32 MiB are still returned at once, as is all free memory above 256 MiB.
 ifeq ($(shell uname),Linux)
 figures test unit lab explore: export MALLOC_MMAP_THRESHOLD_ = 33554432
 figures test unit lab explore: export MALLOC_TRIM_THRESHOLD_ = 268435456
@@ -26,15 +26,15 @@ test: setup
 unit: setup
 	@$(PYTEST) --ignore=tests/system seqpe_lab tests
 
-# JupyterLab opens with a question about its news: switched off once, for .venv alone (its option
-# news_url leaves the question there).
+# JupyterLab asks at its first start whether to show news. This switches the question off, in .venv
+# only (the option news_url would not).
 NEWS = apputils-extension:announcements
 lab: setup
 	@grep -qs $(NEWS) .venv/etc/jupyter/labconfig/page_config.json || \
 		$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/$(NEWS) 2>/dev/null || true
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
-# Voila runs the notebook and serves what it shows, without its code; its page is
+# Voila runs the notebook and serves its outputs without the code; the page's template is
 # notebooks/voila/templates/offline.
 explore: setup
 	@echo "Opening the explorers as a web page, for this machine only (10 to 20 s; Ctrl-C ends it)"
@@ -52,8 +52,8 @@ setup: .venv/installed browser
 	@$(BIN)/python -m pip install --quiet --editable '.[lab,test]'
 	@touch $@
 
-# Static images need a browser. Where none is found it is installed if that takes no password;
-# without one the figures are web pages only.
+# Static images need a browser. If none is found, chromium is installed where that takes no
+# password; without a browser, figures are web pages only.
 APT = DEBIAN_FRONTEND=noninteractive apt-get -qq
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \

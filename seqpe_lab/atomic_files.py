@@ -1,4 +1,4 @@
-"""Files that readers see whole or not at all, whenever the writer is killed; and locks on them."""
+"""Files that are never seen half written, even if the writer is killed; and locks on them."""
 from __future__ import annotations
 
 import hashlib

@@ -22,13 +22,13 @@ Methods of qa: the same and {', '.join(recipes.QA_ABLATIONS)} (default: seqpe).
 Methods of image: {', '.join(recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS)}
 (default: seqpe-mul).
 
-On several GPUs, and on several machines that share the run's folder; a step sees the same tokens or
-images on any number of them:
+On several GPUs, or on several machines that share the run's folder; a step processes the same
+number of tokens or images however many there are:
   torchrun --standalone --nproc_per_node 4 -m seqpe_lab train lm --scale full
   torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
     -m seqpe_lab train lm --scale full --set micro_batch=16 --folder SHARED
-`accelerate launch` does the same on GPUs; on the CPU it starts one process whatever it is told,
-torchrun as many as it is told."""
+`accelerate launch` does the same on GPUs. On the CPU it always starts one process; use torchrun to
+start several."""
 
 app = App(name=PROGRAM, help="A lab for position encoding in Transformers.", version_flags=(),
           help_format="plaintext", result_action="return_value",
@@ -65,16 +65,16 @@ def train(task: Literal["lm", "qa", "image"], /, *,
           settings: Annotated[list[str] | None, Several, Parameter(name="--set")] = None,
           folder: str | None = None, cpu: bool = False, workers: int | None = None,
           compile: bool = False) -> None:
-    """Train and evaluate one run; an interrupted run goes on, a finished one is shown.
+    """Train and evaluate one run; an interrupted run is resumed, a finished one is shown.
 
     Args:
         task: lm: a GPT-2; qa: a GPT-2 fine-tuned to answer questions; image: a ViT classifier.
-        encoding: A row of the paper's tables, see below.
+        encoding: A method of the list below.
         scale: Default: $SEQPE_SCALE or small.
         seed: Default: 0; of qa with a base: the base's.
-        as_published: As the authors' code has it, where that differs from the paper.
+        as_published: Follow the authors' code where it differs from the paper.
         settings: FIELD=VALUE: other values for fields of the recipe, in JSON.
-        folder: The run's folder; for one that holds a recipe.json no other choice is needed.
+        folder: The run's folder; if it holds a recipe.json, no other option is needed.
         cpu: Stay on the CPU.
         workers: Processes that prepare data beside each training process; default: as needed.
         compile: torch.compile: faster steps on a GPU; resumed runs are exact up to rounding only.
@@ -94,7 +94,7 @@ def train(task: Literal["lm", "qa", "image"], /, *,
         recipe = Run.open(folder).recipe
         if recipe.task != task:
             raise ValueError(f"{folder} holds a run of another task: say train {recipe.task}")
-        if chosen and _recipe(task, chosen) != recipe:  # the same command again goes on
+        if chosen and _recipe(task, chosen) != recipe:  # the same command again resumes
             raise ValueError(f"{folder} holds a run of another recipe than {', '.join(chosen)} ask "
                              "for: leave them out, or choose another folder")
     else:
@@ -110,13 +110,13 @@ def _recipe(task: str, values: dict[str, Any]) -> recipes.Training:
     if task != "qa" or "base" not in values:
         return recipes.MAKERS[task](**values)
     from seqpe_lab.runs import Run, runs_folder
-    base = str(values["base"])  # that run says what the model is
+    base = str(values["base"])  # its recipe describes the model
     values = values | {"base": Run.open(runs_folder() / base).recipe}
     return recipes.question_answering(**values).changed(base=base)
 
 
 def values_of(settings: list[str]) -> dict[str, Any]:
-    """Fields of a recipe from FIELD=VALUE, where what is not JSON is a word."""
+    """Fields of a recipe from FIELD=VALUE; a value that is not JSON is taken as a string."""
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -141,15 +141,15 @@ def evaluate(folder: str, /, *, lengths: Annotated[list[int] | None, Several] = 
     """Measure a trained run at any lengths (perplexity, exact match) or image sizes (accuracy).
 
     Args:
-        folder: The run's.
+        folder: The run's folder.
         lengths: Contexts in tokens; default: the recipe's.
-        sizes: Pixels a side, of an image run; default: the recipe's.
-        protocol: Of perplexity; default: non-overlapping.
+        sizes: For an image run, pixels a side; default: the recipe's.
+        protocol: How perplexity is measured; default: non-overlapping.
         stride: By how many tokens the sliding window moves; default: half its length.
         split: Default: test.
         books: Bits per character of whole books: python (the default: this Python's longest
             documents), pg19, a path, or hub:NAME.
-        count: Of the longest books; default: 10.
+        count: How many of the longest books; default: 10.
         cpu: Stay on the CPU.
     """
     from seqpe_lab.evaluation import evaluate_run
@@ -210,7 +210,7 @@ def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: in
     Args:
         folder: Where they are written; default: figures.
         scale: Default: $SEQPE_SCALE or small.
-        seed: Of the runs; default: 0.
+        seed: The seed of the runs; default: 0.
         workers: Processes at a time; default: one for each core.
     """
     from seqpe_lab.course.pages import make_figures
@@ -222,7 +222,7 @@ def collect(*, scale: ScaleName = "small") -> None:
     """Gather finished runs into data/results, with the README's picture and table.
 
     Args:
-        scale: Of the runs; default: small.
+        scale: The scale of the runs; default: small.
     """
     from seqpe_lab.course.collecting import collect
     print(*collect(scale), sep="\n")
@@ -248,16 +248,15 @@ def runs(*, folder: str | None = None) -> None:
     if not found:
         print(f"no runs in {folder or runs_folder()}")
     for run in found:
-        metrics, measured = run.metrics(), run.measured() if run.results() else {}
-        step = metrics[-1]["step"] if metrics else 0
+        measured = run.measured() if run.results() else {}
         shown = ", ".join(f"{float(value):.2f} at {where}" for where, value in measured.items())
-        state = f"{Job(run.folder).state:<11} {step:>7}/{run.recipe.steps:<7}"
+        state = f"{Job(run.folder).state:<11} {run.step:>7}/{run.recipe.steps:<7}"
         print(f"{state} {run.folder}  {shown}".rstrip())
 
 
 @app.command
 def doctor() -> None:
-    """Say what this machine has and what each scale needs."""
+    """Show what this machine has and what each scale needs."""
     import shutil
     from importlib.metadata import PackageNotFoundError, version
 

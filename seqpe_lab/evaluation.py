@@ -1,4 +1,4 @@
-"""A trained run measured at any lengths or image sizes, as lines of text for the command line."""
+"""Evaluate a trained run at any lengths or image sizes; results are lines for the command line."""
 from __future__ import annotations
 
 import math
@@ -12,7 +12,7 @@ from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.training import trained_model
 
-# task: what it is called, and the options of ``evaluate`` that it has
+# task: (its data in words, the options of ``evaluate`` that apply to it)
 TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),
          "qa": ("questions", ("lengths", "split")),
          "image": ("images", ("sizes", "split"))}
@@ -22,13 +22,13 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
     """A line for each length or size.
 
     Args:
-        run: a trained one.
-        cpu: stay on the CPU where there is a GPU.
+        run: a trained run.
+        cpu: stay on the CPU even if there is a GPU.
         options: "lengths" or "sizes", "split", and of text "protocol", "stride", "books" (a source
             of whole books) and "count" of them; those that are None take their defaults.
 
     Raises:
-        ValueError: an option that this run does not have, or that has no effect beside the others.
+        ValueError: an option that does not apply to this run, or has no effect with the others.
     """
     given = {name: value for name, value in options.items() if value is not None}
     called, known = TASKS[run.recipe.task]
@@ -65,8 +65,9 @@ def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
 
 def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
             split: str = "test") -> Iterator[str]:
-    from seqpe_lab.tasks.images import accuracy, first
-    model, images = _model(run, data, cpu), first(getattr(data, split), run.recipe.eval_images)
+    from seqpe_lab.tasks.images import accuracy, first_images
+    model = _model(run, data, cpu)
+    images = first_images(getattr(data, split), run.recipe.eval_images)
     for size in sizes or run.recipe.eval_sizes:
         measured = accuracy(model, images, data, run.recipe, size)
         yield (f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % "

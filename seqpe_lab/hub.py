@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -16,7 +20,7 @@ def cache_folder() -> Path:
 
 
 def three_ways_out(download: str, instead: str) -> str:
-    """What a reader without a network can do; both arguments are imperative clauses.
+    """What a user without a network can do; both arguments are imperative clauses.
 
     >>> three_ways_out("download it elsewhere", "use 'facts'").split("; ")[1:]
     ['(2) download it elsewhere', "(3) use 'facts'."]
@@ -60,19 +64,26 @@ def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
         raise ConnectionError(f"the hub cannot be reached for {what} ({problems[0]}). {ways_out}")
 
 
-def load_from_hub(what: str, ways_out: str, *arguments, **options):
-    """``datasets.load_dataset(*arguments, **options)``.
+def ask_hub(what: str, ways_out: str, load: Callable[[], T]) -> T:
+    """What ``load()`` returns; it loads something from the hub.
 
     Raises:
-        ConnectionError: the hub does not answer, or loading fails; names the ways out.
+        ConnectionError: the hub does not answer, or ``load`` fails; names the ways out.
     """
     require_hub(what, ways_out)
-    from datasets import load_dataset
     try:
-        return load_dataset(*arguments, **options)
+        return load()
     except Exception as error:  # datasets and the hub's client raise many kinds
         raise ConnectionError(
             f"the hub did not give {what} ({type(error).__name__}: {error}). {ways_out}") from error
+
+
+def load_from_hub(what: str, ways_out: str, *arguments, **options):
+    """``datasets.load_dataset(*arguments, **options)``; errors as in :func:`ask_hub`."""
+    def load():
+        from datasets import load_dataset
+        return load_dataset(*arguments, **options)
+    return ask_hub(what, ways_out, load)
 
 
 def read_parquet(file: Path):

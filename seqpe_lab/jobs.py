@@ -1,12 +1,12 @@
-"""A run in a process of its own, which a notebook starts, leaves, finds again, stops and resumes.
+"""A training run in a process of its own, which a notebook can start, leave, stop and resume.
 
     job = Job(language_model("seqpe", "full")).start(processes=4)
     job.state, job.progress()                     # "running", step 120 of 100,000, ...
     Job(language_model("seqpe", "full")).stop()   # after a kernel restart: the same job
 
-All that is known of a job lies in the run's folder: ``job.json`` names the process and the
-machine, ``metrics.jsonl`` and ``clock.jsonl`` say how far it is, ``log.txt`` what it printed. The
-time at which the process started tells it from a later process with the same number.
+All that is known of a job is in the run's folder: ``job.json`` names the process and the machine,
+``metrics.jsonl`` and ``clock.jsonl`` record its progress, ``log.txt`` what it printed. The time at
+which the process started distinguishes it from a later process with the same number.
 """
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATES = ("new", "interrupted", "running", "stopped", "failed", "finished", "els
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is; ``str()`` gives one line.
+    """The progress of a job; ``str()`` gives one line.
 
     Attributes:
         losses: of the last logged step, {"main": 2.1, ...}, nats.
@@ -85,7 +85,7 @@ class Job:
         record = self._record()
         alive = record is not None and _is_alive(record)  # asked first: it may finish meanwhile
         state = self.run.state
-        if record is None or state in ("running", "finished"):  # perhaps in a terminal
+        if record is None or state in ("running", "finished"):  # also if started in a terminal
             return state
         if alive:
             return "running"
@@ -94,7 +94,7 @@ class Job:
         return "failed" if record["host"] == platform.node() else "elsewhere"
 
     def command(self, processes: int = 1, cpu: bool = False) -> list[str]:
-        """What is executed: one process, or torchrun with several on this machine."""
+        """The command line: one process, or torchrun with several on this machine."""
         torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
                     "-m"] if processes > 1 else []
         return [sys.executable, "-m", *torchrun, "seqpe_lab", "train", self.run.recipe.task,
@@ -170,7 +170,7 @@ class Job:
             TimeoutError: after ``timeout`` seconds.
         """
         began = time.monotonic()
-        while (state := self.state) == "running" and (until is None or self._step() < until):
+        while (state := self.state) == "running" and (until is None or self.run.step < until):
             if timeout is not None and time.monotonic() - began > timeout:
                 raise TimeoutError(f"{self.folder} still runs after {timeout:g} s "
                                    f"({self.progress()}): wait longer or stop it")
@@ -178,7 +178,7 @@ class Job:
         return state
 
     def log(self, lines: int = 15) -> str:
-        """What the last start printed: the program's own error where it gave one, else the end."""
+        """What the last start printed: the program's own error if there is one, else the end."""
         path, record = self.folder / "log.txt", self._record()
         if record is None or not path.exists():
             return ""
@@ -188,7 +188,7 @@ class Job:
         return "\n".join(dict.fromkeys(errors) or printed[-lines:])  # each process repeats it
 
     def progress(self) -> Progress:
-        """What metrics and clock say now."""
+        """The progress that metrics.jsonl and clock.jsonl record now."""
         recipe, metrics, record = self.run.recipe, self.run.metrics(), self._record()
         running = self.state == "running"
         pace = seconds_per_step(self.run.clock(), since=record["started"] if record else 0.0)
@@ -211,10 +211,6 @@ class Job:
     def _write(self, record: dict) -> None:
         write_atomically(self.folder / "job.json", json.dumps(record, indent=1))
 
-    def _step(self) -> int:
-        metrics = self.run.metrics()
-        return metrics[-1]["step"] if metrics else 0
-
     def _processes(self) -> list[psutil.Process]:
         """All processes of the job, including torchrun's workers after torchrun was killed.
 
@@ -236,11 +232,11 @@ class Job:
 def seconds_per_step(clock: list[dict], since: float = 0.0, last: int = 20) -> float | None:
     """Mean time of a step over the last entries of a run's clock.
 
-    Entries from before a break do not count: a resumed run starts again at an earlier step.
+    Entries from before an interruption do not count: a resumed run repeats some steps.
 
     Args:
         clock: {"step", "time"} in the order of writing, seconds.
-        since: when the process that is asked about started, seconds.
+        since: entries before this time do not count either, seconds.
 
     >>> steps, times = (10, 20, 11, 21), (5.0, 10.0, 900.0, 903.0)
     >>> seconds_per_step([{"step": step, "time": time} for step, time in zip(steps, times)])
@@ -269,11 +265,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-_children: list[subprocess.Popen] = []  # started here: only their parent can clear dead processes
+_children: list[subprocess.Popen] = []  # started here; ended ones must be polled by their parent
 
 
 def _is_alive(record: dict) -> bool:
-    """Whether the recorded process lives, and not another one that was given its number."""
+    """Whether the recorded process runs, and not another one with the same number."""
     _children[:] = [child for child in _children if child.poll() is None]
     try:
         if record["host"] != platform.node():

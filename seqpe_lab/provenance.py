@@ -1,4 +1,4 @@
-"""Where a number comes from: what stands beside every result."""
+"""The provenance of a result, stored with it: versions, device, commit and time."""
 from __future__ import annotations
 
 import importlib.metadata
@@ -12,7 +12,7 @@ from seqpe_lab.package_data import CLONE
 
 
 def provenance(device: torch.device | str) -> dict:
-    """Where and with what a result was made: versions, device, commit, time."""
+    """Versions of Python and packages, the code's commit, the device, and the time (UTC)."""
     packages = ("torch", "numpy", "accelerate", "datasets", "tokenizers", "safetensors", "timm")
     versions = {"python": platform.python_version()}
     for package in packages:

@@ -1,7 +1,7 @@
 """A run is a folder: recipe.json, metrics.jsonl, clock.jsonl, checkpoints/, results.json.
 
-Nothing in it is ever half written: files and checkpoint folders are written aside, flushed, and
-renamed into place, so a run that is killed at any moment can be read and resumed. Checkpoints are
+Nothing in it is ever half written: files and checkpoint folders are written under another name,
+flushed, and renamed, so a run that is killed at any moment can be read and resumed. Checkpoints are
 safetensors only (never pickle) and carry the sha256 of their files.
 """
 from __future__ import annotations
@@ -24,11 +24,11 @@ from seqpe_lab.atomic_files import flush, lock, read_json_lines, sha256, write_a
 from seqpe_lab.package_data import CLONE
 from seqpe_lab.recipes import Training
 
-KEEP_LAST = 2  # checkpoints, besides the best
+KEEP_LAST = 2  # so many checkpoints are kept, besides the best
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that is broken or of another run; the message offers the previous one."""
+    """A checkpoint that is broken or of another run; the message names the previous one."""
 
 
 class RunningError(RuntimeError):
@@ -51,7 +51,7 @@ class Run:
     """One run's folder.
 
     Args:
-        recipe: what is run.
+        recipe: all settings of the run.
         folder: by default ``runs/<scale>/<method>-seed<seed>-<digest>``, with ``qa-`` before a run
             on questions.
     """
@@ -64,7 +64,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Open an existing run; FileNotFoundError or ValueError say why it cannot be."""
+        """Open an existing run; raises FileNotFoundError or ValueError if there is none."""
         path = Path(folder) / "recipe.json"
         if not path.exists():
             raise FileNotFoundError(f"{folder} is no run: it holds no recipe.json")
@@ -85,7 +85,7 @@ class Run:
         """Keep other processes from training in this folder, until this process ends in any way.
 
         Raises:
-            RunningError: another process does already; two would write over one another.
+            RunningError: another process trains there; two would overwrite each other's files.
         """
         with open(self.folder / "lock", "a+", encoding="utf-8") as file:
             for _ in range(10):  # a process that only looks holds the lock for a moment
@@ -107,7 +107,7 @@ class Run:
 
     @property
     def trainer(self) -> str | None:
-        """Who trains here now, "process 4711 on node17"; None also where locks do not work."""
+        """The process that trains here now, "process 4711 on node17"; None also without locks."""
         if self.folder.resolve() in _claims:  # to open and close our own lock file would unlock it
             return _this_process()
         try:
@@ -126,12 +126,17 @@ class Run:
 
     # metrics
 
+    @property
+    def step(self) -> int:
+        """The last step that was logged; 0 before the first."""
+        return max((record["step"] for record in self.metrics()), default=0)
+
     def metrics(self) -> list[dict]:
         """The logged steps: a list of {"step", "loss", ...}, losses in nats per token."""
         return read_json_lines(self.folder / "metrics.jsonl")
 
     def append_metrics(self, record: dict) -> None:
-        """Log a step; the time goes to another file: resuming leaves no trace in metrics.jsonl."""
+        """Log a step; its time goes to clock.jsonl, so metrics.jsonl is the same after resuming."""
         clock = {"step": record["step"], "time": time.time()}
         for name, values in (("metrics.jsonl", record), ("clock.jsonl", clock)):
             with open(self.folder / name, "a", encoding="utf-8") as file:
@@ -142,7 +147,7 @@ class Run:
         return read_json_lines(self.folder / "clock.jsonl")
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget what came after the checkpoint of ``step``: it will be computed again."""
+        """Delete what was logged after the checkpoint of ``step``: it will be computed again."""
         kept = [json.dumps(record) + "\n" for record in self.metrics() if record["step"] <= step]
         write_atomically(self.folder / "metrics.jsonl", "".join(kept))
 
@@ -154,13 +159,13 @@ class Run:
 
     def save_checkpoint(self, step: int, model: dict[str, Tensor], optimizer: dict[str, Tensor],
                         state: dict) -> Path:
-        """Write a checkpoint aside and rename it into place; keep the last two and the best.
+        """Write a checkpoint under another name, then rename it; keep the last two and the best.
 
         Args:
             state: plain values; ``state["validation"]`` (nats a token) decides which is best.
 
         Raises:
-            OSError: the disk is full, say; the checkpoints that were there are untouched.
+            OSError: for example a full disk; earlier checkpoints are untouched.
         """
         folder = self.folder / "checkpoints"
         target, partial = folder / f"step-{step:07d}", folder / f".partial-{step:07d}"
@@ -238,31 +243,28 @@ class Run:
 
     def _prune(self) -> None:
         everything = self.checkpoints()
-        keep = {*everything[-KEEP_LAST:], self.best_checkpoint()}
-        for path in everything:
-            if path not in keep:  # renamed first: a kill must not leave half a checkpoint
-                aside = path.with_name(f".removed-{path.name}")
-                os.replace(path, aside)
-                shutil.rmtree(aside)
+        for path in {*everything[:-KEEP_LAST]} - {self.best_checkpoint()}:
+            aside = path.with_name(f".removed-{path.name}")
+            os.replace(path, aside)  # first: a kill must not leave half a checkpoint
+            shutil.rmtree(aside)
 
     # results
 
     def results(self) -> dict | None:
-        """What the evaluation wrote, or None."""
+        """The contents of results.json, or None."""
         path = self.folder / "results.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def measured(self) -> dict[str, float]:
         """For each length or size: perplexity, or exact match or accuracy in percent."""
-        results = self.results()
-        return results[judged_by(results)]
+        return (results := self.results())[main_measure(results)]
 
     def write_results(self, results: dict) -> None:
         write_atomically(self.folder / "results.json", json.dumps(results, indent=1))
 
 
-def judged_by(results: Mapping) -> str:
-    """What a run's task is judged by, a key of its results; questions have a perplexity, too."""
+def main_measure(results: Mapping) -> str:
+    """The key of the results that a task is compared by; questions also have a perplexity."""
     return next(key for key in ("exact_match", "accuracy", "perplexity") if key in results)
 
 
@@ -286,7 +288,6 @@ def _this_process() -> str:
 
 
 def _holder(file: TextIO) -> str:
-    """Who holds the lock file."""
     file.seek(0)
     return file.read() or "another process"
 

@@ -7,10 +7,10 @@ from seqpe_lab.runs import Run
 
 
 class EventFile:
-    """The curves of a run in ``<run>/tensorboard``; nothing where TensorBoard is not installed.
+    """The curves of a run in ``<run>/tensorboard``; nothing if TensorBoard is not installed.
 
-    It is written anew from metrics.jsonl whenever a run starts or resumes, so a run that was
-    killed shows every step once.
+    The file is written again from metrics.jsonl whenever a run starts or resumes, so that after an
+    interruption every step still appears once.
     """
 
     def __init__(self, run: Run):

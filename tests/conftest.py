@@ -1,4 +1,4 @@
-"""What all tests share: the environment, tiny data, recipes and models, and where real data lies.
+"""Shared by all tests: the environment, tiny data, recipes and models, and the place of real data.
 
 The environment is set before anything is imported, so that it also reaches the kernels that nbval
 starts and the programs that tests start.
@@ -24,7 +24,7 @@ from hypothesis import settings  # noqa: E402
 # needs neither
 
 PROJECT = Path(__file__).parents[1]
-collect_ignore_glob = ["broken/*"]  # test_notebooks.py runs what lies there, and expects it to fail
+collect_ignore_glob = ["broken/*"]  # test_notebooks.py runs these and expects them to fail
 
 settings.register_profile("seqpe", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("seqpe")
@@ -334,7 +334,7 @@ def tokens():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What tests measured, on whatever machine this is: printed, never asserted."""
+    """Print what tests measured on this machine; measurements are never asserted."""
     measured = sorted(
         {
             value

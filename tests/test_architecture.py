@@ -1,4 +1,4 @@
-"""The house rules that a program can check: imports, side effects, sizes, names, types.
+"""The rules of the code that a program can check: imports, side effects, sizes, names, types.
 
 The order of imports is a contract in pyproject.toml, which import-linter checks.
 """
@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = ("seqpe_lab", "tests", "benchmarks")
 FILES = [path for folder in FOLDERS for path in sorted((PROJECT / folder).rglob("*.py"))]
 
-# groups of modules, imported in this order, and what none of a group may load
+# group: (modules, imported in this order; packages that none of them may load)
 STACK = "timm plotly datasets accelerate ipywidgets IPython"
 LOADS = {
     "the idea": (
@@ -35,7 +35,7 @@ LOADS = {
 
 
 def python(*arguments: str) -> None:
-    """``python <arguments>`` in the project's folder; what it says if it fails."""
+    """Run ``python <arguments>`` in the project's folder; a failure shows its output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=PROJECT,
@@ -72,7 +72,7 @@ for name in ("seqpe_lab", *(f"seqpe_lab.{name}" for name in modules)):
 
 
 def test_no_import_has_a_side_effect():
-    """No hook, no patch, no widget, no setting: all that belongs to others stays as it was."""
+    """An import adds no hook, patch, widget or setting: all of other packages stays unchanged."""
     python("tests/system/side_effects.py", *map(module_name, MODULES))
 
 
@@ -100,7 +100,7 @@ def test_ruff_finds_nothing(command):
 
 
 def test_no_two_modules_have_one_file_name():
-    """But base.py: in every room it is what the others of that room share."""
+    """Except base.py, which in every folder holds what the folder's other modules share."""
     names = Counter(path.stem for path in MODULES if path.stem != "base" and "__" not in path.stem)
     assert not [name for name, count in names.items() if count > 1]
 

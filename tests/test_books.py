@@ -13,7 +13,7 @@ from seqpe_lab import hub
 from seqpe_lab.cli import main
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import text_data as text
-from seqpe_lab.tasks.books import PASSAGE, load_books, parts_apart
+from seqpe_lab.tasks.books import PASSAGE, load_books, without_shared_passages
 from seqpe_lab.tasks.perplexity import bits_per_character, perplexity, token_nats
 from seqpe_lab.tasks.text_data import load_documents
 from seqpe_lab.tasks.tokenization import make_tokenizer
@@ -74,7 +74,7 @@ def words(begin: int, end: int) -> str:
 def test_a_document_is_cut_where_it_repeats_another_text():
     copy = words(100, 140)
     document = f"{words(0, 30)}\n  {copy}\n{words(200, 250)}"
-    parts = parts_apart({"a": document}, [f"before {copy.replace(' ', chr(10))} after"])
+    parts = without_shared_passages({"a": document}, [f"before {copy.replace(' ', chr(10))} after"])
     assert list(parts.values()) == [words(0, 30), words(200, 250)]
     for name, part in parts.items():
         begin, end = map(int, name.removeprefix("a[").rstrip("]").split(":"))
@@ -84,13 +84,13 @@ def test_a_document_is_cut_where_it_repeats_another_text():
 @pytest.mark.parametrize("shared, cut", [(PASSAGE - 1, False), (PASSAGE, True)])
 def test_as_many_words_in_a_row_make_a_copy(shared, cut):
     document = f"{words(0, 5)} {words(100, 100 + shared)} {words(10, 15)}"
-    parts = parts_apart({"a": document}, [words(100, 100 + shared)])
+    parts = without_shared_passages({"a": document}, [words(100, 100 + shared)])
     assert list(parts.values()) == ([words(0, 5), words(10, 15)] if cut else [document])
 
 
 def test_of_two_documents_that_share_a_passage_the_longer_keeps_it():
     common = words(50, 70)
-    parts = parts_apart(
+    parts = without_shared_passages(
         {"short": f"{common} {words(0, 3)}", "long": f"{words(10, 40)} {common}"}, []
     )
     assert parts == {
@@ -100,7 +100,7 @@ def test_of_two_documents_that_share_a_passage_the_longer_keeps_it():
 
 
 def test_a_document_that_is_all_copy_is_gone_and_one_without_is_whole():
-    assert parts_apart({"a": words(0, 20), "b": " spaces stay \n"}, [words(0, 30)]) == {
+    assert without_shared_passages({"a": words(0, 20), "b": " spaces stay \n"}, [words(0, 30)]) == {
         "b": " spaces stay \n"
     }
 

@@ -70,7 +70,7 @@ def test_answers(tiny_model, monkeypatch):
         lambda m: answer(m, data, prompts, new_tokens=4),
         monkeypatch,
     )
-    assert [a.said for a in there] == [a.said for a in here]
+    assert [a.generated for a in there] == [a.generated for a in here]
     assert [a.nats for a in there] == pytest.approx([a.nats for a in here], rel=1e-4)
 
 

@@ -430,7 +430,7 @@ def test_only_what_a_model_needs_is_downloaded(text_folder, monkeypatch, tokens)
         asked.append((name, patterns))
         return str(text_folder.parent)
 
-    monkeypatch.setattr(published, "require_hub", lambda *arguments: None)
+    monkeypatch.setattr("seqpe_lab.hub.require_hub", lambda *arguments: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert published.find("hub:someone/copy") == text_folder
     ((name, patterns),) = asked

@@ -605,7 +605,7 @@ def test_answers_are_those_of_reading_everything_again_for_every_token(
             prompt.tokens[None], 8, start=start, use_cache=False, context_len=context
         )[0, len(prompt.tokens) :]
         said = small_town.decode(questions._until(slow.tolist(), (0,))).strip()
-        assert found.said == said and found.depth == prompt.depth and not found.correct
+        assert found.generated == said and found.depth == prompt.depth and not found.correct
 
 
 def test_case_and_space_do_not_matter_and_anything_else_does(small_town, tiny_model, monkeypatch):
@@ -767,7 +767,7 @@ def test_a_lesson_trains_the_language_model_before_it_is_tuned(monkeypatch):
     asked = []
     monkeypatch.setattr(lesson.Lesson, "train", lambda self, method: asked.append(method))
     monkeypatch.setattr(
-        lesson.Lesson, "_train", lambda self, recipe, usual, about: asked.append(recipe) or recipe
+        lesson.Lesson, "_train", lambda self, recipe: asked.append(recipe) or recipe
     )
     assert lesson.Lesson("t", "smoke", 4).tune("alibi", steps=3) == question_answering(
         "alibi", "smoke", 4, steps=3

@@ -4,7 +4,6 @@ import functools
 import json
 import os
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
@@ -71,7 +70,7 @@ def test_a_stored_text_is_the_text_in_memory(tokenizer, source, monkeypatch):
     for split in SPLITS:
         a, b = getattr(plain, split), getattr(again, split)
         assert isinstance(a, torch.Tensor) and isinstance(b, StoredTokens)
-        assert len(b.parts) > 3 and {part.dtype for part in b.parts} == {np.dtype("uint16")}
+        assert b.column.num_chunks > 3 and b.column.type == "uint16"
         places = torch.tensor([[3, 1], [0, len(a) - 1]])
         assert torch.equal(a[places], b[places]) and int(a[4]) == int(b[4]) and a[-1] == b[-1]
         for begin in range(0, len(a), 61):  # across the parts of a file
@@ -212,7 +211,7 @@ def test_vocabularies_beyond_16_bits_take_32(tmp_path):
     bpe = Tokenizer(models.WordLevel({f"w{i}": i for i in range(70_001)}, unk_token="w0"))
     store_tokens(tmp_path / "x", {split: ["w70000", "w1"] for split in SPLITS}, bpe, {"note": 1})
     parts, about = open_tokens(tmp_path / "x")
-    assert {part.dtype for part in parts["train"].parts} == {np.dtype("uint32")}
+    assert parts["train"].column.type == "uint32"
     assert parts["train"][:].tolist() == [70_000, 1] and about == {"note": 1}
 
 

@@ -1,1 +1,1 @@
-"""What the notebooks call: predict, check, exercise, figures, and the pages made of them."""
+"""The lessons' side of the lab: predict, check, exercise, figures, and the pages made of them."""

@@ -1,11 +1,11 @@
 """Claims about SeqPE, from the paper's abstract and introduction and from a summary of it.
 
-A claim says what is stated; ``found`` computes the same from the paper's tables in data/paper; the
-verdict follows:
+A claim quotes a statement; its ``found`` computes the same quantity from the paper's tables in
+data/paper. The verdict follows:
 
-    supported          the tables give what is stated, to the digits that are stated
-    contradicted       they give something else
-    not in the paper   it reports nothing of the kind
+    supported          the tables agree, to the digits that are stated
+    contradicted       the tables disagree
+    not in the paper   the paper reports nothing of the kind
 """
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PAPER, SUMMARY = "the paper", "a summary"
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement that the tables can judge.
+    """One statement that is compared with the tables.
 
     Attributes:
         source: ``PAPER`` or ``SUMMARY``.
-        quote: its words.
-        stated: the number as written, to the digits that it claims; "all" or "best" without one.
+        quote: the statement in the words of the source.
+        stated: the number as written; "all", "best" and the like if there is none.
         found: returns what the tables give (a number, True, False, or None where they say
             nothing) and how it was found.
         at_least: the statement is a lower bound.
@@ -76,10 +76,10 @@ def _shown(value: float | bool | None) -> str:
     return f"{value:,.4g}" if value < 1_000 else f"{value:,.0f}"
 
 
-# --- what the tables say -----------------------------------------------------------------------
+# --- what the tables report -----------------------------------------------------------------------
 
 def facts() -> dict[str, str]:
-    """What the paper says of its own set-up, from data/paper/facts.csv."""
+    """The paper's own statements about its set-up, from data/paper/facts.csv."""
     with open(paper.PAPER / "facts.csv", newline="", encoding="utf-8") as file:
         return {row["name"]: row["value"] for row in csv.DictReader(file)}
 

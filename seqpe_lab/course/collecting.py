@@ -7,8 +7,9 @@ from pathlib import Path
 
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.course.figure_files import write_image
 from seqpe_lab.package_data import clone, results_file
-from seqpe_lab.runs import Run, judged_by, list_runs, runs_folder
+from seqpe_lab.runs import Run, list_runs, main_measure, runs_folder
 
 # task: (file in data/results, methods in the order of its table)
 RESULTS = {
@@ -24,7 +25,7 @@ MEASURES = {
 }
 MARKS = {measure: (f"<!-- {measure}: begin -->\n", f"<!-- {measure}: end -->")
          for measure in MEASURES}
-OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields in which methods of one table may differ
+OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields that may differ within one table
 
 
 def collect(scale: str) -> list[Path]:
@@ -102,8 +103,8 @@ def _changes(run: Run) -> dict:
 
 def readme_table(results: Sequence[Mapping]) -> str:
     """Markdown table of a task's measure for each length or size, mean over the seeds."""
-    from seqpe_lab.course.figures import label
-    measure = judged_by(results[0])
+    from seqpe_lab.course.style import label
+    measure = main_measure(results[0])
     heading, decimals = MEASURES[measure]
     # Runs on objects placed on larger canvases are a control, shown in lesson 11 alone.
     results = [r for r in results if not r["protocol"].startswith("object")]
@@ -121,23 +122,16 @@ def readme_table(results: Sequence[Mapping]) -> str:
 
 def _update_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table of a task; for language models also its picture."""
-    measure = judged_by(results[0])
+    from seqpe_lab.course import figures
+    measure = main_measure(results[0])
     if measure == "perplexity":
-        _write_picture([r for r in results if r["method"] in recipes.HEADLINE])
+        figure = figures.extrapolation(
+            [r for r in results if r["method"] in recipes.HEADLINE],
+            train_len=recipes.language_model("seqpe", "small").train_len,
+            title="Trained on 64 tokens, tested on up to 1,024")
+        write_image(figure, results_file("").parent / "extrapolation.png")
     begin, end = MARKS[measure]
     readme = clone() / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
     after = rest.partition(end)[2]
     write_atomically(readme, before + begin + readme_table(results) + end + after)
-
-
-def _write_picture(results: Sequence[Mapping]) -> None:
-    from seqpe_lab.course import figures
-    from seqpe_lab.course.figure_files import write_figure
-    folder = results_file("").parent
-    train_len = recipes.language_model("seqpe", "small").train_len
-    figure = figures.extrapolation(results, train_len=train_len,
-                                   title="Trained on 64 tokens, tested on up to 1,024")
-    write_figure(figure, folder, "extrapolation")
-    for extra in ("extrapolation.html", "extrapolation.json", "plotly.min.js"):
-        (folder / extra).unlink(missing_ok=True)

@@ -30,7 +30,11 @@ def write_figure(figure: go.Figure, folder: Path, name: str) -> bool:
     figure.write_html(folder / f"{name}.html", include_plotlyjs="directory", full_html=True)
     title = re.sub(r"<[^>]+>", "", figure.layout.title.text or name)
     write_atomically(folder / f"{name}.json", json.dumps({"name": name, "title": title}))
-    image = folder / f"{name}.png"
+    return write_image(figure, folder / f"{name}.png")
+
+
+def write_image(figure: go.Figure, image: Path) -> bool:
+    """Write the static image of a figure; returns whether there is one: it needs a browser."""
     image.unlink(missing_ok=True)
     if find_browser() is None:
         return False
@@ -40,8 +44,7 @@ def write_figure(figure: go.Figure, folder: Path, name: str) -> bool:
             warnings.simplefilter("ignore")  # plotly passes options that a running server ignores
             figure.write_image(image, scale=1.5)
     except Exception as error:  # kaleido raises many kinds: no display, no fonts, a crash
-        print(f"{name}: no static image ({type(error).__name__}); the interactive page is written",
-              file=sys.stderr)
+        print(f"{image.stem}: no static image ({type(error).__name__})", file=sys.stderr)
         return False
     return True
 
@@ -54,7 +57,7 @@ def find_browser() -> str | None:
 
 @functools.cache
 def _start_browser() -> None:
-    """One browser for all images of this process: its start takes seconds, an image half a one."""
+    """One browser for all images of this process: it takes seconds to start."""
     import kaleido
     kaleido.start_sync_server(silence_warnings=True)
     atexit.register(kaleido.stop_sync_server, silence_warnings=True)

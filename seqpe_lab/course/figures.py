@@ -9,7 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from seqpe_lab.course.style import STYLE, add_train_line, finish, label, line_styles, number_axis
+from seqpe_lab.course.style import (STYLE, add_method, add_train_line, finish, label, line_styles,
+                                    number_axis)
 
 # --- results of runs ---------------------------------------------------------------------------
 
@@ -48,7 +49,7 @@ def resolution(results: Sequence[Mapping], *, train_size: int,
             learned table.
     """
     figure = _by_method(results, measure, "%{y:.1f} % at %{x} pixels")
-    _mark(figure, train_size, f"trained at {train_size}")
+    add_train_line(figure, train_size, f"trained at {train_size}")
     figure.update_xaxes(title="image size (pixels a side)", tickvals=_places(results, measure))
     figure.update_yaxes(title="top-1 accuracy on the test split (%)", rangemode="tozero")
     return finish(figure, title, caption(results))
@@ -106,7 +107,7 @@ def _over_lengths(results: Sequence[Mapping], measure: str, hover: str, train_le
                   relative: bool = False) -> go.Figure:
     figure = _by_method(results, measure, hover, relative)
     ticks = _places(results, measure)
-    _mark(figure, train_len, f"trained at {train_len}", log_x=True)
+    add_train_line(figure, train_len, f"trained at {train_len}", log_x=True)
     figure.update_xaxes(type="log", title="context length (tokens)", tickvals=ticks,
                         ticktext=[f"{tick:,}" for tick in ticks])
     return figure
@@ -125,15 +126,7 @@ def _by_method(results: Sequence[Mapping], measure: str, hover: str,
         values = np.array([[result[measure][str(place)] for place in places] for result in own])
         if relative:
             values = values / values[:, :1]
-        name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
-        if len(own) > 1:
-            figure.add_scatter(x=places + places[::-1], y=[*values.max(0), *values.min(0)[::-1]],
-                               mode="none", fill="toself", fillcolor=colour, opacity=0.18,
-                               hoverinfo="skip", showlegend=False, legendgroup=method)
-        width = 3 if method in ("seqpe", "seqpe-mul") else 2
-        figure.add_scatter(x=places, y=values.mean(0), name=name, legendgroup=method,
-                           mode="lines+markers", marker=dict(symbol=marker, size=9),
-                           line=dict(color=colour, dash=dash, width=width), hovertemplate=hover)
+        add_method(figure, method, places, values.T.tolist(), hover)
     return figure
 
 
@@ -147,13 +140,13 @@ def _places(results: Sequence[Mapping], measure: str) -> list[int]:
 def heatmap(matrix, *, title: str, axis: str = "position", value: str = "similarity",
             diverging: bool = False, caption: str = "") -> go.Figure:
     """A square table of similarities; brighter is more similar, as in the paper's Fig. 2."""
-    figure = go.Figure()
-    figure.add_heatmap(z=np.asarray(matrix, dtype=np.float32), colorbar_title=value,
-                       colorscale="RdBu_r" if diverging else "Viridis",
-                       zmid=0 if diverging else None,
-                       hovertemplate=f"{axis} %{{x}}, %{{y}}: %{{z:.3f}}<extra></extra>")
-    figure.update_xaxes(title=axis, constrain="domain")
-    figure.update_yaxes(title=axis, autorange="reversed", scaleanchor="x", constrain="domain")
+    figure = make_subplots(1, 1)
+    _add_square(figure, matrix, f"{axis} %{{x}}, %{{y}}: %{{z:.3f}}<extra></extra>", row=1, col=1)
+    figure.update_traces(showscale=True, colorbar_title=value)
+    if diverging:
+        figure.update_traces(colorscale="RdBu_r", zmid=0)
+    figure.update_xaxes(title=axis)
+    figure.update_yaxes(title=axis)
     return finish(figure, title, caption, height=560)
 
 
@@ -217,7 +210,7 @@ def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: 
         figure.add_scatter(x=list(x), y=list(series[name]), **style,
                            mode="lines+markers" if len(x) <= 20 else "lines")
     if mark is not None:
-        _mark(figure, mark, mark_text, log_x)
+        add_train_line(figure, mark, mark_text, log_x)
     figure.update_xaxes(title=x_title, **number_axis(x, log_x))
     figure.update_yaxes(title=y_title, **number_axis(itertools.chain(*series.values()), log_y))
     return finish(figure, title, caption)
@@ -249,7 +242,7 @@ def panels(x: Sequence, measures: Mapping[str, Mapping[str, Sequence]], *, title
 
 def table(columns: Mapping[str, Sequence], *, title: str, widths: Sequence[float] | None = None,
           caption: str = "") -> go.Figure:
-    """A table as a figure, so that it is published like one.
+    """A table as a figure, so that it appears among the figures.
 
     Args:
         columns: {heading: values}; floats are shown to 4 significant digits.
@@ -281,11 +274,3 @@ def table(columns: Mapping[str, Sequence], *, title: str, widths: Sequence[float
     inner = 20 + 20 * headings + sum(26 if n < 2 else 14 + 20 * n for n in rows)
     height = 70 + inner + (50 if caption else 20)
     return finish(figure, title, caption, height=height, gap=32)
-
-
-def _mark(figure: go.Figure, x: float, text: str, log_x: bool = False) -> None:
-    """A dashed vertical line with a text above it."""
-    add_train_line(figure, x)
-    if text:  # on a log axis plotly wants a shape's x itself, and an annotation's logarithm
-        figure.add_annotation(x=float(np.log10(x)) if log_x else x, y=1, yref="paper", text=text,
-                              showarrow=False, xanchor="left", yanchor="bottom")

@@ -1,4 +1,4 @@
-"""What every lesson does: start, predict, train, check, show, and let the reader try.
+"""The functions that lessons call: start, predict, train, check, show, exercise.
 
     from seqpe_lab.course import lesson
     lab = lesson.start("05 The contrastive loss")
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,34 +65,32 @@ class Lesson:
         return recipes.image_model(method, self.scale, self.seed, **overrides)
 
     def train(self, method: str, **overrides) -> Run:
-        """Train a language model with a progress bar, or take a finished run."""
-        return self._train(self.recipe(method, **overrides), self.recipe(method), recipes.ABOUT)
+        """Train a language model with a progress bar, or load a finished run."""
+        return self._train(self.recipe(method, **overrides))
 
     def train_images(self, method: str, **overrides) -> Run:
-        """Train an image model with a progress bar, or take a finished run."""
-        recipe = self.image_recipe(method, **overrides)
-        return self._train(recipe, self.image_recipe(method), recipes.ABOUT_IMAGES)
+        """Train an image model with a progress bar, or load a finished run."""
+        return self._train(self.image_recipe(method, **overrides))
 
     def tune(self, method: str, **overrides) -> Run:
-        """Fine-tune a language model to answer questions, or take a finished run.
+        """Fine-tune a language model to answer questions, or load a finished run.
 
-        The language model itself is trained first if there is no finished run of it.
+        The language model itself is trained first, unless there is a finished run of it.
         """
         self.train(recipes.tuned_method(method))
-        usual = recipes.question_answering(method, self.scale, self.seed)
-        recipe = recipes.question_answering(method, self.scale, self.seed, **overrides)
-        return self._train(recipe, usual, recipes.ABOUT_QA)
+        return self._train(recipes.question_answering(method, self.scale, self.seed, **overrides))
 
-    def _train(self, recipe: recipes.Training, usual: recipes.Training,
-               about: Mapping[str, recipes.Scale]) -> Run:
+    def _train(self, recipe: recipes.Training) -> Run:
         run = Run(recipe)
         if run.state == "finished":
             print(f"{recipe.method}: finished run {run.folder.name}")
             return run
-        amount = ("steps", "batch", "d_model", "layers", "train_shape")
-        time = ""  # the scale's own is true of the scale's amount of work only
-        if all(getattr(recipe, name) == getattr(usual, name) for name in amount):
-            time = f" ({about[self.scale].time} on {about[self.scale].hardware})"
+        preset = recipes.MAKERS[recipe.task](recipe.method, self.scale, self.seed)
+        amount, time = ("steps", "batch", "d_model", "layers", "train_shape"), ""
+        if all(getattr(recipe, name) == getattr(preset, name) for name in amount):
+            about = {"lm": recipes.ABOUT, "qa": recipes.ABOUT_QA,
+                     "image": recipes.ABOUT_IMAGES}[recipe.task][self.scale]
+            time = f" ({about.time} on {about.hardware})"  # known for the preset's work only
         size = (f"{recipe.train_len} tokens" if isinstance(recipe, recipes.Recipe)
                 else f"{recipe.image_size} x {recipe.image_size} pixels")
         print(f"{recipe.method}: training {recipe.steps} steps of {recipe.batch} x {size}{time}")
@@ -116,10 +114,10 @@ class Lesson:
         return _text(recipe.source, recipe.tokenizer)
 
     def model(self, run: Run, device: torch.device | str | None = None) -> GPT2 | ViT:
-        """A run's model with its trained weights, in evaluation mode on the lesson's device.
+        """A run's model with its trained weights, in evaluation mode.
 
         Args:
-            device: another one, "cpu" where its weights or vectors are looked at.
+            device: by default the lesson's; "cpu" to look at weights or vectors.
         """
         return trained_model(run, self.data(run.recipe), device or self.device)
 
@@ -128,12 +126,12 @@ class Lesson:
     def expect(self, claim: str, seen) -> None:
         """Report whether what was trained here shows a claim of the lesson.
 
-        Every training varies with the seed and the processor, so a missing effect is printed and
-        does not stop the notebook; what holds for any training is asserted instead. At smoke
-        scale nothing is learnt, and nothing is printed.
+        Results vary with the seed and the processor, so a missing effect is printed and does not
+        stop the notebook; lessons assert only what holds in every training. At smoke scale
+        nothing is learnt, and nothing is printed.
 
         Args:
-            seen: a truth value, also as a tensor.
+            seen: True or False, also as a tensor.
 
         >>> Lesson("05", "small", seed=0).expect("the loss falls", 0.9 < 0.5)
         ✗ not in this run: the loss falls
@@ -145,8 +143,8 @@ class Lesson:
     def show(self, figure, name: str):
         """Show a plotly figure; make it the last expression of a cell.
 
-        When the lessons are executed for the figures page, the figure is written there, and the
-        lesson shows its static image, which keeps executed lessons small.
+        When ``make figures`` executes the lesson, the figure is written to a file and the lesson
+        shows its static image, which keeps executed lessons small.
 
         Args:
             name: file name without ending; the lesson's number is put before it.
@@ -165,7 +163,7 @@ class Lesson:
     def explore(self, name: str):
         """An explorer (see :mod:`seqpe_lab.explorers`); make it the last expression of a cell.
 
-        When the lessons are executed for the figures page it is a figure without controls.
+        When ``make figures`` executes the lesson, it is a figure without controls.
         """
         from seqpe_lab.explorers import explore
         panel = explore(name)
@@ -181,7 +179,7 @@ def start(title: str, seed: int = 0) -> Lesson:
     """
     scale = recipes.default_scale()
     if scale not in recipes.SCALES:
-        raise ValueError(f"SEQPE_SCALE={scale!r} is no scale: "
+        raise ValueError(f"SEQPE_SCALE={scale!r} is not a scale: "
                          f"choose from {', '.join(recipes.SCALES)}")
     torch.manual_seed(seed)
     lesson = Lesson(title, scale, seed)

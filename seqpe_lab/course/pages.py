@@ -1,4 +1,4 @@
-"""The main job: train the lessons' runs, execute all lessons, and write figures and an index page.
+"""``make figures``: train the lessons' runs, execute all lessons, write figures and an index page.
 
 Finished runs and executed lessons are reused, so an interrupted job continues where it stopped.
 """
@@ -14,14 +14,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.lesson import NOT_SEEN
-from seqpe_lab.course.parallel import Stage, Task, run_stages
+from seqpe_lab.course.parallel import Program, Stage, run_stages
 from seqpe_lab.jobs import Job
 from seqpe_lab.package_data import clone
-from seqpe_lab.runs import Run, judged_by, runs_folder
+from seqpe_lab.runs import Run, main_measure, runs_folder
 from seqpe_lab.tasks.text_data import load_text
 
 PAGE = """<!doctype html>
@@ -49,31 +51,31 @@ Click one for its interactive version.</p>
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
                  workers: int | None = None) -> None:
-    """Do the whole job and leave ``folder/index.html``.
+    """Do all of it; the result is ``folder/index.html``.
 
     Args:
         workers: runs or lessons at a time, each on its share of the cores; by default one on a
-            machine with a GPU, else two where there are two cores.
+            machine with a GPU, else two if there are two cores.
 
     Raises:
         RuntimeError: at the end, if a run or a lesson failed; names it and its log.
     """
     folder, scale = Path(folder).resolve(), scale or recipes.default_scale()
-    workers = workers or _default_workers()
+    workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         print(f"[{minutes:2d}:{seconds:02d}] {text}", flush=True)
 
-    def takes(minutes: int) -> str:
+    def estimate(minutes: int) -> str:
         return f" (about {minutes} min on 2 cores)" if scale == "small" else ""
 
-    say(f"Stage 1 of 6: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
+    show(f"Stage 1 of 6: the text (some 10 s the first time). Scale {scale}, {workers} at a time.")
     first = recipes.language_model("seqpe", scale, seed)
     data = load_text(first.source, first.tokenizer)
-    say(f"  {data.description}: {sum(data.characters.values()):,} characters, "
+    show(f"  {data.description}: {sum(data.characters.values()):,} characters, "
         f"{len(data.train):,} training tokens ({data.tokenizer}), hash {data.hash}")
 
     others = [method for method in [*recipes.METHODS, *recipes.ABLATIONS]
@@ -86,30 +88,27 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
               for method in recipes.PLACED]
     tuned = [recipes.question_answering(method, scale, seed) for method in recipes.TUNED]
     lessons = sorted((clone() / "notebooks").glob("[0-9]*.ipynb"))
-    lessons.sort(key=_trains_nothing)
-
-    def write_headline() -> str:
-        _write_headline(headline, folder)
-        _write_index(folder)
-        return f"  The headline figure stands: {folder / 'headline.html'}"
+    # those that train come first, so that all workers end at about the same time
+    lessons.sort(key=lambda path: not re.search(r"lab\.train\(|job\.start\(",
+                                                path.read_text(encoding="utf-8")))
 
     try:
         run_stages([
-            Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{takes(7)}",
-                  lambda: _training(headline), write_headline),
+            Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{estimate(7)}",
+                  lambda: _training(headline), lambda: _write_headline(headline, folder)),
             Stage(f"Stage 3 of 6: the other {len(text)} runs of the extrapolation lesson"
-                  f"{takes(12)}", lambda: _training(text)),
+                  f"{estimate(12)}", lambda: _training(text)),
             Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger "
-                  f"canvases{takes(11)}", lambda: _training(images) + _training(placed)),
+                  f"canvases{estimate(11)}", lambda: _training(images) + _training(placed)),
             Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions"
-                  f"{takes(7)}", lambda: _training(tuned), waits=True),
-            Stage(f"Stage 6 of 6: executing the lessons{takes(6)}",
+                  f"{estimate(7)}", lambda: _training(tuned), waits=True),
+            Stage(f"Stage 6 of 6: executing the lessons{estimate(6)}",
                   lambda: [_executing(path, folder, scale) for path in lessons], waits=True),
-        ], workers, say)
+        ], workers, show)
     finally:
-        _write_index(folder)  # also of what was done before a failure
+        _write_index(folder)  # also after a failure, with what is done so far
     missing = sum(len(not_seen(_page(folder, path))) for path in lessons)
-    say(f"Done: open {folder / 'index.html'}" +
+    show(f"Done: open {folder / 'index.html'}" +
         (f" ({missing} of the lessons' expectations did not show in these runs)" if missing
          else ""))
 
@@ -121,15 +120,10 @@ def not_seen(page: Path) -> list[str]:
     return [html.unescape(re.sub(r"<[^>]+>", "", claim)) for claim in found]
 
 
-def _default_workers() -> int:
-    import torch
-    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+# --- programs ----------------------------------------------------------------------------------
 
-
-# --- tasks -------------------------------------------------------------------------------------
-
-def _training(training: Sequence[recipes.Training]) -> list[Task]:
-    """A task for each recipe, the longest first, so that all workers end at about one time."""
+def _training(training: Sequence[recipes.Training]) -> list[Program]:
+    """A program for each recipe, the slowest first, so that all workers end at about one time."""
     slowest = ("seqpe", "rope-mixed", "rope")
 
     def rank(recipe: recipes.Training) -> int:
@@ -137,7 +131,7 @@ def _training(training: Sequence[recipes.Training]) -> list[Task]:
     return [_run(recipe) for recipe in sorted(training, key=rank)]
 
 
-def _run(recipe: recipes.Training) -> Task:
+def _run(recipe: recipes.Training) -> Program:
     run = Run(recipe)
     finished = run.state == "finished"
     if not finished:
@@ -148,13 +142,13 @@ def _run(recipe: recipes.Training) -> Task:
 
     def report() -> str:
         measured = ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items())
-        return f"{judged_by(run.results()).replace('_', ' ')} {measured}{note}"
+        return f"{main_measure(run.results()).replace('_', ' ')} {measured}{note}"
     command = None if finished else Job(recipe).command()
-    return Task(recipe.method, command, report, run.folder / "log.txt")
+    return Program(recipe.method, command, report, run.folder / "log.txt")
 
 
-def _executing(path: Path, folder: Path, scale: str) -> Task:
-    """Execute a notebook, unless that was done with this very notebook and library."""
+def _executing(path: Path, folder: Path, scale: str) -> Program:
+    """Execute a notebook, unless this very notebook was executed with this very library."""
     out = _page(folder, path)
     out.parent.mkdir(parents=True, exist_ok=True)
     stamp = out.with_suffix(".stamp")
@@ -162,7 +156,7 @@ def _executing(path: Path, folder: Path, scale: str) -> Task:
     content = b"".join(source.read_bytes() for source in sources) + scale.encode()
     digest = hashlib.sha256(content).hexdigest()
     if out.exists() and stamp.exists() and stamp.read_text() == digest:
-        return Task(path.stem, None, lambda: "executed before" + _missing(out), out)
+        return Program(path.stem, None, lambda: "executed before" + _missing(out), out)
 
     def report() -> str:
         stamp.write_text(digest)
@@ -173,12 +167,7 @@ def _executing(path: Path, folder: Path, scale: str) -> Task:
                f"--output-dir={out.parent}", f"--output={out.stem}", str(path)]
     environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale,
                    "SEQPE_RUNS": str(runs_folder().resolve())}
-    return Task(path.stem, command, report, out.with_suffix(".log"), environment)
-
-
-def _trains_nothing(lesson: Path) -> bool:
-    """Lessons that train come first, so that all workers end at about one time."""
-    return not re.search(r"lab\.train\(|job\.start\(", lesson.read_text(encoding="utf-8"))
+    return Program(path.stem, command, report, out.with_suffix(".log"), environment)
 
 
 # --- pages -------------------------------------------------------------------------------------
@@ -192,13 +181,15 @@ def _missing(page: Path) -> str:
     return f"; {NOT_SEEN.removeprefix('✗ ')}{'; '.join(claims)}" if claims else ""
 
 
-def _write_headline(headline: Sequence[recipes.Recipe], folder: Path) -> None:
+def _write_headline(headline: Sequence[recipes.Recipe], folder: Path) -> str:
     from seqpe_lab.course import figures
     train_len, longest = headline[0].train_len, max(headline[0].eval_lens)
     figure = figures.extrapolation(
         [Run(recipe).results() for recipe in headline], train_len=train_len,
         title=f"Trained on {train_len} tokens, tested on up to {longest:,}")
     write_figure(figure, folder, "headline")
+    _write_index(folder)
+    return f"  The headline figure is ready: {folder / 'headline.html'}"
 
 
 def _write_index(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run programs in parallel, stage by stage, each a subprocess with a log file of its own."""
+"""Run programs in parallel, stage by stage, each a subprocess with its own log file."""
 from __future__ import annotations
 
 import os
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Task(NamedTuple):
+class Program(NamedTuple):
     """A program to run.
 
     Attributes:
-        name: for the reader.
-        command: the program and its arguments; None where nothing is left to do.
-        report: returns what to say once it has succeeded.
-        log: receives all that it prints; written anew.
-        environment: variables for it, besides those of this process.
+        name: shown to the reader.
+        command: the program and its arguments; None if nothing is left to do.
+        report: returns the line to show once it has succeeded.
+        log: a file for all that it prints; overwritten.
+        environment: variables for it, in addition to those of this process.
     """
     name: str
     command: Sequence[str] | None
@@ -31,55 +31,58 @@ class Task(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Tasks that belong together.
+    """Programs that belong together.
 
     Attributes:
-        title: said when it begins.
-        tasks: returns the tasks, called when the stage begins.
-        then: called when all tasks have succeeded; returns something to say, or None.
-        waits: begin only when every task before has succeeded, else as soon as a worker is free.
+        title: shown when it begins.
+        programs: returns the programs; called when the stage begins.
+        then: called when all of them have succeeded; returns a line to show, or None.
+        waits: begin only when all earlier programs have succeeded, else once a worker is free.
     """
     title: str
-    tasks: Callable[[], Sequence[Task]]
+    programs: Callable[[], Sequence[Program]]
     then: Callable[[], str | None] = lambda: None
     waits: bool = False
 
 
-def run_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None]) -> None:
-    """Run the tasks of all stages in order, ``workers`` at a time, and report each.
+def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None]) -> None:
+    """Run the programs of all stages in order, ``workers`` at a time, and report on each.
 
-    Each program gets its share of the cores. A failure is reported at once; tasks that do not
-    wait for it still run. Ctrl-C and SIGTERM end all programs.
+    Each program gets its share of the cores. A failure is reported at once; programs that do not
+    depend on it still run. Ctrl-C and SIGTERM end all programs.
+
+    Args:
+        show: takes each line of the report.
 
     Raises:
         RuntimeError: at the end, if any failed; quotes the end of each log.
     """
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     share = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    running: dict[Future, tuple[Stage, Task, subprocess.Popen, float]] = {}
+    running: dict[Future, tuple[Stage, Program, subprocess.Popen, float]] = {}
     unfinished: Counter[Stage] = Counter()
     failures: list[str] = []
 
     def finish_stage_if_done(stage: Stage) -> None:
         if not unfinished[stage] and (more := stage.then()):
-            say(more)
+            show(more)
 
-    def succeeded(stage: Stage, text: str) -> None:
-        say(text)
+    def succeeded(stage: Stage, line: str) -> None:
+        show(line)
         unfinished[stage] -= 1
         finish_stage_if_done(stage)
 
     def report_ended() -> None:
         """Wait until at least one program has ended."""
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            stage, task, _, began = running.pop(future)
+            stage, program, _, began = running.pop(future)
             seconds = f"{time.monotonic() - began:.0f} s"
             if status := future.result():
-                failures.append(f"{task.name} failed with exit status {status}; the whole output "
-                                f"is in {task.log}. Its end:\n{_last_lines(task.log)}")
-                say(f"  {task.name}: failed, {seconds}; see {task.log}")
+                failures.append(f"{program.name} failed with exit status {status}; the whole "
+                                f"output is in {program.log}. Its end:\n{_last_lines(program.log)}")
+                show(f"  {program.name}: failed, {seconds}; see {program.log}")
             else:
-                succeeded(stage, f"  {task.name}: {task.report()}, {seconds}")
+                succeeded(stage, f"  {program.name}: {program.report()}, {seconds}")
 
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with ThreadPoolExecutor(workers) as pool:  # its threads do nothing but wait for the programs
@@ -89,18 +92,18 @@ def run_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None]
                     report_ended()
                 if stage.waits and failures:
                     break
-                say(stage.title)
-                tasks = stage.tasks()
-                unfinished[stage] = len(tasks)
+                show(stage.title)
+                programs = stage.programs()
+                unfinished[stage] = len(programs)
                 finish_stage_if_done(stage)
-                for task in tasks:
+                for program in programs:
                     while len(running) == workers:
                         report_ended()
-                    if task.command is None:
-                        succeeded(stage, f"  {task.name}: {task.report()}")
+                    if program.command is None:
+                        succeeded(stage, f"  {program.name}: {program.report()}")
                         continue
-                    process = _start(task, share)
-                    running[pool.submit(process.wait)] = stage, task, process, time.monotonic()
+                    process = _start(program, share)
+                    running[pool.submit(process.wait)] = stage, program, process, time.monotonic()
             while running:
                 report_ended()
         finally:
@@ -111,11 +114,11 @@ def run_stages(stages: Sequence[Stage], workers: int, say: Callable[[str], None]
         raise RuntimeError("\n\n".join(failures))
 
 
-def _start(task: Task, share: Mapping[str, str]) -> subprocess.Popen:
-    with open(task.log, "wb") as log:
-        return subprocess.Popen(task.command, stdin=subprocess.DEVNULL, stdout=log,
+def _start(program: Program, share: Mapping[str, str]) -> subprocess.Popen:
+    with open(program.log, "wb") as log:
+        return subprocess.Popen(program.command, stdin=subprocess.DEVNULL, stdout=log,
                                 stderr=subprocess.STDOUT,
-                                env={**os.environ, **share, **task.environment})
+                                env={**os.environ, **share, **program.environment})
 
 
 def _last_lines(log: Path, count: int = 15) -> str:

@@ -1,10 +1,10 @@
-"""A run on the page while it trains: its curve, its pace, and buttons to start, stop and resume it.
+"""A run shown while it trains: its loss curve, its speed, and buttons to start, stop and resume it.
 
     from seqpe_lab.course.run_monitor import watch
     watch(recipe)                       # the last expression of a cell
 
-Everything shown is read from the run's folder, so the same call shows the whole curve of the same
-run again after a restart of the kernel.
+Everything shown is read from the run's folder, so after a restart of the kernel the same call shows
+the whole curve of the same run again.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seqpe_lab.course.figures import curves, label
 from seqpe_lab.jobs import Job
 from seqpe_lab.recipes import Training
 
-POINTS = 500  # drawn at most, so that a second is enough for each picture
+POINTS = 500  # the most that are drawn, so that drawing takes less than a second
 LOSSES = {"main": "main loss", "contrastive": "L_δ", "distillation": "L_OOD"}
 EXPLANATIONS = {
     "new": "Not started yet.",
@@ -31,17 +31,6 @@ EXPLANATIONS = {
     "finished": "Finished.",
     "elsewhere": "Started on another machine: stop it there. The curve is read from the folder.",
 }
-
-
-def watch(what: Training | Job | str | Path, *, processes: int = 1,
-          cpu: bool = False) -> RunMonitor:
-    """Watch a run; redrawn every second while the kernel is idle.
-
-    Args:
-        what: its recipe, its folder, or the job.
-        processes, cpu: for the Start button, as in :meth:`~seqpe_lab.jobs.Job.start`.
-    """
-    return RunMonitor(what if isinstance(what, Job) else Job(what), processes, cpu)
 
 
 def loss_curve(job: Job) -> go.Figure:
@@ -61,7 +50,11 @@ def loss_curve(job: Job) -> go.Figure:
 
 
 class RunMonitor(ipywidgets.VBox):
-    """What :func:`watch` returns.
+    """A run on the page; redrawn every second while the kernel is idle.
+
+    Args:
+        what: its recipe, its folder, or the job.
+        processes, cpu: for the Start button, as in :meth:`~seqpe_lab.jobs.Job.start`.
 
     Attributes:
         job: what it shows.
@@ -71,7 +64,9 @@ class RunMonitor(ipywidgets.VBox):
         message: what went wrong when a button was pressed.
     """
 
-    def __init__(self, job: Job, processes: int = 1, cpu: bool = False):
+    def __init__(self, what: Training | Job | str | Path, *, processes: int = 1,
+                 cpu: bool = False):
+        job = what if isinstance(what, Job) else Job(what)
         self.job, self._drawn = job, 0
         self.figure = go.FigureWidget(loss_curve(job))
         self.status, self.message = ipywidgets.HTML(), ipywidgets.HTML()
@@ -115,7 +110,7 @@ class RunMonitor(ipywidgets.VBox):
         figure = loss_curve(self.job)
         layout = {name: value for name, value in figure.layout.to_plotly_json().items()
                   if name in ("title", "xaxis", "yaxis")}
-        self.figure.add_traces(figure.data[len(self.figure.data):])  # a batch would lose these
+        self.figure.add_traces(figure.data[len(self.figure.data):])  # lost inside batch_update
         with self.figure.batch_update():
             for drawn, trace in zip(self.figure.data, figure.data):
                 drawn.update(x=trace.x, y=trace.y, mode=trace.mode)
@@ -127,7 +122,7 @@ class RunMonitor(ipywidgets.VBox):
             await asyncio.sleep(1)
             try:
                 state = self.refresh()
-            except Exception as error:  # nobody sees an exception of a task
+            except Exception as error:  # asyncio would hide an exception of a task
                 self.status.value = html.escape(f"{type(error).__name__}: {error}")
 
     def _do(self, action: Callable[[], object]) -> None:
@@ -137,3 +132,6 @@ class RunMonitor(ipywidgets.VBox):
         except Exception as error:  # Jupyter does not show exceptions of a button's handler
             self.message.value = f"<b>{html.escape(str(error))}</b>"
         self.refresh()
+
+
+watch = RunMonitor  # the name that lessons use

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 FONT = dict(family="Arial, DejaVu Sans, sans-serif", size=14)
+QUIET = dict(showlegend=False, hoverinfo="skip")  # a trace without legend and hover text
 
 # Okabe and Ito's palette, made for colour-blind readers, with grey and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777", "#000000")
@@ -125,6 +126,46 @@ def finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: 
     return figure
 
 
-def add_train_line(figure: go.Figure, x: float, **where) -> None:
-    """A dashed vertical line, for instance at the trained length; ``where``: row and col."""
+def add_train_line(figure: go.Figure, x: float, text: str = "", log_x: bool = False,
+                   **where) -> None:
+    """A dashed vertical line, for instance at the trained length, with a text above it.
+
+    Args:
+        log_x: whether the horizontal axis is logarithmic.
+        where: row and col of a subplot.
+    """
     figure.add_vline(x=x, line=dict(dash="dash", color="#444444"), **where)
+    if text:  # on a log axis plotly wants a shape's x itself, and an annotation's logarithm
+        add_note(figure, text, float(np.log10(x)) if log_x else x, **where)
+
+
+def add_note(figure: go.Figure, text: str, x: float, y: float = 1, row: int | None = None,
+             col: int | None = None, **note) -> None:
+    """A small text without an arrow, to the right of and above its place, or as ``note`` says."""
+    usual = dict(yref="y domain", showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
+    figure.add_annotation(text=text, x=x, y=y, row=row, col=col, **usual | note)
+
+
+def add_band(figure: go.Figure, x: Sequence, low, high, colour: str, **trace) -> None:
+    """A band from ``low`` to ``high``, without an entry in the legend."""
+    figure.add_scatter(x=[*x, *x[::-1]], y=[*high, *low[::-1]], mode="lines", line_width=0,
+                       fill="toself", fillcolor=colour, opacity=0.2, **trace | QUIET)
+
+
+def add_method(figure: go.Figure, method: str, x: Sequence, seeds: Sequence[Sequence[float]],
+               hover: str, **trace) -> None:
+    """A method's mean over its seeds, and a band from their lowest to their highest value.
+
+    Args:
+        seeds: for each x, the values of all seeds.
+        hover: what the mouse shows, in plotly's notation.
+        trace: further properties of the line, such as row and col.
+    """
+    name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
+    trace["legendgroup"] = method
+    if max(map(len, seeds)) > 1:
+        add_band(figure, x, list(map(min, seeds)), list(map(max, seeds)), colour, **trace)
+    width = 3 if method in ("seqpe", "seqpe-mul") else 2
+    figure.add_scatter(x=x, y=list(map(np.mean, seeds)), name=name, mode="lines+markers",
+                       line=dict(color=colour, dash=dash, width=width), hovertemplate=hover,
+                       marker=dict(symbol=marker, size=9), **trace)

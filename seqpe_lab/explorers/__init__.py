@@ -1,11 +1,11 @@
-"""Seven explorers: take position encoding apart with your hands.
+"""Seven interactive explorers of position encoding.
 
     from seqpe_lab.explorers import explore
     explore("digits")
 
-Each is a module of its own in three parts: a state (what the controls say), ``compute(state)``,
-which returns numbers, and ``draw(numbers)``, which returns a plotly figure. ``explore()`` puts
-controls on them. They run on data that comes with the package, without training or a GPU.
+Each is a module in three parts: a state (the values of its controls), ``compute(state)``, which
+returns numbers, and ``draw(numbers)``, which returns a plotly figure. ``explore()`` makes a panel
+of them. They run on data that comes with the package, without training or a GPU.
 """
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 EXPLORERS = {
     "digits": "a position as digits, and what its neighbours share with it",
-    "geometry": "which positions a trained encoder takes for alike",
-    "collapse": "train a position encoder and watch its space fold up",
+    "geometry": "which positions a trained encoder treats as similar",
+    "collapse": "train a position encoder and watch its vectors collapse",
     "extrapolation": "trained short, tested long: our curves beside the paper's",
     "patches": "what a patch is similar to, within the trained grid and beyond",
-    "attention": "which part of attention is content, which is position",
+    "attention": "which part of attention comes from content, which from position",
     "integration": "sum, mul and bias on a plane",
 }
 

@@ -1,4 +1,4 @@
-"""Which part of attention is content, which is position? attention_parts.py defines the two."""
+"""Which part of an attention score comes from content, which from position (attention_parts.py)?"""
 from __future__ import annotations
 
 import asyncio
@@ -12,20 +12,20 @@ import torch
 from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
-from seqpe_lab.course.style import STYLE, add_train_line, finish, label
+from seqpe_lab.course.style import STYLE, add_band, add_note, add_train_line, finish, label
 from seqpe_lab.explorers import attention_parts, shipped_models
 from seqpe_lab.explorers.attention_parts import Curve, Parts
-from seqpe_lab.explorers.drawing import BARE, add_band, add_note, subplots
+from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import IMAGE_MODELS, TEXT_MODELS
 from seqpe_lab.recipes import image_model, language_model
 from seqpe_lab.tasks.image_data import load_images
 from seqpe_lab.tasks.image_views import render
 
-LONGEST = 64  # tokens of a typed text
-NAMED = 28  # tokens that have room for their names on an axis
+LONGEST = 64  # the most tokens of a typed text
+NAMED = 28  # the most tokens whose names fit on an axis
 SIZES = (24, 28, 36, 48)  # pixels a side, the trained one first
-ADDED = ("sinusoidal", "learned")  # to token embeddings; the others transform queries and keys
+ADDED = ("sinusoidal", "learned")  # added to embeddings; others transform queries and keys
 TEXT, IMAGE = language_model("none", "small"), image_model("none", "small")  # recipes
 ONLY = {"text": ("text", "method", "start"), "image": ("digit", "size", "image_method", "corner")}
 
@@ -154,7 +154,7 @@ def _set_axes(figure: go.Figure) -> None:
 
 
 def _draw_tables(figure: go.Figure, numbers: Numbers) -> None:
-    """Queries downwards, keys to the right; what no query of a text sees stays empty."""
+    """Queries downwards, keys to the right; cells that causal attention masks stay empty."""
     title, axis = _text_axis(numbers) if numbers.is_text else _image_axis(numbers)
     origin = numbers.first if numbers.is_text else 0
     for column, (name, table) in enumerate(numbers.tables.items(), start=1):
@@ -214,15 +214,15 @@ def _draw_curve(figure: go.Figure, numbers: Numbers) -> None:
 
 
 def caption(numbers: Numbers) -> str:
-    """Model and data, what is shown of what was asked for, and how to read it."""
+    """Model and data, what is shown and what was cut off, and how to read it."""
     state, first, kind = numbers.state, numbers.first, numbers.state.kind
     recipe = shipped_models.recipe(kind, numbers.method)
-    said = []
+    limits = []
     if numbers.is_text:
         model, trained = "language", f"sequences of {recipe.train_len} tokens"
         shown = f"positions {first:,} to {first + len(numbers.shown) - 1:,}"
         if (length := len(state.text.encode(errors="replace"))) > LONGEST:
-            said.append(f"cut: the first {LONGEST} of {length:,} bytes are shown")
+            limits.append(f"cut: the first {LONGEST} of {length:,} bytes are shown")
     else:
         rows, columns = recipe.train_shape
         model, trained = "image", f"{rows} × {columns} patches of {recipe.patch} pixels"
@@ -231,10 +231,10 @@ def caption(numbers: Numbers) -> str:
         if first < state.corner:
             why = ("a learned table has no other start than 0" if numbers.method == "learned" else
                    f"positions end at {recipe.max_position - 1}")
-            said.append(f"start {state.corner} is not possible: {why}")
+            limits.append(f"start {state.corner} is not possible: {why}")
     return " · ".join([
         f"{label(numbers.method)} of the {model} models, "
-        f"{shipped_models.provenance(kind, numbers.method)}, trained on {trained}", shown, *said,
+        f"{shipped_models.provenance(kind, numbers.method)}, trained on {trained}", shown, *limits,
         "colours run from each table's lowest (dark) to its highest number (bright), both named "
         "above it · moves: standard deviation over a query's keys · band: ± one standard "
         "deviation over the pairs"])
@@ -267,7 +267,7 @@ def table(numbers: Numbers) -> dict[str, list]:
 
 
 def explore() -> Panel:
-    """Type a text or choose an image; see what of a head's attention is content, and position."""
+    """Type a text or choose an image; see content and position parts of a head's attention."""
     panel = Panel("Content and position in attention", "Choose a method, a layer and a head. Then "
                   "move the start: which position parts stay, and which change?", State, compute,
                   draw, words=words, table=table, file="position-part")
@@ -280,14 +280,14 @@ def explore() -> Panel:
     panel.controls["kind"].observe(lambda _: show_controls(), names="value")
     show_controls()
     try:  # after the first picture, and before the first image is chosen
-        asyncio.get_running_loop().call_later(3, get_ready_for_images)
+        asyncio.get_running_loop().call_later(3, load_image_models)
     except RuntimeError:
         pass  # no kernel: a test, a script
     return panel
 
 
-def get_ready_for_images() -> threading.Thread:
-    """Import timm and scikit-learn and let a model read an image, which takes two seconds."""
+def load_image_models() -> threading.Thread:
+    """Import timm and scikit-learn in the background and run a model once: takes two seconds."""
     loading = threading.Thread(target=parts_of, args=("image", "seqpe-mul", (3, SIZES[0]), 0, 0),
                                daemon=True)
     loading.start()

@@ -1,9 +1,9 @@
-"""The score of a query and a key, taken apart into content and position.
+"""The score of a query and a key, split into a content part and a position part.
 
 The score is q'.k' / sqrt(d_head), before the softmax. Its content part is what the same layer's
-queries and keys give with the encoding taken out of this layer; its position part is the rest, so
-that content + position = score. The layers below keep their encoding, so that what they have made
-of positions counts as content here.
+queries and keys give without the encoding of this layer; its position part is the rest, so that
+content + position = score. The layers below keep their encoding, so their use of positions counts
+as content here.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seqpe_lab.models.gpt2 import GPT2
 
 @contextlib.contextmanager
 def recorded(encoding: nn.Module) -> Iterator[SimpleNamespace]:
-    """What an encoding does while a model runs.
+    """Record an encoding's inputs and outputs while a model runs.
 
     Yields:
         ``layers``: (q, k, q', k') of each layer, before and after ``transform``, (B, H, L, d_head)
@@ -45,12 +45,12 @@ def recorded(encoding: nn.Module) -> Iterator[SimpleNamespace]:
     try:
         yield seen
     finally:
-        del encoding.embed, encoding.transform  # those of the class show again
+        del encoding.embed, encoding.transform  # the class's methods are visible again
 
 
 @contextlib.contextmanager
 def subtracted(norm: nn.Module, vectors: Tensor) -> Iterator[None]:
-    """A LayerNorm gets its input less ``vectors``, (1, L, d_model)."""
+    """A LayerNorm gets its input minus ``vectors``, (1, L, d_model)."""
     hook = norm.register_forward_pre_hook(lambda module, inputs: (inputs[0] - vectors,))
     try:
         yield
@@ -77,7 +77,7 @@ class Parts:
 
 @torch.no_grad()
 def split(model: nn.Module, inputs: Tensor, start: int, layer: int) -> Parts:
-    """Take the attention of one layer apart.
+    """Split the attention scores of one layer.
 
     Args:
         model: a :class:`GPT2` or a :class:`ViT <seqpe_lab.models.vit.ViT>` in evaluation mode; it
@@ -127,8 +127,8 @@ def by_distance(parts: Parts, head: int, relative: bool) -> Curve:
     """The position part against distance.
 
     Args:
-        relative: to each query's position part with itself. A number added to a whole row changes
-            no weight, so this is all that the softmax sees: ALiBi's m j becomes -m (i - j).
+        relative: subtract each query's position part with itself. A number added to a whole row
+            changes no weight, so the softmax is the same: ALiBi's m j becomes -m (i - j).
     """
     position = parts.position[head]
     if relative:

@@ -1,7 +1,7 @@
-"""Collapse: watch a small position encoder learn from the two losses alone (Sec. 3.3 and 3.4).
+"""Collapse: train a small position encoder on the two losses alone (Sec. 3.3 and 3.4).
 
-L_OOD compares students with students and never with their teachers, so one vector for all positions
-satisfies it; L_delta does not allow that.
+L_OOD compares relations among students with relations among teachers, never a student with its own
+teacher, so it is minimal when all positions have the same vector; L_delta does not allow that.
 """
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from seqpe_lab.explorers.drawing import subplots
 from seqpe_lab.explorers.panel import Panel, control
 
 MOST_STEPS = 400
-PAUSE = 0.05  # seconds after each training step and drawing in which the kernel answers all else
-COLLAPSED = 0.1  # a spread below this is one vector for all
-SMALLEST = 1e-8  # nats; about what float32 can tell from zero
-EVERY = 3  # positions, one is drawn
+PAUSE = 0.05  # seconds after each step and drawing, for the kernel's other work
+COLLAPSED = 0.1  # below this spread all positions count as having the same vector
+SMALLEST = 1e-8  # nats; smaller losses are rounding errors of float32
+EVERY = 3  # one in so many positions is drawn
 
 
 @dataclass(frozen=True)
 class State:
-    """The weights with which training goes on, and what is followed."""
+    """The loss weights of the next steps, and the shift that is plotted."""
     alpha: float = control(0.0, FloatSlider, "α, weight of L_δ", "asks that the nearest position "
                            "be the most similar (Eq. 9); the paper uses 0.1", max=1.0)
     beta: float = control(0.1, FloatSlider, "β, weight of L_OOD", "asks that shifted positions "
@@ -48,7 +48,7 @@ class Numbers(NamedTuple):
 
 
 def draw(numbers: Numbers) -> go.Figure:
-    """The space now, and its measures over the steps; vertical lines where weights were changed."""
+    """The vectors now, and measures over the steps; vertical lines mark changes of the weights."""
     state, records, now = numbers.state, numbers.records, numbers.records[-1]
     steps, shown = [record.step for record in records], list(range(0, POSITIONS, EVERY))
     figure = subplots([
@@ -139,7 +139,7 @@ def table(numbers: Numbers) -> dict[str, list]:
 class Collapse(Panel):
     """A panel that trains between its drawings, a few steps at a time, on the kernel's event loop.
 
-    One panel trains at a time: a new one, as of a cell that is run again, stops the one before.
+    One panel trains at a time: a new one, as when a cell is run again, stops the previous one.
 
     Attributes:
         training: what is trained.

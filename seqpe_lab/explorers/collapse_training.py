@@ -1,4 +1,4 @@
-"""A small position encoder that learns from the two losses alone, and measures of its space.
+"""A small position encoder trained on the two losses alone, and measures of its vectors.
 
 Settings and measures are those of lesson 06.
 """
@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqpe_lab import geometry, sampling
+from seqpe_lab import geometry
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.losses import contrastive_loss, distillation_loss
+from seqpe_lab.regularizer import PositionRegularizer, Samples, encode_together
+from seqpe_lab.sampling import contrastive_sample, distillation_sample
 
 POSITIONS, TRAIN_LEN, HEADS, CANDIDATES, TEACHERS, RATE, WARM_UP = 600, 64, 4, 32, 32, 1e-3, 30
 STEPS_AT_A_TIME = 2
-CONTRASTIVE_TEST = sampling.contrastive_sample(128, CANDIDATES, POSITIONS,
-                                               generator=torch.Generator().manual_seed(1))
-DISTILLATION_TEST = sampling.distillation_sample(32, TEACHERS, TRAIN_LEN, POSITIONS,
-                                                 generator=torch.Generator().manual_seed(9))
+TEST = Samples(contrastive_sample(128, CANDIDATES, POSITIONS,
+                                  generator=torch.Generator().manual_seed(1)),
+               distillation_sample(32, TEACHERS, TRAIN_LEN, POSITIONS,
+                                   generator=torch.Generator().manual_seed(9)))
 
 
 class Record(NamedTuple):
@@ -31,8 +32,8 @@ class Record(NamedTuple):
     cosines: np.ndarray  # float32 (POSITIONS - 1,): of e_p and e_{p+z}, for z = 1, 2, ...
     effective_rank: float
     spread: float
-    l_delta: float  # nats, on CONTRASTIVE_TEST
-    l_ood: float  # nats, on DISTILLATION_TEST
+    l_delta: float  # nats, on TEST
+    l_ood: float
 
 
 class Training:
@@ -47,6 +48,9 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = PositionEncoder(64, digits=4, heads=HEADS)
+        self.regularizer = PositionRegularizer(
+            self.encoder, TRAIN_LEN, POSITIONS, pivots=16, candidates=CANDIDATES,
+            distillation_batch=16, teachers=TEACHERS)
         self.generator = torch.Generator().manual_seed(seed)
         self.records: list[Record] = []
         self._measure(0, 0.0, 0.0)
@@ -60,16 +64,11 @@ class Training:
         """A few steps on alpha L_delta + beta L_OOD (Eq. 15 without a main task); then measure."""
         done = self.records[-1].step
         for step in range(done + 1, done + 1 + STEPS_AT_A_TIME):
-            near = sampling.contrastive_sample(16, CANDIDATES, POSITIONS, generator=self.generator)
-            far = sampling.distillation_sample(16, TEACHERS, TRAIN_LEN, POSITIONS,
-                                               generator=self.generator)
-            parts = (near.pivots.unsqueeze(1), near.candidates, far.teachers, far.students)
-            pivots, candidates, teachers, students = self.encoder(torch.cat(parts, 1)).split(
-                [part.shape[1] for part in parts], 1)  # all positions are encoded at once
-            loss = (alpha * contrastive_loss(pivots.squeeze(1), candidates, near.label, near.tied)
-                    + beta * distillation_loss(teachers, students, HEADS))
+            samples = self.regularizer.sample(self.generator)
+            losses = self.regularizer.losses(
+                samples, encode_together(self.encoder, samples.positions()))
             self.optimizer.zero_grad()
-            loss.backward()
+            (alpha * losses["contrastive"] + beta * losses["distillation"]).backward()
             torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
             self.optimizer.param_groups[0]["lr"] = RATE * min(1, step / WARM_UP)
             self.optimizer.step()
@@ -77,15 +76,11 @@ class Training:
 
     def _measure(self, step: int, alpha: float, beta: float) -> None:
         vectors = self.encoder.table(POSITIONS)  # (POSITIONS, d)
-        near, far = CONTRASTIVE_TEST, DISTILLATION_TEST
-        l_delta = contrastive_loss(vectors[near.pivots[:, 0]], vectors[near.candidates[..., 0]],
-                                   near.label, near.tied)
-        l_ood = distillation_loss(vectors[far.teachers[..., 0]], vectors[far.students[..., 0]],
-                                  HEADS)
+        losses = self.regularizer.losses(TEST, [vectors[p[..., 0]] for p in TEST.positions()])
         self.similarity = geometry.similarity(vectors, kind="cosine")
         self.records.append(Record(
             step, alpha, beta, cosine_by_shift(self.similarity), geometry.effective_rank(vectors),
-            geometry.spread(vectors), float(l_delta), float(l_ood)))
+            geometry.spread(vectors), *map(float, losses.values())))
 
 
 def cosine_by_shift(similarity: Tensor) -> np.ndarray:

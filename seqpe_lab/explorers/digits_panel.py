@@ -1,4 +1,4 @@
-"""Digits: a position as its digit sequence, its digits' vectors, and what neighbours share with it.
+"""Digits: the digit sequence of a position, its vectors, and what neighbours share with it.
 
 >>> draw(compute(State("(2, 3)", k=2))).layout.title.text          # the patch of Fig. 1
 '1 away, (2, 2) differs in 1 digit; 90 away, (2, 93) differs in 1'
@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from ipywidgets import Dropdown, IntSlider, Text
 from torch import Tensor
 
-from seqpe_lab.course.style import finish
+from seqpe_lab.course.style import QUIET, finish
 from seqpe_lab.digits import digits_needed, to_digits
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.prefix_tree import PrefixTree, prefix_tree
-from seqpe_lab.explorers.drawing import BARE, QUIET, subplots
+from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
 
-LARGEST = {1: 99_999, 2: 999, 3: 255}  # coordinate by dimensions: its digits in base 2 still fit
+LARGEST = {1: 99_999, 2: 999, 3: 255}  # dimensions: largest coordinate (fits in base 2)
 FEATURES = 6  # of the vectors shown
-STRIP = FEATURES + 2  # rows of the picture; two are for labels
+STRIP = FEATURES + 2  # rows of a strip of the picture; two are for labels
 SHARED, OWN, OTHER = "#0072B2", "#D55E00", "#777777"
 
 
@@ -76,7 +76,7 @@ def compute(state: State) -> Numbers:
 
 
 def read_position(text: str) -> tuple[int, ...]:
-    """One to three whole numbers as somebody types them.
+    """One to three whole numbers, as a reader types them.
 
     Raises:
         ValueError: no number, too many, or one that is negative, broken or too large to draw.
@@ -102,7 +102,7 @@ def neighbours(position: tuple[int, ...], width: int, along: str, limit: int) ->
 
 
 def heights(tree: PrefixTree, row: int) -> Tensor:
-    """Where each node stands, float (M,): amid the rows below it; those of ``row`` in a line."""
+    """The height of each node, float (M,): the mean of its rows; nodes of ``row`` lie on a line."""
     paths = tree.paths[-1]  # (U, S): [CLS] closes every position, so these are the paths of all
     rows = torch.arange(float(len(paths))).unsqueeze(1).expand(paths.shape)
     height = torch.zeros(len(tree.token)).scatter_reduce(0, paths.flatten(), rows.flatten(), "mean",
@@ -112,7 +112,7 @@ def heights(tree: PrefixTree, row: int) -> Tensor:
 
 
 def look_alike(position: tuple[int, ...], k: int, base: int) -> tuple[int, ...]:
-    """The farthest position of which a single digit differs, in the last coordinate.
+    """The farthest position that differs in a single digit of the last coordinate.
 
     >>> look_alike((100,), k=5, base=10)
     (90100,)
@@ -123,7 +123,7 @@ def look_alike(position: tuple[int, ...], k: int, base: int) -> tuple[int, ...]:
 
 
 def embeddings(k: int, base: int, dims: int) -> dict[str, int]:
-    """Rows of the encoder's tables: T (with [CLS]), O, and D, which one dimension does without."""
+    """Rows of the encoder's tables: T (with [CLS]), O, and D (none if there is one dimension)."""
     return {"T": base + 1, "O": k, "D": dims if dims > 1 else 0}
 
 
@@ -141,7 +141,7 @@ def addends(sequence: tuple[int, ...], k: int, base: int, dims: int) -> tuple[Te
 
 
 def draw(numbers: Numbers) -> go.Figure:
-    """The digits and their vectors, the tree of prefixes, and how many embeddings that needs."""
+    """The digits and their vectors, the tree of prefixes, and the number of embeddings."""
     base, k, dims = numbers.state.base, numbers.k, len(numbers.position)
     sequences, tree, named = numbers.sequences, prefix_tree(numbers.sequences), base ** (k * dims)
     tables = embeddings(k, base, dims).values()
@@ -175,7 +175,7 @@ def draw(numbers: Numbers) -> go.Figure:
 
 
 def claim(numbers: Numbers) -> str:
-    """How far away the least and the most similar spellings are."""
+    """The title: a neighbour with many different digits, and a far position with only one."""
     state, position, k = numbers.state, numbers.position, numbers.k
     if k > state.k:
         return (f"{_name(position)} does not fit into k = {state.k} digit{'s' * (state.k > 1)} of "
@@ -207,7 +207,7 @@ def _set_axes(figure: go.Figure) -> None:
 
 
 def _draw_sum(figure: go.Figure, sequence: list[int], k: int, base: int, dims: int) -> None:
-    """Four strips of features, a column a token: T + O + D = U."""
+    """Four strips of features, one column for each token: T + O + D = U."""
     columns, digits = len(sequence), sequence[:-1]
     size = 13 if columns < 18 else 10
     labels = [*(f"T<sub>{s}</sub>" for s in digits), "T<sub>CLS</sub>",
@@ -275,7 +275,7 @@ def _count(number: int) -> str:
 
 
 def words(numbers: Numbers) -> str:
-    """The count of embeddings, with what it leaves out."""
+    """How many embeddings there are, and what this count leaves out."""
     rows = embeddings(numbers.k, numbers.state.base, len(numbers.position))
     dimension = (f"D {rows['D']} (n dimensions)" if rows["D"] else
                  "and D none, because the paper fixes it at 0 for n = 1")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-QUIET = dict(showlegend=False, hoverinfo="skip")  # a trace that only the eye needs
 SIMILARITIES = {figure: [("cosine", "cosine"), (f"dot product (the paper's Fig. {figure})", "dot")]
                 for figure in (2, 3)}  # choices of a control
 BARE = dict(showgrid=False, zeroline=False)  # an axis without lines
@@ -40,23 +39,10 @@ def _empty_figure(titles: int, axes: Callable | None, grid: str) -> go.Figure:
     return figure
 
 
-def add_band(figure: go.Figure, x, low, high, colour: str, **trace) -> None:
-    """A band from ``low`` to ``high``, without an entry in the legend."""
-    figure.add_scatter(x=[*x, *x[::-1]], y=[*high, *low[::-1]], mode="lines", line_width=0,
-                       fill="toself", fillcolor=colour, opacity=0.2, **QUIET | trace)
-
-
 def outlined(width: float = 1.5, dash: str = "solid", **shape) -> list[dict]:
-    """A shape of the layout in black on a wider white one: seen on dark and on bright."""
+    """A shape of the layout in black on a wider white one, visible on dark and bright."""
     black = dict(color="black", width=width, dash=dash)
     return [shape | dict(line=line) for line in (dict(color="white", width=2 * width), black)]
-
-
-def add_note(figure: go.Figure, text: str, x: float, y: float = 1, row: int | None = None,
-             col: int | None = None, **note) -> None:
-    """A small text without an arrow, to the right of and above its place, or as ``note`` says."""
-    usual = dict(yref="y domain", showarrow=False, xanchor="left", yanchor="bottom", font_size=12)
-    figure.add_annotation(text=text, x=x, y=y, row=row, col=col, **usual | note)
 
 
 def plain(value: float, digits: int = 2) -> str:

@@ -1,7 +1,7 @@
 """Trained short, tested long: our curves beside the paper's (Tables 1 to 4).
 
-The two sides differ in model, data and lengths, so a range is chosen in multiples of the trained
-length, which both have. Heights cannot be compared across them; shapes and order can, and ratios.
+The two sides differ in model, data and lengths, so ranges are chosen in multiples of the trained
+length. Absolute values cannot be compared across the sides; shapes, order and ratios can.
 """
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import plotly.graph_objects as go
 from ipywidgets import Dropdown, SelectionRangeSlider, SelectMultiple
 
 from seqpe_lab.course import figures
-from seqpe_lab.course.style import STYLE, add_train_line, finish, label, number_axis
-from seqpe_lab.explorers.drawing import BARE, QUIET, add_band, add_note, subplots
+from seqpe_lab.course.style import (QUIET, STYLE, add_method, add_train_line, finish, label,
+                                    number_axis)
+from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.package_data import DATA, committed_results, paper_table, results_file
 from seqpe_lab.recipes import image_model, language_model
@@ -27,16 +28,15 @@ ROWS = {"NoPE": "none", "APE-Sin": "sinusoidal", "APE-Learn": "learned", "RoPE-1
 ABLATION = {(0.0, 0.0): "seqpe-no-losses", (0.1, 0.0): "seqpe-delta-only",
             (0.0, 0.1): "seqpe-ood-only"}  # Table 4's alpha, beta
 OF_IMAGES = {name: name.replace("seqpe", "seqpe-mul") for name in ("seqpe", *ABLATION.values())}
-METHODS = {  # by where they exist
+METHODS = {  # by the tasks that have them
     "": ("none", "sinusoidal", "learned", "seqpe", *ABLATION.values()),
     " (text)": ("rope-1e4", "rope-1e6", "rope-1e8", "alibi", "seqpe-strong-losses"),
     " (images)": ("rope-axial", "rope-mixed", "seqpe-sum", "seqpe-bias")}
-OURS = ("seqpe", "seqpe-mul")  # drawn with a thicker line
 TIMES = (1, 1.5, 2, 3, 4, 8, 16, 32)  # multiples of the trained length
 
 
 @dataclass(frozen=True)
-class Task:
+class Measure:
     """What is measured over which lengths or sizes, by us and in the paper."""
     name: str
     measure: str  # as results.json has it
@@ -47,7 +47,6 @@ class Task:
     results: str | None = None  # data/results/<results>-<scale>.json
     place: str = "context length (tokens)"  # title of the horizontal axis
     higher_is_better: bool = False
-
     unit: str = "tokens"
 
     @property
@@ -57,15 +56,16 @@ class Task:
 
 ANSWERS = "GPT-2 small, fine-tuned to answer questions of RULER-SQuAD"
 TASKS = {
-    "text": Task("text: next token", "perplexity", "perplexity", ((1, ""), (4, "text")), 512,
-                 "GPT-2 small on WikiText-103", results="length-extrapolation"),
-    "answers": Task("text: answers, perplexity", "perplexity", "perplexity of the answer",
-                    ((2, "perplexity"),), 1_024, ANSWERS),
-    "matches": Task("text: answers, exact match", "match", "exact match (%)", ((2, "em"),), 1_024,
-                    ANSWERS, higher_is_better=True),
-    "images": Task("images: class", "accuracy", "top-1 accuracy (%)", ((3, ""), (4, "images")), 224,
-                   "ViT-S/16 on ImageNet-1k", results="resolution-extrapolation",
-                   place="image size (pixels a side)", higher_is_better=True, unit="pixels"),
+    "text": Measure("text: next token", "perplexity", "perplexity", ((1, ""), (4, "text")), 512,
+                    "GPT-2 small on WikiText-103", results="length-extrapolation"),
+    "answers": Measure("text: answers, perplexity", "perplexity", "perplexity of the answer",
+                       ((2, "perplexity"),), 1_024, ANSWERS),
+    "matches": Measure("text: answers, exact match", "match", "exact match (%)", ((2, "em"),),
+                       1_024, ANSWERS, higher_is_better=True),
+    "images": Measure("images: class", "accuracy", "top-1 accuracy (%)",
+                      ((3, ""), (4, "images")), 224, "ViT-S/16 on ImageNet-1k",
+                      results="resolution-extrapolation", place="image size (pixels a side)",
+                      higher_is_better=True, unit="pixels"),
 }
 
 
@@ -112,7 +112,7 @@ class Side:
 class Numbers(NamedTuple):
     """Our results and the paper's, of the chosen methods and lengths."""
     state: State
-    task: Task
+    task: Measure
     sides: tuple[Side, Side]
 
 
@@ -156,14 +156,15 @@ def _values(method: str, seed: int | str, by_length: dict, trained: int) -> list
             for n, value in by_length.items()]
 
 
-def within(side: Side, task: Task, methods: Sequence[str], times: Sequence[float]) -> list[Value]:
+def within(side: Side, task: Measure, methods: Sequence[str],
+           times: Sequence[float]) -> list[Value]:
     """The values of some methods, from shortest to longest in multiples of the trained length."""
     chosen = {OF_IMAGES.get(m, m) for m in methods} if task.images else set(methods)
     first, last = (t * side.trained for t in times)
     return [v for v in side.values if v.method in chosen and first <= v.length <= last]
 
 
-def winner(values: Sequence[Value], task: Task) -> tuple[str, int]:
+def winner(values: Sequence[Value], task: Measure) -> tuple[str, int]:
     """(method, length): which is best at the longest length, by the mean of its seeds.
 
     >>> winner([Value("none", 0, 64, 9.0, 1.0), Value("alibi", 0, 64, 5.0, 1.0)], TASKS["text"])
@@ -177,7 +178,7 @@ def winner(values: Sequence[Value], task: Task) -> tuple[str, int]:
 
 
 def draw(numbers: Numbers) -> go.Figure:
-    """Ours on the left, the paper's on the right: a line a method, a band over its seeds."""
+    """Ours on the left, the paper's on the right: a line for each method, a band over seeds."""
     state, task, sides = numbers.state, numbers.task, numbers.sides
     ratio, log, percent = state.values == "ratio", state.axis == "log", "%" in task.value
     alike = (ratio or percent) and all(side.values for side in sides)  # one vertical axis for both
@@ -197,8 +198,11 @@ def draw(numbers: Numbers) -> go.Figure:
             figure.update_yaxes(showticklabels=False, **BARE, **place)
             continue
         for method in sorted({v.method for v in values}, key=list(STYLE).index):
-            _draw_method(figure, [v for v in values if v.method == method], task.unit,
-                         showlegend=method not in named, **place)
+            own = [v for v in values if v.method == method]
+            x = sorted({v.length for v in own})
+            add_method(figure, method, x, [[v.value for v in own if v.length == n] for n in x],
+                       f"%{{y:.4~g}} at %{{x:,}} {task.unit}", showlegend=method not in named,
+                       **place)
             named.add(method)
         lengths = sorted({v.length for v in values} | {side.trained})
         _name_lengths(figure, column, side.trained, lengths, log=not task.images)
@@ -226,34 +230,18 @@ def draw(numbers: Numbers) -> go.Figure:
                   legend_orientation="v")
 
 
-def _draw_method(figure: go.Figure, values: Sequence[Value], unit: str, **trace) -> None:
-    """The mean over the seeds at each length, and a band from the lowest to the highest."""
-    method, x = values[0].method, sorted({v.length for v in values})
-    seeds = [[v.value for v in values if v.length == length] for length in x]
-    name, colour, dash, marker = STYLE[method]
-    trace["legendgroup"] = method
-    if max(map(len, seeds)) > 1:
-        add_band(figure, x, [min(ys) for ys in seeds], [max(ys) for ys in seeds], colour,
-                 **trace | QUIET)
-    figure.add_scatter(x=x, y=[np.mean(ys) for ys in seeds], name=name, mode="lines+markers",
-                       line=dict(color=colour, dash=dash, width=3 if method in OURS else 2),
-                       marker=dict(symbol=marker, size=9), **trace,
-                       hovertemplate=f"%{{y:.4~g}} at %{{x:,}} {unit}")
-
-
 def _name_lengths(figure: go.Figure, column: int, trained: int, places: Sequence[int],
                   log: bool) -> None:
-    """The horizontal axis: each length named where there is room, the trained one marked."""
+    """The horizontal axis: lengths are labelled where there is room, the trained one is marked."""
     scale = np.log10 if log else float
     at = [float(scale(place)) for place in places]
     span = (at[-1] - at[0]) or 1.0
     names, last = [], np.inf
-    for place, x in zip(places[::-1], at[::-1]):  # from the right: the longest has its name
+    for place, x in zip(places[::-1], at[::-1]):  # from the right: the longest is always labelled
         fits = last - x > 0.08 * span
         names.append(f"{place:,}" if fits else "")
         last = x if fits else last
-    add_train_line(figure, trained, row=1, col=column)
-    add_note(figure, f"trained at {trained:,}", float(scale(trained)), row=1, col=column)
+    add_train_line(figure, trained, f"trained at {trained:,}", log, row=1, col=column)
     figure.update_xaxes(type="log" if log else "linear", tickvals=places, ticktext=names[::-1],
                         range=[at[0] - 0.06 * span, at[-1] + 0.06 * span], tickfont_size=11,
                         tickangle=0, row=1, col=column)
@@ -271,7 +259,7 @@ def words(numbers: Numbers) -> str:
 
 
 def table(numbers: Numbers) -> dict[str, list]:
-    """Every number behind the picture, a row a run and length."""
+    """Every number of the figure, one row for each run and length."""
     names = ("source", "method", "seed", numbers.task.place, "times the trained",
              numbers.task.value, "ratio to the trained")
     rows = [(side.name, label(v.method), v.seed, v.length, v.length / side.trained, v.value,

@@ -1,8 +1,8 @@
-"""Which positions does a trained encoder take for alike? Four views of the vectors of one run.
+"""Which positions does a trained encoder treat as similar? Four views of the vectors of one run.
 
-Read as digits, 100 looks like 1000 and not like 123. Without the contrastive loss L_δ an encoder
+As digits, 100 looks more like 1000 than like 123. Without the contrastive loss L_δ an encoder
 follows the digits (the paper's Sec. 3.3 and Fig. 2); with L_OOD alone all positions get one vector
-(Sec. 3.4). Both can be watched here, step by step.
+(Sec. 3.4). Both can be seen here, step by step.
 """
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
 from seqpe_lab import geometry
-from seqpe_lab.course.style import finish, label
+from seqpe_lab.course.style import QUIET, add_band, add_note, finish, label
 from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.drawing import QUIET, SIMILARITIES, add_band, add_note, outlined, plain
+from seqpe_lab.explorers.drawing import SIMILARITIES, outlined, plain
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.explorers.shipped_models import AT_THE_END, STEPS, TABLES
 from seqpe_lab.geometry import similarity
 
 VIEWS = [("heatmap: all with all", "heatmap"), ("path through the positions", "path"),
          ("neighbours of a position", "neighbours"), ("similarity against distance", "distance")]
-NEAREST, MOST_ASKED = 8, 6  # neighbours that are named; positions to compare with
-MOST_CELLS = 400  # rows of a heatmap: more cannot be told apart
+NEAREST, MOST_ASKED = 8, 6  # neighbours that are named; the most positions to compare with
+MOST_CELLS = 400  # the most rows of a heatmap: more cannot be distinguished
 COUNTS = (64, 128, 256, MOST_CELLS, AT_THE_END)
 TRAINED, BEYOND, ASKED = "#0072B2", "#E69F00", "#D55E00"
 LEGEND = dict(orientation="h", x=1, xanchor="right", y=1.02, yanchor="bottom")
@@ -76,21 +76,22 @@ class Numbers:
 
 
 def compute(state: State) -> Numbers:
-    """Look the vectors up, and measure them."""
+    """Look up the vectors, and measure them."""
     recipe = shipped_models.recipe("table", state.method)
     vectors = shipped_models.tables(state.method)[state.step][:state.positions]
     position = min(state.position, len(vectors) - 1)
     row = similarity(vectors[position:position + 1], vectors, state.kind)[0]
     ranked = row.argsort(descending=True, stable=True).tolist()
     ranked.remove(position)
-    return Numbers(state, vectors, recipe.train_len, position, others(state.compare), row.numpy(),
-                   ranked, measures(state.method, state.step, len(vectors), state.kind))
+    return Numbers(state, vectors, recipe.train_len, position, read_positions(state.compare),
+                   row.numpy(), ranked,
+                   measures(state.method, state.step, len(vectors), state.kind))
 
 
-def others(text: str) -> tuple[int, ...]:
+def read_positions(text: str) -> tuple[int, ...]:
     """The positions that a reader types.
 
-    >>> others("123, 1000"), others(" ")
+    >>> read_positions("123, 1000"), read_positions(" ")
     ((123, 1000), ())
     """
     words = [word for word in re.split(r"[\s,;]+", text) if word]
@@ -104,7 +105,7 @@ def others(text: str) -> tuple[int, ...]:
 
 
 def stride(count: int) -> int:
-    """A heatmap draws every how many-th position."""
+    """A heatmap of ``count`` positions draws every ``stride``-th of them."""
     return 1 + (count - 1) // MOST_CELLS
 
 
@@ -270,7 +271,7 @@ def _mark_trained(figure: go.Figure, numbers: Numbers, text: str) -> None:
 
 
 def words(numbers: Numbers) -> str:
-    """What can be read off the numbers: the position asked for, and the space as a whole."""
+    """The numbers in words: the position asked for, and all positions together."""
     row, ranked, m = numbers.row, numbers.ranked, numbers.measures
     (count, d), position, unit = numbers.vectors.shape, numbers.position, UNIT[numbers.state.kind]
     nearest = ", ".join(f"{q:,} ({row[q]:.3f})" for q in ranked[:NEAREST])
@@ -290,10 +291,7 @@ def words(numbers: Numbers) -> str:
 
 def explore() -> Panel:
     """Method, step, view and position to choose."""
-    def limits(state: State) -> dict[str, int]:
-        known = len(shipped_models.tables(state.method)[state.step])
-        return {"position": min(state.positions, known) - 1}
-
     return Panel("Geometry of positions", "Compare the four trainings, then let one of them learn: "
                  "which positions become similar, those near by or those that look alike?",
-                 State, compute, draw, words=words, limits=limits)
+                 State, compute, draw, words=words, limits=lambda state: {"position": min(
+                     state.positions, len(shipped_models.tables(state.method)[state.step])) - 1})

@@ -1,6 +1,6 @@
-"""Sum, mul and bias (SeqPE, Eq. 12 to 14) on a plane: a query, a key, their positions' vectors.
+"""Sum, mul and bias (SeqPE, Eq. 12 to 14) in two dimensions: a query, a key, and position vectors.
 
-Every vector is a pair of numbers, one a feature, so that each score can be checked by hand.
+Every vector has two features, so that each score can be checked by hand.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqpe_lab.course.style import add_train_line, finish
 from seqpe_lab.explorers.drawing import plain, subplots
 from seqpe_lab.explorers.panel import Panel, control
 
-LIMIT, FARTHEST = 2.0, 4.9  # of a coordinate, and of what sum and mul make of two
+LIMIT, FARTHEST = 2.0, 4.9  # of a slider, and of the axes, which also hold sums and products
 QUERY, KEY = "#0072B2", "#D55E00"
 E_Q, E_K = "e<sub>q</sub>", "e<sub>k</sub>"
 TERMS = {"q·k": ("#56B4E9", ""), f"q·{E_K}": ("#999999", "/"), f"{E_Q}·k": ("#999999", "\\"),
@@ -62,7 +62,7 @@ def compute(state: State) -> Numbers:
 
 
 def scores(q, k, e_q, e_k) -> dict[str, dict[str, float]]:
-    """A query's scores of a key by each formula, not yet divided by sqrt(d_head), in terms.
+    """The scores of a query and a key by each formula, not yet divided by sqrt(d_head), in terms.
 
     >>> {name: sum(terms.values()) for name, terms
     ...  in scores((1, 2), (3, 1), (1, 0), (2, 1)).items()}    # lesson 07
@@ -120,7 +120,7 @@ def _set_axes(figure: go.Figure) -> None:
 
 
 def _draw_arrows(figure: go.Figure, column: int, pairs) -> None:
-    """Arrows of one plane, the important ones first; a name that would cover another gives way.
+    """Arrows of one plane, the important ones first; a name that would cover another is omitted.
 
     Args:
         pairs: (names, dash, starts, ends), each for the query and for the key.
@@ -149,7 +149,7 @@ def _draw_arrows(figure: go.Figure, column: int, pairs) -> None:
 
 
 def _draw_terms(figure: go.Figure, numbers: Numbers) -> None:
-    """A bar a score, in its terms; a diamond at their sum."""
+    """One bar for each score, split into terms; a diamond at their sum."""
     formulas = ("no position", "sum, Eq. 12", "mul, Eq. 13", "bias, Eq. 14")
     bars = [f"{name} = <b>{short(total)}</b>" for name, total in zip(formulas, numbers.totals)]
     all_terms = numbers.scores.values()
@@ -186,7 +186,7 @@ def words(numbers: Numbers) -> str:
     blind = "" if weight.any() else " Both are 0: mul ignores the content."
     return (f"<b>Sum</b> is bias and two mixed terms, q·{E_K} = {short(q @ e_k)} and {E_Q}·k = "
             f"{short(e_q @ k)}. <b>Mul</b> multiplies feature 1 by {short(weight[0])} and feature "
-            f"2 by {short(weight[1])}: 1 leaves a feature alone, 0 removes it, less than 0 turns "
+            f"2 by {short(weight[1])}: 1 leaves a feature alone, 0 removes it, less than 0 flips "
             f"its sign.{blind} <b>Bias</b> adds {short(e_q @ e_k)}, whatever the content is. Let "
             "the strength go to 0: sum and bias fall back to q·k, mul to 0.")
 

@@ -1,8 +1,8 @@
-"""A panel: labelled controls over one figure, of which every explorer is made.
+"""The panel that every explorer is: labelled controls above one figure.
 
-After every move of a control the panel computes numbers from its state, the values of all controls,
-and draws a figure from the numbers. It shows errors to the reader and keeps the figure as a static
-twin. It needs no kernel and no browser: set a control's value, then look at ``panel.figure``.
+When a control changes, the panel computes numbers from its state (the values of all controls) and
+draws a figure from the numbers. It shows errors to the reader and keeps a static copy of the
+figure. It needs no kernel and no browser: set a control's value, then look at ``panel.figure``.
 """
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from seqpe_lab.explorers.plot_widget import Plot
 CARD = ("background:#fff;color:#111;padding:6px 10px;border-radius:4px;"  # readable on dark pages
         "font-family:Arial,'DejaVu Sans',sans-serif;font-size:14px;line-height:1.45;"
         "overflow-x:auto")
-ROWS = 200  # of a table that are shown; the file has all
+ROWS = 200  # the most rows of a table that are shown; the downloaded file has all
 
 
 def control(default, kind: type[ipywidgets.Widget], label: str, help: str, **options) -> Any:
-    """A field of a state with its control: a kind of ipywidget, its label, a sentence, options."""
+    """A field of a state with its control: the class of ipywidget, label, help text, options."""
     options |= dict(description=label, tooltip=help, style={"description_width": "initial"},
                     layout=dict(width="auto", min_width="300px", max_width="460px"))
     return dataclasses.field(default=default, metadata=dict(kind=kind, help=help, options=options))
 
 
 def make_control(field: dataclasses.Field, **options) -> ipywidgets.Widget:
-    """The widget of a field; ``options`` replace those that it was defined with."""
+    """The widget of a field; ``options`` override those of its definition."""
     settings = {"value": field.default} | field.metadata["options"] | options
     widget = field.metadata["kind"](**settings)
     widget.help = field.metadata["help"]
@@ -47,21 +47,21 @@ class Panel(ipywidgets.VBox):
     """An explorer on the screen.
 
     Args:
-        title, about: its name, and what to do with it and what to see (HTML).
+        title, about: its name, and what to do and to look for (HTML).
         state: a dataclass, each field of which is made by :func:`control`.
         compute: from a state to numbers of any type.
         picture: from the numbers to a figure.
-        words: from the numbers to HTML below the figure.
-        table: from the numbers to {column: values}, shown on demand, to copy or to download.
-        limits: from a state to {field: the largest value that its control has now}.
-        file: what a downloaded table is called, without ending.
+        words: from the numbers to the text (HTML) below the figure.
+        table: from the numbers to {column: values}, shown when opened, to copy or to download.
+        limits: from a state to {field: the largest value that its control allows now}.
+        file: name of a downloaded table, without ending.
         options: {field: options of its control} that are known only now.
 
     Attributes:
         controls: {field: widget}.
-        numbers, figure: what is drawn now; the figure is the static twin.
+        numbers, figure: what is drawn now; the figure is the static copy.
         plot: the figure on the page.
-        seconds: how long the last move took, from the values to the message for the page.
+        seconds: time of the last drawing, from the controls' values to the message to the page.
 
     >>> @dataclasses.dataclass
     ... class Line:
@@ -106,19 +106,19 @@ class Panel(ipywidgets.VBox):
 
     @property
     def state(self):
-        """What the controls say; floats without a slider's rounding errors (1.9999999999999998)."""
+        """The controls' values; floats without a slider's rounding errors (1.9999999999999998)."""
         values = {name: widget.value for name, widget in self.controls.items()}
         return self._state(**{name: round(value, 6) if isinstance(value, float) else value
                               for name, value in values.items()})
 
     def draw(self) -> None:
-        """Draw again what the controls say now; called after every move of one."""
+        """Draw for the current values; called after every change of a control."""
         if not self._held:
             self.guard(self._draw)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Move several controls inside the block; the panel draws once, afterwards."""
+        """Set several controls inside the block; the panel draws once, afterwards."""
         with self._without_drawing():
             yield
         self.draw()
@@ -151,7 +151,7 @@ class Panel(ipywidgets.VBox):
             self._table.value = table_html(self.table(self.numbers), self.file)
 
     def guard(self, action: Callable[[], object]) -> None:
-        """Run what a control asks for; show an error to the reader, where Jupyter would hide it."""
+        """Run an action of a control; an error is shown to the reader (Jupyter would hide it)."""
         try:
             action()
         except Exception as error:

@@ -1,9 +1,9 @@
-"""What is a patch similar to, on the trained grid and beyond it (the paper's Fig. 3)?
+"""To which patches is a patch similar, on the trained grid and beyond it (the paper's Fig. 3)?
 
 A learned table and a position encoder have a vector for each patch. RoPE has none: it rotates
-queries and keys. Its effect on a score is seen on q = k = (1, ..., 1): rotated for two patches,
-their product is the mean, over layers, heads and pairs of features, of the cosine of the angle
-between them.
+queries and keys. To show its effect, one vector with equal entries is rotated for each patch. The
+product of two such vectors is the mean cosine of the angle between the two patches' rotations, over
+layers, heads and pairs of features.
 """
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import torch
 from ipywidgets import Dropdown, IntSlider
 from torch import Tensor
 
-from seqpe_lab.course.style import finish, label
+from seqpe_lab.course.style import add_note, finish, label
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import Learned, SeqPE, resample_grid
 from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.drawing import BARE, SIMILARITIES, add_note, outlined, subplots
+from seqpe_lab.explorers.drawing import BARE, SIMILARITIES, outlined, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.geometry import nearest_neighbours, similarity
 
@@ -71,8 +71,8 @@ def compute(state: State) -> Numbers:
 def vectors(method: str, side: int) -> Tensor:
     """A vector for each patch of a square grid, row by row, of a shipped model, (side**2, width).
 
-    A learned table is stretched over the grid, as its model does; SeqPE's are read off the digits;
-    RoPE's are unit vectors, rotated in every layer and head.
+    A learned table is interpolated to the grid, as its model does; SeqPE's are computed from the
+    digits; RoPE's are unit vectors, rotated in every layer and head.
     """
     encoding = shipped_models.encoding("image", method)
     recipe = shipped_models.recipe("image", method)
@@ -105,7 +105,7 @@ def _trained_side() -> int:
 
 
 def draw(numbers: Numbers) -> go.Figure:
-    """One patch's similarity to all others, a map an encoding."""
+    """One patch's similarity to all others, one map for each encoding."""
     state, trained = numbers.state, numbers.trained
     side, row, column, cosine = state.side, state.row, state.column, state.kind == "cosine"
     figure = subplots([_heading(numbers, method) for method in METHODS], _set_axes, rows=2, cols=3,
@@ -150,7 +150,6 @@ def _set_axes(figure: go.Figure) -> None:
 
 
 def _heading(numbers: Numbers, method: str) -> str:
-    """Name, and which other patch is the most similar."""
     state = numbers.state
     other = divmod(numbers.nearest[method][state.patch], state.side)
     how = ", rotation alone" if method.startswith("rope") else (
@@ -170,7 +169,7 @@ def words(numbers: Numbers) -> str:
 
 
 def table(numbers: Numbers) -> dict[str, list]:
-    """All similarities of the picture, a row a patch."""
+    """All similarities of the picture, one row for each patch."""
     rows, columns = grid(numbers.state.side, numbers.state.side).T.tolist()
     return {"row": rows, "column": columns} | {
         label(method): values.flatten().tolist() for method, values in numbers.maps.items()}

@@ -1,9 +1,9 @@
 """A plotly figure on the page that can be replaced many times a second.
 
-Plotly's own FigureWidget keeps a checked copy of the figure, reports every change of it to the
-page and brings its program along, 5 MB for each figure. Here the page gets the whole figure with
-each change, as JSON, and ``Plotly.react`` finds out what differs. All figures of a page share one
-program, which is sent when the first of them is made.
+Plotly's own FigureWidget keeps a validated copy of the figure, reports every change of it to the
+page, and sends Plotly's JavaScript (5 MB) with each figure. Here each change sends the whole figure
+as JSON, and ``Plotly.react`` finds what differs. All figures of a page share one copy of the
+JavaScript, which is sent with the first of them.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READ = """
 
 
 class Program(AnyWidget):
-    """Plotly's program for the page, which begins to read it as soon as this is made."""
+    """Plotly's JavaScript, which the page loads as soon as this widget is created."""
 
     _esm = READ + """
         export default { initialize({model}) { read(model) } }"""
@@ -33,7 +33,7 @@ class Program(AnyWidget):
 
     @classmethod
     def shared(cls) -> Program:
-        """The one of this kernel."""
+        """The only instance of this kernel."""
         if cls._shared is None or cls._shared.comm is None:  # none yet, or all widgets were closed
             cls._shared = cls(text=get_plotlyjs())
         return cls._shared
@@ -42,8 +42,8 @@ class Program(AnyWidget):
 class Plot(AnyWidget):
     """A figure on the page.
 
-    What a reader has zoomed or turned stays so while the axes measure the same and ask for the
-    same range, and what was hidden by a click on the legend while the legend says the same.
+    A reader's zoom or rotation is kept while the axes have the same titles and ranges, and traces
+    hidden by a click on the legend stay hidden while the legend has the same entries.
 
     >>> plot = Plot()
     >>> plot.show(go.Figure(go.Scatter(y=[1, 2])))
@@ -96,7 +96,7 @@ class Plot(AnyWidget):
         """Replace what the page shows, in one message."""
         described = figure.to_plotly_json()
         layout, traces = described["layout"], described["data"]
-        layout["uirevision"] = _measured(layout)
+        layout["uirevision"] = _axis_titles(layout)
         names = str([(trace.get("name"), trace.get("xaxis")) for trace in traces])
         layout.setdefault("legend", {})["uirevision"] = names  # plotly knows traces by their place
         self.figure = pio.to_json(described, validate=False)
@@ -106,8 +106,8 @@ class Plot(AnyWidget):
         self.on_msg(lambda _, point, buffers: action(point["x"], point["y"]))
 
 
-def _measured(layout: Mapping) -> str:
-    """What the axes measure; those of a scene are the same space, whatever they say."""
+def _axis_titles(layout: Mapping) -> str:
+    """The titles of the axes; all 3-D scenes count as the same space, whatever their titles."""
     titles = [axis.get("title", {}).get("text", "")
               for name, axis in layout.items() if name[1:5] == "axis"]
     return "; ".join(titles + ["scene"] * ("scene" in layout))

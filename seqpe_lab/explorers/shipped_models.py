@@ -1,7 +1,7 @@
 """Trained models and position tables that come with the package; the explorers show them.
 
-One safetensors file each in data/explorers/, half precision, its recipe, results and provenance in
-the file's own metadata. ``python -m seqpe_lab bundle`` makes them all from the small recipes.
+Each is a safetensors file in data/explorers/, in half precision, with recipe, results and
+provenance in its metadata. ``python -m seqpe_lab bundle`` makes them from the small recipes.
 """
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model(kind: str, method: str) -> nn.Module:
         kind: "text" (of ``TEXT_MODELS``) or "image" (of ``IMAGE_MODELS``; building one needs timm).
     """
     result = build_model(recipe(kind, method), about(kind, method)["outputs"])
-    result.load_state_dict(_weights(kind, method))
+    result.load_state_dict(load_file(_file(kind, method)))  # to float32, as all its parameters
     return result.eval().requires_grad_(False)
 
 
@@ -51,8 +51,9 @@ def encoding(kind: str, method: str) -> PositionEncoding:
     result = make_encoding(of.encoding, d_model=of.d_model, heads=of.heads, layers=of.layers,
                            train_shape=of.train_shape, dims=of.dims,
                            prefix=1 if kind == "image" else 0, **of.encoding_options)
-    result.load_state_dict({name.removeprefix("encoding."): t for name, t
-                            in _weights(kind, method).items() if name.startswith("encoding.")})
+    weights = load_file(_file(kind, method))
+    result.load_state_dict({name.removeprefix("encoding."): t for name, t in weights.items()
+                            if name.startswith("encoding.")})
     return result.eval().requires_grad_(False)
 
 
@@ -82,14 +83,6 @@ def tables(method: str) -> dict[int, Tensor]:
     return {step: stored[str(step)].float() for step in sorted(map(int, stored))}
 
 
-def _weights(kind: str, method: str) -> dict[str, Tensor]:
-    return {name: _as_float(t) for name, t in load_file(_file(kind, method)).items()}
-
-
-def _as_float(weights: Tensor) -> Tensor:
-    return weights.float() if weights.is_floating_point() else weights
-
-
 def _file(kind: str, method: str) -> Path:
     path = FOLDER / f"{kind}-{method}.safetensors"
     if not path.exists():
@@ -102,7 +95,7 @@ def _file(kind: str, method: str) -> Path:
 # --- making them ---------------------------------------------------------------------------------
 
 def make(report: Callable[[str], None] = print) -> None:
-    """Write every file anew: minutes, since finished runs are used again, except for the tables."""
+    """Write all files: takes minutes, because finished runs are reused, except for the tables."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for kind, methods, make_recipe in (("text", TEXT_MODELS, language_model),
                                        ("image", IMAGE_MODELS, image_model)):
@@ -131,13 +124,13 @@ def _write_tables(method: str) -> None:
 
 
 def _write_model(kind: str, run: Run) -> None:
-    """Round the weights, and evaluate them then: the numbers shown beside a model are its own."""
+    """Round the weights, then evaluate: the stored results are those of the rounded model."""
     recipe, task = run.recipe, task_of(run.recipe)
     data = task.load_data()
     weights = {name: t.half() if t.is_floating_point() else t
                for name, t in run.model_weights().items()}
     rounded = build_model(recipe, task.outputs(data))
-    rounded.load_state_dict({name: _as_float(t) for name, t in weights.items()})
+    rounded.load_state_dict(weights)
     measured = task.evaluate(rounded.eval(), data)
     _save(kind, recipe.method, weights, {"recipe": recipe.to_json(), "outputs": task.outputs(data),
                                          "results": run.results() | measured})

@@ -2,9 +2,9 @@
 
 Their hub repository holds a folder for each model: ``config.json`` and ``pe_config.json`` beside
 ``best_model/`` with ``model.safetensors`` (the GPT-2) and ``model_1.safetensors`` (the position
-encoder), or ``best_model.pth`` with both (the ViT). Tensors are identified by their names,
-whichever file they are in. Every name and shape must match; what they do not tell is taken from the
-configuration, and an error says what is missing there.
+encoder), or ``best_model.pth`` with both (the ViT). A tensor is known by its name, whichever file
+it is in. Every name and shape must match, and what the tensors do not determine must be in the
+configuration: nothing is guessed.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from seqpe_lab.hub import require_hub, three_ways_out
+from seqpe_lab.hub import ask_hub, three_ways_out
 from seqpe_lab.models.checkpoint_folder import (PICKLED, TRAINING_STATE, Checkpoint, listed,
                                                  read_checkpoint)
 from seqpe_lab.models.checkpoints import load_published, load_published_vit
@@ -116,15 +116,13 @@ def find(source: str, task: str = "lm") -> Path:
 
 
 def _download(name: str, folder: str) -> Path:
-    require_hub(f"the published checkpoints {name!r}", _WAYS_OUT)
-    from huggingface_hub import snapshot_download
+    def download() -> str:
+        from huggingface_hub import snapshot_download
+        return snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted)
+
     wanted = [f"{folder}/*{ending}" for ending in (".json", ".safetensors", *PICKLED)]
     unwanted = [f"*{word}*" for word in TRAINING_STATE] + ["*/step_*", "*/ckpt_epoch_*"]
-    try:
-        root = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted))
-    except Exception as error:  # the hub's client raises many kinds
-        raise ConnectionError(f"the hub did not give {name!r} ({type(error).__name__}: {error}). "
-                              f"{_WAYS_OUT}") from error
+    root = Path(ask_hub(f"the published checkpoints {name!r}", _WAYS_OUT, download))
     if not (root / folder).is_dir():
         raise ValueError(f"the repository {name!r} has no folder {folder}; it gave "
                          f"{listed(root)}")

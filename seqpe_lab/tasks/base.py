@@ -1,4 +1,4 @@
-"""What every task provides: data, a model, the loss of a batch, and its evaluation."""
+"""The interface of a task: data, a model, the loss of a batch, and an evaluation."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -22,12 +22,12 @@ class Data(Protocol):
     """Loaded data of any kind.
 
     Attributes:
-        hash: stands for the whole content, 16 hex digits; a run goes on only with the same.
+        hash: of the whole content, 16 hex digits; a run resumes only with the same.
     """
     hash: str
 
     def provenance(self) -> dict:
-        """What to store beside a result: plain values."""
+        """What is stored with a result: plain values."""
         ...
 
 
@@ -35,7 +35,7 @@ class Task(ABC):
     """One kind of work for the training loop, with one recipe.
 
     Args:
-        recipe: plain values that say everything a run depends on.
+        recipe: plain values, everything that a run depends on.
     """
 
     def __init__(self, recipe: Training):
@@ -63,7 +63,7 @@ class Task(ABC):
 
         Args:
             batch: collated items of the training set, on the model's device.
-            generator: decides on whatever is drawn for this batch.
+            generator: for all random draws of this batch.
             options: "positions" and "vectors", as the model's forward pass takes them.
         """
 
@@ -77,7 +77,7 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, data: Data) -> None:
-        """Refuse before the first step what would fail after the last.
+        """Fail before training, not in the evaluation after it.
 
         Raises:
             ValueError: the recipe asks for what the data does not have.
@@ -86,7 +86,7 @@ class Task(ABC):
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[torch.device]:
-    """No dropout and no gradients inside; gives the model's device and restores its mode."""
+    """No dropout and no gradients inside; yields the model's device, then restores its mode."""
     was_training = model.training
     model.eval()
     try:
@@ -98,5 +98,5 @@ def evaluation_mode(model: nn.Module) -> Iterator[torch.device]:
 
 @lru_cache(maxsize=4)
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """In which order an epoch goes through ``count`` items, int64 (count,)."""
+    """The order of ``count`` items in an epoch, int64 (count,)."""
     return torch.randperm(count, generator=seeded(seed, epoch, stream=1))

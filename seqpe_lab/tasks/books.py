@@ -1,9 +1,9 @@
-"""Whole books: PG-19, text files, or the longest documents of the reader's own Python.
+"""Whole books: PG-19, text files, or the longest documents of this Python's documentation.
 
 The default needs no network, and no model of this lab was trained on it: it comes from the test
 split of the documentation (:mod:`seqpe_lab.tasks.text_data`) without the passages that also occur
-in its other splits. The split by document does not exclude those: the language reference says
-some things twice, in a chapter and in a topic of its own.
+in its other splits. Splitting by document does not exclude those: the language reference repeats
+some passages, in a chapter and in a topic.
 """
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from seqpe_lab.hub import load_from_hub, three_ways_out
 from seqpe_lab.tasks.text_data import Documents, load_documents, read_files
 
 PG19 = "hub:emozilla/pg19-test"  # the 100 test books as parquet; deepmind/pg19 needs a script
-PASSAGE = 13  # words in a row; texts that share as many are copies (Brown et al. 2020, App. C)
+PASSAGE = 13  # consecutive words; texts that share so many overlap (Brown et al. 2020, App. C)
 _WAYS_OUT = three_ways_out("download its parquet files elsewhere and pass their path as `source`",
                            "use source='python', which needs no network")
 
@@ -68,7 +69,7 @@ def load_books(source: str = "python", count: int = 10) -> Books:
     if name == "python":
         splits, description = load_documents("python")
         others = [text for split in ("train", "validation") for text in splits[split].values()]
-        books = parts_apart(splits["test"], others)
+        books = without_shared_passages(splits["test"], others)
         description += ", test split without what stands in the others"
     elif name.startswith("hub:"):
         description = name.removeprefix("hub:")
@@ -101,7 +102,7 @@ def _from_hub(name: str) -> Documents:
             for i, (title, text) in enumerate(zip(titles, rows["text"]))}
 
 
-# --- what no other text contains -----------------------------------------------------------------
+# --- passages shared with other texts -------------------------------------------------------------
 
 def passages(text: str, words: int = PASSAGE) -> set[str]:
     """Every sequence of that many words, with single spaces between them.
@@ -113,18 +114,20 @@ def passages(text: str, words: int = PASSAGE) -> set[str]:
     return {" ".join(parts[i: i + words]) for i in range(len(parts) - words + 1)}
 
 
-def parts_apart(documents: Documents, others: Iterable[str], words: int = PASSAGE) -> Documents:
+def without_shared_passages(documents: Documents, others: Iterable[str],
+                            words: int = PASSAGE) -> Documents:
     """The documents without the passages they share with ``others`` or a longer document.
 
     Args:
-        others: texts, of the training split say.
-        words: how many in a row make a passage.
+        others: for example the texts of the training split.
+        words: how many consecutive words make a passage.
 
     Returns:
         name -> text; a part of a document is named "name[begin:end]", in characters.
 
     >>> others = ["To be or not to be or not"]
-    >>> parts_apart({"a": "here is what nobody else says: to be or not"}, others, words=3)
+    >>> documents = {"a": "here is what nobody else says: to be or not"}
+    >>> without_shared_passages(documents, others, words=3)
     {'a[0:30]': 'here is what nobody else says:'}
     """
     known = set().union(*(passages(text, words) for text in others))
@@ -136,15 +139,12 @@ def parts_apart(documents: Documents, others: Iterable[str], words: int = PASSAG
         for i in range(len(found) - words + 1):
             if " ".join(word[0] for word in found[i: i + words]) in known:
                 copied[i: i + words] = [True] * words
-        begin = 0
-        for i, is_copy in enumerate([*copied, True]):
-            if not is_copy:
-                continue
-            if i > begin and any(copied):
-                first, last = found[begin].start(), found[i - 1].end()
-                apart[f"{name}[{first}:{last}]"] = text[first:last]
-            elif i > begin:
+        for is_copy, group in groupby(range(len(found)), copied.__getitem__):
+            part = list(group)
+            if len(part) == len(found) and not is_copy:
                 apart[name] = text
-            begin = i + 1
+            elif not is_copy:
+                begin, end = found[part[0]].start(), found[part[-1]].end()
+                apart[f"{name}[{begin}:{end}]"] = text[begin:end]
         known |= passages(text, words)
     return apart

@@ -1,7 +1,7 @@
 """Invented facts in varied sentences: no network, and nothing that a model could know already.
 
-Every fact is drawn anew (the tea of one prompt is the milk of the next), so it must be looked up in
-the context. Sentences are short, because the contexts of small models are.
+Every fact is drawn at random (tea in one prompt, milk in the next), so the answer must be looked up
+in the context. Sentences are short, to fit the short contexts of small models.
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Fact(NamedTuple):
 
 
 def facts(split: str, count: int) -> list[Fact]:
-    """As many facts as asked for, drawn; the same on every machine.
+    """``count`` random facts of a split; the same on every machine.
 
     >>> facts("test", 1)[0].topic in TOPICS
     True

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
 from seqpe_lab.hub import load_from_hub, read_parquet, three_ways_out
 from seqpe_lab.tasks.base import SPLITS
 
-IN_MEMORY = 100_000  # images of a table whose encoded files are kept in memory
+IN_MEMORY = 100_000  # encoded images of a table with at most so many are kept in memory
 DIGITS, IMAGENET = ((0.3,), (0.4,)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
 ROLES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
          "test": "test"}
@@ -31,7 +32,8 @@ class Images:
     """One split: labels in memory, images decoded when asked for.
 
     Args:
-        files: of each image a uint8 array (channels, height, width), encoded bytes, or a path.
+        files: for each image a uint8 array (channels, height, width), its encoded bytes, its path,
+            or an undecoded cell of a table.
         labels: int64 (N,).
         channels: 1 (grey) or 3 (RGB); other images are converted.
         origin: what the files came from, for messages.
@@ -50,12 +52,14 @@ class Images:
             ValueError: a file that is no image; names it.
         """
         item = self.files[index]
+        if isinstance(item, dict):
+            item = _file(item)
         if isinstance(item, np.ndarray):
             return torch.from_numpy(item).float() / 255
         from PIL import Image, UnidentifiedImageError
         try:
             with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
-                if image.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
+                if image.mode.startswith("I"):  # 16 bits, which PIL would clip at 255
                     deep = (np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255)
                     image = Image.fromarray(deep.astype(np.uint8))
                 pixels = np.array(image.convert("L" if self.channels == 1 else "RGB"))
@@ -70,21 +74,8 @@ class Images:
 
     def select(self, indices: Sequence[int]) -> Images:
         """Some of the images; nothing is read."""
-        files, places = LazyItems(indices, self.files.__getitem__), torch.tensor([*indices])
-        return Images(files, self.labels[places.long()], self.channels, self.origin)
-
-
-class LazyItems(Sequence):
-    """The values of a function of some keys, computed when asked for."""
-
-    def __init__(self, keys: Sequence, get):
-        self.keys, self.get = keys, get
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: int):
-        return self.get(self.keys[index])
+        labels = self.labels[torch.tensor([*indices]).long()]
+        return Images(Subset(self.files, indices), labels, self.channels, self.origin)
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ class ImageData:
         channels, classes: 1 or 3; the classes' names.
         hash: sha256 of all images and labels (for a folder, of paths and sizes; for a large table,
             of numbers), 16 hex digits.
-        mean, std: by which the model's input is normalised, a number for each channel.
+        mean, std: for the normalisation of the model's input, a number for each channel.
     """
     source: str
     description: str
@@ -218,7 +209,7 @@ def _files_of(table, column: str, role: str, origin: str) -> tuple[Sequence, lis
     try:
         cells = table.cast_column(column, Image(decode=False))[column]
         if len(cells) > IN_MEMORY:
-            return LazyItems(cells, _file), [_digest(f"{role} {i}") for i in range(len(cells))]
+            return cells, [_digest(f"{role} {i}") for i in range(len(cells))]
         files = [_file(cell) for cell in cells]
     except Exception as error:  # datasets and pyarrow raise many kinds
         raise ValueError(f"the image column of {origin} does not hold encoded images "
@@ -287,7 +278,7 @@ def _finish(source: str, description: str, names: list[str], found: dict[str, Im
 
 def _cut(whole: Images, digests: list[str], missing: list[str], source: str) -> dict[str, Images]:
     """The missing splits, and what is left to train on."""
-    # the share of each split that is cut; the digits are few
+    # the share of each split; larger for the digits, which are few
     share = 0.15 if source == "digits" else min(0.1, 10_000 / len(digests))
     parts = [int(int(digest[:8], 16) / 2**32 // share) for digest in digests]
     chosen = {split: [i for i, part in enumerate(parts) if part == number]

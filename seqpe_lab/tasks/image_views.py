@@ -1,14 +1,14 @@
-"""What a model sees of an image, in training (drawn at random) and in tests (fixed).
+"""The view of an image that a model gets: random in training, fixed in tests.
 
-Three ways, named by the recipe's ``augment``:
+The recipe's ``augment`` chooses one of three:
 
 * "deit": timm's training transforms, with mixup and cutmix; tests show the whole image, larger.
 * "zoom": training shows a random window of an image rendered 1 to 1/sqrt(crop) times larger; tests
-  show the whole image, larger. Patches of enlarged objects occur in training, their positions
-  do not.
+  show the whole image, larger. Training contains patches of enlarged objects, but not the
+  positions of a larger image.
 * "place": the object always has 2/3 of the training image's side, at a random place on an empty
-  canvas; tests enlarge the canvas alone. The patches of a test occur in training; their positions
-  and their number do not.
+  canvas; tests enlarge only the canvas. Training contains the patches of a test, but neither
+  their positions nor their number.
 """
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def zoom(images: Sequence[Tensor], recipe: ImageRecipe,
 
 
 def _window(side: int, recipe: ImageRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The rows of :func:`bicubic`'s two matrices that render only a view, (image_size, side)."""
+    """The rows of :func:`bicubic`'s two matrices that render one view, (image_size, side) each."""
     size, (area, down, right) = recipe.image_size, torch.rand(3, generator=generator).tolist()
     # the window's share of the area is uniform in [crop, 1], as in RandomResizedCrop
     large = round(size / (recipe.crop + (1 - recipe.crop) * area) ** 0.5)
@@ -169,10 +169,10 @@ def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int,
 
 
 def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Tensor:
-    """What a test shows of an image at ``size`` pixels a side.
+    """The view of an image in tests, at ``size`` pixels a side.
 
-    With "place" a canvas, whose place is drawn from the image's ``number``; else the image's middle
-    square, resized, of which the recipe's ``test_crop`` keeps that share of each side.
+    With "place" a canvas, on which the image's ``number`` decides the place; else the resized
+    middle square of the image, of which ``test_crop`` of each side is kept.
     """
     if recipe.augment == "place":
         return place_on_canvas(image, recipe, size, seeded(0, number, stream=5))

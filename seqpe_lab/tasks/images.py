@@ -58,15 +58,15 @@ class ImageTask(Task):
 
     def validate(self, model: ViT, data: ImageData) -> float:
         """Nats per image on the validation split, at the training size."""
-        images = first(data.validation, self.recipe.eval_images)
+        images = first_images(data.validation, self.recipe.eval_images)
         return accuracy(model, images, data, self.recipe, self.recipe.image_size).nats
 
     def evaluate(self, model: ViT, data: ImageData) -> dict:
         """Top-1 accuracy, percent, at the recipe's sizes.
 
-        "interpolated", for SeqPE alone: with the trained grid's vectors stretched over the image.
+        "interpolated", for SeqPE only: with the trained grid's vectors interpolated to the image.
         """
-        recipe, images = self.recipe, first(data.test, self.recipe.eval_images)
+        recipe, images = self.recipe, first_images(data.test, self.recipe.eval_images)
 
         def by_size(**options) -> dict[str, float]:
             return {str(size): accuracy(model, images, data, recipe, size, **options).accuracy
@@ -107,8 +107,8 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
 
     Args:
         images: a split of ``data``.
-        interpolate: give SeqPE the vectors of the trained grid, stretched over the new one by
-            bicubic interpolation like a learned table, in place of those of the new positions.
+        interpolate: give SeqPE the vectors of the trained grid, interpolated (bicubic) to the new
+            grid as for a learned table, instead of the vectors of the new positions.
         patches_per_pass: how many patches go through the model at once; by default 8,192 on a
             CPU, whose cache is small, and 32,768 elsewhere.
 
@@ -135,6 +135,6 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
     return Accuracy(size, 100 * right / len(images), nats / len(images), len(images))
 
 
-def first(images: Images, count: int) -> Images:
+def first_images(images: Images, count: int) -> Images:
     """The first ``count`` images; 0 takes all."""
     return images.select(range(min(count, len(images)))) if count else images

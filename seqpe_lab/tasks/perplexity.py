@@ -54,7 +54,7 @@ def perplexity(model: nn.Module, tokens: Tensor | StoredTokens, length: int, *,
     if length < 1 or len(tokens) <= length:
         raise ValueError(f"a chunk of {length} tokens and its next token do not fit into a text "
                          f"of {len(tokens)} tokens: shorten the length")
-    stride = _stride(length, protocol, stride)
+    stride, name = _window_step(length, protocol, stride)
     begins = range(0, len(tokens) - length, stride)
     total, count = 0.0, 0
     with evaluation_mode(model) as device:
@@ -66,16 +66,15 @@ def perplexity(model: nn.Module, tokens: Tensor | StoredTokens, length: int, *,
             nats = nats.cpu().view(counted.shape)[counted]
             total += nats.double().sum().item()  # on the CPU: MPS has no float64
             count += len(nats)
-    return Perplexity(length, total / count, count, _name(protocol, stride))
+    return Perplexity(length, total / count, count, name)
 
 
 def perplexity_by_length(model: nn.Module, tokens: Tensor | StoredTokens, lengths: Sequence[int],
                          **options) -> list[Perplexity]:
     """:func:`perplexity` at several lengths, all predicting the same tokens.
 
-    The text is cut to a multiple of the longest length, so that a difference between two lengths
-    comes from the context and never from the text (exact if every shorter length divides the
-    longest).
+    The text is cut to a multiple of the longest length, so that two lengths differ in context only,
+    not in text (exactly so if every shorter length divides the longest).
 
     Raises:
         ValueError: a text shorter than the longest length, and as in :func:`perplexity`.
@@ -90,7 +89,7 @@ def perplexity_by_length(model: nn.Module, tokens: Tensor | StoredTokens, length
 
 def _windows(tokens: Tensor | StoredTokens, begins: range, length: int,
              tokens_per_pass: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Windows for one pass after the other, and which of their predictions count.
+    """The windows of each pass, and which of their predictions count.
 
     Yields:
         int64 (B, length + 1), tokens with the next one; bool (B, length), False where an earlier
@@ -107,20 +106,16 @@ def _windows(tokens: Tensor | StoredTokens, begins: range, length: int,
         yield stretch.long().unfold(0, length + 1, begins.step), counted
 
 
-def _stride(length: int, protocol: str, stride: int | None) -> int:
-    """By how many tokens the window moves on."""
+def _window_step(length: int, protocol: str, stride: int | None) -> tuple[int, str]:
+    """By how many tokens the window moves, and the protocol in words."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
     if protocol == "non-overlapping":
-        return length
+        return length, protocol
     stride = max(1, length // 2) if stride is None else stride
     if not 1 <= stride <= length:
         raise ValueError(f"the stride must lie in [1, {length}], got {stride}")
-    return stride
-
-
-def _name(protocol: str, stride: int) -> str:
-    return protocol if protocol == "non-overlapping" else f"sliding, stride {stride}"
+    return stride, f"sliding, stride {stride}"
 
 
 # --- whole documents -----------------------------------------------------------------------------
@@ -156,7 +151,7 @@ def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non
             context beyond ``max_position``.
         TypeError: tokens that are no whole numbers.
     """
-    stride = _stride(length, protocol, stride)
+    stride, _ = _window_step(length, protocol, stride)
     total = len(tokens) - 1
     if total < 1:
         raise ValueError(f"a text of {len(tokens)} tokens has none to predict from another: give "
@@ -168,12 +163,13 @@ def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non
     with evaluation_mode(model) as device:
         for windows, counted in _windows(padded, begins, length, tokens_per_pass):
             windows = windows.to(device)
-            nats.append(_costs(model, windows[:, :-1], windows[:, 1:]).cpu()[counted].double())
+            found = _token_losses(model, windows[:, :-1], windows[:, 1:])
+            nats.append(found.cpu()[counted].double())
     return torch.cat(nats)[:total]
 
 
-def _costs(model: GPT2, tokens: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy of each target, (B, L), nats, with some 2^24 logits at a time."""
+def _token_losses(model: GPT2, tokens: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of each target, (B, L), nats; about 2^24 logits are computed at a time."""
     hidden, weight = model.hidden_states(tokens), model.transformer.wte.weight
     rows = max(1, 2**24 // len(weight))
     parts = zip(hidden.flatten(0, 1).split(rows), targets.flatten().split(rows))
@@ -207,12 +203,12 @@ def bits_per_character(model: GPT2, documents: Mapping[str, str], encode: Callab
     if not lengths or min(lengths) < 1:
         raise ValueError("context lengths must name at least one length of at least 1 token, got "
                          f"{list(lengths)}")
-    strides = [_stride(length, protocol, stride) for length in lengths]
+    steps = [_window_step(length, protocol, stride) for length in lengths]
     separator = encode({"": ""})
     if len(separator) != 1:
         raise ValueError("the tokenizer has no token that separates documents, so nothing to "
                          "predict a document's first token from: use one with <|endoftext|>")
-    sequences = {name: torch.cat([separator, _exact(name, text, encode, decode)])
+    sequences = {name: torch.cat([separator, _exact_tokens(name, text, encode, decode)])
                  for name, text in documents.items()}
     fitting = {name: tokens for name, tokens in sequences.items() if len(tokens) > max(lengths)}
     if not fitting:
@@ -225,16 +221,16 @@ def bits_per_character(model: GPT2, documents: Mapping[str, str], encode: Callab
     characters = sum(len(documents[name]) for name in fitting)
     count = sum(len(tokens) - 1 for tokens in fitting.values())
     measured = []
-    for length, step in zip(lengths, strides):
+    for length, (step, name) in zip(lengths, steps):
         nats = sum(token_nats(model, tokens, length, protocol=protocol, stride=step).sum().item()
                    for tokens in fitting.values())
         measured.append(BitsPerCharacter(length, nats / math.log(2) / characters, characters,
-                                         count, len(fitting), _name(protocol, step)))
+                                         count, len(fitting), name))
     return measured
 
 
-def _exact(name: str, text: str, encode: Callable, decode: Callable) -> Tensor:
-    """The tokens of a document, from which the tokenizer makes the same text again."""
+def _exact_tokens(name: str, text: str, encode: Callable, decode: Callable) -> Tensor:
+    """The tokens of a document; refused if they do not decode to the same text."""
     if not text:
         raise ValueError(f"the document {name!r} is empty: it has no character to predict; take it "
                          "out")

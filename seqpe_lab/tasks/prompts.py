@@ -1,7 +1,7 @@
 """Questions over many documents as prompts (Fig. 4, App. B.3), filled to a budget of tokens.
 
-One document holds the answer. Its place among the others is drawn and recorded, and the others are
-distractors that do not hold the answer.
+One document holds the answer. Its place is drawn at random and recorded. The other documents are
+distractors, which do not hold the answer.
 """
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Prompt(NamedTuple):
 
 
 class Prompts:
-    """Makes prompts of one split.
+    """Makes the prompts of one split.
 
     Args:
         data: the questions.
@@ -85,34 +85,31 @@ class Prompts:
     def document(self, number: int, document: int) -> tuple[int, ...]:
         """The tokens of a document that stands at place ``number``, counted from 1."""
         before, after = self.template.document.format(number=number, text="\0").split("\0")
-        named = before.rstrip(" ")  # a space belongs to the word behind it, as BPE has it
+        named = before.rstrip(" ")  # in a BPE a space belongs to the word that follows
         rest = before[len(named):] + self.split.documents[document] + after
         return self.encode(named) + self.encode(rest)
 
-    def fits(self, index: int, budget: int) -> bool:
-        """Whether question ``index``, its document and its answer stay within the budget."""
-        return self._least(index) <= budget
-
     def fitting(self, budget: int) -> list[int]:
-        """The questions that fit a budget of tokens.
+        """The questions that fit a budget of tokens with their document and answer.
 
         Raises:
             ValueError: none does.
         """
-        found = [index for index in range(len(self)) if self.fits(index, budget)]
+        found = [index for index in range(len(self)) if self._least(index) <= budget]
         if not found:
             raise ValueError(f"no question fits {budget} tokens with its document and its answer: "
                              "raise train_len")
         return found
 
-    def make(self, index: int, budget: int, seed: int | str, most: int | None = None) -> Prompt:
+    def make(self, index: int, budget: int, seed: int | str,
+             distractors: int | None = None) -> Prompt:
         """Question ``index`` in a context of at most ``budget`` tokens, answer and end included.
 
         Documents are drawn and added until the next one would exceed the budget; the same seed
         gives the same prompt on every machine.
 
         Args:
-            most: the largest number of distractors; None sets no limit.
+            distractors: at most so many; None sets no limit.
 
         Raises:
             ValueError: a budget below the question, its document and its answer; too few documents
@@ -127,7 +124,7 @@ class Prompts:
                 "or leave it out")
         others: list[int] = []
         seen = {question.document}
-        while most is None or len(others) < most:
+        while distractors is None or len(others) < distractors:
             if len(seen) == len(documents):
                 raise ValueError(
                     f"{len(documents)} documents, {len(others)} of them without the answer "

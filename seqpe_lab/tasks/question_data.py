@@ -17,7 +17,7 @@ from seqpe_lab.tasks.facts import facts
 from seqpe_lab.tasks.text_data import load_documents
 from seqpe_lab.tasks.tokenization import make_tokenizer
 
-FACTS = {"train": 20_000, "validation": 1_000, "test": 1_000}  # how many are invented
+FACTS = {"train": 20_000, "validation": 1_000, "test": 1_000}  # how many are drawn
 _WAYS_OUT = three_ways_out(
     "download train.parquet and validation.parquet elsewhere and pass their folder",
     "use 'facts', which needs no network")
@@ -149,7 +149,7 @@ def _from_folder(folder: Path) -> dict:
 
 
 def _squad(rows) -> dict[str, Split]:
-    """Train as it is; of the official validation split a fifth, by article; the rest is test."""
+    """SQuAD's train split; a fifth of its validation articles as validation, the rest as test."""
     splits = {name: Split([], []) for name in SPLITS}
     needed = ("title", "context", "question", "answers")
     for official in ("train", "validation"):

@@ -1,7 +1,7 @@
 """Question answering as a task: a language model is fine-tuned on prompts that hold the answer.
 
-Only the answer's tokens count. What the model answers is measured twice: the perplexity of the
-right answer, and whether greedy generation gives it to the letter.
+The loss covers the answer's tokens only. Two things are measured: the perplexity of the right
+answer, and whether greedy generation gives exactly that answer.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seqpe_lab.tasks.question_data import QAData, load_questions
 from seqpe_lab.tasks.text import TextTask
 
 VALIDATION_QUESTIONS = 64
-NOT_COUNTED = -100  # a target that no loss sees
+NOT_COUNTED = -100  # a target that the loss ignores
 DEPTHS = 5  # parts of the context for which accuracy is counted separately
 
 
@@ -58,9 +58,9 @@ class QuestionTask(TextTask):
     def exam(self, data: QAData, split: str, questions: int, length: int) -> list[Prompt]:
         """Prompts of ``length`` tokens: the same questions at every length and for all seeds."""
         recipe = self.recipe
-        prompts, able = _candidates(data, split, recipe.template, min(recipe.eval_lens))
-        drawn = torch.randperm(len(able), generator=seeded(0, 0, stream=4))[:questions].tolist()
-        return [prompts.make(able[i], length, f"exam/{length}") for i in drawn]
+        prompts, fitting = _candidates(data, split, recipe.template, min(recipe.eval_lens))
+        drawn = torch.randperm(len(fitting), generator=seeded(0, 0, stream=4))[:questions].tolist()
+        return [prompts.make(fitting[i], length, f"exam/{length}") for i in drawn]
 
     def validate(self, model: GPT2, data: QAData) -> float:
         """Nats per token of the answers at the trained length."""
@@ -103,9 +103,10 @@ def _candidates(data: QAData, split: str, template: str, budget: int) -> tuple[P
 class Examples(Dataset):
     """The training examples: item i is always the same question in the same context.
 
-    Each epoch goes through the questions that fit in another order, drawn from (seed, epoch), and
-    surrounds each with distractors, drawn from (seed, i). During the recipe's first share
-    ``alone`` there are none: copying is learnt first, choosing afterwards.
+    Each epoch goes through the questions that fit in a new order, drawn from (seed, epoch), and
+    surrounds each with distractors, drawn from (seed, i). During the first part of training, the
+    recipe's share ``alone``, there are no distractors: the model first learns to copy an answer,
+    then to choose among documents.
     """
 
     def __init__(self, recipe: QARecipe, data: QAData):
@@ -118,7 +119,7 @@ class Examples(Dataset):
         number = self.fitting[int(epoch_order(len(self.fitting), recipe.seed, epoch)[place])]
         alone = index < recipe.alone * recipe.steps * recipe.batch
         prompt = self.prompts.make(number, recipe.train_len, f"{recipe.seed}/{index}",
-                                   most=0 if alone else None)
+                                   distractors=0 if alone else None)
         tokens = torch.zeros(recipe.train_len, dtype=torch.long)
         targets = torch.full_like(tokens, NOT_COUNTED)
         begin, end = len(prompt.tokens), len(prompt.tokens) + len(prompt.answer)
@@ -130,12 +131,12 @@ class Examples(Dataset):
 # --- answers -------------------------------------------------------------------------------------
 
 class Answer(NamedTuple):
-    """What a model answers to one prompt."""
+    """A model's answer to one prompt."""
     nats: float  # negative log-likelihood of the right answer's tokens, without the end mark
     tokens: int  # how many those are
-    said: str  # what greedy generation gives, up to the end mark
-    correct: bool  # whether that is the right answer, whatever its case and the space around it
-    depth: float
+    generated: str  # by greedy generation, up to the end mark
+    correct: bool  # whether that is the right answer, apart from case and surrounding space
+    depth: float  # of the document with the answer, as in Prompt
 
 
 def exact_match(answers: Sequence[Answer]) -> float:
@@ -178,12 +179,13 @@ def answer(model: GPT2, data: QAData, prompts: Sequence[Prompt], *, new_tokens: 
             same, at_once = list(group), max(1, tokens_per_pass // length)
             for some in (same[i: i + at_once] for i in range(0, len(same), at_once)):
                 chosen = [prompts[i] for i in some]
-                found |= zip(some, _together(model, data, chosen, new_tokens, start, device))
+                found |= zip(some, _answer_together(model, data, chosen, new_tokens, start,
+                                                        device))
     return [found[i] for i in range(len(prompts))]
 
 
-def _together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_tokens: int, start: int,
-              device: torch.device) -> list[Answer]:
+def _answer_together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_tokens: int,
+                     start: int, device: torch.device) -> list[Answer]:
     """Answers to prompts of one length.
 
     The context is read once; the right answer and the model's own both continue from its cache.
@@ -200,9 +202,9 @@ def _together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_tokens: 
     logits = model(read, cache=list(cache), **options).float()
     nats = F.cross_entropy(logits.transpose(1, 2), right.to(device), ignore_index=NOT_COUNTED,
                            reduction="none").cpu()
-    said = model.generate(tokens[:, -1:], new_tokens, cache=list(cache), **options)[:, 1:].cpu()
+    generated = model.generate(tokens[:, -1:], new_tokens, cache=list(cache), **options)
     answers = []
-    for prompt, costs, numbers in zip(prompts, nats, said.tolist()):
+    for prompt, costs, numbers in zip(prompts, nats, generated[:, 1:].tolist()):
         counted = len(prompt.answer) - len(data.end)
         text = data.decode(_until(numbers, data.end)).strip()
         correct = text.lower() == prompt.text.strip().lower()

@@ -79,8 +79,8 @@ class TextTask(Task):
 class Chunks(Dataset):
     """The training sequences: item i is always the same train_len + 1 tokens.
 
-    Each epoch cuts the text at another offset and goes through the chunks in another order, both
-    drawn from (seed, epoch).
+    Each epoch begins at a new offset and goes through the chunks in a new order, both drawn from
+    (seed, epoch).
 
     Args:
         tokens: whole numbers (T,), of any integer type.
@@ -100,14 +100,13 @@ class Chunks(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         """int64 (length + 1,)."""
         epoch, place = divmod(index, self.per_epoch)
-        offset, order = _cut(self.length, self.per_epoch, self.seed, epoch)
+        offset, order = _offset_and_order(self.length, self.per_epoch, self.seed, epoch)
         begin = offset + int(order[place]) * self.length
         return self.tokens[begin: begin + self.length + 1].long()
 
 
 @lru_cache(maxsize=4)
-def _cut(length: int, per_epoch: int, seed: int, epoch: int) -> tuple[int, Tensor]:
-    """Where an epoch's first chunk begins, and the order of its chunks."""
+def _offset_and_order(length: int, per_epoch: int, seed: int, epoch: int) -> tuple[int, Tensor]:
     generator = seeded(seed, epoch, stream=1)
     offset = int(torch.randint(length, (1,), generator=generator))
     return offset, torch.randperm(per_epoch, generator=generator)

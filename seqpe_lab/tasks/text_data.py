@@ -1,12 +1,13 @@
-"""Text for language modelling: the reader's own Python documentation, local files, or the hub.
+"""Text for language modelling: Python's own documentation, local files, or the hub.
 
-The default needs no network: the language reference that every Python carries (pydoc_data.topics)
-and the docstrings of its standard library, about 2.2 million characters of English. Nothing falls
-back silently: what was loaded is named, measured and hashed in the :class:`TextData` it returns.
+The default needs no network: the language reference that comes with Python (pydoc_data.topics) and
+the docstrings of its standard library, about 2.2 million characters of English. Nothing falls back
+silently: the :class:`TextData` that is returned names, measures and hashes what was loaded.
 """
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.hub import cache_folder, load_from_hub, read_parquet, three_ways_out
 from seqpe_lab.tasks import token_storage
 from seqpe_lab.tasks.base import SPLITS
@@ -75,9 +77,9 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         tokenizer: as :func:`~seqpe_lab.tasks.tokenization.make_tokenizer` takes it; "bpe:SIZE" is
             trained on the training split.
 
-    A text of more than 32 million characters is tokenised once: its tokens lie in the cache, in a
-    folder named after the source, its files' sizes and times, and the tokenizer. From then on
-    neither the text nor the hub is needed, and a run takes no memory for its tokens.
+    A text of more than 32 million characters is tokenised once, and its tokens are kept in the
+    cache, in a folder named by a hash of the source, its files' sizes and times, and the tokenizer.
+    From then on neither the text nor the hub is needed, and a run takes no memory for its tokens.
 
     Raises:
         ValueError: an unknown source or tokenizer, a file that holds no text or is not UTF-8.
@@ -158,15 +160,13 @@ def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
 def python_documentation() -> Documents:
     """The language reference and the docstrings of this Python, by topic and module.
 
-    Modules are parsed, never imported. That takes some 10 s, so the text is kept in the cache.
+    Modules are parsed, never imported. That takes about 10 s, so the result is cached.
     """
     version = (sys.version + sysconfig.get_path("stdlib")).encode()
     cache = cache_folder() / f"python-{hashlib.sha256(version).hexdigest()[:12]}.json"
     if cache.exists():
-        try:
+        with contextlib.suppress(ValueError):  # altered: it is made again
             return json.loads(cache.read_text(encoding="utf-8"))
-        except ValueError:  # half written when the machine went down
-            cache.unlink()
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
@@ -180,9 +180,7 @@ def python_documentation() -> Documents:
         if not left_out & set(name.parts) and (texts := _docstrings(path)):
             documents[f"module/{name.as_posix()}"] = "\n\n".join(texts)
     cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(json.dumps(documents), encoding="utf-8")
-    os.replace(partial, cache)
+    write_atomically(cache, json.dumps(documents))
     return documents
 
 
@@ -190,7 +188,7 @@ def _docstrings(path: Path) -> list[str]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return []  # a template, which is not Python
+        return []  # a template, not valid Python
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return [text for node in ast.walk(tree)
             if isinstance(node, kinds) and (text := ast.get_docstring(node))]
@@ -219,7 +217,7 @@ def _from_path(path: Path) -> dict[str, Documents]:
         return {split: read_files(path, roles[split]) for split in SPLITS}
     if len(missing) == 1:
         raise ValueError(f"{path} has files for two of the splits but none for {missing[0]}: name "
-                         "one so, or none of them")
+                         "one of them so, or none")
     documents = read_files(path)
     if len(documents) >= 60:
         return _split_by_hash(documents)
@@ -276,6 +274,6 @@ def _from_hub(source: str) -> dict[str, Documents]:
     if missing := [split for split in SPLITS if split not in rows]:
         raise ValueError(f"the data set {name!r} has no split {', '.join(missing)}, only "
                          f"{', '.join(rows)}")
-    # rows may be lines: blank ones belong to the text, so each split is one document
+    # a row may be one line of a text, so all rows of a split form one document
     return {split: {split: "".join(line if line.endswith("\n") else line + "\n"
                                    for line in rows[split]["text"])} for split in SPLITS}

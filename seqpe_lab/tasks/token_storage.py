@@ -1,9 +1,7 @@
 """The tokens of a large text: made once by ``datasets``, then read from memory-mapped files."""
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqpe_lab.atomic_files import sha256, write_atomically
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.tokenization import AT_ONCE, pieces, tokenise
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LARGE = 2**25  # characters from which on a text's tokens are stored
+LARGE = 2**25  # the tokens of a text with at least as many characters are stored in files
 
 
 class StoredTokens:
@@ -32,13 +31,13 @@ class StoredTokens:
     """
 
     def __init__(self, file: Path):
+        import pyarrow
         from datasets import Dataset
-        column = Dataset.from_file(str(file)).data.column("tokens")
-        self.parts = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks]
-        self.ends = np.cumsum([len(part) for part in self.parts])
+        lists = Dataset.from_file(str(file)).data.column("tokens")
+        self.column = pyarrow.chunked_array([chunk.flatten() for chunk in lists.chunks])
 
     def __len__(self) -> int:
-        return int(self.ends[-1])
+        return len(self.column)
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
         if not isinstance(index, slice):
@@ -48,12 +47,8 @@ class StoredTokens:
         begin, end, step = index.indices(len(self))
         if step < 1:
             raise ValueError(f"the step of a slice of tokens must be at least 1, got {step}")
-        found, at = [np.empty(0, np.int64)], int(np.searchsorted(self.ends, begin, side="right"))
-        while begin < end:
-            part, offset = self.parts[at], int(self.ends[at]) - len(self.parts[at])
-            found.append(part[begin - offset: end - offset].astype(np.int64))
-            begin, at = offset + len(part), at + 1
-        return torch.from_numpy(np.concatenate(found)[::step])
+        found = self.column.slice(begin, max(0, end - begin)).to_numpy()[::step]
+        return torch.from_numpy(found.astype(np.int64))
 
 
 def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokenizer | None,
@@ -69,7 +64,7 @@ def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokeniz
         about: plain values to store with the tokens.
 
     Raises:
-        OSError: the tokens cannot be written, to a full disk say; nothing is left behind.
+        OSError: the tokens cannot be written, for example to a full disk; nothing is left behind.
     """
     from datasets import Dataset, Features, List, Value
     kind = "uint16" if bpe is None or bpe.get_vocab_size() <= 2**16 else "uint32"
@@ -83,10 +78,8 @@ def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokeniz
                 batched=True, batch_size=AT_ONCE, remove_columns="span", desc="tokenising",
                 features=Features({"tokens": List(Value(kind))}), new_fingerprint=folder.name,
                 cache_file_name=str(_file(folder, split)))
-        digests = {split: _digest(_file(folder, split)) for split in splits}
-        partial = folder / f"about.{os.getpid()}.tmp"
-        partial.write_text(json.dumps({"about": about, "sha256": digests}), encoding="utf-8")
-        os.replace(partial, folder / "about.json")
+        digests = {split: sha256(_file(folder, split)) for split in splits}
+        write_atomically(folder / "about.json", json.dumps({"about": about, "sha256": digests}))
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(f"the tokens could not be written to {folder.parent} ({error}): free some "
@@ -103,7 +96,7 @@ def open_tokens(folder: Path) -> tuple[dict[str, StoredTokens], dict]:
     try:
         stored = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         files = {split: _file(folder, split) for split in SPLITS}
-        intact = stored["sha256"] == {split: _digest(file) for split, file in files.items()}
+        intact = stored["sha256"] == {split: sha256(file) for split, file in files.items()}
         about = stored["about"]
     except (ValueError, KeyError, TypeError):
         intact = False
@@ -114,8 +107,3 @@ def open_tokens(folder: Path) -> tuple[dict[str, StoredTokens], dict]:
 
 def _file(folder: Path, split: str) -> Path:
     return folder / f"{split}.arrow"
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

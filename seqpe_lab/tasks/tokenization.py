@@ -1,4 +1,4 @@
-"""Texts to tokens: bytes, byte-level BPE trained on the spot, GPT-2's, or a tokenizer.json."""
+"""Texts to tokens: bytes, a byte-level BPE trained here, GPT-2's, or a tokenizer.json."""
 from __future__ import annotations
 
 import re
@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqpe_lab.hub import require_hub, three_ways_out
+from seqpe_lab.hub import ask_hub, three_ways_out
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END_OF_DOCUMENT = "<|endoftext|>"  # of the BPE tokenizers; as bytes, documents end in byte 0
-PIECE = 2**14  # characters that go through a tokenizer as one text, at least
-AT_ONCE = 256  # pieces that a tokenizer's threads share
+PIECE = 2**14  # the fewest characters of a piece into which a long text is cut
+AT_ONCE = 256  # pieces that are tokenised in one call
 _CUT = re.compile(r"(?<=\S)(?=[ \n])")  # white space for Python and for the tokenizers
 _WAYS_OUT = three_ways_out(
     "download its tokenizer.json elsewhere and pass the path as `tokenizer`",
@@ -75,12 +75,8 @@ def load_tokenizer(name: str, train: Mapping[str, str]) -> Tokenizer | None:
                              "instance 'bpe:1024'")
         bpe = _train_bpe(train.values(), int(size))
     elif name == "gpt2":
-        require_hub("GPT-2's vocabulary", _WAYS_OUT)
-        try:
-            bpe = Tokenizer.from_pretrained("openai-community/gpt2")
-        except Exception as error:  # the hub's client raises many kinds
-            raise ConnectionError(f"the hub did not give GPT-2's vocabulary "
-                                  f"({type(error).__name__}: {error}). {_WAYS_OUT}") from error
+        bpe = ask_hub("GPT-2's vocabulary", _WAYS_OUT,
+                      lambda: Tokenizer.from_pretrained("openai-community/gpt2"))
     elif Path(name).expanduser().is_file():
         try:
             bpe = Tokenizer.from_file(str(Path(name).expanduser()))
@@ -107,8 +103,8 @@ def _train_bpe(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 # --- long texts ----------------------------------------------------------------------------------
-# Each thread of a tokenizer takes whole texts, and its output needs many times the memory of the
-# text. So a long text is cut into pieces that have the tokens of the whole.
+# A tokenizer's threads work on whole texts, and its output needs many times the memory of the text.
+# So a long text is cut into pieces whose tokens are those of the whole.
 
 Span = tuple[int, int, int]  # number of the text, begin and end of the piece in characters
 
@@ -117,7 +113,7 @@ def pieces(texts: Sequence[str], bpe: Tokenizer | None,
            size: int | None = None) -> Iterator[Span]:
     """Texts cut after at least ``size`` characters, where a word ends and white space begins.
 
-    A tokenizer whose tokens would change by such cuts gets whole texts.
+    Texts are not cut if that would change the tokenizer's tokens.
 
     >>> [(begin, end) for _, begin, end in pieces(["one two  three"], None, size=2)]
     [(0, 3), (3, 7), (7, 14)]
@@ -133,7 +129,7 @@ def pieces(texts: Sequence[str], bpe: Tokenizer | None,
 
 
 def can_be_cut(bpe: Tokenizer) -> bool:
-    """Whether the pieces of a text have the tokens of the whole.
+    """Whether the tokens of the pieces are those of the whole text.
 
     This holds for GPT-2's own pattern, which never looks back over white space.
     """

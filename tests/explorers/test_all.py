@@ -25,7 +25,7 @@ COMBINATIONS = 150  # of the choices of one panel; of more, evenly spaced ones
 def panel(request):
     panel = explore(request.param)
     if request.param == "attention":  # a kernel does so seconds after the first picture
-        attention.get_ready_for_images().join()
+        attention.load_image_models().join()
     yield panel
     panel.close()
 

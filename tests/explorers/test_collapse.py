@@ -75,7 +75,7 @@ def test_the_measures_are_the_librarys():
         geometry.spread(vectors),
     )
     assert torch.equal(training.similarity, geometry.similarity(vectors, kind="cosine"))
-    assert (collapse_training.DISTILLATION_TEST.teachers < collapse_training.TRAIN_LEN).all()
+    assert (collapse_training.TEST.distil.teachers < collapse_training.TRAIN_LEN).all()
 
 
 def test_training_is_repeatable_and_leaves_the_readers_random_numbers_alone():

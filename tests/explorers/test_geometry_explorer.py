@@ -103,7 +103,7 @@ def named(figure, name):
     "text, expected", [("123, 1000", (123, 1000)), ("7;7  8", (7, 8)), ("", ()), ("0", (0,))]
 )
 def test_typed_positions_are_read(text, expected):
-    assert explorer.others(text) == expected
+    assert explorer.read_positions(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_typed_positions_are_read(text, expected):
 )
 def test_what_is_typed_wrong_is_named(text, reason):
     with pytest.raises(ValueError, match=reason):
-        explorer.others(text)
+        explorer.read_positions(text)
 
 
 def test_the_path_keeps_distances_where_three_directions_hold_everything():

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seqpe_lab.course.parallel import Stage, Task, run_stages
+from seqpe_lab.course.parallel import Program, Stage, run_stages
 
 SAY_WHERE = """
 import os, sys
@@ -36,13 +36,13 @@ while not pathlib.Path(sys.argv[2]).exists():
 """
 
 
-def task(folder: Path, name: str, program: str = "", *arguments, environment=()) -> Task:
+def task(folder: Path, name: str, program: str = "", *arguments, environment=()) -> Program:
     command = [sys.executable, "-c", program, *map(str, arguments)] if program else None
-    return Task(name, command, lambda: f"{name} done", folder / f"{name}.txt", dict(environment))
+    return Program(name, command, lambda: f"{name} done", folder / f"{name}.txt", dict(environment))
 
 
-def in_parallel(tasks, workers, say) -> None:
-    run_stages([Stage("Begin", lambda: tasks)], workers, say)
+def in_parallel(tasks, workers, show) -> None:
+    run_stages([Stage("Begin", lambda: tasks)], workers, show)
 
 
 def test_each_has_a_process_a_log_and_an_environment_of_its_own_and_is_reported(tmp_path):
@@ -148,7 +148,7 @@ def test_what_ends_the_job_ends_its_tasks(tmp_path, project):
 def test_a_worker_that_is_free_begins_with_the_next_stage_unless_that_waits(tmp_path):
     said: list[str] = []
 
-    def waiting(name: str, for_what: str) -> Task:
+    def waiting(name: str, for_what: str) -> Program:
         return task(
             tmp_path, name, WAIT_FOR, tmp_path / f"{name}.began", tmp_path / f"{for_what}.began"
         )
@@ -164,7 +164,7 @@ def test_a_worker_that_is_free_begins_with_the_next_stage_unless_that_waits(tmp_
         Stage(
             "third",
             lambda: [
-                Task(
+                Program(
                     "late",
                     None,
                     lambda: " ".join(line.split(",")[0].strip() for line in said if "done" in line),

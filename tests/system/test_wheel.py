@@ -1,8 +1,8 @@
-"""The wheel without the clone: what is in it, and what it does in an environment of its own.
+"""The wheel without the clone: its contents, and what works in an environment of its own.
 
-To install torch and JupyterLab from an index takes minutes, so an environment here is a new venv
-that holds the wheel, and links to exactly those installed packages that the wheel declares to
-need, and that these need in turn: what is not declared cannot be imported.
+Installing torch and JupyterLab from an index takes minutes. So an environment here is a new venv
+with the wheel, and with links to exactly the installed packages that the wheel requires, directly
+or indirectly: a package that is not declared cannot be imported.
 """
 
 import ast
@@ -34,14 +34,14 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def needed(requirements: list[str], extra: str, found: dict) -> dict:
-    """Installed distributions that these requirements name, and all that those need: by name."""
+    """The installed distributions that meet the requirements, directly or indirectly, by name."""
     for requirement in map(Requirement, requirements):
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         try:
             installed = distribution(requirement.name)
         except PackageNotFoundError:
-            continue  # another platform's, or missing: then something below cannot be imported
+            continue  # for another platform, or missing: then a test below fails to import it
         for chosen in ("", *sorted(requirement.extras)):
             if (installed.name, chosen) not in found:
                 found[installed.name, chosen] = installed
@@ -73,7 +73,7 @@ class Environment:
         self.folder.mkdir()
 
     def run(self, *arguments: str, folder: Path | None = None, status: int = 0) -> str:
-        """``python <arguments>``: what it prints, errors too."""
+        """Run ``python <arguments>``; returns its output, errors included."""
         hidden = ("PYTHON", "SEQPE_RUNS", "VIRTUAL_ENV", "COV")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
         done = subprocess.run(
@@ -180,7 +180,7 @@ print(json.dumps([seqpe_lab.__file__, shown, len(audit()), results]))
 
 
 def test_all_that_the_package_imports_is_declared(lab):
-    """Every import, also of rarely run branches, but those of the adapters, a separate extra."""
+    """Every import, also in rarely run branches, except in the adapters (a separate extra)."""
     trees = [
         ast.parse(path.read_text(encoding="utf-8"))
         for path in PROJECT.glob("seqpe_lab/**/*.py")
