@@ -108,7 +108,7 @@ class SeqPE(PositionEncoding):
             e = torch.cat([self.prefix.expand(*e.shape[:-2], -1, -1), e], dim=-2)
         prepared = []
         autocast = torch.is_autocast_enabled(e.device.type)
-        autocast_dtype = torch.get_autocast_dtype(e.device.type)
+        dtype = torch.get_autocast_dtype(e.device.type) if autocast else e.dtype
         with float32_region(e.device):
             for projection in self.projections:
                 projected = projection(e)
@@ -120,7 +120,7 @@ class SeqPE(PositionEncoding):
                     if self.bias_gain != 1:
                         e_q, e_k = self.bias_gain * e_q, self.bias_gain * e_k
                     if autocast:
-                        e_q, e_k = self._rounded(e_q, e_k, autocast_dtype)
+                        e_q, e_k = self._rounded(e_q, e_k, dtype)
                 prepared.append((e_q, e_k))
         return prepared
 
