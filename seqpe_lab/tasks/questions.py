@@ -204,7 +204,7 @@ def _answer_together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_t
                            reduction="none").cpu()
     generated = model.generate(tokens[:, -1:], new_tokens, cache=list(cache), **options)
     answers = []
-    for prompt, costs, numbers in zip(prompts, nats, generated[:, 1:].tolist()):
+    for prompt, costs, numbers in zip(prompts, nats, generated[:, 1:].cpu().tolist()):
         counted = len(prompt.answer) - len(data.end)
         text = data.decode(_until(numbers, data.end)).strip()
         correct = text.lower() == prompt.text.strip().lower()
