@@ -209,7 +209,7 @@ def distinct(positions: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     if limit**dims > 2**62 or int(positions.max()) >= limit:
         return torch.unique(positions, dim=0, return_inverse=True)
     weights = _powers(limit, dims, positions.device)
-    codes, inverse = torch.unique((positions * weights).sum(1), return_inverse=True)
+    codes, inverse = torch.unique(grid_row(positions, (limit,) * dims), return_inverse=True)
     return codes.unsqueeze(1) // weights % limit, inverse
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from seqpe_lab.devices import device_of
 from seqpe_lab.objective import Objective, build_model, learning_rate, make_optimizer, part_number
 from seqpe_lab.processes import agreed, cores_per_process, on_main, start_processes
 from seqpe_lab.provenance import provenance
@@ -253,7 +254,7 @@ def evaluate(run: Run, model: nn.Module, data: Data) -> dict:
     return {"method": recipe.method, "scale": recipe.scale, "seed": recipe.seed,
             "recipe": recipe.digest(), **task_of(recipe).evaluate(model, data),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "data": data.provenance(), **provenance(next(model.parameters()).device)}
+            "data": data.provenance(), **provenance(device_of(model))}
 
 
 def trained_model(run: Run, data: Data, device: torch.device | str = "cpu") -> nn.Module:
