@@ -141,7 +141,7 @@ def _global_candidates(pivots: Tensor, count: int, limit: Tensor, hard: int, wit
     sizes = limit.tolist()
     repeated = grid_row(spare, sizes).unsqueeze(2) == grid_row(edits, sizes).unsqueeze(1)
     fill = new[:, count - hard:] & ~(repeated & usable.unsqueeze(1)).any(2)
-    beyond = of_spare > nearest
+    beyond = (of_spare > nearest) | ~with_hard  # without look-alikes all positions weigh the same
     pool = torch.cat([edits, spare, spare], 1)
     others = _first_allowed(pool, torch.cat([usable, fill & beyond, fill & ~beyond], 1), hard)
     return torch.cat([kept, others], 1)
@@ -158,7 +158,7 @@ def _local_candidates(pivots: Tensor, count: int, limit: Tensor, window: Tensor,
     sizes = window.tolist()
     draw[inside, grid_row(place, sizes)[inside]] = -1.0  # the pivot is never drawn
     cell = draw.topk(count).indices
-    return torch.stack(torch.unravel_index(cell, sizes), -1) + left.unsqueeze(1)
+    return grid(*sizes)[cell] + left.unsqueeze(1)
 
 
 # --- L_OOD (Sec. 3.4) and shifted starts (App. A.5) -----------------------------------------------
@@ -199,7 +199,7 @@ def distillation_sample(batch: int, teachers: int, train_shape: int | tuple[int,
         raise ValueError(f"need batch >= 1 and max_position {tuple(limit.tolist())} >= the "
                          f"training context {tuple(shape.tolist())}")
     cell = torch.rand(batch, inside, generator=generator).topk(teachers).indices
-    positions = torch.stack(torch.unravel_index(cell, tuple(shape.tolist())), -1)  # (B, m, n)
+    positions = grid(*shape.tolist())[cell]  # (B, m, n)
     room = limit - shape + 1  # z_i lies in [0, room_i)
     small = torch.minimum(room, (shape * smallest_shift).ceil().long())
     # Allowed are the z that are not small everywhere. They fall into n disjoint boxes: in box i,

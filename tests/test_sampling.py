@@ -211,6 +211,15 @@ def test_hard_candidates_of_a_global_set_are_distinct_lookalikes_of_the_pivot():
     assert complete / 500 > 0.95
 
 
+def test_a_global_set_without_lookalikes_is_random_in_every_place():
+    """The nearest stands anywhere; it would be rare at the end if that were filled from afar."""
+    sample = contrastive_sample(
+        4_000, 8, 10**6, generator=seeded(0), hard=4, hard_share=0.0, local=0.0
+    )
+    counts = sample.label.bincount(minlength=8)  # 500 expected
+    assert counts.min() > 400 and counts.max() < 600
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_hard_share_is_the_share_of_global_sets_with_lookalikes(share):
     sample = contrastive_sample(
