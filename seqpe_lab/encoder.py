@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.devices import float32_region, uncompiled
+from seqpe_lab.devices import float32_region, moved, uncompiled
 from seqpe_lab.digits import check_number_system, check_positions, distinct, grid, to_digits
 from seqpe_lab.prefix_tree import gru_states, prefix_tree, transformer_states
 
@@ -134,7 +134,8 @@ class PositionEncoder(nn.Module):
         with float32_region(self.token.weight.device):
             states = self.encode_shared(sequences) if shared else self.encode_whole(sequences)
             vectors = self.out(self.ln_f(states))  # (U, d)
-            return F.embedding(inverse.to(vectors.device), vectors).view(*positions.shape[:-1], -1)
+            inverse, = moved([inverse], vectors.device)
+            return F.embedding(inverse, vectors).view(*positions.shape[:-1], -1)
 
     def embed(self, token: Tensor, place: Tensor) -> Tensor:
         """T[token] + O[place] + D[dimension], (...) -> (..., d); [CLS], at place n*k, is T alone.
@@ -143,7 +144,7 @@ class PositionEncoder(nn.Module):
             token, place: int64 (...), values in [0, b] and [0, n*k].
         """
         device = self.token.weight.device
-        token, place = token.to(device), place.to(device)
+        token, place = moved([token, place], device)
         times = self.dims * self.digits // self.place.num_embeddings
         of_place = F.pad(self.place.weight.repeat(times, 1), (0, 0, 0, 1))  # (n*k + 1, d)
         if self.dimension is not None:
@@ -164,13 +165,15 @@ class PositionEncoder(nn.Module):
     def encode_shared(self, sequences: Tensor) -> Tensor:
         """The same up to rounding, each distinct digit prefix computed once (prefix_tree.py)."""
         tree, device = prefix_tree(sequences), self.token.weight.device
-        paths = [path.to(device, non_blocking=True) for path in tree.paths]
         if self.gru is not None:
-            return gru_states(self.gru, self.embed(tree.token, tree.place), paths)
+            return gru_states(self.gru, self.embed(tree.token, tree.place), tree.path, tree.place)
         symbols, symbol = torch.unique(tree.place * (self.base + 1) + tree.token,
                                        return_inverse=True)
-        x = self.embed(symbols % (self.base + 1), symbols // (self.base + 1))  # (R, d)
-        return transformer_states(self.blocks, x, symbol.to(device, non_blocking=True), paths)
+        tokens, places, along, path, place = moved(
+            [symbols % (self.base + 1), symbols // (self.base + 1), symbol[tree.path], tree.path,
+             tree.place], device)
+        x = self.embed(tokens, places)  # (R, d)
+        return transformer_states(self.blocks, x, along, path, place, len(sequences))
 
     @torch.no_grad()
     def table(self, *sizes: int, chunk: int = 16_384) -> Tensor:

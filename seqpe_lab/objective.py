@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqpe_lab.devices import moved
 from seqpe_lab.digits import grid
 from seqpe_lab.recipes import ImageRecipe, Training
 from seqpe_lab.regularizer import NO_SAMPLES, PositionRegularizer, encode_together
@@ -70,7 +71,9 @@ class Objective(nn.Module):
             samples = self.regularizer.sample(generator, distil) if regularize else NO_SAMPLES
             parts = [contexts, *samples.positions()]
             vectors, *others = encode_together(self.regularizer.encoder, parts)
-            options["vectors"] = vectors if which is None else (vectors, which.to(vectors.device))
+            if which is not None:
+                vectors = (vectors, *moved([which], vectors.device))
+            options["vectors"] = vectors
             losses = self.regularizer.losses(samples, others)
         main = self.task.main_loss(self.model, batch, mixing, **options)
         total = main + self.regularizer.weighted(losses) if losses else main

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from seqpe_lab.devices import moved
 from seqpe_lab.digits import position_limits
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.losses import DISTILLATION_FORMS, contrastive_loss, distillation_loss
@@ -130,8 +131,10 @@ class PositionRegularizer:
         """
         rest, losses = list(vectors), {}
         if samples.contrast:
-            losses["contrastive"] = contrastive_loss(rest.pop(0), rest.pop(0),
-                                                     samples.contrast.label, samples.contrast.tied)
+            pivots, candidates = rest.pop(0), rest.pop(0)
+            label, tied = moved([samples.contrast.label, samples.contrast.tied.long()],
+                                pivots.device)
+            losses["contrastive"] = contrastive_loss(pivots, candidates, label, tied.bool())
         if samples.distil:
             losses["distillation"] = distillation_loss(rest.pop(0), rest.pop(0), self.heads,
                                                        self.form)

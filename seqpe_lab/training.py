@@ -213,13 +213,12 @@ def loading_workers(recipe: Training, data: Data) -> int:
 
 
 def compile_model(model: nn.Module) -> Callable[[], AbstractContextManager]:
-    """Compile what a training step computes, but not evaluation, which runs at many lengths.
+    """Compile the layers of a training step, but not those of evaluation, of many lengths.
 
     Returns:
         A function that makes a context manager in which the model runs uncompiled.
     """
-    name = "hidden_states" if hasattr(model, "hidden_states") else "forward"
-    setattr(model, name, torch.compile(getattr(model, name)))
+    model.run_layers = torch.compile(model.run_layers)
     return lambda: torch.compiler.set_stance("force_eager")
 
 

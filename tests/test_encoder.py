@@ -145,7 +145,7 @@ def test_the_prefix_tree_gives_the_same_gradients(architecture):
 def test_0_to_4095_at_five_digits_are_4553_prefixes_and_4096_cls():
     sequences = F.pad(to_digits(grid(4096), 5), (0, 1), value=10)
     tree = prefix_tree(sequences)
-    assert [len(path) for path in tree.paths] == [1, 5, 41, 410, 4096, 4096]
+    assert tree.place.bincount().tolist() == [1, 5, 41, 410, 4096, 4096]
     assert len(tree.token) == 4553 + 4096
 
 
@@ -153,10 +153,14 @@ def test_0_to_4095_at_five_digits_are_4553_prefixes_and_4096_cls():
 def test_the_tree_holds_each_distinct_prefix_once_and_leads_back_to_every_sequence(positions):
     sequences = to_digits(torch.tensor(sorted(positions)).unsqueeze(-1), digits=3)
     tree = prefix_tree(sequences)
-    for level, path in enumerate(tree.paths):
-        prefixes = [tuple(tree.token[row].tolist()) for row in path]
+    assert tree.token[tree.complete].tolist() == sequences.tolist()
+    for level in range(3):
+        at_level = tree.place == level
+        path = tree.path[at_level]
+        prefixes = [tuple(tree.token[row].tolist()) for row in path[:, : level + 1]]
         assert prefixes == sorted({tuple(s[: level + 1]) for s in sequences.tolist()})
-        assert (tree.place[path] == torch.arange(level + 1)).all()
+        assert (tree.place[path[:, : level + 1]] == torch.arange(level + 1)).all()
+        assert (path[:, level:] == at_level.nonzero()).all()  # the node itself fills the rest
 
 
 def test_duplicates_are_computed_once_and_come_out_identical(monkeypatch):

@@ -31,7 +31,8 @@ def close(a, b):
 def test_the_table_of_a_grid_equals_forward(options):
     encoder = make_encoder(**options)
     table = encoder.table(300, chunk=77)
-    close(table, encoder(grid(300)))
+    # other numbers of rows at a time are summed in another order
+    torch.testing.assert_close(table, encoder(grid(300)), atol=4e-5, rtol=1e-5)
     assert not table.requires_grad
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
@@ -52,7 +54,7 @@ class ALiBi(PositionEncoding):
 
     def __init__(self, heads: int, d_head: int, scaled: bool = False):
         super().__init__()
-        self.heads, self.gain = heads, 1.0 if scaled else d_head**0.5
+        self.heads, self.d_head, self.gain = heads, d_head, 1.0 if scaled else d_head**0.5
 
     @classmethod
     def for_model(cls, shape: ModelShape, scaled: bool = False) -> ALiBi:  # type: ignore[override]
@@ -71,13 +73,19 @@ class ALiBi(PositionEncoding):
 
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-        """The queries' features (H, 1, 2) and the keys' (1, L, 2) or (B, 1, L, 2)."""
-        position = check_positions(positions, dims=1).squeeze(-1)  # (L,) or (B, L)
+        """The queries' features (H, 1, F), and the keys' (1, L, F) or (B, 1, L, F), float32.
+
+        F is at least 2; zeros behind the two features make d_head + F a multiple of 8, which the
+        fast attention kernels require.
+        """
+        position = check_positions(positions, dims=1).squeeze(-1).float()  # (L,) or (B, L)
         parts = torch.stack([position // 256 * 256, position % 256], dim=-1)
         slopes = self.slopes.view(-1, 1, 1).expand(-1, 1, 2)
-        return slopes.to(device), parts.unsqueeze(-3).to(device)
+        fill = (0, -(self.d_head + 2) % 8)
+        of_query, of_key = moved([F.pad(slopes, fill), F.pad(parts.unsqueeze(-3), fill)], device)
+        return of_query, of_key
 
     def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
                   layer: int) -> tuple[Tensor, Tensor]:
-        of_query, of_key = (t.to(q).expand(*q.shape[:3], 2) for t in prepared)
+        of_query, of_key = (t.to(q).expand(*q.shape[:3], -1) for t in prepared)
         return torch.cat([q, of_query], -1), torch.cat([k, of_key], -1)

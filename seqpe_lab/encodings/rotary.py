@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.devices import float32_region
+from seqpe_lab.devices import float32_region, moved
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 PAIRINGS = ("interleaved", "half")
@@ -117,7 +117,8 @@ class RoPE(PositionEncoding):
         angles = F.pad(rotary_angles(positions, self.d_head, self.base), (0, 0, self.prefix, 0))
         if angles.dim() == 3:
             angles = angles.unsqueeze(1)  # the same for every head
-        return angles.cos().float().to(device), angles.sin().float().to(device)
+        cos, sin = moved([angles.cos().float(), angles.sin().float()], device)
+        return cos, sin
 
     def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
                   layer: int) -> tuple[Tensor, Tensor]:
@@ -169,7 +170,7 @@ class MixedRoPE(PositionEncoding):
             raise ValueError(f"positions of shape {tuple(positions.shape)} have "
                              f"n={positions.shape[-1]} coordinates, expected n={dims}")
         with float32_region(self.frequency.device):
-            where = positions.flip(-1).to(self.frequency.device).float()  # ((B,) L, n)
+            where, = moved([positions.flip(-1).float()], self.frequency.device)  # ((B,) L, n)
             angles = torch.einsum("...tn,nlhf->l...htf", where, self.frequency.float())
         if self.as_published:
             swapped = angles.transpose(-2, -3).shape[-3:]

@@ -103,7 +103,7 @@ def neighbours(position: tuple[int, ...], width: int, along: str, limit: int) ->
 
 def heights(tree: PrefixTree, row: int) -> Tensor:
     """The height of each node, float (M,): the mean of its rows; nodes of ``row`` lie on a line."""
-    paths = tree.paths[-1]  # (U, S): [CLS] closes every position, so these are the paths of all
+    paths = tree.complete  # (U, S)
     rows = torch.arange(float(len(paths))).unsqueeze(1).expand(paths.shape)
     height = torch.zeros(len(tree.token)).scatter_reduce(0, paths.flatten(), rows.flatten(), "mean",
                                                          include_self=False)
@@ -231,8 +231,8 @@ def _draw_sum(figure: go.Figure, sequence: list[int], k: int, base: int, dims: i
 
 def _draw_tree(figure: go.Figure, tree: PrefixTree, numbers: Numbers) -> None:
     """Digits as nodes, left to right; one node for all positions that begin alike."""
-    base, row, paths = numbers.state.base, numbers.row, tree.paths[-1].tolist()
-    own, passing = set(paths[row]), tree.paths[-1].flatten().bincount().tolist()
+    base, row, paths = numbers.state.base, numbers.row, tree.complete.tolist()
+    own, passing = set(paths[row]), tree.complete.flatten().bincount().tolist()
     x, y = [*tree.place.tolist(), -1], [*heights(tree, row).tolist(), row]  # the root comes last
     edges = sorted({pair for path in paths for pair in zip([-1, *path], path)})
     for of, colour, width in (False, "#bbbbbb", 1.5), (True, OWN, 3):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seqpe_lab.attention import attend
 from seqpe_lab.digits import check_positions, is_integer
 from seqpe_lab.encodings import PositionEncoding, make_encoding
+from seqpe_lab.models.output_layer import logits
 
 Cached = tuple[Tensor, Tensor]  # keys, as the encoding transformed them, and values of a layer
 
@@ -127,7 +128,7 @@ class GPT2(nn.Module):
         Returns:
             float (B, L, vocab_size).
         """
-        return F.linear(self.hidden_states(tokens, **options), self.transformer.wte.weight)
+        return logits(self.hidden_states(tokens, **options), self.transformer.wte.weight)
 
     def hidden_states(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None,
                       vectors: Any = None, cache: list[Cached] | None = None,
@@ -165,6 +166,19 @@ class GPT2(nn.Module):
         x = self.encoding.embed(x, positions, max(end, context_len or 0))
         x = F.dropout(x, self.config.dropout, self.training)
         prepared = self.encoding.prepare(positions, vectors, x.device)
+        return self.run_layers(x, prepared, cache)
+
+    def run_layers(self, x: Tensor, prepared: Any, cache: list[Cached] | None = None) -> Tensor:
+        """All layers and the final LayerNorm, without the checks: what torch.compile compiles.
+
+        Args:
+            x: float (B, L, d_model), the embedded tokens.
+            prepared: what the encoding's ``prepare`` returned.
+            cache: as in :meth:`hidden_states`.
+
+        Returns:
+            (B, L, d_model).
+        """
         presents = []
         for layer, block in enumerate(self.transformer.h):
             x, present = block(x, self.encoding, prepared, layer, cache[layer] if cache else None)
@@ -223,10 +237,10 @@ class GPT2(nn.Module):
             first = 0
             for _ in range(new_tokens):
                 last = tokens.shape[1]
-                logits = self(tokens[:, first:], start=start, cache=cache,
+                scores = self(tokens[:, first:], start=start, cache=cache,
                               vectors=None if ahead is None else ahead[first:last],
                               context_len=context_len or total)[:, -1]
-                tokens = torch.cat([tokens, _choose(logits, temperature, top_k, generator)], dim=1)
+                tokens = torch.cat([tokens, _choose(scores, temperature, top_k, generator)], dim=1)
                 first = last if use_cache else 0
         finally:  # also after an error
             self.train(was_training)

@@ -118,12 +118,24 @@ class ViT(nn.Module):
         extra = [token.expand(len(x), -1, -1) for token in (vit.cls_token, vit.reg_token)
                  if token is not None]
         x = vit.norm_pre(vit.pos_drop(torch.cat([*extra, x], dim=1)))
-        prepared = self.encoding.prepare(positions, vectors, x.device)
-        for layer, block in enumerate(vit.blocks):
+        x = self.run_layers(x, self.encoding.prepare(positions, vectors, x.device))
+        return vit.forward_head(x)
+
+    def run_layers(self, x: Tensor, prepared: Any) -> Tensor:
+        """All blocks and the final norm, without the checks: what torch.compile compiles.
+
+        Args:
+            x: float (B, T, d_model), embedded patches behind the prefix tokens.
+            prepared: what the encoding's ``prepare`` returned.
+
+        Returns:
+            (B, T, d_model).
+        """
+        for layer, block in enumerate(self.vit.blocks):
             attended = self.attention(block.attn, block.norm1(x), prepared, layer)
             x = x + block.drop_path1(block.ls1(attended))
             x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        return vit.forward_head(vit.norm(x))
+        return self.vit.norm(x)
 
     def attention(self, attn: TimmAttention, x: Tensor, prepared: Any, layer: int) -> Tensor:
         """timm's attention with positions in queries and keys: (B, T, d_model) -> the same."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqpe_lab.devices import device_of
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.models.output_layer import nats_of_targets
 from seqpe_lab.tasks.base import evaluation_mode
 from seqpe_lab.tasks.token_storage import StoredTokens
 
@@ -61,9 +62,7 @@ def perplexity(model: nn.Module, tokens: Tensor | StoredTokens, length: int, *,
         tokens_per_pass = tokens_per_pass or (4_096 if device.type == "cpu" else 16_384)
         for windows, counted in _windows(tokens, begins, length, tokens_per_pass):
             windows = windows.to(device)
-            nats = F.cross_entropy(model(windows[:, :-1]).float().flatten(0, 1),
-                                   windows[:, 1:].flatten(), reduction="none")
-            nats = nats.cpu().view(counted.shape)[counted]
+            nats = _token_nats(model, windows[:, :-1], windows[:, 1:]).cpu()[counted]
             total += nats.double().sum().item()  # on the CPU: MPS has no float64
             count += len(nats)
     return Perplexity(length, total / count, count, name)
@@ -163,18 +162,18 @@ def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non
     with evaluation_mode(model) as device:
         for windows, counted in _windows(padded, begins, length, tokens_per_pass):
             windows = windows.to(device)
-            found = _token_losses(model, windows[:, :-1], windows[:, 1:])
+            found = _token_nats(model, windows[:, :-1], windows[:, 1:])
             nats.append(found.cpu()[counted].double())
     return torch.cat(nats)[:total]
 
 
-def _token_losses(model: GPT2, tokens: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy of each target, (B, L), nats; about 2^24 logits are computed at a time."""
-    hidden, weight = model.hidden_states(tokens), model.transformer.wte.weight
-    rows = max(1, 2**24 // len(weight))
-    parts = zip(hidden.flatten(0, 1).split(rows), targets.flatten().split(rows))
-    return torch.cat([F.cross_entropy(F.linear(h, weight).float(), t, reduction="none")
-                      for h, t in parts]).view(targets.shape)
+def _token_nats(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+    """-ln p of each target, float32 (B, L); of a GPT-2 without all logits at a time."""
+    if not isinstance(model, GPT2):
+        return F.cross_entropy(model(tokens).float().transpose(1, 2), targets, reduction="none")
+    hidden = model.hidden_states(tokens).flatten(0, 1)
+    nats = nats_of_targets(hidden, model.transformer.wte.weight, targets.flatten())
+    return nats.view(targets.shape)
 
 
 def bits_per_character(model: GPT2, documents: Mapping[str, str], encode: Callable,

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.models.output_layer import next_token_loss
 from seqpe_lab.recipes import QARecipe
 from seqpe_lab.sampling import seeded
 from seqpe_lab.tasks.base import epoch_order, evaluation_mode
@@ -52,8 +53,7 @@ class QuestionTask(TextTask):
         tokens, targets = batch
         counted = targets != NOT_COUNTED
         hidden = model.hidden_states(tokens, **options)[counted]
-        logits = F.linear(hidden, model.transformer.wte.weight).float()
-        return F.cross_entropy(logits, targets[counted])
+        return next_token_loss(hidden, model.transformer.wte.weight, targets[counted])
 
     def exam(self, data: QAData, split: str, questions: int, length: int) -> list[Prompt]:
         """Prompts of ``length`` tokens: the same questions at every length and for all seeds."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+from seqpe_lab.models.output_layer import next_token_loss
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import seeded
 from seqpe_lab.tasks.base import Task
@@ -43,12 +43,7 @@ class TextTask(Task):
                   **options) -> Tensor:
         """Cross entropy of the next token, nats per token, for tokens (B, train_len + 1)."""
         hidden = model.hidden_states(batch[:, :-1], **options).flatten(0, 1)
-        targets = batch[:, 1:].flatten()
-        weight = model.transformer.wte.weight
-        in_chunks = getattr(F, "linear_cross_entropy", None)  # recent torch: less memory
-        if in_chunks is None or torch.is_autocast_enabled(hidden.device.type):
-            return F.cross_entropy(F.linear(hidden, weight).float(), targets)
-        return in_chunks(hidden, weight, targets)
+        return next_token_loss(hidden, model.transformer.wte.weight, batch[:, 1:].flatten())
 
     def validate(self, model: GPT2, data: TextData) -> float:
         """Nats per token on the start of the validation split."""

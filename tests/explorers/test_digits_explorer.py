@@ -115,7 +115,7 @@ def test_no_two_nodes_of_the_tree_stand_at_one_place_and_the_own_path_is_straigh
         )
         height = digits.heights(tree, row)
         assert len(set(zip(tree.place.tolist(), height.tolist()))) == len(height)
-        assert (height[tree.paths[-1][row]] == row).all()
+        assert (height[tree.complete[row]] == row).all()
 
 
 def test_the_table_counts_what_the_neighbours_share():
