@@ -176,7 +176,7 @@ class PositionEncoder(nn.Module):
         return transformer_states(self.blocks, x, along, path, place, len(sequences))
 
     @torch.no_grad()
-    def table(self, *sizes: int, chunk: int = 16_384) -> Tensor:
+    def table(self, *sizes: int, chunk: int = 4_096) -> Tensor:
         """Encode a whole grid of positions (Sec. 3.5, "Inference").
 
         Args:

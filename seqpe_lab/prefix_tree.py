@@ -79,10 +79,9 @@ def transformer_states(blocks: nn.ModuleList, x: Tensor, symbols: Tensor, path: 
     """
     first, *others = blocks
     x = _first_layer(first, x, symbols if others else symbols[-count:])
-    for block in others:  # in the last layer only [CLS] needs a new state
-        own = slice(-count, None) if block is others[-1] else slice(None)
-        x = _later_layer(block, x, path[own], place[own])
-    return x
+    for block in others[:-1]:
+        x = _later_layer(block, x, path, place)
+    return _later_layer(others[-1], x, path[-count:]) if others else x  # only [CLS] is needed
 
 
 def _first_layer(block: Any, x: Tensor, symbols: Tensor) -> Tensor:
@@ -104,31 +103,34 @@ def _first_layer(block: Any, x: Tensor, symbols: Tensor) -> Tensor:
     qkv = block.qkv(block.ln_1(x)).unflatten(-1, (3, block.heads, -1))
     q, k, v = qkv.permute(1, 2, 0, 3)  # (H, R, d_head)
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (H, R, R)
-    others = torch.ones(len(own), len(x), dtype=torch.bool, device=x.device)
-    others.scatter_(1, symbols, False)
-    weights = scores.index_select(1, own).masked_fill(others, -torch.inf).softmax(-1)  # (H, M, R)
+    others = torch.full((len(own), len(x)), -torch.inf, dtype=x.dtype, device=x.device)
+    others.scatter_(1, symbols, 0)  # -inf off the path
+    weights = (scores.index_select(1, own) + others).softmax(-1)  # (H, M, R)
     return block.finish(F.embedding(own, x), (weights @ v).transpose(0, 1).flatten(-2))
 
 
-def _later_layer(block: Any, x: Tensor, path: Tensor, place: Tensor) -> Tensor:
+def _later_layer(block: Any, x: Tensor, path: Tensor, place: Tensor | None = None) -> Tensor:
     """A later layer: the last node of each path attends to all nodes on the path.
 
     Args:
         x: (M, d), states of all nodes.
-        path, place: int64 (P, S) and (P,), of the nodes whose new states are needed.
+        path: int64 (P, S), of the nodes whose new states are needed, the last P.
+        place: int64 (P,), theirs; None if all end whole sequences.
 
     Returns:
-        (P, d), the new states of the paths' last nodes.
+        (P, d), their new states.
     """
-    own, normed = path[:, -1], block.ln_1(x)
+    normed, needed = block.ln_1(x), slice(-len(path), None)
     (w_q, w_k, w_v), (b_q, b_k, b_v) = block.qkv.weight.chunk(3), block.qkv.bias.chunk(3)
-    q = F.linear(F.embedding(own, normed), w_q, b_q).unflatten(-1, (1, block.heads, -1))
+    q = F.linear(normed[needed], w_q, b_q).unflatten(-1, (1, block.heads, -1))
     k, v = (F.embedding(path, F.linear(normed, w, b)).unflatten(-1, (block.heads, -1))
             for w, b in ((w_k, b_k), (w_v, b_v)))  # (P, S, H, d_head)
     scores = (q * k).sum(-1) / k.shape[-1] ** 0.5  # (P, S, H)
-    behind = torch.arange(path.shape[1], device=x.device) > place.unsqueeze(1)
-    weights = scores.masked_fill(behind.unsqueeze(-1), -torch.inf).softmax(1)
-    return block.finish(F.embedding(own, x), (weights.unsqueeze(-1) * v).sum(1).flatten(-2))
+    if place is not None:  # nodes have no states at the places behind their own
+        behind = torch.arange(path.shape[1], device=x.device) > place.unsqueeze(1)
+        scores = scores.masked_fill(behind.unsqueeze(-1), -torch.inf)
+    attended = (scores.softmax(1).unsqueeze(-1) * v).sum(1)
+    return block.finish(x[needed], attended.flatten(-2))
 
 
 def gru_states(gru: nn.GRU, x: Tensor, path: Tensor, place: Tensor) -> Tensor:
