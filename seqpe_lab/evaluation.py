@@ -65,11 +65,12 @@ def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
 
 def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
             split: str = "test") -> Iterator[str]:
-    from seqpe_lab.tasks.images import accuracy, first_images
-    model = _model(run, data, cpu)
-    images = first_images(getattr(data, split), run.recipe.eval_images)
-    for size in sizes or run.recipe.eval_sizes:
-        measured = accuracy(model, images, data, run.recipe, size)
+    from seqpe_lab.tasks.images import accuracy, some_images
+    model, recipe = _model(run, data, cpu), run.recipe
+    count = recipe.eval_images if split == "test" else recipe.validation_images
+    images = some_images(getattr(data, split), count)
+    for size in sizes or recipe.eval_sizes:
+        measured = accuracy(model, images, data, recipe, size)
         yield (f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % "
                f"({measured.images:,} images of the {split} split)")
 

@@ -28,11 +28,11 @@ from seqpe_lab.tasks.image_views import (
     test_view as view_of_a_test,  # pytest would take its own name for a test
 )
 from seqpe_lab.tasks.images import accuracy
+from seqpe_lab.tasks.base import loading_workers
 from seqpe_lab.training import (
     Objective,
     build_model,
     learning_rate,
-    loading_workers,
     make_optimizer,
     train,
     trained_model,
