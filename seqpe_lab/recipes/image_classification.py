@@ -104,11 +104,11 @@ IMAGE_PRESETS: dict[str, dict] = {
         max_position=30, crop=0.25, steps=20_000, batch=256, micro_batch=256, learning_rate=1e-3,
         warmup_steps=1_000, clip=1.0, pivots=128, distillation_batch=64,
         eval_sizes=(32, 40, 48, 64, 80, 96)),
-    # The last values of DeiT's recipe stand here and not among the defaults, on which the digests of
-    # finished runs depend. DeiT tests on the middle 7/8 of an image (256 pixels, cropped to 224),
-    # and so do the authors; the paper names no other protocol. (DeiT does not crop images of 32
-    # pixels, so the medium scale does not.) A run validates 500 times: a fixed number of images,
-    # about what is cut from ImageNet's training split, bounds that, whatever split a folder brings.
+    # These values of DeiT's recipe are not among the defaults, because the digests of finished runs
+    # depend on those. DeiT tests on the middle 7/8 of an image (224 of 256 pixels), and so do the
+    # authors; the paper names no other protocol. DeiT leaves images of 32 pixels whole, as the
+    # medium scale does. A run validates 500 times, on as many images as are cut from ImageNet's
+    # training split: a fixed number keeps that short where a folder brings a larger split.
     "full": dict(repeats=3, min_learning_rate=1e-5, test_crop=0.875, validation_images=10_000),
 }
 

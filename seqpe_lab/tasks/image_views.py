@@ -55,7 +55,8 @@ class Views(Dataset):
         generators = [seeded(recipe.seed, index, stream=4) for index in indices]
         labels = train.labels[numbers].tolist()
         if self.transform is not None:
-            return list(zip(map(self._transformed, map(train.picture, numbers), generators), labels))
+            pictures = map(train.picture, numbers)
+            return list(zip(map(self._transformed, pictures, generators), labels))
         images = [train[number] for number in numbers]
         if recipe.augment == "zoom":
             views = zoom(images, recipe, generators)
