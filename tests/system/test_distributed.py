@@ -291,11 +291,23 @@ def test_two_processes_share_an_evaluation_and_get_the_numbers_of_one(
         assert run.load_checkpoint(ours)[2]["validation"] == pytest.approx(
             alone.load_checkpoint(theirs)[2]["validation"], rel=1e-5
         )
-    saw = [Path(f"{run.folder}-log-{n}.images").read_text().split("\n")[:-1] for n in range(2)]
+    saw = [Path(f"{run.folder}-log-{n}.images").read_text().splitlines() for n in range(2)]
     for number in range(2):  # two validations, then each size with plain and interpolated positions
         validation = [f"5 12 {i}" for i in range(number, 5, 2)]
         test = [[f"3 {size} {i}" for i in range(number, 3, 2)] for size in (12, 16)]
         assert saw[number] == 2 * validation + 2 * [view for size in test for view in size]
+
+
+def test_the_command_line_evaluates_images_on_all_processes(image_recipe, colours, tmp_path, capfd):
+    run = train(image_recipe, tmp_path / "run", data=colours, cpu=True)
+    command = ["evaluate", str(run.folder), "--sizes", "16", "12", "--split", "validation", "--cpu"]
+    assert main(command) == 0
+    alone = capfd.readouterr().out
+    started = Together(run.folder, command, spoil="record")
+    assert started.wait() == [0, 0]
+    assert started.log(0).endswith(alone) and "top-1" in alone and "top-1" not in started.log(1)
+    saw = [Path(f"{run.folder}-log-{n}.images").read_text().splitlines() for n in range(2)]
+    assert saw == [[f"5 {size} {i}" for size in (16, 12) for i in range(n, 5, 2)] for n in (0, 1)]
 
 
 def test_an_image_that_one_process_cannot_read_ends_both(image_recipe, tmp_path):
