@@ -487,6 +487,13 @@ def test_deit_s_test_images_are_resized_and_cropped_by_pillow(tiny_image_recipe,
         assert label == int(colours.test.labels[index])
 
 
+@pytest.mark.parametrize("augment", ["deit", "zoom", "place"])
+def test_an_image_without_pixels_is_refused(augment, tiny_image_recipe, colours):
+    recipe = tiny_image_recipe("none", augment=augment, source="colours")
+    with pytest.raises(ValueError, match="an image needs at least 1 pixel a side, got 0"):
+        accuracy(build_model(recipe, 2), colours.test, colours, recipe, 0)
+
+
 def test_repeated_augmentation_shows_each_image_three_times_in_a_row(tiny_image_recipe, colours):
     once = Views(colours, tiny_image_recipe("none", **DEIT))
     repeated = Views(colours, tiny_image_recipe("none", **DEIT, repeats=3))

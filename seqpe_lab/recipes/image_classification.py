@@ -16,10 +16,10 @@ _SEQPE_2D = {"shared_projection": False, "digits": 2}
 class ImageRecipe(Training):
     """An image classifier: one training run with its evaluation (Sec. 4.3, App. B.4).
 
-    At full scale it is DeiT's recipe (Table 9 of Touvron et al., 2021) with 400 epochs of ImageNet,
-    as App. B.4 says; what DeiT's paper leaves open is as in DeiT's code. Two values differ from
-    it: gradients are clipped at 5.0, as for text, where DeiT clips nothing, and the warm-up begins
-    at 0, not 1e-6. Where the authors' own code trains otherwise is in published_form.py.
+    At full scale this is DeiT's recipe (Touvron et al., 2021) with 400 epochs of ImageNet, as
+    App. B.4 says; what DeiT's paper leaves open is as in DeiT's code. Two values differ: gradients
+    are clipped at 5.0, as by the authors, where DeiT clips nothing, and the warm-up begins at 0,
+    not 1e-6. Where the authors' code trains otherwise is in published_form.py.
     """
     # model
     d_model: Count = 384

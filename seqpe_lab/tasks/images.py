@@ -13,7 +13,7 @@ from seqpe_lab.encodings import resample_grid
 from seqpe_lab.recipes import ImageRecipe
 from seqpe_lab.tasks.base import Task, alone, evaluation_mode, loading_workers
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
-from seqpe_lab.tasks.image_views import (EvaluationViews, Views, global_generators, object_side)
+from seqpe_lab.tasks.image_views import EvaluationViews, Views, global_generators, object_side
 
 if TYPE_CHECKING:  # timm takes seconds to import
     from seqpe_lab.models.vit import ViT
@@ -130,6 +130,8 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
     """
     if len(images) == 0:
         raise ValueError("no images to evaluate on")
+    if size < 1:
+        raise ValueError(f"an image needs at least 1 pixel a side, got {size}")
     if interpolate and recipe.encoding != "seqpe":
         raise ValueError("interpolate=True stretches the position vectors of encoding 'seqpe', "
                          f"this model has {recipe.encoding!r}")
