@@ -56,7 +56,10 @@ DEFAULT = {
     "lm": ["seqpe:3", "alibi:3", *(m for m in METHODS if m not in ("seqpe", "alibi"))],
     "image": ["seqpe-mul", *(m for m in IMAGE_METHODS if m != "seqpe-mul")],
 }
-ALSO = {"lm": {}, "image": {"eval_images": 2_000}}  # what the budget asks of the recipes
+ALSO = {  # what the budget asks of the recipes
+    "lm": {},
+    "image": {"eval_images": 2_000, "validation_images": 2_000},
+}
 RESERVE = 0.3  # of the time, for evaluations, checkpoints and starts
 CALIBRATION = (10, 30)  # steps between which a step is timed
 UNFINISHED = 75

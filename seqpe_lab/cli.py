@@ -140,6 +140,8 @@ def evaluate(folder: str, /, *, lengths: Annotated[list[int] | None, Several] = 
              count: int | None = None, cpu: bool = False) -> None:
     """Measure a trained run at any lengths (perplexity, exact match) or image sizes (accuracy).
 
+    Under torchrun the processes share the images; text and questions are for one process.
+
     Args:
         folder: The run's folder.
         lengths: Contexts in tokens; default: the recipe's.
@@ -157,7 +159,8 @@ def evaluate(folder: str, /, *, lengths: Annotated[list[int] | None, Several] = 
     source = None if books is None else (books or ["python"])[0]
     for line in evaluate_run(Run.open(folder), cpu, lengths=lengths, sizes=sizes, protocol=protocol,
                              stride=stride, split=split, books=source, count=count):
-        print(line, flush=True)
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(line, flush=True)
 
 
 @app.command

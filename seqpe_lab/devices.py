@@ -1,6 +1,7 @@
 """Where a computation runs, and the float32 region in which positions are computed."""
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -52,6 +53,13 @@ def moved(tensors: Sequence[Tensor], device: torch.device | str | None) -> list[
     flat = torch.cat([t.flatten() for t in tensors]).pin_memory().to(device, non_blocking=True)
     parts = flat.split([t.numel() for t in tensors])
     return [part.view(t.shape) for part, t in zip(parts, tensors)]
+
+
+def cores_per_process() -> int:
+    """How many CPU cores this process has for itself."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def uncompiled(function: Function) -> Function:

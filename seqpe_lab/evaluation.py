@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from seqpe_lab.devices import best_device
+from seqpe_lab.processes import on_all, start_processes
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
+from seqpe_lab.tasks.base import alone
 from seqpe_lab.training import trained_model
 
 # task: (its data in words, the options of ``evaluate`` that apply to it)
@@ -65,11 +69,16 @@ def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
 
 def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
             split: str = "test") -> Iterator[str]:
-    from seqpe_lab.tasks.images import accuracy, first_images
-    model = _model(run, data, cpu)
-    images = first_images(getattr(data, split), run.recipe.eval_images)
-    for size in sizes or run.recipe.eval_sizes:
-        measured = accuracy(model, images, data, run.recipe, size)
+    from seqpe_lab.tasks.images import accuracy, some_images
+    recipe, device, everyone = run.recipe, best_device(cpu), alone
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # under torchrun the processes share the images
+        accelerator = start_processes(recipe.precision, cpu)
+        device, everyone = accelerator.device, partial(on_all, accelerator)
+    model = trained_model(run, data, device)
+    count = recipe.eval_images if split == "test" else recipe.validation_images
+    images = some_images(getattr(data, split), count)
+    for size in sizes or recipe.eval_sizes:
+        measured = accuracy(model, images, data, recipe, size, on_all=everyone)
         yield (f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % "
                f"({measured.images:,} images of the {split} split)")
 

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import (DataLoaderConfiguration, DistributedDataParallelKwargs,
-                              InitProcessGroupKwargs, broadcast_object_list, gather_object)
+                              InitProcessGroupKwargs, gather_object)
 
 from seqpe_lab.devices import best_device
 
 T = TypeVar("T")
 
-# The others wait while the main process evaluates: NCCL's own 10 minutes are too short for
-# ImageNet at 672 pixels.
+# The others wait while the main process evaluates a text or answers questions: NCCL's own 10
+# minutes may be too short for that.
 LONGEST_WAIT = timedelta(hours=12)
 
 
@@ -47,26 +47,44 @@ def start_processes(precision: str, cpu: bool = False) -> Accelerator:
     return accelerator
 
 
+def on_all(accelerator: Accelerator, function: Callable[[int, int], T]) -> list[T]:
+    """Call ``function(number, count)`` on all ``count`` processes, with the number of each.
+
+    If it fails on one, all processes fail, so that none waits for ever.
+
+    Returns:
+        On every process, the plain values that all have computed, in the order of their numbers.
+
+    Raises:
+        Exception: on a process where ``function`` fails, what it raises.
+        RuntimeError: on the others, with its message.
+    """
+    value, error = None, None
+    try:
+        value = function(accelerator.process_index, accelerator.num_processes)
+    except Exception as caught:
+        error = caught
+    outcomes = gather_object([(value, None if error is None else str(error))])
+    if error is not None:
+        raise error
+    for number, (_, message) in enumerate(outcomes):
+        if message is not None:
+            name = f"process {number}" if number else "the main process"
+            raise RuntimeError(f"{name} stopped: {message}")
+    return [value for value, _ in outcomes]
+
+
 def on_main(accelerator: Accelerator, function: Callable, *arguments: Any) -> None:
     """Call ``function(*arguments)`` on the main process while the others wait.
 
-    If it fails, all processes fail, so that none waits for ever.
-
     Raises:
-        Exception: on the main process, what ``function`` raises.
-        RuntimeError: on the others, with its message.
+        Exception, RuntimeError: as in :func:`on_all`.
     """
-    error, message = None, [None]
-    if accelerator.is_main_process:
-        try:
+    def main_only(number: int, count: int) -> None:
+        if number == 0:
             function(*arguments)
-        except Exception as caught:
-            error, message = caught, [str(caught)]
-    broadcast_object_list(message)
-    if error is not None:
-        raise error
-    if message[0] is not None:
-        raise RuntimeError(f"the main process stopped: {message[0]}")
+
+    on_all(accelerator, main_only)
 
 
 def agreed(accelerator: Accelerator, what: str, value: T) -> T:
@@ -83,10 +101,3 @@ def agreed(accelerator: Accelerator, what: str, value: T) -> T:
         raise ValueError(f"the processes do not agree on {what}: {', '.join(map(str, values))}. "
                          "All machines need the same data, and a folder of the run that they share")
     return value
-
-
-def cores_per_process() -> int:
-    """How many CPU cores this process has for itself."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from tqdm.auto import tqdm
 
 from seqpe_lab.devices import device_of
 from seqpe_lab.objective import Objective, build_model, learning_rate, make_optimizer, part_number
-from seqpe_lab.processes import agreed, cores_per_process, on_main, start_processes
+from seqpe_lab.processes import agreed, on_all, on_main, start_processes
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
-from seqpe_lab.tasks import Data, task_of
+from seqpe_lab.tasks import Data, Task, task_of
+from seqpe_lab.tasks.base import loading_workers
 from seqpe_lab.tensorboard_events import EventFile
 
 
@@ -47,9 +49,9 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
         data: the text or the images, if already loaded.
         cpu: stay on the CPU even if there is a GPU.
         progress: show a bar (in a terminal or a notebook, never in a log).
-        workers: processes that prepare batches beside each training process; the results do not
-            depend on it. By default none, except at medium and full scale where images must be
-            decoded.
+        workers: processes that prepare batches beside each training process, in evaluations too;
+            the results do not depend on it. By default none, except at medium and full scale
+            where images must be decoded.
         compile: put the model through torch.compile, which takes a minute or two at the start. A
             resumed run then repeats an uninterrupted one only up to rounding, because what is
             compiled depends on the steps seen first.
@@ -74,8 +76,8 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
     if not finished:
         with ExitStack() as claims:
             on_main(accelerator, lambda: claims.enter_context(run.claim()))
-            loop = _Loop(accelerator, run, data)
-            loop.prepare(workers, compile)
+            loop = _Loop(accelerator, run, data, workers)
+            loop.prepare(compile)
             loop.train(progress, watch)
             accelerator.free_memory()
     return run
@@ -84,16 +86,17 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
 class _Loop:
     """The loop itself, in a folder that no other process writes to."""
 
-    def __init__(self, accelerator: Accelerator, run: Run, data: Data | None):
+    def __init__(self, accelerator: Accelerator, run: Run, data: Data | None,
+                 workers: int | None):
         self.accelerator, self.run, self.recipe = accelerator, run, run.recipe
-        self.task = task_of(run.recipe)
+        self.task = task_of(run.recipe, workers, partial(on_all, accelerator))
         with accelerator.local_main_process_first():  # one process a machine prepares the data
             self.data = data or self.task.load_data()
         self.task.check(self.data)
         self.model = build_model(run.recipe, self.task.outputs(self.data))
         self.uncompiled: Callable[[], AbstractContextManager] = nullcontext
 
-    def prepare(self, workers: int | None, compile: bool) -> None:
+    def prepare(self, compile: bool) -> None:
         """Load the last checkpoint, if any, and wrap everything for this process."""
         recipe, run, model = self.recipe, self.run, self.model
         optimizer = make_optimizer(model, recipe)
@@ -113,7 +116,7 @@ class _Loop:
         loader = DataLoader(
             self.task.training_set(self.data), batch_size=recipe.micro_batch,
             sampler=range(self.first * recipe.batch, recipe.steps * recipe.batch),
-            num_workers=loading_workers(recipe, self.data) if workers is None else workers,
+            num_workers=loading_workers(recipe, self.data, self.task.workers),
             pin_memory=self.accelerator.device.type == "cuda",
             generator=torch.Generator())  # so that it does not draw from dropout's generator
         if compile:
@@ -143,8 +146,8 @@ class _Loop:
                     self.run.append_metrics(record)
                     events.add(record)
             if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-                on_main(self.accelerator, self.save, done)
-        on_main(self.accelerator, self.finish)
+                self.save(done)
+        self.finish()
         if events:
             events.close()
 
@@ -189,27 +192,21 @@ class _Loop:
         return [group for group in (encoder, others) if group]
 
     def save(self, done: int) -> None:
-        """Validate, and write the checkpoint after ``done`` steps."""
+        """Validate on all processes, and write the checkpoint after ``done`` steps on one."""
         with self.uncompiled():
             validation = self.task.validate(self.model, self.data)
-        self.run.save_checkpoint(done, self.model.state_dict(),
-                                 flatten_optimizer(self.optimizer, self.model),
-                                 {"validation": validation, "data": self.data.hash})
+        on_main(self.accelerator, self.run.save_checkpoint, done, self.model.state_dict(),
+                flatten_optimizer(self.optimizer, self.model),
+                {"validation": validation, "data": self.data.hash})
 
     def finish(self) -> None:
-        """Evaluate on the test split, and write the run's results."""
+        """Evaluate on the test split, on all processes, and write the run's results on one."""
         if self.recipe.takes_best:
-            self.model.load_state_dict(self.run.model_weights())
+            self.task.on_all(lambda *_: self.model.load_state_dict(self.run.model_weights()))
         with self.uncompiled():
-            results = evaluate(self.run, self.model, self.data)
-        self.run.write_results(results | {"processes": self.accelerator.num_processes})
-
-
-def loading_workers(recipe: Training, data: Data) -> int:
-    """How many processes prepare the batches of one training process: 0 if none are decoded."""
-    if recipe.scale in ("smoke", "small") or not getattr(data, "decodes", False):
-        return 0
-    return max(1, min(8, cores_per_process() - 1))
+            results = evaluate(self.run, self.model, self.data, self.task)
+        on_main(self.accelerator, self.run.write_results,
+                results | {"processes": self.accelerator.num_processes})
 
 
 def compile_model(model: nn.Module) -> Callable[[], AbstractContextManager]:
@@ -247,11 +244,15 @@ def load_base(model: nn.Module, recipe: Training) -> None:
     model.load_state_dict(weights)
 
 
-def evaluate(run: Run, model: nn.Module, data: Data) -> dict:
-    """Results on the test split at the recipe's lengths or sizes, with provenance."""
-    recipe = run.recipe
+def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -> dict:
+    """Results on the test split at the recipe's lengths or sizes, with provenance.
+
+    Args:
+        task: of the run, where several processes evaluate together.
+    """
+    recipe, task = run.recipe, task or task_of(run.recipe)
     return {"method": recipe.method, "scale": recipe.scale, "seed": recipe.seed,
-            "recipe": recipe.digest(), **task_of(recipe).evaluate(model, data),
+            "recipe": recipe.digest(), **task.evaluate(model, data),
             "parameters": sum(p.numel() for p in model.parameters()),
             "data": data.provenance(), **provenance(device_of(model))}
 

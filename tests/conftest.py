@@ -286,6 +286,7 @@ def tiny_image_recipe():
             checkpoint_every=3,
             eval_sizes=(12, 16),
             eval_images=20,
+            validation_images=20,
         )
         return image_model(method, "smoke", seed, **values | overrides)
 

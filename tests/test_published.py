@@ -7,14 +7,17 @@ import shutil
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
+from PIL.Image import Resampling
 from safetensors.torch import load_file, save_file
 
+from seqpe_lab import recipes
 from seqpe_lab.cli import main
 from seqpe_lab.models import published_checkpoints as published
 from seqpe_lab.tasks import paper_comparison
-from seqpe_lab.tasks.image_views import render
+from seqpe_lab.tasks.images import accuracy
 
 ENCODER = [
     (r"place\.weight", "pos_of_seqpe_embed.weight"),
@@ -563,11 +566,26 @@ def test_images_are_cut_as_the_authors_do(tiny_vit, colour_folder, monkeypatch):
     )
     ((measured, _),) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
     images, data = paper_comparison.images_of(str(colour_folder))
-    side = min(images[0].shape[1:])
-    top, left = ((n - side) // 2 for n in images[0].shape[1:])
-    whole = render(images[0][None, :, top : top + side, left : left + side], 32)[0]
+    picture = images.picture(0)
+    sides = [int(32 * side / min(picture.size)) for side in picture.size]
+    whole = torch.from_numpy(np.array(picture.resize(sides, Resampling.BICUBIC))) / 255
+    top, left = (round((n - 28) / 2) for n in whole.shape[:2])
+    middle = whole[top : top + 28, left : left + 28].permute(2, 0, 1)
     assert measured.images == 80 and shown[0].shape[-2:] == (28, 28)
-    torch.testing.assert_close(shown[0][0], data.normalise(whole[:, 2:30, 2:30]))
+    torch.testing.assert_close(shown[0][0], data.normalise(middle))
+
+
+def test_our_own_runs_and_published_models_are_tested_by_one_protocol(tiny_vit, colour_folder):
+    model = tiny_vit("seqpe", IMAGE | {"digits": 2}, image_size=20)
+    model.config.classes = 2
+    with torch.no_grad():
+        model.vit.head.weight.mul_(20)
+    ((published_model, _),) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
+    images, data = paper_comparison.images_of(str(colour_folder))
+    own = recipes.image_model(
+        "seqpe-mul", "full", patch=4, image_size=20, eval_sizes=(28,), teachers=4
+    )
+    assert accuracy(model, images, data, own, 28) == published_model
 
 
 def test_images_of_other_classes_are_refused(image_folder, colour_folder):

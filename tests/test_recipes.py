@@ -178,7 +178,12 @@ def test_as_published_is_complete():
     assert as_published("lm") == of_text | {"encoding_options": {"dropout": 0.1}}
     assert as_published("qa") == of_text | {"batch": 64}
     assert as_published("image") == of_images | dict(
-        teachers=64, drop_path=0.0, min_learning_rate=5e-6, test_crop=7 / 8
+        teachers=64,
+        drop_path=0.0,
+        min_learning_rate=5e-6,
+        learning_rate=6e-4 * 1_024 / 512,
+        warmup_steps=20 * 1_251,
+        repeats=1,
     )
     with pytest.raises(ValueError, match="unknown task 'video': choose from lm, qa, image"):
         as_published("video")
@@ -400,7 +405,13 @@ def test_each_scale_states_hardware_time_memory_and_result():
 def test_the_full_scale_of_images_is_the_paper_s():
     """Sec. 4, 4.3, App. A and B.4: ViT-S/16 on ImageNet-1k, DeiT's recipe."""
     recipe = image_model("seqpe-mul", "full")
-    assert recipe == ImageRecipe(method="seqpe-mul")
+    assert recipe == ImageRecipe(
+        method="seqpe-mul",
+        repeats=3,
+        min_learning_rate=1e-5,
+        test_crop=7 / 8,
+        validation_images=10_000,
+    )
     assert (
         recipe.timm_model,
         recipe.d_model,
@@ -416,8 +427,8 @@ def test_the_full_scale_of_images_is_the_paper_s():
         and recipe.batch == 4 * 256
     )
     assert recipe.learning_rate == pytest.approx(
-        6e-4 * recipe.batch / 512
-    ) and recipe.warmup_steps * recipe.batch / 1_281_167 == pytest.approx(20, abs=0.1)
+        5e-4 * recipe.batch / 512
+    ) and recipe.warmup_steps * recipe.batch / 1_281_167 == pytest.approx(5, abs=0.01)
     assert (
         recipe.weight_decay,
         recipe.clip,

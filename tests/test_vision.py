@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL.Image import Resampling
 from torch import nn
 
 from seqpe_lab import training
@@ -20,19 +21,18 @@ from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
-from seqpe_lab.tasks import image_views, task_of
-from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks import image_views, images, task_of
+from seqpe_lab.tasks.base import SPLITS, loading_workers
 from seqpe_lab.tasks.image_data import ImageData, Images
 from seqpe_lab.tasks.image_views import OBJECT, Views, place_on_canvas, render, zoom
 from seqpe_lab.tasks.image_views import (
     test_view as view_of_a_test,  # pytest would take its own name for a test
 )
-from seqpe_lab.tasks.images import accuracy
+from seqpe_lab.tasks.images import accuracy, some_images
 from seqpe_lab.training import (
     Objective,
     build_model,
     learning_rate,
-    loading_workers,
     make_optimizer,
     train,
     trained_model,
@@ -353,6 +353,156 @@ def test_interpolated_positions_are_the_trained_ones_on_the_trained_grid_and_oth
 
     assert both(12)[0] == pytest.approx(both(12)[1], abs=1e-6)
     assert abs(both(24)[0] - both(24)[1]) > 1e-5
+
+
+@pytest.mark.parametrize("augment", ["deit", "zoom", "place"])
+def test_workers_that_decode_test_images_change_no_number(augment, tiny_image_recipe, colours):
+    recipe = tiny_image_recipe("seqpe-mul", augment=augment, source="colours")
+    model = lively(recipe, 2)
+    alone, helped = (
+        accuracy(model, colours.train, colours, recipe, 16, patches_per_pass=5 * 16, workers=w)
+        for w in (0, 2)
+    )
+    assert alone == helped and alone.images == len(colours.train) and 0 < alone.nats
+
+
+def test_evaluation_loads_images_as_training_does(
+    tiny_image_recipe, colours, digit_images, monkeypatch
+):
+    asked, loader = [], images.DataLoader
+    monkeypatch.setattr(
+        images,
+        "DataLoader",
+        lambda data, num_workers, pin_memory, **options: (
+            asked.append((num_workers, pin_memory)),
+            loader(data, **options),
+        )[1],
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+    small = tiny_image_recipe("none", augment="deit", source="colours")
+    for recipe, workers, data in (
+        (small, None, colours),
+        (small.changed(scale="full"), None, colours),
+        (small.changed(scale="full"), 5, colours),
+        (tiny_image_recipe("none").changed(scale="full"), None, digit_images),
+    ):
+        task = task_of(recipe, workers)
+        task.validate(build_model(recipe, len(data.classes)), data)
+    assert asked == [(0, False), (3, False), (5, False), (0, False)]
+
+
+class Read(list):
+    """Files that keep which of them were read."""
+
+    def __init__(self, files):
+        super().__init__(files)
+        self.numbers = []
+
+    def __getitem__(self, index):
+        self.numbers.append(index)
+        return super().__getitem__(index)
+
+
+def parts_of(processes):
+    """Every process computes its part, one after the other."""
+    return lambda function: [function(number, processes) for number in range(processes)]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 7, 12])
+def test_several_processes_share_the_images_and_get_the_numbers_of_one(
+    processes, grey, tiny_image_recipe
+):
+    """Each of the 9 images once, also where their number does not divide by the processes."""
+    recipe = tiny_image_recipe(augment="zoom")
+    alone = accuracy(Brightness(), grey.test, grey, recipe, 16)
+    files = Read(grey.test.files)
+    shared = accuracy(
+        Brightness(),
+        Images(files, grey.test.labels, 1),
+        grey,
+        recipe,
+        16,
+        patches_per_pass=20,
+        on_all=parts_of(processes),
+    )
+    assert sorted(files.numbers) == list(range(9))
+    assert (shared.accuracy, shared.images) == (alone.accuracy, 9)
+    assert shared.nats == pytest.approx(alone.nats, rel=1e-6)
+
+
+def test_validation_and_test_have_numbers_of_images_of_their_own(tiny_image_recipe, digit_images):
+    recipe = tiny_image_recipe("none", eval_images=7, validation_images=5, eval_sizes=(12,))
+    files = {split: Read(map(np.array, getattr(digit_images, split).files)) for split in SPLITS}
+    data = dataclasses.replace(
+        digit_images, **{s: Images(files[s], getattr(digit_images, s).labels, 1) for s in SPLITS}
+    )
+    model = build_model(recipe, 10)
+    task_of(recipe).validate(model, data)
+    task_of(recipe).evaluate(model, data)
+    assert files["validation"].numbers == [0, 1, 2, 3, 4]
+    assert files["test"].numbers == [0, 1, 2, 3, 4, 5, 6]
+    files["validation"].numbers.clear()
+    task_of(recipe.changed(validation_images=0)).validate(model, data)
+    assert files["validation"].numbers == list(range(len(data.validation)))
+
+
+def test_some_images_of_a_folder_are_of_all_classes(colours, digit_images):
+    """A folder's images are sorted by class: the first would be of few classes."""
+    assert sorted(some_images(colours.train, 6).labels.tolist()) == [0, 0, 0, 1, 1, 1]
+    first = some_images(digit_images.test, 20)
+    assert torch.equal(first.labels, digit_images.test.labels[:20])
+    for all_of_them in (0, len(colours.train), 10**6):
+        assert some_images(colours.train, all_of_them) is colours.train
+
+
+def test_deit_s_images_stay_pillow_s_until_they_are_ready(tiny_image_recipe, colours, monkeypatch):
+    """Decoded once and never turned into a tensor and back, in training and in tests."""
+    recipe = tiny_image_recipe("none", **DEIT, source="colours")
+    decoded, picture = [], Images.picture
+    monkeypatch.setattr(
+        Images, "picture", lambda self, index: decoded.append(index) or picture(self, index)
+    )
+    for name in ("to_pil_image", "pil_to_tensor"):
+        monkeypatch.setattr(f"torchvision.transforms.functional.{name}", None)
+    monkeypatch.setattr(Images, "__getitem__", None)
+    Views(colours, recipe).__getitems__([0, 1, 2])
+    assert len(decoded) == 3
+    measured = accuracy(build_model(recipe, 2), colours.test, colours, recipe, 12)
+    assert measured.images == len(decoded) - 3 == len(colours.test)
+
+
+def test_deit_s_test_images_are_resized_and_cropped_by_pillow(tiny_image_recipe, colours):
+    """The shorter side to 256/224 of the size, by the bicubic filter; then the middle."""
+    recipe = tiny_image_recipe("none", **DEIT, test_crop=7 / 8)
+    views = image_views.EvaluationViews(colours.test, colours, recipe, 28)
+    for index in range(4):
+        picture = colours.test.picture(index)
+        shorter = min(picture.size)
+        sides = [int(32 * side / shorter) for side in picture.size]
+        left, top = (round((side - 28) / 2) for side in sides)
+        middle = picture.resize(sides, Resampling.BICUBIC).crop((left, top, left + 28, top + 28))
+        expected = torch.from_numpy(np.array(middle)).permute(2, 0, 1) / 255
+        seen, label = views[index]
+        torch.testing.assert_close(seen, colours.normalise(expected))
+        assert label == int(colours.test.labels[index])
+
+
+@pytest.mark.parametrize("augment", ["deit", "zoom", "place"])
+def test_an_image_without_pixels_is_refused(augment, tiny_image_recipe, colours):
+    recipe = tiny_image_recipe("none", augment=augment, source="colours")
+    with pytest.raises(ValueError, match="an image needs at least 1 pixel a side, got 0"):
+        accuracy(build_model(recipe, 2), colours.test, colours, recipe, 0)
+
+
+def test_repeated_augmentation_shows_each_image_three_times_in_a_row(tiny_image_recipe, colours):
+    once = Views(colours, tiny_image_recipe("none", **DEIT))
+    repeated = Views(colours, tiny_image_recipe("none", **DEIT, repeats=3))
+    count = len(colours.train)
+    numbers = [repeated._number(i) for i in range(count)]
+    assert numbers == [once._number(i // 3) for i in range(count)]
+    assert repeated._number(count) == once._number(count)  # the next epoch's order
+    views = [view for view, _ in repeated.__getitems__([0, 1, 2])]
+    assert not torch.equal(views[0], views[1]) and not torch.equal(views[1], views[2])
 
 
 # --- the objective ------------------------------------------------------------------------------

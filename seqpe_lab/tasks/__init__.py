@@ -1,14 +1,19 @@
 """Kinds of work for the training loop: language models, question answering, image classifiers."""
 from __future__ import annotations
 
+from typing import Any
+
 from seqpe_lab.recipes import Training
 from seqpe_lab.tasks.base import Data, Task
 
 __all__ = ["Data", "Task", "task_of"]
 
 
-def task_of(recipe: Training) -> Task:
+def task_of(recipe: Training, *options: Any) -> Task:
     """The task that a recipe belongs to.
+
+    Args:
+        options: of :class:`~seqpe_lab.tasks.base.Task`, how its work is divided.
 
     Raises:
         ValueError: a recipe of a task that this version does not know.
@@ -19,11 +24,11 @@ def task_of(recipe: Training) -> Task:
     """
     if recipe.task == "lm":
         from seqpe_lab.tasks.text import TextTask
-        return TextTask(recipe)
+        return TextTask(recipe, *options)
     if recipe.task == "qa":
         from seqpe_lab.tasks.questions import QuestionTask
-        return QuestionTask(recipe)
+        return QuestionTask(recipe, *options)
     if recipe.task == "image":
         from seqpe_lab.tasks.images import ImageTask
-        return ImageTask(recipe)
+        return ImageTask(recipe, *options)
     raise ValueError(f"unknown task {recipe.task!r}: choose from lm, qa, image")

@@ -2,20 +2,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from seqpe_lab.devices import device_of
+from seqpe_lab.devices import cores_per_process, device_of
 from seqpe_lab.recipes import Training
 from seqpe_lab.sampling import seeded
 
 SPLITS = ("train", "validation", "test")
+T = TypeVar("T")
 
 
 class Data(Protocol):
@@ -31,15 +32,34 @@ class Data(Protocol):
         ...
 
 
+def alone(function: Callable[[int, int], T]) -> list[T]:
+    """Call ``function(number, count)`` as process 0 of 1.
+
+    Where several processes evaluate, :func:`seqpe_lab.processes.on_all` takes its place.
+    """
+    return [function(0, 1)]
+
+
 class Task(ABC):
     """One kind of work for the training loop, with one recipe.
 
+    All processes of a run call ``validate`` and ``evaluate``, with the same weights, and all get
+    the result. How the work is divided is up to the task: either each process computes a part
+    (``on_all``), or the first computes everything (``once``).
+
     Args:
         recipe: plain values, everything that a run depends on.
+        workers: processes that load data beside this one; by default :func:`loading_workers`
+            decides. The results do not depend on it.
+        on_all: calls a function on every process, as :func:`alone` does for a single one.
     """
 
-    def __init__(self, recipe: Training):
-        self.recipe = recipe
+    def __init__(self, recipe: Training, workers: int | None = None, on_all: Callable = alone):
+        self.recipe, self.workers, self.on_all = recipe, workers, on_all
+
+    def once(self, function: Callable[[], T]) -> T:
+        """What ``function`` returns on the first process, for all of them."""
+        return self.on_all(lambda number, count: None if number else function())[0]
 
     @abstractmethod
     def load_data(self) -> Data:
@@ -82,6 +102,20 @@ class Task(ABC):
         Raises:
             ValueError: the recipe asks for what the data does not have.
         """
+
+
+def loading_workers(recipe: Training, data: Data, asked: int | None = None) -> int:
+    """How many processes load data beside each one of a run.
+
+    Args:
+        asked: so many; None asks for none, except at medium and full scale where images must be
+            decoded.
+    """
+    if asked is not None:
+        return asked
+    if recipe.scale in ("smoke", "small") or not getattr(data, "decodes", False):
+        return 0
+    return max(1, min(8, cores_per_process() - 1))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Subset
 
@@ -46,7 +47,16 @@ class Images:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Tensor:
-        """float32 (channels, height, width), values in [0, 1].
+        """float32 (channels, height, width), values in [0, 1]; fails as :meth:`picture` does."""
+        item = self.files[index]
+        if isinstance(item, np.ndarray):
+            return torch.from_numpy(item).float() / 255
+        pixels = np.array(self.picture(index))
+        pixels = pixels.reshape(*pixels.shape[:2], self.channels)
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+    def picture(self, index: int) -> Image.Image:
+        """The image as timm's transforms take it, grey ("L") or "RGB".
 
         Raises:
             ValueError: a file that is no image; names it.
@@ -55,22 +65,19 @@ class Images:
         if isinstance(item, dict):
             item = _file(item)
         if isinstance(item, np.ndarray):
-            return torch.from_numpy(item).float() / 255
-        from PIL import Image, UnidentifiedImageError
+            return Image.fromarray(item[0] if self.channels == 1 else item.transpose(1, 2, 0))
         try:
             with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
                 if image.mode.startswith("I"):  # 16 bits, which PIL would clip at 255
                     deep = (np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255)
                     image = Image.fromarray(deep.astype(np.uint8))
-                pixels = np.array(image.convert("L" if self.channels == 1 else "RGB"))
+                return image.convert("L" if self.channels == 1 else "RGB")
         except (UnidentifiedImageError, OSError, SyntaxError, TypeError, AttributeError) as error:
             inside = isinstance(item, bytes | None)
             name = f"image {index} of {self.origin}" if inside else item
             reason = str(error).partition(" <_io")[0]  # without the address of a buffer
             raise ValueError(
                 f"{name} cannot be read as an image ({reason}): remove or replace it") from error
-        pixels = pixels.reshape(*pixels.shape[:2], self.channels)
-        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
     def select(self, indices: Sequence[int]) -> Images:
         """Some of the images; nothing is read."""

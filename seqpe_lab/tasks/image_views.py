@@ -2,7 +2,8 @@
 
 The recipe's ``augment`` chooses one of three:
 
-* "deit": timm's training transforms, with mixup and cutmix; tests show the whole image, larger.
+* "deit": timm's transforms, as DeiT uses them, on Pillow's images: in training with random
+  augmentation, mixup and cutmix; in tests resized and cropped in the middle.
 * "zoom": training shows a random window of an image rendered 1 to 1/sqrt(crop) times larger; tests
   show the whole image, larger. Training contains patches of enlarged objects, but not the
   positions of a larger image.
@@ -21,13 +22,14 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from seqpe_lab.recipes import ImageRecipe
 from seqpe_lab.sampling import seeded
 from seqpe_lab.tasks.base import epoch_order
-from seqpe_lab.tasks.image_data import ImageData
+from seqpe_lab.tasks.image_data import ImageData, Images
 
 OBJECT = 2 / 3  # of the training image's side, with augment="place"
 
@@ -50,10 +52,12 @@ class Views(Dataset):
         """A batch, which torch's DataLoader asks for in one call: faster than one by one."""
         recipe, train = self.recipe, self.data.train
         numbers = [self._number(index) for index in indices]
-        images, labels = [train[number] for number in numbers], train.labels[numbers].tolist()
         generators = [seeded(recipe.seed, index, stream=4) for index in indices]
+        labels = train.labels[numbers].tolist()
         if self.transform is not None:
-            return list(zip(map(self._transformed, images, generators), labels))
+            pictures = map(train.picture, numbers)
+            return list(zip(map(self._transformed, pictures, generators), labels))
+        images = [train[number] for number in numbers]
         if recipe.augment == "zoom":
             views = zoom(images, recipe, generators)
         else:
@@ -62,14 +66,46 @@ class Views(Dataset):
         return list(zip(self.data.normalise(views), labels))
 
     def _number(self, index: int) -> int:
-        """Which image item ``index`` shows."""
-        epoch, place = divmod(index, len(self.data.train))
-        return int(epoch_order(len(self.data.train), self.recipe.seed, epoch)[place])
+        """Which image item ``index`` shows.
 
-    def _transformed(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        from torchvision.transforms.functional import to_pil_image
+        With repeated augmentation each image of an epoch's order is shown several times in a row,
+        so an epoch of as many items shows fewer images.
+        """
+        epoch, place = divmod(index, len(self.data.train))
+        order = epoch_order(len(self.data.train), self.recipe.seed, epoch)
+        return int(order[place // self.recipe.repeats])
+
+    def _transformed(self, picture: Image.Image, generator: torch.Generator) -> Tensor:
         with global_generators(generator):
-            return self.transform(to_pil_image(image))
+            return self.transform(picture)
+
+
+class EvaluationViews(Dataset):
+    """The images of a split, as evaluation shows them at ``size`` pixels a side, and their labels.
+
+    With "deit" timm resizes the shorter side to size / test_crop, by Pillow's bicubic filter, and
+    keeps the middle, as DeiT's own evaluation and the one of the paper's authors do. The others
+    show a :func:`test_view`, whose filter is torch's, as in their training.
+    """
+
+    def __init__(self, images: Images, data: ImageData, recipe: ImageRecipe, size: int):
+        self.images, self.data, self.recipe, self.size = images, data, recipe, size
+        self.transform = None
+        if recipe.augment == "deit":
+            from timm.data import create_transform
+            self.transform = create_transform(size, interpolation="bicubic", mean=data.mean,
+                                              std=data.std, crop_pct=recipe.test_crop)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """float (channels, size, size), normalised, and the class."""
+        label = int(self.images.labels[index])
+        if self.transform is not None:
+            return self.transform(self.images.picture(index)), label
+        view = test_view(self.images[index], self.recipe, self.size, index)
+        return self.data.normalise(view), label
 
 
 @contextmanager
@@ -169,7 +205,7 @@ def place_on_canvas(image: Tensor, recipe: ImageRecipe, size: int,
 
 
 def test_view(image: Tensor, recipe: ImageRecipe, size: int, number: int) -> Tensor:
-    """The view of an image in tests, at ``size`` pixels a side.
+    """The view of an image in tests, at ``size`` pixels a side, unless ``augment`` is "deit".
 
     With "place" a canvas, on which the image's ``number`` decides the place; else the resized
     middle square of the image, of which ``test_crop`` of each side is kept.

@@ -1,18 +1,19 @@
 """Image classification as a task: views of images, cross entropy of the class, accuracy by size."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from seqpe_lab.encodings import resample_grid
 from seqpe_lab.recipes import ImageRecipe
-from seqpe_lab.tasks.base import Task, evaluation_mode
+from seqpe_lab.tasks.base import Task, alone, evaluation_mode, loading_workers
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
-from seqpe_lab.tasks.image_views import Views, global_generators, object_side, test_view
+from seqpe_lab.tasks.image_views import EvaluationViews, Views, global_generators, object_side
 
 if TYPE_CHECKING:  # timm takes seconds to import
     from seqpe_lab.models.vit import ViT
@@ -58,18 +59,23 @@ class ImageTask(Task):
 
     def validate(self, model: ViT, data: ImageData) -> float:
         """Nats per image on the validation split, at the training size."""
-        images = first_images(data.validation, self.recipe.eval_images)
-        return accuracy(model, images, data, self.recipe, self.recipe.image_size).nats
+        images = some_images(data.validation, self.recipe.validation_images)
+        return self._accuracy(model, images, data, self.recipe.image_size).nats
+
+    def _accuracy(self, model: ViT, images: Images, data: ImageData, size: int,
+                  **options) -> Accuracy:
+        return accuracy(model, images, data, self.recipe, size, workers=self.workers,
+                        on_all=self.on_all, **options)
 
     def evaluate(self, model: ViT, data: ImageData) -> dict:
         """Top-1 accuracy, percent, at the recipe's sizes.
 
         "interpolated", for SeqPE only: with the trained grid's vectors interpolated to the image.
         """
-        recipe, images = self.recipe, first_images(data.test, self.recipe.eval_images)
+        recipe, images = self.recipe, some_images(data.test, self.recipe.eval_images)
 
         def by_size(**options) -> dict[str, float]:
-            return {str(size): accuracy(model, images, data, recipe, size, **options).accuracy
+            return {str(size): self._accuracy(model, images, data, size, **options).accuracy
                     for size in recipe.eval_sizes}
 
         protocol = f"middle {recipe.test_crop:g} of each side, resized"
@@ -102,8 +108,12 @@ class Accuracy(NamedTuple):
 
 
 def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, size: int, *,
-             interpolate: bool = False, patches_per_pass: int | None = None) -> Accuracy:
+             interpolate: bool = False, patches_per_pass: int | None = None,
+             workers: int | None = None, on_all: Callable = alone) -> Accuracy:
     """Top-1 accuracy on images of ``size`` pixels a side, on the model's device.
+
+    Each of several processes takes its share of the images; all get the result of all images, the
+    same as that of one process except for the rounding of the nats.
 
     Args:
         images: a split of ``data``.
@@ -111,30 +121,55 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
             grid as for a learned table, instead of the vectors of the new positions.
         patches_per_pass: how many patches go through the model at once; by default 8,192 on a
             CPU, whose cache is small, and 32,768 elsewhere.
+        workers: processes that load images beside this one; by default
+            :func:`~seqpe_lab.tasks.base.loading_workers` decides. The result does not depend on it.
+        on_all: as in :class:`~seqpe_lab.tasks.base.Task`.
 
     Raises:
         ValueError: no images, a size that the patch does not divide or that is beyond max_position.
     """
     if len(images) == 0:
         raise ValueError("no images to evaluate on")
+    if size < 1:
+        raise ValueError(f"an image needs at least 1 pixel a side, got {size}")
     if interpolate and recipe.encoding != "seqpe":
         raise ValueError("interpolate=True stretches the position vectors of encoding 'seqpe', "
                          f"this model has {recipe.encoding!r}")
-    side, vectors, right, nats = size // recipe.patch, None, 0, 0.0
-    with evaluation_mode(model) as device:
-        if interpolate:
-            trained = model.encoding.encoder.table(*model.train_grid)
-            vectors = resample_grid(trained, model.train_grid, (side, side))
-        patches = patches_per_pass or (8_192 if device.type == "cpu" else 32_768)
-        for part in torch.arange(len(images)).split(max(1, patches // max(1, side**2))):
-            seen = torch.stack([test_view(images[int(i)], recipe, size, int(i)) for i in part])
-            logits = model(data.normalise(seen).to(device), vectors=vectors).float()
-            labels = images.labels[part].to(device)
-            right += int((logits.argmax(-1) == labels).sum())
-            nats += float(F.cross_entropy(logits, labels, reduction="sum"))
+
+    def part(number: int, count: int) -> tuple[int, float]:
+        """Right answers and nats of every ``count``-th image."""
+        side, vectors, right, nats = size // recipe.patch, None, [], []
+        with evaluation_mode(model) as device:
+            if interpolate:
+                trained = model.encoding.encoder.table(*model.train_grid)
+                vectors = resample_grid(trained, model.train_grid, (side, side))
+            patches = patches_per_pass or (8_192 if device.type == "cpu" else 32_768)
+            loader = DataLoader(
+                EvaluationViews(images, data, recipe, size),
+                batch_size=max(1, patches // max(1, side**2)),
+                sampler=range(number, len(images), count),
+                num_workers=loading_workers(recipe, data, workers),
+                pin_memory=device.type == "cuda",
+                generator=torch.Generator())  # so that it does not draw from the global one
+            for views, labels in loader:
+                logits = model(views.to(device, non_blocking=True), vectors=vectors).float()
+                labels = labels.to(device, non_blocking=True)
+                # read after the loop: reading a number makes the CPU wait for a GPU
+                right.append((logits.argmax(-1) == labels).sum())
+                nats.append(F.cross_entropy(logits, labels, reduction="sum"))
+        return sum(map(int, right)), sum(map(float, nats))
+
+    right, nats = map(sum, zip(*on_all(part)))
     return Accuracy(size, 100 * right / len(images), nats / len(images), len(images))
 
 
-def first_images(images: Images, count: int) -> Images:
-    """The first ``count`` images; 0 takes all."""
-    return images.select(range(min(count, len(images)))) if count else images
+def some_images(images: Images, count: int) -> Images:
+    """``count`` images: the first, or evenly spaced ones where a folder sorts them by class.
+
+    0 takes all.
+    """
+    if not 0 < count < len(images):
+        return images
+    by_class = bool((images.labels.diff() >= 0).all())
+    step = len(images) // count if by_class else 1
+    return images.select(range(0, count * step, step))

@@ -65,7 +65,7 @@ class QuestionTask(TextTask):
     def validate(self, model: GPT2, data: QAData) -> float:
         """Nats per token of the answers at the trained length."""
         prompts = self.exam(data, "validation", VALIDATION_QUESTIONS, self.recipe.train_len)
-        return mean_nats(answer(model, data, prompts, new_tokens=1))
+        return mean_nats(self.once(lambda: answer(model, data, prompts, new_tokens=1)))
 
     def answers(self, model: GPT2, data: QAData, length: int, split: str = "test") -> list[Answer]:
         """The answers to the recipe's exam at a length, on a split."""
@@ -77,7 +77,8 @@ class QuestionTask(TextTask):
 
         "by_depth": for each part of the context, [right answers, questions].
         """
-        measured = {str(n): self.answers(model, data, n) for n in self.recipe.eval_lens}
+        measured = self.once(
+            lambda: {str(n): self.answers(model, data, n) for n in self.recipe.eval_lens})
         count = max(map(len, measured.values()))
         return {
             "protocol": f"the same {count} questions at every length, {self.recipe.new_tokens} "

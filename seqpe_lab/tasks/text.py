@@ -48,13 +48,15 @@ class TextTask(Task):
     def validate(self, model: GPT2, data: TextData) -> float:
         """Nats per token on the start of the validation split."""
         sample = data.validation[: VALIDATION_TOKENS + 1]
-        return perplexity(model, sample, min(self.recipe.train_len, len(sample) - 1)).nats
+        length = min(self.recipe.train_len, len(sample) - 1)
+        return self.once(lambda: perplexity(model, sample, length).nats)
 
     def evaluate(self, model: GPT2, data: TextData) -> dict:
         """Perplexity on the test split at the recipe's lengths."""
         count, tokens = self.recipe.eval_tokens, data.test
-        measured = perplexity_by_length(model, tokens[: count + 1] if count else tokens,
-                                        self.recipe.eval_lens)
+        tokens = tokens[: count + 1] if count else tokens
+        measured = self.once(
+            lambda: perplexity_by_length(model, tokens, self.recipe.eval_lens))
         return {"protocol": measured[0].protocol, "split": "test", "tokens": measured[0].tokens,
                 "perplexity": {str(m.length): m.perplexity for m in measured}}
 

@@ -44,7 +44,7 @@ def test_each_carries_its_recipe_and_provenance(kind, method):
 
 
 def test_a_shipped_image_model_has_the_accuracy_that_is_shown():
-    from seqpe_lab.tasks.images import accuracy, first_images
+    from seqpe_lab.tasks.images import accuracy, some_images
 
     about = shipped_models.about("image", "seqpe-mul")
     recipe, data = Training.from_json(about["recipe"]), load_images("digits")
@@ -52,7 +52,7 @@ def test_a_shipped_image_model_has_the_accuracy_that_is_shown():
     for size in (24, 48):
         measured = accuracy(
             shipped_models.model("image", "seqpe-mul"),
-            first_images(data.test, recipe.eval_images),
+            some_images(data.test, recipe.eval_images),
             data,
             recipe,
             size,

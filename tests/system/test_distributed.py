@@ -25,6 +25,7 @@ import torch
 from seqpe_lab import runs
 from seqpe_lab.cli import main
 from seqpe_lab.runs import Run, RunningError
+from seqpe_lab.tasks.image_views import EvaluationViews
 from seqpe_lab.tasks.text import TextTask
 from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.training import train
@@ -81,6 +82,17 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
             return main_loss(task, model, tokens, *others, **options)
 
         TextTask.main_loss = recorded
+    if spoil in ("record", "broken image"):
+
+        def shown(views, index):
+            with open(f"{log}.images", "a") as file:
+                file.write(f"{len(views)} {views.size} {index}\n")
+            if spoil == "broken image" and len(views) == 3 and number == 1:
+                raise ValueError("this image cannot be read")
+            return show(views, index)
+
+        show = EvaluationViews.__getitem__
+        EvaluationViews.__getitem__ = shown
     if spoil == "another seed" and number == 1:
         arguments = [*arguments, "--seed", "1"]
     sys.exit(main(arguments))
@@ -250,6 +262,64 @@ def test_images_on_two_processes_have_the_losses_of_one(
     run = new_run(recipe, tmp_path / "together")
     assert together(run) == [0, 0]
     assert_close(run, alone)
+
+
+@pytest.fixture
+def image_recipe(tiny_image_recipe, colour_folder):
+    """Validates on 5 images, tests on 3 at two sizes; neither divides by two."""
+    return tiny_image_recipe(
+        steps=2,
+        checkpoint_every=1,
+        micro_batch=4,
+        source=str(colour_folder),
+        augment="deit",
+        validation_images=5,
+        eval_images=3,
+    )
+
+
+def test_two_processes_share_an_evaluation_and_get_the_numbers_of_one(
+    image_recipe, colours, tmp_path
+):
+    alone = train(image_recipe, tmp_path / "alone", data=colours, cpu=True)
+    run = new_run(image_recipe, tmp_path / "together")
+    assert together(run, spoil="record") == [0, 0]
+    results, expected = run.results(), alone.results()
+    for numbers in ("accuracy", "interpolated", "images"):
+        assert results[numbers] == expected[numbers]
+    for ours, theirs in zip(run.checkpoints(), alone.checkpoints(), strict=True):
+        assert run.load_checkpoint(ours)[2]["validation"] == pytest.approx(
+            alone.load_checkpoint(theirs)[2]["validation"], rel=1e-5
+        )
+    saw = [Path(f"{run.folder}-log-{n}.images").read_text().splitlines() for n in range(2)]
+    for number in range(2):  # two validations, then each size with plain and interpolated positions
+        validation = [f"5 12 {i}" for i in range(number, 5, 2)]
+        test = [[f"3 {size} {i}" for i in range(number, 3, 2)] for size in (12, 16)]
+        assert saw[number] == 2 * validation + 2 * [view for size in test for view in size]
+
+
+def test_the_command_line_evaluates_images_on_all_processes(image_recipe, colours, tmp_path, capfd):
+    run = train(image_recipe, tmp_path / "run", data=colours, cpu=True)
+    command = ["evaluate", str(run.folder), "--sizes", "16", "12", "--split", "validation", "--cpu"]
+    assert main(command) == 0
+    alone = capfd.readouterr().out
+    started = Together(run.folder, command, spoil="record")
+    assert started.wait() == [0, 0]
+    assert started.log(0).endswith(alone) and "top-1" in alone and "top-1" not in started.log(1)
+    saw = [Path(f"{run.folder}-log-{n}.images").read_text().splitlines() for n in range(2)]
+    assert saw == [[f"5 {size} {i}" for size in (16, 12) for i in range(n, 5, 2)] for n in (0, 1)]
+
+
+def test_an_image_that_one_process_cannot_read_ends_both(image_recipe, tmp_path):
+    """In the last evaluation, of which the main process has done its part."""
+    run = new_run(image_recipe, tmp_path / "run")
+    started = Together(
+        run.folder, ["train", "image", "--folder", str(run.folder), "--cpu"], spoil="broken image"
+    )
+    assert started.wait() == [2, 2]
+    assert "process 1 stopped: this image cannot be read" in started.log(0)
+    assert "this image cannot be read" in started.log(1)
+    assert len(run.checkpoints()) == 2 and run.state != "finished"
 
 
 def test_a_run_of_two_processes_goes_on_with_one_or_four(copy, finished, text_file):
