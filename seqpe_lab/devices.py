@@ -55,6 +55,15 @@ def moved(tensors: Sequence[Tensor], device: torch.device | str | None) -> list[
     return [part.view(t.shape) for part, t in zip(parts, tensors)]
 
 
+def precision_on(device: torch.device, precision: str) -> str:
+    """The precision in which a device computes what a recipe wants in ``precision``.
+
+    >>> precision_on(torch.device("cpu"), "bf16")
+    'fp32'
+    """
+    return "bf16" if precision == "bf16" and device.type == "cuda" else "fp32"
+
+
 def cores_per_process() -> int:
     """How many CPU cores this process has for itself."""
     has_affinity = hasattr(os, "sched_getaffinity")

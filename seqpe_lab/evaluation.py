@@ -13,7 +13,7 @@ from seqpe_lab.devices import best_device
 from seqpe_lab.processes import on_all, start_processes
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
-from seqpe_lab.tasks.base import alone
+from seqpe_lab.tasks.base import alone, evaluated_in
 from seqpe_lab.training import trained_model
 
 # task: (its data in words, the options of ``evaluate`` that apply to it)
@@ -64,7 +64,7 @@ def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
         answers = task.answers(model, data, length, split)
         yield (f"{length:>7} tokens: exact match {exact_match(answers):.1f} %, perplexity "
                f"{math.exp(mean_nats(answers)):.4f} "
-               f"({len(answers):,} questions of the {split} split)")
+               f"({len(answers):,} questions of the {split} split, {evaluated_in(model)})")
 
 
 def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
@@ -80,7 +80,7 @@ def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
     for size in sizes or recipe.eval_sizes:
         measured = accuracy(model, images, data, recipe, size, on_all=everyone)
         yield (f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % "
-               f"({measured.images:,} images of the {split} split)")
+               f"({measured.images:,} images of the {split} split, {evaluated_in(model)})")
 
 
 def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None, split: str = "test",
@@ -89,10 +89,10 @@ def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None, spli
     tokens = getattr(data, split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
-    lengths = lengths or run.recipe.eval_lens
-    for m in perplexity_by_length(_model(run, data, cpu), tokens, lengths, **window):
+    model, lengths = _model(run, data, cpu), lengths or run.recipe.eval_lens
+    for m in perplexity_by_length(model, tokens, lengths, **window):
         yield (f"{m.length:>7} tokens: perplexity {m.perplexity:.4f} "
-               f"({m.protocol}, {m.tokens:,} tokens of the {split} split)")
+               f"({m.protocol}, {m.tokens:,} tokens of the {split} split, {evaluated_in(model)})")
 
 
 def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
@@ -109,8 +109,8 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
                          "others with --books")
     whole = load_books(books, count)
     encode, decode, _ = make_tokenizer(recipe.tokenizer, load_documents(recipe.source)[0]["train"])
-    for m in bits_per_character(_model(run, data, cpu), whole.texts, encode, decode,
-                                lengths or recipe.eval_lens, **window):
+    model, lengths = _model(run, data, cpu), lengths or recipe.eval_lens
+    for m in bits_per_character(model, whole.texts, encode, decode, lengths, **window):
         yield (f"{m.length:>7} tokens: {m.bits:.4f} bits per character ({m.protocol}; "
                f"{m.documents} of {len(whole.texts)} books of {whole.description}: "
-               f"{m.characters:,} characters in {m.tokens:,} tokens)")
+               f"{m.characters:,} characters in {m.tokens:,} tokens, {evaluated_in(model)})")

@@ -16,13 +16,15 @@ from seqpe_lab.tasks import task_of
 
 
 def build_model(recipe: Training, outputs: int) -> nn.Module:
-    """The model of a recipe, initialised from its seed.
+    """The model of a recipe, initialised from its seed; ``precision`` is that of its evaluation.
 
     Args:
         outputs: size of the vocabulary, or number of classes.
     """
     torch.manual_seed(recipe.seed)
-    return task_of(recipe).make_model(outputs)
+    model = task_of(recipe).make_model(outputs)
+    model.precision = recipe.precision
+    return model
 
 
 class Objective(nn.Module):

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import (DataLoaderConfiguration, DistributedDataParallelKwargs,
                               InitProcessGroupKwargs, gather_object)
 
-from seqpe_lab.devices import best_device
+from seqpe_lab.devices import best_device, precision_on
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def start_processes(precision: str, cpu: bool = False) -> Accelerator:
                                               gradient_as_bucket_view=True)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision="bf16" if precision == "bf16" and device.type == "cuda" else "no",
+        mixed_precision="bf16" if precision_on(device, precision) == "bf16" else "no",
         dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT), gradients])
     started = int(os.environ.get("WORLD_SIZE", accelerator.num_processes))

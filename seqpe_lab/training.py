@@ -30,7 +30,7 @@ from seqpe_lab.recipes import QARecipe, Training
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.tasks import Data, Task, task_of
-from seqpe_lab.tasks.base import loading_workers
+from seqpe_lab.tasks.base import evaluated_in, loading_workers
 from seqpe_lab.tensorboard_events import EventFile
 
 
@@ -253,6 +253,7 @@ def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -
     recipe, task = run.recipe, task or task_of(run.recipe)
     return {"method": recipe.method, "scale": recipe.scale, "seed": recipe.seed,
             "recipe": recipe.digest(), **task.evaluate(model, data),
+            "precision": evaluated_in(model),
             "parameters": sum(p.numel() for p in model.parameters()),
             "data": data.provenance(), **provenance(device_of(model))}
 

@@ -174,7 +174,7 @@ def test_evaluate_shows_the_stored_accuracies(trained_image, capsys):
     for line, (size, value) in zip(
         capsys.readouterr().out.splitlines(), Run.open(trained_image).results()["accuracy"].items()
     ):
-        assert f"{size} pixels: top-1 {value:.2f} % (30 images of the test split)" in line
+        assert f"{size} pixels: top-1 {value:.2f} % (30 images of the test split, fp32)" in line
 
 
 @pytest.mark.parametrize(

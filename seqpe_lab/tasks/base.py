@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from seqpe_lab.devices import cores_per_process, device_of
+from seqpe_lab.devices import cores_per_process, device_of, precision_on
 from seqpe_lab.recipes import Training
 from seqpe_lab.sampling import seeded
 
@@ -120,14 +120,23 @@ def loading_workers(recipe: Training, data: Data, asked: int | None = None) -> i
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[torch.device]:
-    """No dropout and no gradients inside; yields the model's device, then restores its mode."""
-    was_training = model.training
+    """No dropout and no gradients inside; yields the model's device, then restores its mode.
+
+    On a GPU a model with a ``precision`` of "bf16" computes in that, as in training.
+    """
+    was_training, device = model.training, device_of(model)
     model.eval()
     try:
-        with torch.no_grad():
-            yield device_of(model)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16,
+                                             enabled=evaluated_in(model) == "bf16"):
+            yield device
     finally:
         model.train(was_training)
+
+
+def evaluated_in(model: nn.Module) -> str:
+    """The precision of a model's evaluation: "bf16" or "fp32"."""
+    return precision_on(device_of(model), getattr(model, "precision", "fp32"))
 
 
 @lru_cache(maxsize=4)
