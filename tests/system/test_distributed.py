@@ -150,10 +150,6 @@ def new_run(recipe, folder: Path) -> Run:
     return run
 
 
-def metrics_of(run: Run) -> bytes:
-    return (run.folder / "metrics.jsonl").read_bytes()
-
-
 def assert_close(ours: Run, theirs: Run) -> None:
     assert [r.keys() for r in ours.metrics()] == [r.keys() for r in theirs.metrics()]
     for a, b in zip(ours.metrics(), theirs.metrics()):
@@ -162,7 +158,7 @@ def assert_close(ours: Run, theirs: Run) -> None:
 
 def assert_equal(ours: Run, theirs: Run) -> None:
     """To the last bit."""
-    assert metrics_of(ours) == metrics_of(theirs)
+    assert ours.metrics() == theirs.metrics()
     assert all(
         torch.equal(value, theirs.model_weights()[name])
         for name, value in ours.model_weights().items()
