@@ -40,9 +40,10 @@ class Throughput:
 
         To be called when a GPU has just been waited for.
         """
-        pace = (step - self._first) / max(time.perf_counter() - self._began, 1e-9)  # steps a second
-        values = {f"{self._unit}_per_second": pace * self._size, "peak_gib": peak_gib(self._device)}
+        first, began = self._first, self._began
         self.restart(step)
+        pace = (step - first) / max(self._began - began, 1e-9)  # steps a second
+        values = {f"{self._unit}_per_second": pace * self._size, "peak_gib": peak_gib(self._device)}
         return values | ({"matrix_share": pace * self._shares} if self._shares else {})
 
 
