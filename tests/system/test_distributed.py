@@ -405,24 +405,25 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_and_the_run_resum
 
 
 def test_processes_that_load_data_outlive_the_signal_that_stops_the_run(
-    tiny_recipe, text_file, tmp_path
+    tiny_recipe, text_file, tmp_path, project
 ):
     """A cluster sends it to all processes; without its data the run could not end its step."""
     recipe = tiny_recipe(source=str(text_file), steps=50_000, checkpoint_every=50_000)
     run = new_run(recipe, tmp_path / "run")
-    arguments = ["train", "lm", "--folder", str(run.folder), "--cpu", "--workers", "1"]
-    started = Together(run.folder, arguments, world=1)
-    while started.alive() and run.step < 5:
-        time.sleep(0.01)
-    process = psutil.Process(started.processes[0].pid)
-    loaders = process.children(recursive=True)
-    for loader in loaders:
-        loader.terminate()
-    assert psutil.wait_procs(loaders, timeout=1)[1] == loaders
-    process.terminate()
-    assert started.wait() == [75], started.log(0)
-    assert loaders and run.checkpoints()
-    assert psutil.wait_procs(loaders, timeout=60)[1] == []
+    command = ["-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"]
+    with open(tmp_path / "log", "w") as log:
+        process = psutil.Popen(
+            [sys.executable, *command, "--workers", "1"], cwd=project, stdout=log, stderr=log
+        )
+        while process.poll() is None and run.step < 5:
+            time.sleep(0.01)
+        loaders = process.children(recursive=True)
+        for loader in loaders:
+            loader.terminate()
+        assert loaders and psutil.wait_procs(loaders, timeout=1)[1] == loaders
+        process.terminate()
+        assert process.wait(timeout=600) == 75, (tmp_path / "log").read_text()
+    assert run.checkpoints() and psutil.wait_procs(loaders, timeout=60)[1] == []
 
 
 def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path):
