@@ -455,6 +455,8 @@ def test_hours_follow_from_operations_and_the_stated_share_of_the_matrix_rate():
     whole = recipe.steps * sum(operations(recipe, 50_257).values())
     machine = Machine("a GPU", rate=1e15, share=0.5, precision="bf16")
     assert hours(recipe, 50_257, machine) == pytest.approx(whole / 0.5e15 / 3600)
+    slow_start = machine._replace(least=10.0)  # seconds for each of the 4 micro-batches
+    assert hours(recipe, 50_257, slow_start) == pytest.approx(recipe.steps * 40 / 3600)
     assert hours(language_model("seqpe", "full"), 50_257, machine) > hours(recipe, 50_257, machine)
     build = parameters(recipe, 50_257)
     assert build == pytest.approx(

@@ -31,15 +31,19 @@ class Machine(NamedTuple):
     Attributes:
         rate: operations a second of a large matrix product.
         share: what a training step reaches of it.
+        precision: of training, "bf16" or "fp32".
+        least: seconds that a micro-batch takes however small it is, to launch its kernels.
     """
     name: str
     rate: float
     share: float
     precision: str
+    least: float = 0.0
 
 
-# bf16 without sparsity by its data sheet; the share is an assumption until a run has measured it
-H200 = Machine("one H200 GPU", 989e12, 0.35, "bf16")
+# The rate is the data sheet's, bf16 without sparsity; the share and the least time are assumptions
+# until a run has measured them.
+H200 = Machine("one H200 GPU", 989e12, 0.35, "bf16", least=0.015)
 CPU_SHARE = 0.4  # the small recipes on 1 core reach 0.3 (images) to 0.65 (text)
 
 
@@ -103,8 +107,9 @@ def memory(recipe: Training, outputs: int, precision: str) -> float:
 
 def hours(recipe: Training, outputs: int, machine: Machine) -> float:
     """Of the whole training on one device."""
-    step = sum(operations(recipe, outputs).values())
-    return recipe.steps * step / (machine.rate * machine.share) / 3_600
+    step = sum(operations(recipe, outputs).values()) / (machine.rate * machine.share)
+    least = recipe.batch // recipe.micro_batch * machine.least
+    return recipe.steps * max(step, least) / 3_600
 
 
 def _layer_weights(recipe: Training) -> float:
