@@ -30,6 +30,7 @@ class Throughput:
             dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
             step = sum(operations(recipe, outputs).values())
             self._shares = step / processes / matrix_rate(device, dtype)
+            torch.cuda.reset_peak_memory_stats(device)  # to that of this run
 
     def restart(self, step: int) -> None:
         """Count from here: ``step`` steps are done, and validation and checkpoints do not count."""

@@ -363,6 +363,7 @@ def test_speed_counts_all_processes_and_no_pause(unit, tiny_recipe, tiny_image_r
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     monkeypatch.setattr(throughput, "matrix_rate", lambda device, dtype: 1e9)
     monkeypatch.setattr(throughput, "peak_gib", lambda device: 2.0)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     meter = throughput.Throughput(recipe, 10, torch.device("cuda"), processes=2)
     meter.restart(10)
     meter.restart(10)
