@@ -3,8 +3,8 @@
 The product of an (m, k) and a (k, n) matrix takes 2 m k n floating-point operations, and its
 backward pass two more products of that size. So a weight takes 6 operations for each token. Only
 matrix products are counted, without the patch embedding of a ViT and the similarities of the two
-losses (together about 1 %). Hours are operations over a stated share of the machine's matrix rate;
-evaluation, decoding of images and waiting for data come on top.
+losses (together about 1 %), and a position encoder of the paper's form. Hours are operations over a
+stated share of the machine's matrix rate; evaluation and the decoding of images come on top.
 """
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ OUTPUTS = {"bytes": 256, "gpt2": 50_257, "digits": 10, "hub:uoft-cs/cifar10": 10
 # norms, products, attention and GELU, and dropout masks. SeqPE adds the longer queries and keys.
 ACTIVATIONS = {"bf16": 60, "fp32": 70}
 SEQPE_ACTIVATIONS = {"bf16": 12, "fp32": 20}
-LOGITS = 12  # bytes of a logit: itself, its log-probability, and the gradients of both
+LOGIT = 12  # bytes of a logit: itself, its log-probability, its gradient
+LOGITS = 2**26  # that are in memory at a time, at most
 PROGRAM = 0.8  # GiB of Python and torch themselves, or of CUDA's libraries
 
 
@@ -101,7 +102,8 @@ def memory(recipe: Training, outputs: int, precision: str) -> float:
     feature = ACTIVATIONS[precision]
     feature += SEQPE_ACTIVATIONS[precision] if recipe.encoding == "seqpe" else 0
     predicted = {"lm": tokens, "qa": 0, "image": recipe.micro_batch}[recipe.task]
-    kept = tokens * recipe.layers * recipe.d_model * feature + LOGITS * outputs * predicted
+    kept = tokens * recipe.layers * recipe.d_model * feature
+    kept += LOGIT * min(outputs * predicted, LOGITS)
     return (16 * parameters(recipe, outputs) + kept) / 2**30 + PROGRAM
 
 
@@ -128,13 +130,13 @@ def _position_operations(recipe: Training) -> float:
     contexts = 1 + (1 - (1 - recipe.shifted) ** recipe.micro_batch)  # at 0, and at the step's z
     drawn = recipe.pivots * (recipe.alpha > 0) * (1 + recipe.candidates)
     drawn += recipe.distillation_batch * (recipe.beta > 0) * recipe.teachers
+    symbols = recipe.dims * options.get("digits", 5) * options.get("base", 10) + 1
     total = 0.0
     for count, times in ((drawn, 1), (0, rounds - 1)):  # position losses in the first round only
         nodes, distinct = _tree(recipe, contexts, count)
-        later = options.get("encoder_layers", 2) - 1
-        symbols = recipe.dims * options.get("digits", 5) * options.get("base", 10) + 1
-        weights = 9 * nodes + 12 * (later - 1) * nodes + 2 * nodes + 11 * distinct
-        total += times * (weights * d * d + 2 * nodes * symbols * d)
+        # the first layer has no products for queries, keys and values, the last only [CLS]
+        weights = (12 * options.get("encoder_layers", 2) - 13) * nodes + 11 * distinct
+        total += times * (weights * d * d + nodes * symbols * d)
     projected = rounds * contexts * math.prod(recipe.train_shape) * 2 * _projections(recipe)
     passes = 2 if getattr(recipe, "keep_encoder", False) else 6  # a kept one has no backward pass
     return passes * total + 6 * projected * d * d
