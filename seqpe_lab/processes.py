@@ -115,9 +115,9 @@ def deterministic_algorithms(wanted: bool, cpu: bool = False) -> Iterator[None]:
     name, before = "CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     started = torch.cuda.is_initialized()
     if started and not cpu and before not in (":4096:8", ":16:8"):
-        raise RuntimeError("deterministic training was asked for after CUDA has started in this "
-                           f"process with {name}={before or ''}: set it to :4096:8 before Python "
-                           "starts, or train with --deterministic in a fresh program")
+        raise RuntimeError(f"CUDA has started in this process without {name}, which deterministic "
+                           "training needs: set it to :4096:8 before Python starts, or train with "
+                           "--deterministic in a fresh program")
     if before not in (":4096:8", ":16:8"):
         os.environ[name] = ":4096:8"
     cudnn, enabled = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
@@ -163,7 +163,7 @@ class StopSignals:
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not set by Python
 
     def _note(self, number: int, frame: object) -> None:
         self.received = number
@@ -171,9 +171,8 @@ class StopSignals:
     def agreed(self, waits: bool) -> int:
         """The signal that any process received, the same on all; 0 if there was none.
 
-        A process alone answers at every step. Several ask each other, which takes one
-        exchange of a number and makes a GPU wait; so they do it only at steps where they wait
-        for each other anyway.
+        A process alone answers at every step. Several ask each other, which exchanges one number
+        and makes a GPU wait; so they do it only at steps where they wait for each other anyway.
 
         Args:
             waits: whether all processes are at such a step.
