@@ -38,7 +38,10 @@ Several = Parameter(consume_multiple=(1, None))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; expected errors become one line and exit status 2."""
+    """Run one command; expected errors become one line and exit status 2.
+
+    A training that a signal stopped has status 75: the same command goes on.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if not arguments:
@@ -51,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"seqpe_lab: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         print("seqpe_lab: interrupted; start the same command again to go on", file=sys.stderr)
         return 130
@@ -64,7 +67,7 @@ def train(task: Literal["lm", "qa", "image"], /, *,
           scale: ScaleName | None = None, seed: int | None = None, as_published: bool = False,
           settings: Annotated[list[str] | None, Several, Parameter(name="--set")] = None,
           folder: str | None = None, cpu: bool = False, workers: int | None = None,
-          compile: bool = False) -> None:
+          compile: bool = False, deterministic: bool = False) -> None:
     """Train and evaluate one run; an interrupted run is resumed, a finished one is shown.
 
     Args:
@@ -78,6 +81,7 @@ def train(task: Literal["lm", "qa", "image"], /, *,
         cpu: Stay on the CPU.
         workers: Processes that prepare data beside each training process; default: as needed.
         compile: torch.compile: faster steps on a GPU; resumed runs are exact up to rounding only.
+        deterministic: On a GPU: slower algorithms that give the same bits every time.
     """
     from seqpe_lab.runs import Run
     from seqpe_lab.training import train
@@ -99,7 +103,8 @@ def train(task: Literal["lm", "qa", "image"], /, *,
                              "for: leave them out, or choose another folder")
     else:
         recipe = _recipe(task, chosen)
-    run = train(recipe, folder, cpu=cpu, workers=workers, compile=compile)
+    run = train(recipe, folder, cpu=cpu, workers=workers, compile=compile,
+                deterministic=deterministic)
     if int(os.environ.get("RANK", 0)) == 0:
         results = run.results()
         print(f"{run.folder}: {json.dumps(run.measured())} "
@@ -278,8 +283,10 @@ def doctor() -> None:
             print(f"  {package:<12} missing")
     browser = find_browser() or "none found: figures are written as web pages only"
     print(f"  browser for static images: {browser}")
-    about_tasks = {"text": recipes.ABOUT, "qa": recipes.ABOUT_QA, "images": recipes.ABOUT_IMAGES}
-    for task, scales in about_tasks.items():
-        for name, about in scales.items():
-            print(f"scale {name:<6} of {task:<6} {about.hardware}; {about.time}; {about.memory}; "
+    print("training with SeqPE, without evaluation and decoding of images: time and memory that "
+          "recipes/step_cost.py counts")
+    for task in recipes.MAKERS:
+        for name in recipes.SCALES:
+            about = recipes.about(task, name)
+            print(f"scale {name:<6} of {task:<5} {about.hardware}; {about.time}; {about.memory}; "
                   f"{about.expect}")

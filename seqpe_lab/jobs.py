@@ -146,7 +146,8 @@ class Job:
     def stop(self, patience: float = 20.0) -> str:
         """SIGTERM to its processes, SIGKILL after ``patience`` seconds. Returns the state.
 
-        What came after the last checkpoint is computed again on :meth:`resume`.
+        A run that takes steps finishes one and writes a checkpoint, and :meth:`resume` goes on from
+        there; after a SIGKILL what came after the last checkpoint is computed again.
 
         Raises:
             RuntimeError: it was started in a terminal, or on another machine.

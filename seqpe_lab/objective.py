@@ -140,3 +140,19 @@ def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:
               {"params": others, "weight_decay": 0.0}]
     betas = (0.9, recipe.adam_beta2)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True)
+
+
+def flatten_optimizer(optimizer: Any, model: nn.Module) -> dict[str, Tensor]:
+    """AdamW's state as named tensors: "exp_avg.<parameter>", "step.<parameter>", ..."""
+    state = getattr(optimizer, "optimizer", optimizer).state
+    return {f"{kind}.{name}": value for name, p in model.named_parameters()
+            for kind, value in state.get(p, {}).items()}
+
+
+def unflatten_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module,
+                        tensors: dict[str, Tensor]) -> None:
+    """The inverse of :func:`flatten_optimizer`, before ``accelerator.prepare``."""
+    parameters = dict(model.named_parameters())
+    for key, value in tensors.items():
+        kind, name = key.split(".", 1)
+        optimizer.state[parameters[name]][kind] = value

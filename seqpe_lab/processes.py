@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import (DataLoaderConfiguration, DistributedDataParallelKwargs,
-                              InitProcessGroupKwargs, gather_object)
+                              GradientAccumulationPlugin, InitProcessGroupKwargs, gather_object)
 
 from seqpe_lab.devices import best_device, precision_on
 
@@ -38,6 +40,9 @@ def start_processes(precision: str, cpu: bool = False) -> Accelerator:
         cpu=device.type == "cpu",
         mixed_precision="bf16" if precision_on(device, precision) == "bf16" else "no",
         dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
+        # the training loop divides by the micro-batches itself; a plain number here would yield to
+        # $ACCELERATE_GRADIENT_ACCUMULATION_STEPS, and gradients would be divided twice
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT), gradients])
     started = int(os.environ.get("WORLD_SIZE", accelerator.num_processes))
     if accelerator.num_processes != started:
@@ -101,3 +106,46 @@ def agreed(accelerator: Accelerator, what: str, value: T) -> T:
         raise ValueError(f"the processes do not agree on {what}: {', '.join(map(str, values))}. "
                          "All machines need the same data, and a folder of the run that they share")
     return value
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool, cpu: bool = False) -> Iterator[None]:
+    """Inside, a GPU computes the same bits every time; afterwards torch's settings are as before.
+
+    Where torch has no deterministic algorithm it raises an error. A CPU needs none of this: a fixed
+    number of threads adds in a fixed order. CUBLAS_WORKSPACE_CONFIG stays set if CUDA has started
+    with it, because cuBLAS reads it only once.
+
+    Args:
+        wanted: False changes nothing.
+        cpu: the computation stays on the CPU even if there is a GPU.
+
+    Raises:
+        RuntimeError: CUDA has already started without CUBLAS_WORKSPACE_CONFIG.
+    """
+    if not wanted:
+        yield
+        return
+    name, before = "CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    started = torch.cuda.is_initialized()
+    if started and not cpu and before not in (":4096:8", ":16:8"):
+        raise RuntimeError(f"CUDA has started in this process without {name}, which deterministic "
+                           "training needs: set it to :4096:8 before Python starts, or train with "
+                           "--deterministic in a fresh program")
+    if before not in (":4096:8", ":16:8"):
+        os.environ[name] = ":4096:8"
+    cudnn, enabled = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    settings = cudnn.deterministic, cudnn.benchmark
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=only_warned)
+        cudnn.deterministic, cudnn.benchmark = settings
+        if started or not torch.cuda.is_initialized():
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before

@@ -12,7 +12,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -25,6 +25,8 @@ from seqpe_lab.package_data import CLONE
 from seqpe_lab.recipes import Training
 
 KEEP_LAST = 2  # so many checkpoints are kept, besides the best
+# fields of metrics.jsonl that differ from run to run (throughput.py); a resumed run repeats others
+SPEED_AND_MEMORY = ("tokens_per_second", "images_per_second", "peak_gib", "matrix_share")
 
 
 class CheckpointError(RuntimeError):
@@ -131,12 +133,13 @@ class Run:
         """The last step that was logged; 0 before the first."""
         return max((record["step"] for record in self.metrics()), default=0)
 
-    def metrics(self) -> list[dict]:
-        """The logged steps: a list of {"step", "loss", ...}, losses in nats per token."""
-        return read_json_lines(self.folder / "metrics.jsonl")
+    def metrics(self, speed: bool = False) -> list[dict]:
+        """{"step", "loss", ...} of each logged step, in nats; ``speed`` adds SPEED_AND_MEMORY."""
+        return [{name: record[name] for name in record if speed or name not in SPEED_AND_MEMORY}
+                for record in read_json_lines(self.folder / "metrics.jsonl")]
 
     def append_metrics(self, record: dict) -> None:
-        """Log a step; its time goes to clock.jsonl, so metrics.jsonl is the same after resuming."""
+        """Log a step; its time goes to clock.jsonl, which also keeps steps that are repeated."""
         clock = {"step": record["step"], "time": time.time()}
         for name, values in (("metrics.jsonl", record), ("clock.jsonl", clock)):
             with open(self.folder / name, "a", encoding="utf-8") as file:
@@ -148,7 +151,7 @@ class Run:
 
     def truncate_metrics(self, step: int) -> None:
         """Delete what was logged after the checkpoint of ``step``: it will be computed again."""
-        kept = [json.dumps(record) + "\n" for record in self.metrics() if record["step"] <= step]
+        kept = [json.dumps(r) + "\n" for r in self.metrics(speed=True) if r["step"] <= step]
         write_atomically(self.folder / "metrics.jsonl", "".join(kept))
 
     # checkpoints
@@ -162,7 +165,7 @@ class Run:
         """Write a checkpoint under another name, then rename it; keep the last two and the best.
 
         Args:
-            state: plain values; ``state["validation"]`` (nats a token) decides which is best.
+            state: plain values; ``state["validation"]`` (nats) decides which is best, if not None.
 
         Raises:
             OSError: for example a full disk; earlier checkpoints are untouched.
@@ -225,8 +228,8 @@ class Run:
 
     def best_checkpoint(self) -> Path | None:
         """The checkpoint with the lowest validation loss."""
-        losses = {path: _validation(path) for path in self.checkpoints()}
-        scored = [(loss, path) for path, loss in losses.items() if loss is not None]
+        scored = [(loss, path) for path in self.checkpoints()
+                  if (loss := _validation(path)) is not None]
         return min(scored)[1] if scored else None
 
     def model_weights(self) -> dict[str, Tensor]:
@@ -273,10 +276,8 @@ def list_runs(folder: str | Path | None = None) -> list[Run]:
     root = Path(folder) if folder else runs_folder()
     found = []
     for path in sorted(root.rglob("recipe.json")):
-        try:
+        with suppress(ValueError):  # of another version
             found.append(Run.open(path.parent))
-        except ValueError:
-            continue  # of another version
     return found
 
 

@@ -21,7 +21,7 @@ class EventFile:
             return
         shutil.rmtree(run.folder / "tensorboard", ignore_errors=True)
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), flush_secs=10)
-        for record in run.metrics():
+        for record in run.metrics(speed=True):
             self.add(record)
 
     def add(self, record: dict) -> None:

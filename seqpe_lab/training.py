@@ -2,7 +2,8 @@
 
 Every random number of step s is a function of (seed, s): which sequences, their shift, the
 positions of the two losses, the dropout masks. So only the weights, the optimizer's state and the
-step number need saving, and a resumed run repeats an uninterrupted one to the last bit.
+step number need saving, and a resumed run repeats an uninterrupted one: to the last bit on a CPU,
+and on a GPU with ``deterministic``; else up to the GPU's rounding, which differs from run to run.
 
 A step's batch is cut into micro-batches, its parts 0, 1, 2, ... Under ``torchrun`` process r of w
 takes parts r, r + w, ...; a part's data, shifts, mixing and dropout depend on its number and not on
@@ -10,8 +11,9 @@ the process, so runs on one and on several processes differ only by rounding.
 """
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,20 +25,24 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from seqpe_lab.devices import device_of
-from seqpe_lab.objective import Objective, build_model, learning_rate, make_optimizer, part_number
-from seqpe_lab.processes import agreed, on_all, on_main, start_processes
+from seqpe_lab.objective import (Objective, build_model, flatten_optimizer, learning_rate,
+                                 make_optimizer, part_number, unflatten_optimizer)
+from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_main,
+                                 start_processes)
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
+from seqpe_lab.stop_signals import Interrupted, StopSignals, ignore_stop_signals
 from seqpe_lab.tasks import Data, Task, task_of
 from seqpe_lab.tasks.base import evaluated_in, loading_workers
 from seqpe_lab.tensorboard_events import EventFile
+from seqpe_lab.throughput import Throughput
 
 
 def train(recipe: Training, folder: str | Path | None = None, *, data: Data | None = None,
           cpu: bool = False, progress: bool = True, workers: int | None = None,
-          compile: bool = False,
+          compile: bool = False, deterministic: bool = False,
           watch: Callable[[int, nn.Module], None] = lambda step, model: None) -> Run:
     """Train, evaluate, and write everything into the run's folder; continue an interrupted run.
 
@@ -55,26 +61,31 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
         compile: put the model through torch.compile, which takes a minute or two at the start. A
             resumed run then repeats an uninterrupted one only up to rounding, because what is
             compiled depends on the steps seen first.
+        deterministic: on a GPU use algorithms that give the same bits every time, some of them
+            slower (:func:`~seqpe_lab.processes.deterministic_algorithms`).
         watch: is called with the number of steps done and the model, once before the first step
             and after each; it must not change the model.
 
     Raises:
         CheckpointError: the last checkpoint is broken or foreign; names it and the previous one.
+        Interrupted: SIGTERM or SIGUSR1 came during the steps; a checkpoint was written.
         RunningError: another process is training in this folder.
+        RuntimeError: ``deterministic`` after CUDA has started (see there).
         ValueError: the folder holds another recipe; a batch that the processes do not divide;
             processes that do not see the same data or the same checkpoints.
     """
     run = Run(recipe, folder)
-    accelerator = start_processes(recipe.precision, cpu)
-    world = accelerator.num_processes
-    if recipe.batch % (recipe.micro_batch * world):
-        raise ValueError(f"{world} processes with micro_batch={recipe.micro_batch} do not divide "
-                         f"batch={recipe.batch}: lower micro_batch or the number of processes")
-    _, finished = agreed(accelerator, "the run (recipe, finished or not)",
-                         (recipe.digest(), run.state == "finished"))
-    on_main(accelerator, run.create)  # raises an error if the folder holds another recipe
-    if not finished:
-        with ExitStack() as claims:
+    with deterministic_algorithms(deterministic, cpu), ExitStack() as claims:
+        accelerator = start_processes(recipe.precision, cpu)
+        world = accelerator.num_processes
+        if recipe.batch % (recipe.micro_batch * world):
+            raise ValueError(f"{world} processes with micro_batch={recipe.micro_batch} do not "
+                             f"divide batch={recipe.batch}: lower micro_batch or the number of "
+                             "processes")
+        _, finished = agreed(accelerator, "the run (recipe, finished or not)",
+                             (recipe.digest(), run.state == "finished"))
+        on_main(accelerator, run.create)  # raises an error if the folder holds another recipe
+        if not finished:
             on_main(accelerator, lambda: claims.enter_context(run.claim()))
             loop = _Loop(accelerator, run, data, workers)
             loop.prepare(compile)
@@ -101,6 +112,7 @@ class _Loop:
         recipe, run, model = self.recipe, self.run, self.model
         optimizer = make_optimizer(model, recipe)
         self.first = 0  # the number of the first step to take
+        self.deterministic = torch.are_deterministic_algorithms_enabled()  # in all steps so far
         if run.checkpoints():
             weights, optimizer_state, state = run.load_checkpoint(run.checkpoints()[-1])
             if state["data"] != self.data.hash:
@@ -109,6 +121,7 @@ class _Loop:
             model.load_state_dict(weights)
             unflatten_optimizer(optimizer, model, optimizer_state)
             self.first = state["step"]
+            self.deterministic &= state.get("deterministic_algorithms", False)
         elif isinstance(recipe, QARecipe):
             load_base(model, recipe)
         agreed(self.accelerator, "(steps done, hash of the data)", (self.first, self.data.hash))
@@ -117,7 +130,7 @@ class _Loop:
             self.task.training_set(self.data), batch_size=recipe.micro_batch,
             sampler=range(self.first * recipe.batch, recipe.steps * recipe.batch),
             num_workers=loading_workers(recipe, self.data, self.task.workers),
-            pin_memory=self.accelerator.device.type == "cuda",
+            pin_memory=self.accelerator.device.type == "cuda", worker_init_fn=ignore_stop_signals,
             generator=torch.Generator())  # so that it does not draw from dropout's generator
         if compile:
             self.uncompiled = compile_model(model)
@@ -126,30 +139,44 @@ class _Loop:
 
     def train(self, progress: bool, watch: Callable[[int, nn.Module], None]) -> None:
         """All steps that are left, with checkpoints; then the evaluation."""
-        recipe, main = self.recipe, self.accelerator.is_main_process
-        events = EventFile(self.run) if main else None
-        batches = iter(self.loader)
+        recipe, accelerator = self.recipe, self.accelerator
+        main = accelerator.is_main_process
         bar = tqdm(range(self.first, recipe.steps), initial=self.first, total=recipe.steps,
                    desc=recipe.method, disable=None if progress and main else True)
+        throughput = Throughput(recipe, self.task.outputs(self.data), accelerator.device,
+                                accelerator.num_processes)
         watch(self.first, self.model)
-        for step in bar:
-            losses, norm = self.step(step, batches)
-            done = step + 1
-            watch(done, self.model)
-            if done % recipe.log_every == 0 or done == recipe.steps:
-                record = {name: self.accelerator.reduce(value, "mean").item()
-                          for name, value in losses.items()}
-                record |= {"step": done, "learning_rate": learning_rate(recipe, step),
-                           "gradient_norm": norm()}
-                bar.set_postfix(loss=f"{record['loss']:.3f}")
-                if events:
+        with (StopSignals(accelerator) as stop,
+              closing(EventFile(self.run)) if main else nullcontext() as events):
+            batches = iter(self.loader)
+            throughput.restart(self.first)
+            for step in bar:
+                losses, norm = self.step(step, batches)
+                done, record = step + 1, {}
+                watch(done, self.model)
+                saves = done % recipe.checkpoint_every == 0 or done == recipe.steps
+                logs = saves or done % recipe.log_every == 0
+                if logs:
+                    record = {name: accelerator.reduce(value, "mean").item()
+                              for name, value in losses.items()}
+                    record |= {"step": done, "learning_rate": learning_rate(recipe, step),
+                               "gradient_norm": norm()} | throughput.measure(done)
+                    bar.set_postfix(loss=f"{record['loss']:.3f}")
+                if saves:
+                    self.validate(record)
+                if logs and main:  # before the checkpoint: resuming keeps the log up to it
                     self.run.append_metrics(record)
                     events.add(record)
-            if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-                self.save(done)
+                received = stop.agreed(waits=logs)
+                if saves or received:
+                    on_main(accelerator, self.save, done, record.get("validation"))
+                    throughput.restart(done)
+                if received:
+                    raise Interrupted(
+                        f"{signal.Signals(received).name} stopped the training after step "
+                        f"{done:,} of {recipe.steps:,}; its checkpoint is written: start the same "
+                        "command again to go on")
         self.finish()
-        if events:
-            events.close()
 
     def step(self, step: int, batches: Any) -> tuple[dict[str, Tensor], Callable[[], float]]:
         """One optimizer step over this process's micro-batches.
@@ -191,13 +218,17 @@ class _Loop:
             (encoder if "encoder." in name else others).append(parameter)
         return [group for group in (encoder, others) if group]
 
-    def save(self, done: int) -> None:
-        """Validate on all processes, and write the checkpoint after ``done`` steps on one."""
+    def validate(self, record: dict) -> None:
+        """Add the validation loss to the record of a step, "validation", nats; on all processes."""
         with self.uncompiled():
-            validation = self.task.validate(self.model, self.data)
-        on_main(self.accelerator, self.run.save_checkpoint, done, self.model.state_dict(),
-                flatten_optimizer(self.optimizer, self.model),
-                {"validation": validation, "data": self.data.hash})
+            record["validation"] = self.task.validate(self.model, self.data)
+
+    def save(self, done: int, validation: float | None) -> None:
+        """Write the checkpoint after ``done`` steps."""
+        self.run.save_checkpoint(done, self.model.state_dict(),
+                                 flatten_optimizer(self.optimizer, self.model),
+                                 {"validation": validation, "data": self.data.hash,
+                                  "deterministic_algorithms": self.deterministic})
 
     def finish(self) -> None:
         """Evaluate on the test split, on all processes, and write the run's results on one."""
@@ -206,7 +237,8 @@ class _Loop:
         with self.uncompiled():
             results = evaluate(self.run, self.model, self.data, self.task)
         on_main(self.accelerator, self.run.write_results,
-                results | {"processes": self.accelerator.num_processes})
+                results | {"processes": self.accelerator.num_processes,
+                           "deterministic_algorithms": self.deterministic})
 
 
 def compile_model(model: nn.Module) -> Callable[[], AbstractContextManager]:
@@ -263,19 +295,3 @@ def trained_model(run: Run, data: Data, device: torch.device | str = "cpu") -> n
     model = build_model(run.recipe, task_of(run.recipe).outputs(data))
     model.load_state_dict(run.model_weights())
     return model.to(device).eval()
-
-
-def flatten_optimizer(optimizer: Any, model: nn.Module) -> dict[str, Tensor]:
-    """AdamW's state as named tensors: "exp_avg.<parameter>", "step.<parameter>", ..."""
-    state = getattr(optimizer, "optimizer", optimizer).state
-    return {f"{kind}.{name}": value for name, p in model.named_parameters()
-            for kind, value in state.get(p, {}).items()}
-
-
-def unflatten_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module,
-                        tensors: dict[str, Tensor]) -> None:
-    """The inverse of :func:`flatten_optimizer`, before ``accelerator.prepare``."""
-    parameters = dict(model.named_parameters())
-    for key, value in tensors.items():
-        kind, name = key.split(".", 1)
-        optimizer.state[parameters[name]][kind] = value

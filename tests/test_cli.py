@@ -439,6 +439,18 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     )
 
 
+def test_a_training_that_a_signal_stopped_has_a_status_of_its_own(asked, monkeypatch, capsys):
+    from seqpe_lab.stop_signals import Interrupted
+
+    def stopped(recipe, *arguments, **options):
+        assert options["deterministic"]
+        raise Interrupted("SIGTERM stopped the training after step 7")
+
+    monkeypatch.setattr("seqpe_lab.training.train", stopped)
+    assert main(["train", "lm", "--deterministic"]) == 75
+    assert capsys.readouterr().err == "seqpe_lab: SIGTERM stopped the training after step 7\n"
+
+
 def test_the_program_itself_ends_with_status_2_and_one_line(project):
     done = subprocess.run(
         [

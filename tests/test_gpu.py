@@ -1,11 +1,16 @@
 """What only a GPU can show; skipped where there is none."""
 
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.models.vit import ViT, ViTConfig
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, image_model, language_model
+from seqpe_lab.runs import Run
 from seqpe_lab.training import Objective, build_model, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -55,6 +60,28 @@ def test_a_run_in_bf16_finishes_and_names_its_device(recipe, tmp_path, tiny_data
     data = tiny_data if hasattr(recipe, "train_len") else None
     results = train(recipe, tmp_path / "run", data=data).results()
     assert results["device"].startswith("cuda") and recipe.precision == "bf16"
+
+
+@pytest.mark.parametrize("arguments", [("lm", "seqpe"), ("lm", "alibi"), ("image", "seqpe-mul")])
+def test_a_deterministic_run_resumes_to_the_last_bit(arguments, tmp_path, project):
+    """In programs of their own: cuBLAS reads its variable when it starts."""
+    task, method = arguments
+
+    def program(folder):
+        command = ["-m", "seqpe_lab", "train", task, "--method", method, "--scale", "smoke"]
+        options = ["--deterministic", "--folder", str(folder)]
+        subprocess.run([sys.executable, *command, *options], cwd=project, check=True)
+        return Run.open(folder)
+
+    whole = program(tmp_path / "whole")
+    shutil.copytree(whole.folder, tmp_path / "resumed")
+    (tmp_path / "resumed" / "results.json").unlink()
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / whole.checkpoints()[-1].name)
+    resumed, weights = program(tmp_path / "resumed"), whole.model_weights()
+    assert whole.results()["deterministic_algorithms"] and whole.metrics() == resumed.metrics()
+    assert all(torch.equal(value, weights[k]) for k, value in resumed.model_weights().items())
+    assert whole.measured() == resumed.measured()
+    assert all(0 < record["matrix_share"] < 1 for record in whole.metrics(speed=True))
 
 
 @torch.no_grad()

@@ -157,7 +157,7 @@ def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(
     monkeypatch.setattr(lesson, "train", lambda recipe, data: None)
     monkeypatch.setattr(lesson.Run, "state", "new")
     lab.train("seqpe", **overrides)
-    about = recipes.ABOUT["smoke"]
+    about = recipes.about("lm", "smoke")
     assert (f"({about.time} on {about.hardware})" in capsys.readouterr().out) is said
 
 

@@ -2,12 +2,16 @@
 
 import dataclasses
 import inspect
+import itertools
 import json
 import pickle
 from typing import get_args
 
 import pytest
+import torch
 from pydantic import ValidationError
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import seqpe_lab.recipes
 from seqpe_lab.course.figures import STYLE
@@ -16,9 +20,6 @@ from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.losses import DISTILLATION_FORMS
 from seqpe_lab.recipes import (
     ABLATIONS,
-    ABOUT,
-    ABOUT_IMAGES,
-    ABOUT_QA,
     HEADLINE,
     IMAGE_ABLATIONS,
     IMAGE_METHODS,
@@ -32,13 +33,15 @@ from seqpe_lab.recipes import (
     QARecipe,
     Recipe,
     Training,
+    about,
     as_published,
     default_scale,
     image_model,
     language_model,
     question_answering,
 )
-from seqpe_lab.training import build_model, learning_rate
+from seqpe_lab.recipes.step_cost import Machine, hours, memory, operations, parameters
+from seqpe_lab.training import Objective, build_model, learning_rate
 
 EVERY = [*METHODS, *ABLATIONS]
 EVERY_IMAGE = [*IMAGE_METHODS, *IMAGE_ABLATIONS]
@@ -361,7 +364,7 @@ def test_a_whole_number_where_a_fraction_may_stand_is_the_same_value():
 
 def test_no_recipe_module_loads_torch(project):
     modules = list((project / "seqpe_lab" / "recipes").glob("*.py"))
-    assert len(modules) == 6
+    assert len(modules) == 8
     for source in (module.read_text() for module in modules):
         assert "\nimport torch" not in source and "\nfrom torch" not in source
 
@@ -391,12 +394,83 @@ def test_the_scale_comes_from_the_environment(monkeypatch):
 
 
 def test_each_scale_states_hardware_time_memory_and_result():
-    assert list(PRESETS) == list(ABOUT) == list(IMAGE_PRESETS) == list(ABOUT_IMAGES) == list(SCALES)
-    assert all(
-        all(dataclasses.astuple(about)) for about in [*ABOUT.values(), *ABOUT_IMAGES.values()]
+    assert list(PRESETS) == list(IMAGE_PRESETS) == list(SCALES)
+    for task in MAKERS:
+        assert all(all(dataclasses.astuple(about(task, scale))) for scale in SCALES)
+        for scale in ("medium", "full"):  # no result of others as if it were ours
+            expected = about(task, scale).expect
+            assert "not run" in expected and not any(sign.isdigit() for sign in expected)
+
+
+@pytest.mark.parametrize(
+    "recipe, outputs",
+    [
+        (language_model("none", "small"), 256),
+        (language_model("seqpe", "smoke"), 256),
+        (language_model("seqpe", "small", micro_batch=8), 256),
+        (language_model("seqpe", "small", encoding_options={"integration": "sum"}), 256),
+        (image_model("rope-axial", "small"), 10),
+        (image_model("seqpe-mul", "small"), 10),
+        (image_model("seqpe-bias", "smoke"), 10),
+    ],
+    ids=lambda value: getattr(value, "method", ""),
+)
+def test_a_step_has_the_operations_that_torch_counts(recipe, outputs):
+    """Within 7 %, as the mean of three steps, which draw different positions.
+
+    torch's counter sees explicit attention, the masked half included.
+    """
+    objective, counted = Objective(build_model(recipe, outputs), recipe), 0
+    if recipe.task == "lm":
+        batch = torch.randint(outputs, (recipe.micro_batch, recipe.train_len + 1))
+    else:
+        side = recipe.image_size
+        batch = [torch.randn(recipe.micro_batch, 1, side, side), torch.arange(recipe.micro_batch)]
+        batch[1] %= outputs
+    for step, part in itertools.product(range(3), range(recipe.batch // recipe.micro_batch)):
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            objective(batch, step, part, regularize=part == 0)["loss"].backward()
+        counted += counter.get_total_flops() / 3
+    ours = operations(recipe, outputs)
+    masked = ours["attention"] if recipe.task == "lm" else 0
+    assert sum(ours.values()) + masked == pytest.approx(counted, rel=0.07)
+    assert ("positions" in ours) == (recipe.encoding == "seqpe")
+
+
+@pytest.mark.parametrize("method", ["none", "seqpe"])
+def test_a_layer_keeps_the_memory_that_is_stated(method):
+    kept, stated = [], []
+    for layers in (2, 4):
+        recipe = language_model(method, "small", layers=layers, d_model=192, micro_batch=8)
+        objective, sizes = Objective(build_model(recipe, 256), recipe), {}
+
+        def pack(tensor, sizes=sizes):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = (storage.nbytes(), tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            objective(torch.randint(256, (8, recipe.train_len + 1)), 0)
+        for parameter in objective.parameters():
+            sizes.pop(parameter.untyped_storage().data_ptr(), None)
+        kept.append(sum(size for size, _ in sizes.values()))
+        weights = 16 * parameters(recipe, 256)
+        stated.append(memory(recipe, 256, "fp32") * 2**30 - weights)
+    assert stated[1] - stated[0] == pytest.approx(kept[1] - kept[0], rel=0.15)
+
+
+def test_hours_follow_from_operations_and_the_stated_share_of_the_matrix_rate():
+    recipe = language_model("none", "full")
+    whole = recipe.steps * sum(operations(recipe, 50_257).values())
+    machine = Machine("a GPU", rate=1e15, share=0.5, precision="bf16")
+    assert hours(recipe, 50_257, machine) == pytest.approx(whole / 0.5e15 / 3600)
+    slow_start = machine._replace(least=10.0)  # seconds for each of the 4 micro-batches
+    assert hours(recipe, 50_257, slow_start) == pytest.approx(recipe.steps * 40 / 3600)
+    assert hours(language_model("seqpe", "full"), 50_257, machine) > hours(recipe, 50_257, machine)
+    build = parameters(recipe, 50_257)
+    assert build == pytest.approx(
+        sum(p.numel() for p in build_model(recipe, 50_257).parameters()), rel=0.01
     )
-    for scales in (ABOUT, ABOUT_QA, ABOUT_IMAGES):  # never the paper's numbers as if they were ours
-        assert "not run here; for SeqPE the paper reports" in scales["full"].expect
 
 
 # --- images -------------------------------------------------------------------------------------

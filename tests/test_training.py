@@ -3,22 +3,29 @@
 Kills and several processes: system/test_distributed.py.
 """
 
+import builtins
 import dataclasses
 import functools
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from seqpe_lab import runs, training
+from seqpe_lab import runs, throughput, training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.objective import main_positions
-from seqpe_lab.runs import CheckpointError, Run
+from seqpe_lab.processes import deterministic_algorithms
+from seqpe_lab.runs import SPEED_AND_MEMORY, CheckpointError, Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
+from seqpe_lab.stop_signals import STOP_SIGNALS, Interrupted, StopSignals
 from seqpe_lab.tasks.perplexity import perplexity
 from seqpe_lab.tasks.text import Chunks
 from seqpe_lab.training import (
@@ -333,6 +340,164 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_unbroken_one(copy, fi
     assert copy.metrics() == finished.metrics()
     assert all(torch.equal(v, finished.model_weights()[k]) for k, v in copy.model_weights().items())
     assert copy.results()["perplexity"] == finished.results()["perplexity"]
+
+
+def test_the_log_has_the_validation_losses_of_the_checkpoints(finished):
+    logged = {r["step"]: r["validation"] for r in finished.metrics() if "validation" in r}
+    stored = [finished.load_checkpoint(path)[2] for path in finished.checkpoints()]
+    assert logged == {state["step"]: state["validation"] for state in stored}
+    assert [*logged] == [3, 6]
+
+
+def test_speed_and_memory_are_logged_and_left_out_of_what_resuming_repeats(finished):
+    for record in finished.metrics(speed=True):
+        assert record["tokens_per_second"] > 0 and 0.05 < record["peak_gib"] < 50
+        assert "matrix_share" not in record  # the CPU's rate is not measured
+    assert not any(set(SPEED_AND_MEMORY) & record.keys() for record in finished.metrics())
+
+
+@pytest.mark.parametrize("unit", ["tokens", "images"])
+def test_speed_counts_all_processes_and_no_pause(unit, tiny_recipe, tiny_image_recipe, monkeypatch):
+    """4 steps in 2 s, after a checkpoint of 5 s; a GPU's share of 1e9 operations a second."""
+    recipe = tiny_recipe() if unit == "tokens" else tiny_image_recipe()
+    times = iter([0.0, 5.0, 7.0, 8.0])
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(throughput, "matrix_rate", lambda device, dtype: 1e9)
+    monkeypatch.setattr(throughput, "peak_gib", lambda device: 2.0)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    meter = throughput.Throughput(recipe, 10, torch.device("cuda"), processes=2)
+    meter.restart(10)
+    meter.restart(10)
+    values = meter.measure(14)
+    a_step = recipe.batch * (recipe.train_len if unit == "tokens" else 1)
+    share = sum(throughput.operations(recipe, 10).values()) * 2 / 2 / 1e9
+    assert values == pytest.approx(
+        {f"{unit}_per_second": 2 * a_step, "peak_gib": 2.0, "matrix_share": share}
+    )
+    assert meter.measure(15)[f"{unit}_per_second"] == pytest.approx(a_step)  # 1 s for the next
+
+
+def test_accelerate_s_own_variable_does_not_divide_gradients_again(
+    tiny_recipe, tiny_data, tmp_path, monkeypatch
+):
+    recipe = tiny_recipe(steps=2, micro_batch=4)
+    plain = train(recipe, tmp_path / "plain", data=tiny_data, cpu=True)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    assert train(recipe, tmp_path / "set", data=tiny_data, cpu=True).metrics() == plain.metrics()
+
+
+# --- deterministic algorithms -------------------------------------------------------------------
+
+
+def settings() -> tuple:
+    cudnn = torch.backends.cudnn
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        cudnn.deterministic,
+        cudnn.benchmark,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_deterministic_algorithms_are_on_in_training_and_as_before_afterwards(
+    fails, tiny_recipe, tiny_data, tmp_path
+):
+    seen, before = [], settings()
+
+    def watch(step, model):
+        seen.append(settings())
+        if fails and step == 2:
+            raise OSError("the disk is gone")
+
+    options = dict(data=tiny_data, cpu=True, deterministic=True, watch=watch)
+    if fails:
+        with pytest.raises(OSError, match="the disk is gone"):
+            train(tiny_recipe(), tmp_path / "run", **options)
+    else:
+        run = train(tiny_recipe(), tmp_path / "run", **options)
+        assert run.results()["deterministic_algorithms"] is True
+    assert set(seen) == {(True, True, False, ":4096:8")} and settings() == before
+    assert before[0] is False
+
+
+def test_a_run_counts_as_deterministic_only_if_all_its_steps_were(copy, finished, tiny_data):
+    assert finished.results()["deterministic_algorithms"] is False
+    interrupt(copy, at=3)
+    train(copy.recipe, copy.folder, data=tiny_data, cpu=True, deterministic=True)
+    assert copy.results()["deterministic_algorithms"] is False
+
+
+def test_deterministic_algorithms_are_refused_once_cuda_has_started_without_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = settings()
+    with pytest.raises(RuntimeError, match="set it to :4096:8 before Python"):
+        with deterministic_algorithms(True):
+            pass
+    assert settings() == before
+    with deterministic_algorithms(True, cpu=True):  # CUDA does not matter there
+        assert settings()[0]
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    with deterministic_algorithms(True):
+        assert settings() == (True, True, False, ":16:8")
+    assert settings() == (*before[:3], ":16:8")
+
+
+# --- signals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint_and_it_resumes_exactly(
+    number, finished, tiny_data, tmp_path
+):
+    before = [signal.getsignal(each) for each in STOP_SIGNALS]
+
+    def watch(step, model):
+        if step == 2:
+            os.kill(os.getpid(), number)
+
+    options = dict(data=tiny_data, cpu=True)
+    with pytest.raises(
+        Interrupted, match=f"{number.name} stopped the training after step 2 of 6; .*start the same"
+    ):
+        train(finished.recipe, tmp_path / "run", watch=watch, **options)
+    run = Run.open(tmp_path / "run")
+    assert [path.name for path in run.checkpoints()] == ["step-0000002"]
+    assert run.state == "interrupted" and run.best_checkpoint() is None  # it was not validated
+    assert [signal.getsignal(each) for each in STOP_SIGNALS] == before
+    train(run.recipe, run.folder, **options)
+    assert run.metrics() == finished.metrics()
+    assert all(torch.equal(v, finished.model_weights()[k]) for k, v in run.model_weights().items())
+    assert run.results()["perplexity"] == finished.results()["perplexity"]
+
+
+def test_a_signal_at_a_checkpoint_s_step_leaves_that_checkpoint(finished, tiny_data, tmp_path):
+    def watch(step, model):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="after step 3 of 6"):
+        train(finished.recipe, tmp_path / "run", data=tiny_data, cpu=True, watch=watch)
+    run = Run.open(tmp_path / "run")
+    assert run.best_checkpoint() == run.checkpoints()[-1] == run.folder / "checkpoints/step-0000003"
+
+
+def test_signals_are_left_alone_in_threads_and_notebooks(monkeypatch):
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def look():
+        with StopSignals(None):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start(), thread.join()
+    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
+    look()
+    assert seen == [before, before]
+    monkeypatch.undo()
+    look()
+    assert seen[-1] != before == signal.getsignal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(

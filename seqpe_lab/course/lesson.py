@@ -88,8 +88,7 @@ class Lesson:
         preset = recipes.MAKERS[recipe.task](recipe.method, self.scale, self.seed)
         amount, time = ("steps", "batch", "d_model", "layers", "train_shape"), ""
         if all(getattr(recipe, name) == getattr(preset, name) for name in amount):
-            about = {"lm": recipes.ABOUT, "qa": recipes.ABOUT_QA,
-                     "image": recipes.ABOUT_IMAGES}[recipe.task][self.scale]
+            about = recipes.about(recipe.task, self.scale)
             time = f" ({about.time} on {about.hardware})"  # known for the preset's work only
         size = (f"{recipe.train_len} tokens" if isinstance(recipe, recipes.Recipe)
                 else f"{recipe.image_size} x {recipe.image_size} pixels")

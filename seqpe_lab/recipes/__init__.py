@@ -7,22 +7,19 @@ A recipe holds everything that a run depends on; its digest is part of the name 
 The tokens per step belong to the recipe and do not change with the number of devices: with fewer
 devices each accumulates the gradients of more micro-batches.
 """
-from seqpe_lab.recipes.base import SCALES, Scale, Training, default_scale
-from seqpe_lab.recipes.fine_tuning import (ABOUT_QA, QA_ABLATIONS, QA_PRESETS, TUNED, QARecipe,
+from seqpe_lab.recipes.base import SCALES, Training, default_scale
+from seqpe_lab.recipes.fine_tuning import (QA_ABLATIONS, QA_PRESETS, TUNED, QARecipe,
                                            question_answering, tuned_method)
-from seqpe_lab.recipes.image_classification import (ABOUT_IMAGES, IMAGE_ABLATIONS, IMAGE_METHODS,
-                                                    IMAGE_PRESETS, PLACED, ImageRecipe, image_model)
-from seqpe_lab.recipes.language_modeling import (ABLATIONS, ABOUT, HEADLINE, METHODS, PRESETS,
-                                                 Recipe, language_model)
+from seqpe_lab.recipes.image_classification import (IMAGE_ABLATIONS, IMAGE_METHODS, IMAGE_PRESETS,
+                                                    PLACED, ImageRecipe, image_model)
+from seqpe_lab.recipes.language_modeling import (ABLATIONS, HEADLINE, METHODS, PRESETS, Recipe,
+                                                 language_model)
 from seqpe_lab.recipes.published_form import as_published
-
-# by task, the function that makes its recipes
-MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model}
+from seqpe_lab.recipes.scales import MAKERS, Scale, about
 
 __all__ = [
-    "ABLATIONS", "ABOUT", "ABOUT_IMAGES", "ABOUT_QA", "HEADLINE", "IMAGE_ABLATIONS",
-    "IMAGE_METHODS", "IMAGE_PRESETS", "MAKERS", "METHODS", "PLACED", "PRESETS", "QA_ABLATIONS",
-    "QA_PRESETS", "SCALES", "TUNED", "ImageRecipe", "QARecipe", "Recipe", "Scale", "Training",
-    "as_published", "default_scale", "image_model", "language_model", "question_answering",
-    "tuned_method",
+    "ABLATIONS", "HEADLINE", "IMAGE_ABLATIONS", "IMAGE_METHODS", "IMAGE_PRESETS", "MAKERS",
+    "METHODS", "PLACED", "PRESETS", "QA_ABLATIONS", "QA_PRESETS", "SCALES", "TUNED", "ImageRecipe",
+    "QARecipe", "Recipe", "Scale", "Training", "about", "as_published", "default_scale",
+    "image_model", "language_model", "question_answering", "tuned_method",
 ]

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
@@ -33,20 +32,6 @@ Rate = Annotated[float, Field(gt=0, description="must be above 0")]
 Options = Annotated[dict[str, JsonValue], Field(description="must be a table of options")]
 WITHOUT_LIMITS: dict[Any, str] = {int: "must be a whole number", float: "must be a number",
                              str: "must be a word", bool: "must be true or false"}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a run at this scale needs, how long it takes, and what result to expect."""
-    hardware: str
-    time: str
-    memory: str
-    expect: str
-
-
-SMOKE = Scale("any CPU", "seconds", "under 1 GB", "nothing is learnt: it proves that it runs")
-MEDIUM = Scale("one GPU with 24 GB", "under an hour", "under 20 GB",
-               "not run yet: no number is shown")
 
 
 class Training(BaseModel):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from seqpe_lab.recipes.base import MEDIUM, SMOKE, AtLeast0, Count, Scale, Share
+from seqpe_lab.recipes.base import AtLeast0, Count, Share
 from seqpe_lab.recipes.language_modeling import Lengths, Recipe, language_model
 from seqpe_lab.recipes.published_form import as_published as published_fields
 
@@ -57,17 +57,6 @@ QA_PRESETS: dict[str, dict] = {
         eval_questions=100),
     "medium": dict(steps=2_000, batch=64, micro_batch=16, learning_rate=1e-4),
     "full": dict(learning_rate=5e-5, weight_decay=0.0, batch=128, micro_batch=16),
-}
-
-ABOUT_QA: dict[str, Scale] = {
-    "smoke": SMOKE,
-    "small": Scale("2 CPU cores", "3 to 5 minutes a run", "under 2 GB",
-                   "SeqPE, ALiBi and RoPE answer nearly all at 128 bytes; at 1,024 SeqPE and ALiBi "
-                   "about half, RoPE none"),
-    "medium": MEDIUM,
-    "full": Scale("4 GPUs with 48 GB", "about 4 to 8 hours", "about 30 GB a GPU",
-                  "not run here; for SeqPE the paper reports exact match of 26.8 % at 1K and 2.6 % "
-                  "at 8K tokens (Table 2)"),
 }
 
 TUNED = ("none", "rope-1e4", "alibi", "seqpe")  # the language models that the lesson fine-tunes

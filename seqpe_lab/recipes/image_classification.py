@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqpe_lab.recipes.base import (MEDIUM, SMOKE, AtLeast0, Count, Options, PositiveShare, Rate,
-                                    Scale, ShareBelow1, Training, Weight, make_recipe)
+from seqpe_lab.recipes.base import (AtLeast0, Count, Options, PositiveShare, Rate, ShareBelow1,
+                                    Training, Weight, make_recipe)
 
 Sizes = Annotated[tuple[int, ...], Field(
     strict=False, min_length=1, description="must name at least one size in whole pixels")]
@@ -110,17 +110,6 @@ IMAGE_PRESETS: dict[str, dict] = {
     # medium scale does. A run validates 500 times, on as many images as are cut from ImageNet's
     # training split: a fixed number keeps that short where a folder brings a larger split.
     "full": dict(repeats=3, min_learning_rate=1e-5, test_crop=0.875, validation_images=10_000),
-}
-
-ABOUT_IMAGES: dict[str, Scale] = {
-    "smoke": SMOKE,
-    "small": Scale("2 CPU cores", "1 to 2 minutes a run", "under 2 GB",
-                   "SeqPE mul 94 % at 24 pixels and 66 % at 72, RoPE 98 and 19: beyond the "
-                   "training size the losses decide (lesson 11)"),
-    "medium": MEDIUM,
-    "full": Scale("4 GPUs with 48 GB", "about 3 to 5 days", "about 30 GB a GPU",
-                  "not run here; for SeqPE the paper reports top-1 accuracy of 81.2 % at 224 and "
-                  "76.7 % at 672 pixels (Table 3)"),
 }
 
 # For a narrow model that trains for minutes: W_PE starts large enough that positions differ, and

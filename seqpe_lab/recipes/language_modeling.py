@@ -5,8 +5,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from seqpe_lab.recipes.base import (MEDIUM, SMOKE, AtLeast0, Count, Scale, ShareBelow1, Training,
-                                    make_recipe)
+from seqpe_lab.recipes.base import AtLeast0, Count, ShareBelow1, Training, make_recipe
 
 Lengths = Annotated[tuple[Count, ...], Field(
     strict=False, min_length=1, description="must name at least one length of at least 1 token")]
@@ -64,16 +63,6 @@ PRESETS: dict[str, dict] = {
         weight_decay=0.01, pivots=128, distillation_batch=64, checkpoint_every=500,
         eval_tokens=262_144),
     "full": {},
-}
-
-ABOUT: dict[str, Scale] = {
-    "smoke": SMOKE,
-    "small": Scale("2 CPU cores", "2 to 4 minutes a run", "under 2 GB",
-                   "SeqPE flat from 64 to 1,024 tokens, RoPE and SeqPE without losses not"),
-    "medium": MEDIUM,
-    "full": Scale("4 GPUs with 48 GB", "about 1 to 2 days", "about 30 GB a GPU",
-                  "not run here; for SeqPE the paper reports perplexity 19.65 at 512 and 19.37 at "
-                  "16,384 tokens (Table 1)"),
 }
 
 # the rows of Table 1

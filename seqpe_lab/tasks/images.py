@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from seqpe_lab.encodings import resample_grid
 from seqpe_lab.recipes import ImageRecipe
+from seqpe_lab.stop_signals import ignore_stop_signals
 from seqpe_lab.tasks.base import Task, alone, evaluation_mode, loading_workers
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
 from seqpe_lab.tasks.image_views import EvaluationViews, Views, global_generators, object_side
@@ -149,7 +150,7 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
                 batch_size=max(1, patches // max(1, side**2)),
                 sampler=range(number, len(images), count),
                 num_workers=loading_workers(recipe, data, workers),
-                pin_memory=device.type == "cuda",
+                pin_memory=device.type == "cuda", worker_init_fn=ignore_stop_signals,
                 generator=torch.Generator())  # so that it does not draw from the global one
             for views, labels in loader:
                 logits = model(views.to(device, non_blocking=True), vectors=vectors).float()

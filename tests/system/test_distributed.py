@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -93,6 +94,15 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
 
         show = EvaluationViews.__getitem__
         EvaluationViews.__getitem__ = shown
+    if spoil == "signal" and number == 1:
+        calls = iter(range(100))
+
+        def signalled(*arguments, **options):
+            if next(calls) == 2:  # the second step's first micro-batch
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return main_loss(*arguments, **options)
+
+        TextTask.main_loss = signalled
     if spoil == "another seed" and number == 1:
         arguments = [*arguments, "--seed", "1"]
     sys.exit(main(arguments))
@@ -162,10 +172,6 @@ def new_run(recipe, folder: Path) -> Run:
     return run
 
 
-def metrics_of(run: Run) -> bytes:
-    return (run.folder / "metrics.jsonl").read_bytes()
-
-
 def assert_close(ours: Run, theirs: Run) -> None:
     assert [r.keys() for r in ours.metrics()] == [r.keys() for r in theirs.metrics()]
     for a, b in zip(ours.metrics(), theirs.metrics()):
@@ -174,7 +180,7 @@ def assert_close(ours: Run, theirs: Run) -> None:
 
 def assert_equal(ours: Run, theirs: Run) -> None:
     """To the last bit."""
-    assert metrics_of(ours) == metrics_of(theirs)
+    assert ours.metrics() == theirs.metrics()
     assert all(
         torch.equal(value, theirs.model_weights()[name])
         for name, value in ours.model_weights().items()
@@ -451,6 +457,43 @@ def test_two_processes_killed_at_twenty_random_moments_have_the_losses_of_an_unb
     assert together(run) == [0, 0]
     assert_equal(run, unbroken)
     assert not list(checkpoints.glob(".*"))
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step_and_the_run_resumes(
+    finished, tmp_path
+):
+    run = new_run(finished.recipe, tmp_path / "run")
+    started = Together(
+        run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="signal"
+    )
+    assert started.wait() == [75, 75], (started.log(0), started.log(1))
+    for number in range(2):
+        assert "seqpe_lab: SIGUSR1 stopped the training after step 2 of 6" in started.log(number)
+    assert [path.name for path in run.checkpoints()] == ["step-0000002"]
+    assert together(run) == [0, 0]
+    assert_equal(run, finished)
+
+
+def test_processes_that_load_data_outlive_the_signal_that_stops_the_run(
+    tiny_recipe, text_file, tmp_path, project
+):
+    """A cluster sends it to all processes; without its data the run could not end its step."""
+    recipe = tiny_recipe(source=str(text_file), steps=50_000, checkpoint_every=50_000)
+    run = new_run(recipe, tmp_path / "run")
+    command = ["-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"]
+    with open(tmp_path / "log", "w") as log:
+        process = psutil.Popen(
+            [sys.executable, *command, "--workers", "1"], cwd=project, stdout=log, stderr=log
+        )
+        while process.poll() is None and run.step < 5:
+            time.sleep(0.01)
+        loaders = process.children(recursive=True)
+        for loader in loaders:
+            loader.terminate()
+        assert loaders and psutil.wait_procs(loaders, timeout=1)[1] == loaders
+        process.terminate()
+        assert process.wait(timeout=600) == 75, (tmp_path / "log").read_text()
+    assert run.checkpoints() and psutil.wait_procs(loaders, timeout=60)[1] == []
 
 
 def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path):

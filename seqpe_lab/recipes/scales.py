@@ -1,0 +1,61 @@
+"""What a run at each scale needs, counted from its recipe, and what result to expect."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqpe_lab.recipes.fine_tuning import question_answering
+from seqpe_lab.recipes.image_classification import image_model
+from seqpe_lab.recipes.language_modeling import language_model
+from seqpe_lab.recipes.step_cost import H200, OUTPUTS, hours, memory, this_cpu
+
+# by task, the function that makes its recipes
+MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model}
+
+# the results of the small scale are those of data/results
+EXPECTED = {
+    "smoke": "nothing is learnt: it proves that it runs",
+    "small lm": "SeqPE flat from 64 to 1,024 tokens, RoPE and SeqPE without losses not",
+    "small qa": "SeqPE, ALiBi and RoPE answer nearly all at 128 bytes; at 1,024 SeqPE and ALiBi "
+                "about half, RoPE none",
+    "small image": "SeqPE mul 94 % at 24 pixels and 66 % at 72, RoPE 98 and 19: beyond the "
+                   "training size the losses decide (lesson 11)",
+    "medium": "not run yet: no number is shown",
+    "full": "not run here: the paper's tables are its authors' results",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a run with SeqPE needs at a scale, how long its training takes, and what comes out."""
+    hardware: str
+    time: str
+    memory: str
+    expect: str
+
+
+def about(task: str, scale: str) -> Scale:
+    """The needs of a task's SeqPE run at a scale: on this CPU, or on a GPU at medium and full.
+
+    Training only. :mod:`~seqpe_lab.recipes.step_cost` says what is counted and what is assumed.
+
+    Args:
+        task: "lm", "qa" or "image".
+
+    >>> about("lm", "full").hardware, about("lm", "smoke").time
+    ('one H200 GPU', 'under a minute')
+    """
+    recipe = MAKERS[task](scale=scale)
+    outputs = OUTPUTS[recipe.source if task == "image" else recipe.tokenizer]
+    machine = H200 if scale in ("medium", "full") else this_cpu()
+    return Scale(machine.name, _in_words(hours(recipe, outputs, machine)),
+                 f"about {memory(recipe, outputs, machine.precision):.1f} GiB",
+                 EXPECTED.get(f"{scale} {task}") or EXPECTED[scale])
+
+
+def _in_words(hours: float) -> str:
+    minutes = 60 * hours
+    if minutes < 1:
+        return "under a minute"
+    if minutes < 100:
+        return f"about {minutes:.0f} min"
+    return f"about {hours:.0f} h" if hours < 72 else f"about {hours / 24:.0f} days"
