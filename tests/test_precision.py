@@ -163,7 +163,7 @@ def test_angles_and_sinusoids_do_not_depend_on_autocast():
 def test_an_image_model_with_products_keeps_its_logits_under_autocast(digit_images, size):
     """SeqPE "mul" on the shipped model: direction of the logits, and the classes."""
     from seqpe_lab.explorers import shipped_models
-    from seqpe_lab.tasks.images import test_view
+    from seqpe_lab.tasks.image_views import test_view
 
     model = shipped_models.model("image", "seqpe-mul")
     recipe = shipped_models.recipe("image", "seqpe-mul")
