@@ -49,7 +49,8 @@ class Objective(nn.Module):
             step: determines, with the recipe's seed, the shifts and the sampled positions.
             part: number of this micro-batch within the step, counted over all processes.
             regularize: False leaves the position losses out. They belong to the whole step: each
-                process computes the same ones, in its first micro-batch only.
+                process computes the same ones, in its first micro-batch only. With the recipe's
+                ``regularize_every`` n they are computed at the last of every n steps.
 
         Returns:
             "main", and where the recipe has them "contrastive" and "distillation", scalars in nats;
@@ -70,7 +71,8 @@ class Objective(nn.Module):
                 contexts = starts.unsqueeze(1) + grid(*recipe.train_shape)
             is_shifted = recipe.shift_unit == "batch" and int(positions.min()) > 0
             distil = recipe.distill_shifted or not is_shifted
-            samples = self.regularizer.sample(generator, distil) if regularize else NO_SAMPLES
+            due = regularize and (step + 1) % recipe.regularize_every == 0
+            samples = self.regularizer.sample(generator, distil) if due else NO_SAMPLES
             parts = [contexts, *samples.positions()]
             vectors, *others = encode_together(self.regularizer.encoder, parts)
             if which is not None:
@@ -78,7 +80,9 @@ class Objective(nn.Module):
             options["vectors"] = vectors
             losses = self.regularizer.losses(samples, others)
         main = self.task.main_loss(self.model, batch, mixing, **options)
-        total = main + self.regularizer.weighted(losses) if losses else main
+        total = main
+        if losses:  # their mean over the steps stays that of Eq. 15
+            total = main + recipe.regularize_every * self.regularizer.weighted(losses)
         return {"main": main, **losses, "loss": total}
 
 

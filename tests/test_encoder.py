@@ -142,6 +142,12 @@ def test_the_prefix_tree_gives_the_same_gradients(architecture):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
 
 
+def test_shared_prefixes_need_no_fused_attention(monkeypatch):
+    """The number of nodes changes at every step; some kernels would be planned anew for each."""
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)
+    make_encoder()(grid(30)).sum().backward()
+
+
 def test_0_to_4095_at_five_digits_are_4553_prefixes_and_4096_cls():
     sequences = F.pad(to_digits(grid(4096), 5), (0, 1), value=10)
     tree = prefix_tree(sequences)

@@ -171,6 +171,16 @@ def test_alibi_s_two_key_features_are_exact_in_bf16_up_to_65535():
     assert torch.equal(in_bf16.double().sum(-1), torch.arange(65_536, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("d_head", [8, 24, 63, 64])
+def test_alibi_s_widths_are_multiples_of_8(d_head):
+    """Else torch has no fused kernel in float32 and builds the L x L matrix."""
+    q = torch.randn(1, 2, 5, d_head)
+    encoding = ALiBi(2, d_head)
+    wide_q, wide_k = encoding.transform(q, q, encoding.prepare(column(5)), layer=0)
+    assert wide_q.shape == wide_k.shape and wide_q.shape[-1] % 8 == 0
+    assert d_head + 2 <= wide_q.shape[-1] < d_head + 10
+
+
 def test_alibi_s_slopes_are_exact_in_bf16_for_powers_of_two():
     for heads in (1, 2, 4, 8):
         assert torch.equal(alibi_slopes(heads).to(torch.bfloat16).float(), alibi_slopes(heads))

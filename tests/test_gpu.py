@@ -11,6 +11,7 @@ from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.models.vit import ViT, ViTConfig
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, image_model, language_model
 from seqpe_lab.runs import Run
+from seqpe_lab.tasks.perplexity import perplexity
 from seqpe_lab.training import Objective, build_model, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -59,7 +60,7 @@ def assert_equal_on_both(recipe, outputs, batch):
 def test_a_run_in_bf16_finishes_and_names_its_device(recipe, tmp_path, tiny_data):
     data = tiny_data if hasattr(recipe, "train_len") else None
     results = train(recipe, tmp_path / "run", data=data).results()
-    assert results["device"].startswith("cuda") and recipe.precision == "bf16"
+    assert results["device"].startswith("cuda") and results["precision"] == "bf16"
 
 
 @pytest.mark.parametrize("arguments", [("lm", "seqpe"), ("lm", "alibi"), ("image", "seqpe-mul")])
@@ -82,6 +83,47 @@ def test_a_deterministic_run_resumes_to_the_last_bit(arguments, tmp_path, projec
     assert all(torch.equal(value, weights[k]) for k, value in resumed.model_weights().items())
     assert whole.measured() == resumed.measured()
     assert all(0 < record["matrix_share"] < 1 for record in whole.metrics(speed=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_cpu_waits_for_nothing_in_a_training_step_of_text(method):
+    recipe = language_model(method, "smoke", shifted=0.5 if method == "seqpe" else 0.0)
+    objective = Objective(build_model(recipe, 256).cuda(), recipe)
+    tokens = torch.zeros(recipe.batch, recipe.train_len + 1, dtype=torch.long, device="cuda")
+    assert_no_wait(lambda step: objective(tokens, step)["loss"].backward())
+
+
+@pytest.mark.parametrize("method", IMAGE_METHODS)
+def test_the_cpu_waits_for_nothing_in_a_training_step_of_images(method):
+    recipe = image_model(method, "smoke", shifted=0.5 if "seqpe" in method else 0.0)
+    objective = Objective(build_model(recipe, 10).cuda(), recipe)
+    images = torch.zeros(recipe.batch, 1, recipe.image_size, recipe.image_size, device="cuda")
+    labels = torch.zeros(recipe.batch, dtype=torch.long, device="cuda")
+    assert_no_wait(lambda step: objective([images, labels], step)["loss"].backward())
+
+
+def assert_no_wait(run):
+    run(0)  # what is loaded once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(1, 4):
+            run(step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("autocast", [True, False], ids=["bf16", "fp32"])
+def test_alibi_s_evaluation_takes_no_more_memory_than_nope_s(autocast):
+    tokens, most = torch.zeros(16_385, dtype=torch.long), {}
+    for encoding in ("none", "alibi"):
+        model = GPT2(GPT2Config(vocab_size=50_257, layers=2, encoding=encoding)).cuda()
+        model.precision = "bf16" if autocast else "fp32"
+        torch.cuda.reset_peak_memory_stats()
+        perplexity(model, tokens, 16_384)
+        most[encoding] = torch.cuda.max_memory_allocated()
+        del model
+    assert most["alibi"] < 1.2 * most["none"]
 
 
 @torch.no_grad()

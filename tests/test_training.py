@@ -153,6 +153,21 @@ def test_all_positions_of_a_step_are_encoded_in_one_call(tiny_recipe, monkeypatc
     assert len(calls) == 1
 
 
+def test_position_losses_at_every_third_step_have_three_times_the_weight(tiny_recipe):
+    recipe = tiny_recipe(alpha=0.3, beta=0.7, shifted=0.5)
+    always, objective = objective_of(recipe), objective_of(recipe.changed(regularize_every=3))
+    for step in range(6):
+        losses, usual = objective(batch_of(recipe), step), always(batch_of(recipe), step)
+        assert losses["main"] == usual["main"]
+        if step in (2, 5):
+            extra = 0.3 * usual["contrastive"] + 0.7 * usual["distillation"]
+            torch.testing.assert_close(losses["loss"], usual["main"] + 3 * extra)
+        else:
+            assert losses.keys() == {"main", "loss"} and losses["loss"] == losses["main"]
+    with pytest.raises(ValueError, match="regularize_every=3 has no effect without position loss"):
+        tiny_recipe(alpha=0.0, beta=0.0, regularize_every=3)
+
+
 def test_a_step_is_a_function_of_seed_and_step(tiny_recipe):
     recipe = tiny_recipe(shifted=0.5)
     objective, tokens = objective_of(recipe), batch_of(recipe)

@@ -13,8 +13,9 @@ from torch.nn.utils import parametrize
 from seqpe_lab import PositionEncoder, PositionRegularizer, make_encoding
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import ENCODINGS, register
+from seqpe_lab.objective import Objective, build_model
 from seqpe_lab.position_table import PositionTable
-from seqpe_lab.recipes import image_model, language_model
+from seqpe_lab.recipes import IMAGE_METHODS, METHODS, image_model, language_model
 from seqpe_lab.regularizer import encode_together
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32]
@@ -185,6 +186,35 @@ def test_a_compiled_model_computes_the_same(tiny_model, name):
         parameter.data.mul_(1.2)
     with torch.no_grad():
         equal(compiled(tokens), model(tokens), "changed weights")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *(language_model(m, "smoke") for m in METHODS),
+        *(image_model(m, "smoke") for m in IMAGE_METHODS),
+    ],
+    ids=[*METHODS, *(f"image-{m}" for m in IMAGE_METHODS)],
+)
+def test_the_layers_of_a_training_step_are_one_graph(recipe):
+    """No check, no choice of positions and no loss interrupts them."""
+    recipe = recipe.changed(shifted=0.5) if recipe.encoding == "seqpe" else recipe
+    graphs = []
+    model = build_model(recipe, 10)
+    model.run_layers = torch.compile(
+        model.run_layers, backend=lambda graph, _: graphs.append(graph) or graph
+    )
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    objective = Objective(model, recipe)
+    size = recipe.micro_batch
+    batch = torch.zeros(size, recipe.train_shape[0] + 1, dtype=torch.long)
+    if recipe.task == "image":
+        side = recipe.image_size
+        batch = torch.zeros(size, 1, side, side), torch.zeros(size, dtype=torch.long)
+    for step in range(3):
+        objective(batch, step)["loss"].backward()
+    assert len(graphs) == 1 and not torch._dynamo.utils.counters["graph_break"]
 
 
 def test_the_encoder_stays_outside_a_compiled_graph():

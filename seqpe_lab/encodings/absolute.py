@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_positions, grid_row
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
@@ -46,7 +47,8 @@ class Sinusoidal(PositionEncoding):
     """APE-SIN: the token embedding plus a fixed sinusoidal vector."""
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
-        return x + sinusoidal_vectors(positions, x.shape[-1]).to(x)
+        vectors, = moved([sinusoidal_vectors(positions, x.shape[-1])], x.device)
+        return x + vectors.to(x.dtype)
 
 
 @register("learned")
@@ -83,7 +85,8 @@ class Learned(PositionEncoding):
                              f"{positions[outside][0].tolist()}: start at (0, 0) or use another "
                              "encoding")
         table = resample_grid(self.table.weight, self.train_shape, tuple(context))
-        return x + F.embedding(grid_row(positions, context).to(x.device), table).to(x.dtype)
+        row, = moved([grid_row(positions, context)], x.device)
+        return x + F.embedding(row, table).to(x.dtype)
 
     def _interpolated(self, positions: Tensor, context: int) -> Tensor:
         """The vectors of text positions, int64 (...), in a context of that many tokens."""
@@ -92,12 +95,13 @@ class Learned(PositionEncoding):
             raise ValueError(f"a learned table of a context of {context} tokens has no row for "
                              f"position {highest}: give the length of the whole context")
         if context <= rows:
-            return self.table(positions.to(device))
+            return self.table(*moved([positions], device))
         place = positions.cpu().double() * (rows - 1) / (context - 1)
         low = place.floor().long().clamp(max=max(0, rows - 2))
         high = (low + 1).clamp(max=rows - 1)  # a table of one row has no other
-        share = (place - low).unsqueeze(-1).float().to(device)
-        return (1 - share) * self.table(low.to(device)) + share * self.table(high.to(device))
+        share, = moved([(place - low).unsqueeze(-1).float()], device)
+        low, high = moved([low, high], device)
+        return (1 - share) * self.table(low) + share * self.table(high)
 
 
 def resample_grid(table: Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:

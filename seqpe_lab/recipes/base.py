@@ -74,6 +74,7 @@ class Training(BaseModel):
     # position losses (SeqPE only): L = L_main + alpha L_delta + beta L_OOD, Eq. 15
     alpha: float = 0.1
     beta: float = 0.1
+    regularize_every: Count = 1  # only at every n-th step, with n times the weight
     pivots: int = 32  # batch size of L_delta
     candidates: int = 32  # m of L_delta
     hard: int = 8  # look-alikes among the candidates
@@ -141,6 +142,9 @@ class Training(BaseModel):
         if not (self.alpha >= 0 and self.beta >= 0):
             raise ValueError("loss weights must be at least 0, "
                              f"got alpha={self.alpha}, beta={self.beta}")
+        if self.regularize_every > 1 and not (self.alpha or self.beta):
+            raise ValueError(f"regularize_every={self.regularize_every} has no effect without "
+                             "position losses: leave it at 1")
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(f"min_learning_rate={self.min_learning_rate} is above "
                              f"learning_rate={self.learning_rate}: lower it")
@@ -165,7 +169,8 @@ class Training(BaseModel):
 
         160 in the paper's text runs.
         """
-        return self.steps * self.pivots / self.max_position**self.dims
+        return (self.steps // self.regularize_every * self.pivots
+                / self.max_position**self.dims)
 
     def changed(self, **values: Any) -> Self:
         """A copy of the recipe with other values, checked like a new one."""
