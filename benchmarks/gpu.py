@@ -55,7 +55,7 @@ STAGES = (
     Stage("gpu-tests", gpu_training.gpu_tests, 160),
     Stage("step-time", gpu_training.step_times, 180),
     Stage("where-a-step-goes", gpu_training.where_a_step_goes, 60),
-    Stage("output-layer", gpu_training.output_layer, 30),
+    Stage("output-layer", gpu_evaluation.output_layer, 30),
     Stage("precision", gpu_evaluation.precision, 60),
     Stage("long-context", gpu_evaluation.long_context, 90),
     Stage("resume", gpu_evaluation.resume, 120),
@@ -193,14 +193,11 @@ def bars(records: dict[str, dict], pretended: bool = False) -> list[Bar]:
 
 
 def table(results: list[Bar]) -> str:
-    header = ["bar", "", "limit", "measured", ""]
-    rows = [
-        [bar.claim, bar.sign, f"{bar.limit:g}", measure.in_short(bar.value or 0.0), bar.verdict]
-        if bar.verdict != "not measured"
-        else [bar.claim, bar.sign, f"{bar.limit:g}", "-", bar.verdict]
-        for bar in results
-    ]
-    return measure.table(header, rows)
+    rows = []
+    for bar in results:
+        measured = "-" if bar.verdict == "not measured" else measure.in_short(bar.value)
+        rows.append([bar.claim, bar.sign, f"{bar.limit:g}", measured, bar.verdict])
+    return measure.table(["bar", "", "limit", "measured", ""], rows)
 
 
 # --- then the medium runs ----------------------------------------------------------------------
@@ -236,7 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("benchmarks.gpu: torch sees no GPU here", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    pretended = "pretended" in torch.cuda.get_device_name(0)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # this process leaves the GPU free
+        pretended = "pretended" in pool.apply(torch.cuda.get_device_name)
     sizes = Sizes(options.out.resolve(), images=options.images, pretended=pretended)
     if options.smoke:
         sizes = replace(sizes, **SMOKE)
@@ -244,13 +242,9 @@ def main(arguments: list[str] | None = None) -> int:
     records = run_all(stages, sizes, options.limit)
     results = bars(records, pretended)
     print(f"\n{table(results)}\n")
-    found = {
-        "stages": records,
-        "bars": [bar._asdict() | {"verdict": bar.verdict} for bar in results],
-    }
-    write_atomically(
-        options.out / "found.json", json.dumps(found | vars(sizes), default=str, indent=1)
-    )
+    judged = [bar._asdict() | {"verdict": bar.verdict} for bar in results]
+    found = {"sizes": vars(sizes), "stages": records, "bars": judged}
+    write_atomically(options.out / "found.json", json.dumps(found, default=str, indent=1))
     command = medium_command(options.then_medium or "prepared/lm.npz", options.minutes, options.out)
     if options.then_medium:
         return subprocess.run(command).returncode

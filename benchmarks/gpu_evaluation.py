@@ -1,4 +1,4 @@
-"""The other stages of benchmarks.gpu: precision, long contexts, resuming, images."""
+"""The other stages of benchmarks.gpu: output layer, precision, long contexts, resuming, images."""
 
 from __future__ import annotations
 
@@ -35,6 +35,28 @@ def autocast(on: bool):
     return torch.autocast("cuda", dtype=torch.bfloat16, enabled=on)
 
 
+# --- the output layer --------------------------------------------------------------------------
+
+
+def output_layer(found: Findings, sizes: Sizes) -> None:
+    """Forward and backward products of the output layer: 50,257 columns, and a multiple of 64."""
+    for columns in (VOCABULARY, 50_304):
+        found[f"{columns:,} columns, ms"] = _products(sizes.batch * sizes.train_len, 768, columns)
+
+
+def _products(rows: int, d_model: int, columns: int, at_once: int = 10) -> dict[str, float]:
+    options = dict(device="cuda", dtype=torch.bfloat16)
+    hidden, weight = torch.randn(rows, d_model, **options), torch.randn(columns, d_model, **options)
+    gradient = torch.randn(rows, columns, **options)
+
+    def work() -> None:
+        for _ in range(at_once):
+            hidden @ weight.T, gradient @ weight, gradient.T @ hidden
+
+    clock(work, "cuda")
+    return spread([1e3 * clock(work, "cuda") / at_once for _ in range(5)])
+
+
 # --- precision ---------------------------------------------------------------------------------
 
 
@@ -66,7 +88,9 @@ def score_errors(encoding: SeqPE, length: int) -> dict[str, float]:
 
     Returns:
         "spread": standard deviation of a query's scores in float64, mean over queries and heads;
-        "mean error", "largest error": absolute, of bfloat16; "error / spread": of the mean error.
+        "mean error", "largest error": absolute, of bfloat16; "error / spread": of the mean error;
+        "weights that move": share of a query's attention that goes to other keys than in float64,
+        mean over queries and heads, if the bias were alone.
     """
     shape = (1, encoding.heads, length, encoding.encoder.d_model // encoding.heads)
     exact = deepcopy(encoding).cpu().double()
@@ -80,12 +104,14 @@ def score_errors(encoding: SeqPE, length: int) -> dict[str, float]:
         score = q.cpu().double() @ k.cpu().double().mT
         scores.append(score - score.mean(-1, keepdim=True))
     error, width = (scores[0] - scores[1]).abs(), float(scores[1].std(-1).mean())
-    mean, largest = float(error.mean()), float(error.max())
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    weights = [(s / shape[-1] ** 0.5).masked_fill(~causal, -torch.inf).softmax(-1) for s in scores]
     return {
         "spread": width,
-        "mean error": mean,
-        "largest error": largest,
-        "error / spread": mean / width if width else float("nan"),
+        "mean error": float(error.mean()),
+        "largest error": float(error.max()),
+        "error / spread": float(error.mean()) / width if width else float("nan"),
+        "weights that move": float((weights[0] - weights[1]).abs().sum(-1).mean()) / 2,
     }
 
 

@@ -1,4 +1,4 @@
-"""The stages of benchmarks.gpu about training: step times, where a step goes, the output layer.
+"""The stages of benchmarks.gpu about training: tests, step times, where a step goes, compiling.
 
 Every step is taken by :func:`seqpe_lab.training.train` itself, with its loader, copies and mixed
 precision; a ``watch`` measures it and then stops the run.
@@ -31,7 +31,7 @@ from seqpe_lab.tasks.text_data import TextData
 from seqpe_lab.training import train
 
 from . import measure
-from .encodings import clean, clock, matrix_rate
+from .encodings import clean, matrix_rate
 from .measure import Findings
 
 METHODS = ("none", "rope-1e4", "alibi", "seqpe-no-losses", "seqpe")
@@ -48,8 +48,7 @@ class Sizes:
     """How large everything is; ``pretended`` is a device that computes nothing, for rehearsals."""
 
     out: Path
-    lm: Path | None = None  # as benchmarks.medium prepares them
-    images: Path | None = None
+    images: Path | None = None  # as benchmarks.medium prepares them
     pretended: bool = False
     layers: int = 12
     batch: int = 32
@@ -282,25 +281,6 @@ def summary(events, steps: int) -> dict[str, float]:
         "kernels, ms": sum(e.time_range.elapsed_us() for e in kernels) / 1e3 / steps,
         "blocking copies": sum(n for name, n in copies.items() if "Pageable" in name) / steps,
     } | {name: n / steps for name, n in copies.items()}
-
-
-def output_layer(found: Findings, sizes: Sizes) -> None:
-    """Forward and backward products of the output layer: 50,257 columns, and a multiple of 64."""
-    for columns in (VOCABULARY, 50_304):
-        found[f"{columns:,} columns, ms"] = _products(sizes.batch * sizes.train_len, 768, columns)
-
-
-def _products(rows: int, d_model: int, columns: int, at_once: int = 10) -> dict[str, float]:
-    options = dict(device="cuda", dtype=torch.bfloat16)
-    hidden, weight = torch.randn(rows, d_model, **options), torch.randn(columns, d_model, **options)
-    gradient = torch.randn(rows, columns, **options)
-
-    def work() -> None:
-        for _ in range(at_once):
-            hidden @ weight.T, gradient @ weight, gradient.T @ hidden
-
-    clock(work, "cuda")
-    return measure.spread([1e3 * clock(work, "cuda") / at_once for _ in range(5)])
 
 
 def compiled(found: Findings, sizes: Sizes) -> None:
