@@ -8,7 +8,8 @@ Each stage runs in a process of its own, with a time limit: an error, even one t
 device unusable, or a stage that never ends does not stop the others. When the whole time is over,
 the stages that are left are skipped. OUT/found.json is written after every stage; a line is printed
 for every finding, and at the end a table of the bars. Step times are of GPT-2 small with
-micro-batches of 32 sequences, taken by the training loop itself.
+micro-batches of 32 sequences, taken by the training loop itself. The exit status is 1 if a bar is
+missed, and after --then-medium that of the medium runs.
 
 On a pretended device, which computes nothing, all stages run through, but speed and values are not
 judged.
