@@ -16,9 +16,10 @@ from torch import nn
 from seqpe_lab.devices import device_of
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import SeqPE
-from seqpe_lab.recipes import ImageRecipe, Recipe, Training, image_model
+from seqpe_lab.recipes import ImageRecipe, Recipe, image_model
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.image_data import ImageData, Images
+from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.tasks.perplexity import perplexity
 from seqpe_lab.training import build_model, train
 
@@ -29,10 +30,7 @@ from .measure import Findings, spread
 
 LENGTHS = (64, 128, 256, 512, 1_024)
 EVALUATED = ("none", "alibi", "seqpe")
-
-
-def autocast(on: bool):
-    return torch.autocast("cuda", dtype=torch.bfloat16, enabled=on)
+PRECISIONS = ("bf16", "fp32")
 
 
 # --- the output layer --------------------------------------------------------------------------
@@ -72,9 +70,8 @@ def precision(found: Findings, sizes: Sizes) -> None:
     for length in LENGTHS:
         with found.case(f"perplexity at {length}"):
             values = {}
-            for name, low in (("float32", False), ("bfloat16", True)):
-                with autocast(low):
-                    values[name] = perplexity(model, text, length).perplexity
+            for model.precision in PRECISIONS:  # evaluation computes in it
+                values[model.precision] = perplexity(model, text, length).perplexity
             found[f"perplexity at {length}"] = values
     with found.case("scores"):
         found["scores"] = score_errors(model.encoding, max(LENGTHS))
@@ -120,27 +117,27 @@ def score_errors(encoding: SeqPE, length: int) -> dict[str, float]:
 
 def long_context(found: Findings, sizes: Sizes) -> None:
     """Perplexity of one sequence of 16,384 tokens: milliseconds and memory, ratios to NoPE."""
-    for name, low in (("bfloat16", True), ("float32", False)):
+    for precision in PRECISIONS:
         none: dict = {}
         for method in EVALUATED:
-            with found.case(f"{method}, {name}"):
-                measured = _one_sequence(text_recipe(method, sizes), sizes.length, low)
+            with found.case(f"{method}, {precision}"):
+                recipe = text_recipe(method, sizes, precision=precision)
+                measured = _one_sequence(recipe, sizes.length)
                 none = none or measured
-                found[f"{method}, {name}"] = measured | {
+                found[f"{method}, {precision}"] = measured | {
                     "x NoPE": measured["ms"]["median"] / none["ms"]["median"],
                     "GB, x NoPE": measured["GB"] / none["GB"],
                 }
             clean()
 
 
-def _one_sequence(recipe: Recipe, length: int, low: bool) -> dict:
+def _one_sequence(recipe: Recipe, length: int) -> dict:
     """Times and the peak of memory; in the first pass SeqPE encodes all positions."""
     tokens = random_text().test[: length + 1]
     model = build_model(recipe, VOCABULARY).cuda()
 
     def work() -> None:
-        with autocast(low):
-            perplexity(model, tokens, length)
+        perplexity(model, tokens, length)
 
     def memory() -> float:
         peak = torch.cuda.max_memory_allocated() / 1e9
@@ -229,7 +226,7 @@ def images(found: Findings, sizes: Sizes) -> None:
 
 def _image_changes(sizes: Sizes) -> dict:
     never = dict(steps=10_000, warmup_steps=10, checkpoint_every=10**9, log_every=10**9)
-    return never | dict(layers=min(sizes.layers, 8), eval_images=512)
+    return never | dict(layers=min(sizes.layers, 8))
 
 
 def _image_steps(recipe: ImageRecipe, data: ImageData, sizes: Sizes, workers: int) -> dict:
@@ -239,14 +236,14 @@ def _image_steps(recipe: ImageRecipe, data: ImageData, sizes: Sizes, workers: in
     return {"ms": ms, "images/s": 1e3 * recipe.batch / ms["median"]}
 
 
-def _images_a_second(recipe: Training, data: ImageData) -> float:
-    """In validation, at the training size."""
-    task = task_of(recipe)
-    model = build_model(recipe, task.outputs(data)).cuda()
-    task.validate(model, data)
+def _images_a_second(recipe: ImageRecipe, data: ImageData, count: int = 512) -> float:
+    """In evaluation at the training size."""
+    model = build_model(recipe, len(data.classes)).cuda()
+    images = data.test.select(range(min(count, len(data.test))))
+    accuracy(model, images, data, recipe, recipe.image_size)
     began = time.perf_counter()
-    task.validate(model, data)
-    return min(recipe.eval_images, len(data.validation)) / (time.perf_counter() - began)
+    accuracy(model, images, data, recipe, recipe.image_size)
+    return len(images) / (time.perf_counter() - began)
 
 
 def random_images(count: int, side: int, classes: int = 10) -> ImageData:

@@ -649,8 +649,8 @@ def test_an_error_in_one_case_is_a_finding_and_the_next_case_is_measured(tmp_pat
 def records_of(ratio=1.1, share=0.4, memory=1.3, copies=1, error=0.01, status=0, equal=True):
     step = {"none": {"GB": 10.0, "of matrix rate": share}, "alibi": {"GB": 12.0}}
     step["seqpe"] = {"x NoPE": ratio, "of matrix rate": share}
-    long = {f"{m}, bfloat16": {"GB, x NoPE": memory, "x NoPE": memory} for m in ("seqpe", "alibi")}
-    long["alibi, bfloat16"]["GB, x NoPE"] = 1.2
+    long = {f"{m}, bf16": {"GB, x NoPE": memory, "x NoPE": memory} for m in ("seqpe", "alibi")}
+    long["alibi, bf16"]["GB, x NoPE"] = 1.2
     where = {"none, a step": {"kernels": 100.0}}
     where["seqpe, a step"] = {"kernels": 150.0, "blocking copies": copies}
     found = {
