@@ -68,8 +68,12 @@ STAGES = (
 # --- running the stages ------------------------------------------------------------------------
 
 
-def attempt(stage: Stage, sizes: Sizes, file: Path) -> None:
-    """The stage in its own process: what it finds is in ``file``, an error under "error"."""
+def attempt(stage: Stage, sizes: Sizes, file: Path, start_method: str) -> None:
+    """The stage in its own process: what it finds is in ``file``, an error under "error".
+
+    Loading processes are started as in any program, not as this process was: that takes seconds.
+    """
+    multiprocessing.set_start_method(start_method, force=True)
     os.setsid()  # with the processes that it starts it can be ended as a group
     found = measure.Findings(file)
     try:
@@ -92,13 +96,13 @@ def run_stage(stage: Stage, sizes: Sizes, seconds: float, method: str = "forkser
         "state": "finished", "failed" (by its own error or with the process), or "out of time";
         "seconds" that it took; "found": what it had found by then.
     """
-    context = multiprocessing.get_context(method)
+    context, usual = multiprocessing.get_context(method), multiprocessing.get_start_method()
     if method == "forkserver":  # what takes seconds to import is imported once
         context.set_forkserver_preload([gpu_training.__name__, gpu_evaluation.__name__])
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "found.json"
-        process = context.Process(target=attempt, args=(stage, sizes, file))
+        process = context.Process(target=attempt, args=(stage, sizes, file, usual))
         process.start()
         process.join(seconds)
         state = "out of time" if process.is_alive() else "finished"

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -597,6 +598,17 @@ def never_ends(found, sizes):
 def dies(found, sizes):
     found["answer"] = 42
     os._exit(7)
+
+
+def names_the_start_method(found, sizes):
+    found["own"] = multiprocessing.get_start_method()
+
+
+def test_a_stage_starts_loading_processes_as_any_program_does(tmp_path):
+    """multiprocessing would hand its own way of starting on to them."""
+    stage = gpu.Stage("one", names_the_start_method, 60)
+    record = gpu.run_stage(stage, gpu.Sizes(tmp_path), 60)
+    assert record["found"] == {"own": multiprocessing.get_start_method()}
 
 
 @pytest.mark.parametrize(
