@@ -172,12 +172,7 @@ def bars(records: dict[str, dict], pretended: bool = False) -> list[Bar]:
         first, second = get(stage, name, *key), get(stage, base, *key)
         return first / second if first and second else None
 
-    where, long, seqpe, alibi = (
-        "where-a-step-goes",
-        "long-context",
-        "seqpe, bfloat16",
-        "alibi, bfloat16",
-    )
+    where, long, seqpe, alibi = "where-a-step-goes", "long-context", "seqpe, bf16", "alibi, bf16"
     kernels = over(where, "seqpe, a step", "kernels", base="none, a step")
     copies = get(where, "seqpe, a step", "blocking copies")
     status = real("gpu-tests", "status")
