@@ -10,6 +10,7 @@ Memory is the peak resident memory of a process of its own, since it never falls
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -17,7 +18,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -181,3 +184,51 @@ def finish(numbers: dict, file: Path | None, bars: list[bool], device: str = "cp
             file, json.dumps(numbers | {"bars_met": bars, **provenance(device)}, indent=1)
         )
     sys.exit(0 if all(bars) else 1)
+
+
+class Findings:
+    """What a stage of a measurement finds: a printed line each, and at once in a file.
+
+    So a stage that is ended or breaks off loses nothing that it has found.
+
+    Args:
+        file: JSON, written anew with each finding.
+    """
+
+    def __init__(self, file: Path):
+        self.file, self.values = Path(file), {}
+
+    def __setitem__(self, name: str, value: object) -> None:
+        self.values[name] = value
+        write_atomically(self.file, json.dumps(self.values, indent=1))
+        print(f"    {name}: {in_short(value)}", flush=True)
+
+    @contextmanager
+    def case(self, name: str) -> Iterator[None]:
+        """An error inside becomes a finding of that name, and the stage goes on."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc(limit=-4)
+            self[name] = failure(error)
+        gc.collect()
+
+
+def failure(error: BaseException) -> str:
+    """An error in one line."""
+    return f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def in_short(value: object) -> str:
+    """A finding in one line, numbers with four digits.
+
+    >>> in_short({"ms": {"median": 57.12345, "min": 56.9, "max": 58.0}, "GB": 18.0361})
+    'ms 57.12 (56.9-58), GB 18.04'
+    """
+    if isinstance(value, dict):
+        if value.keys() == {"median", "min", "max"}:
+            return "{median:.4g} ({min:.4g}-{max:.4g})".format(**value)
+        return ", ".join(f"{name} {in_short(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(in_short, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

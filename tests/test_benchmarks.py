@@ -2,13 +2,21 @@
 
 import contextlib
 import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
 import tarfile
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import encodings, generation, medium, plain
+from benchmarks import encodings, generation, gpu, gpu_evaluation, gpu_training, medium, plain
+from benchmarks.measure import Findings, in_short
 from seqpe_lab.runs import Run
 
 TINY = [
@@ -430,7 +438,8 @@ def test_a_step_is_timed_and_leaves_nothing_behind(prepared_text, monkeypatch, t
         medium.seconds_a_step(medium.recipe_of(options, data, "seqpe", 0, steps=30), data, cpu=True)
         > 0
     )
-    assert list(tmp_path.iterdir()) == []
+    left = [path.name for path in tmp_path.iterdir()]
+    assert [name for name in left if not name.startswith("torchinductor")] == []  # torch's cache
 
 
 def test_the_first_seed_of_all_methods_comes_first_and_nonsense_is_refused(capsys):
@@ -554,3 +563,248 @@ def test_generation_is_compared_for_every_encoding(tmp_path, capsys):
     assert all(
         case["same_tokens"] for case in json.loads((tmp_path / "out.json").read_text())["cases"]
     )
+
+
+# --- gpu: what needs no GPU --------------------------------------------------------------------
+
+
+def test_the_operations_of_a_step_are_three_times_those_that_torch_counts_forwards(tiny_model):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    tokens = torch.zeros(3, 12, dtype=torch.long)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        tiny_model("none")(tokens)
+    whole_attention = 2 * 2 * 2 * 3 * 12 * 12 * 16  # 2 layers, 2 products; torch counts no mask
+    forwards = counter.get_total_flops() - whole_attention / 2
+    assert gpu_training.operations_a_step(36, 12, 2, 16, 23) == 3 * forwards
+
+
+def finds(found, sizes):
+    found["answer"] = 42
+
+
+def breaks(found, sizes):
+    found["answer"] = 42
+    raise ValueError("in the middle")
+
+
+def never_ends(found, sizes):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    found["child"] = child.pid
+    child.wait()
+
+
+def dies(found, sizes):
+    found["answer"] = 42
+    os._exit(7)
+
+
+def names_the_start_method(found, sizes):
+    found["own"] = multiprocessing.get_start_method()
+
+
+def test_a_stage_starts_loading_processes_as_any_program_does(tmp_path):
+    """multiprocessing would hand its own way of starting on to them."""
+    stage = gpu.Stage("one", names_the_start_method, 60)
+    record = gpu.run_stage(stage, gpu.Sizes(tmp_path), 60)
+    assert record["found"] == {"own": multiprocessing.get_start_method()}
+
+
+@pytest.mark.parametrize(
+    "work, state, error",
+    [
+        (finds, "finished", None),
+        (breaks, "failed", "FAILED: ValueError: in the middle"),
+        (dies, "failed", "FAILED: the process ended with status 7"),
+    ],
+)
+def test_a_stage_that_fails_keeps_what_it_found(work, state, error, tmp_path):
+    stage = gpu.Stage("one", work, 60)
+    record = gpu.run_stage(stage, gpu.Sizes(tmp_path), 60, method="fork")
+    assert record["state"] == state
+    assert record["found"] == {"answer": 42} | ({"error": error} if error else {})
+
+
+def test_a_stage_that_never_ends_is_ended_with_its_processes(tmp_path):
+    began = time.monotonic()
+    stage = gpu.Stage("one", never_ends, 2)
+    record = gpu.run_stage(stage, gpu.Sizes(tmp_path), 2, method="fork")
+    assert record["state"] == "out of time" and time.monotonic() - began < 30
+    stat = f"/proc/{record['found']['child']}/stat"  # it may wait to be collected
+    assert not os.path.exists(stat) or open(stat).read().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_stages_go_on_after_a_failure_and_are_skipped_when_the_time_is_over(tmp_path, monkeypatch):
+    stages = [gpu.Stage("a", breaks, 60), gpu.Stage("b", finds, 60)]
+    records = gpu.run_all(stages, gpu.Sizes(tmp_path), 5, method="fork")
+    assert [record["state"] for record in records.values()] == ["failed", "finished"]
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["stages"] == records
+    records = gpu.run_all(stages, gpu.Sizes(tmp_path), 9 / 60, method="fork")
+    assert [record["state"] for record in records.values()] == ["skipped", "skipped"]
+
+
+def test_an_error_in_one_case_is_a_finding_and_the_next_case_is_measured(tmp_path, capsys):
+    found = Findings(tmp_path / "found.json")
+    for method, value in (("none", 0), ("seqpe", 2)):
+        with found.case(method):
+            found[method] = 1 / value
+    assert json.loads((tmp_path / "found.json").read_text()) == {
+        "none": "FAILED: ZeroDivisionError: division by zero",
+        "seqpe": 0.5,
+    }
+    assert "seqpe: 0.5" in capsys.readouterr().out
+    assert in_short({"a": [1.23456, True], "b": {}}) == "a 1.235, True, b none"
+
+
+def records_of(ratio=1.1, share=0.4, memory=1.3, copies=1, error=0.01, status=0, equal=True):
+    step = {"none": {"GB": 10.0, "of matrix rate": share}, "alibi": {"GB": 12.0}}
+    step["seqpe"] = {"x NoPE": ratio, "of matrix rate": share}
+    long = {f"{m}, bf16": {"GB, x NoPE": memory, "x NoPE": memory} for m in ("seqpe", "alibi")}
+    long["alibi, bf16"]["GB, x NoPE"] = 1.2
+    where = {"none, a step": {"kernels": 100.0}}
+    where["seqpe, a step"] = {"kernels": 150.0, "blocking copies": copies}
+    found = {
+        "gpu-tests": {"status": status},
+        "step-time": step,
+        "where-a-step-goes": where,
+        "long-context": long,
+        "precision": {"scores": {"error / spread": error}},
+        "resume": {"deterministic": {"equal": equal}},
+    }
+    return {name: {"state": "finished", "found": values} for name, values in found.items()}
+
+
+def verdicts(*arguments):
+    return [bar.verdict for bar in gpu.bars(*arguments)]
+
+
+def test_the_bars_of_the_gpu_are_the_stated_ones():
+    assert verdicts(records_of()) == ["met"] * 12
+    missed = records_of(1.11, 0.39, 1.31, 2, 0.02, 1, False)
+    assert verdicts(missed).count("MISSED") == 9
+    assert verdicts({}) == ["not measured"] * 12
+    lines = gpu.table(gpu.bars(missed)).splitlines()
+    assert len(lines) == 13 and lines[2].split()[-4:] == ["<=", "1.1", "1.11", "MISSED"]
+
+
+def test_what_failed_or_was_no_number_or_was_pretended_is_not_called_met():
+    records = records_of()
+    records["step-time"]["found"] |= {"seqpe": "FAILED: OutOfMemoryError: 12 GiB"}
+    records["precision"]["found"]["scores"]["error / spread"] = math.nan
+    found = dict(zip((bar.claim for bar in gpu.bars(records)), verdicts(records)))
+    assert found.pop("SeqPE's step over NoPE's, ms") == "not measured"
+    assert found.pop("SeqPE's share of the matrix rate") == "not measured"
+    assert found.pop("error of bfloat16 scores / spread") == "not measured"
+    assert set(found.values()) == {"met"}
+    assert verdicts(records_of(), True).count("met") == 5  # memory, kernels and copies
+
+
+def test_steps_are_timed_by_the_training_loop_itself(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    sizes = gpu.Sizes(tmp_path, layers=1, batch=2, train_len=32, warm=1, blocks=2)
+    recipe = gpu_training.text_recipe("seqpe", sizes, d_model=16, heads=2)
+    timer, seen = gpu_training.StepTimer(sizes, block=1), []
+
+    def watch(done, model):
+        seen.append(done)
+        timer(done, model)
+
+    gpu_training.steps_of(recipe, gpu_training.random_text(), watch, cpu=True)
+    assert seen == [0, 1, 2, 3] and len(timer.times) == 3
+    assert 0 < timer.ms()["min"] <= timer.ms()["max"] and timer.first_s > 0
+
+
+def test_a_block_of_steps_is_divided_by_its_steps(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    now = iter([0.0, 5.0, 10.0, 20.0, 25.0])  # when it is made, after steps 1, 2, 7 and 12
+    monkeypatch.setattr(gpu_training.time, "perf_counter", lambda: next(now))
+    timer = gpu_training.StepTimer(gpu.Sizes(tmp_path, warm=2, blocks=2))
+    with pytest.raises(gpu_training.Enough):
+        for done in range(100):
+            timer(done, None)
+    assert timer.ms() == {"median": 1_500.0, "min": 1_000.0, "max": 2_000.0}
+
+
+def test_a_profile_counts_kernels_and_copies_a_step():
+    def event(name, us=10.0, device=torch.autograd.DeviceType.CUDA):
+        span = SimpleNamespace(elapsed_us=lambda: us)
+        return SimpleNamespace(name=name, device_type=device, time_range=span)
+
+    pageable = event("Memcpy HtoD (Pageable -> Device)")
+    events = [event("gemm", 3_000.0)] * 4 + [pageable] * 2 + [event("Memset (Device)")]
+    events += [event("Memcpy HtoD (Pinned -> Device)")]
+    events += [event("aten::mm", device=torch.autograd.DeviceType.CPU)]
+    assert gpu_training.summary(events, 2) == {
+        "kernels": 2,
+        "kernels, ms": 6,
+        "blocking copies": 1,
+        "Memcpy HtoD (Pageable -> Device)": 1,
+        "Memcpy HtoD (Pinned -> Device)": 0.5,
+    }
+
+
+def test_only_warnings_of_waits_are_counted():
+    assert gpu_training._lines("called a synchronizing CUDA operation") == ["elsewhere"]
+    assert gpu_training._lines("Synchronization debug mode is a prototype") == []
+
+
+def test_scores_of_the_shipped_model_keep_their_differences_in_bfloat16():
+    from seqpe_lab.explorers import shipped_models
+
+    errors = gpu_evaluation.score_errors(shipped_models.encoding("text", "seqpe"), 256)
+    assert 0 < errors["mean error"] <= errors["largest error"] and errors["spread"] > 1
+    assert errors["error / spread"] < 0.01 and errors["weights that move"] < 0.005
+
+
+def test_scores_that_bfloat16_cannot_tell_apart_are_found():
+    class Ramp(torch.nn.Module):
+        """Scores 1000 + j/100, which all round to 1000 in bfloat16."""
+
+        heads, encoder = 1, SimpleNamespace(d_model=1)
+
+        def prepare(self, positions, vectors, device):
+            return 1_000 + positions / 100
+
+        def transform(self, q, k, prepared, layer):
+            return torch.ones_like(q), prepared.to(k.dtype).view(k.shape)
+
+    errors = gpu_evaluation.score_errors(Ramp(), 64)
+    assert errors["error / spread"] == pytest.approx(0.866, abs=0.01)
+    assert errors["spread"] == pytest.approx(0.64 / 12**0.5, rel=0.02)
+
+
+def test_two_runs_differ_where_their_weights_or_losses_do(tiny_recipe, tiny_data, tmp_path):
+    from seqpe_lab.training import train
+
+    first, again, other = (
+        train(tiny_recipe("none", seed), tmp_path / name, data=tiny_data, progress=False)
+        for seed, name in ((0, "first"), (0, "again"), (1, "other"))
+    )
+    same, different = (gpu_evaluation.difference(first, run) for run in (again, other))
+    assert same == {"equal": True, "largest difference of losses": 0, "of weights": 0}
+    assert not different["equal"] and different["largest difference of losses"] > 0
+
+
+def test_random_images_must_be_decoded_and_are_not_all_alike():
+    data = gpu_evaluation.random_images(4, 40)
+    assert data.decodes and data.train[0].shape == (3, 40, 40)
+    assert not torch.equal(data.train[0], data.train[1])
+
+
+def test_the_command_of_the_medium_runs_is_one_that_medium_takes(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(medium, "run_slice", lambda options, folder: asked.append(options))
+    command = gpu.medium_command("lm.npz", 4.5, tmp_path)
+    assert command[1:3] == ["-m", "benchmarks.medium"]
+    assert medium.main(command[3:]) == medium.UNFINISHED
+    assert asked[0].methods == ["none", "rope-1e4", "alibi", "seqpe"] and asked[0].out == tmp_path
+    assert (asked[0].minutes, asked[0].slice, asked[0].source) == (4.5, 4.5, "lm.npz")
+
+
+def test_without_a_gpu_it_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main([str(tmp_path / "out")]) == 2
+    assert "sees no GPU" in capsys.readouterr().err and not (tmp_path / "out").exists()
