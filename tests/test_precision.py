@@ -4,6 +4,8 @@ Random weights cannot reveal the error: in a trained encoder e.e' is about 450 a
 by hundredths, where bfloat16's step is 2.
 """
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -157,6 +159,58 @@ def test_angles_and_sinusoids_do_not_depend_on_autocast():
         low = RoPE(16).prepare(positions), Sinusoidal().embed(x, positions, 100_000)
     assert torch.equal(plain[1], low[1])
     assert all(torch.equal(a, b) for a, b in zip(plain[0], low[0]))
+
+
+ON_A_LINE = ["none", "sinusoidal", "rope", "alibi", "seqpe"]
+ON_A_GRID = ["none", "rope", "rope-mixed", "seqpe sum", "seqpe mul", "seqpe bias"]
+
+
+@pytest.mark.parametrize("start", [0, 1_000, 98_530, 99_936])
+@pytest.mark.parametrize("name", ON_A_LINE)
+def test_scores_of_far_positions_are_exact_to_one_percent_in_bfloat16(trained, name, start):
+    """Among 64 neighbours: softmax does not notice what is the same for all keys."""
+    encoding = make_encoding(name, d_model=96, heads=4, layers=1, train_shape=64)
+    if name == "seqpe":
+        encoding = trained.encoding
+    positions = torch.arange(start, start + 64).unsqueeze(-1)
+    assert_exact_to_one_percent(encoding, positions, start + 64)
+
+
+@pytest.mark.parametrize("first", [(0, 0), (92, 92)])
+@pytest.mark.parametrize("name", ON_A_GRID)
+def test_scores_of_far_patches_are_exact_to_one_percent_in_bfloat16(name, first):
+    torch.manual_seed(0)
+    name, _, integration = name.partition(" ")
+    options = {"integration": integration, "digits": 2} if integration else {}
+    encoding = make_encoding(name, d_model=96, heads=4, layers=1, train_shape=8, dims=2, **options)
+    if integration:  # vectors as long as those of a trained encoder
+        with torch.no_grad():
+            encoding.encoder.out.weight *= 40
+    assert_exact_to_one_percent(encoding, grid(8, 8) + torch.tensor(first), (100, 100))
+
+
+@torch.no_grad()
+def assert_exact_to_one_percent(encoding, positions, context):
+    """Scores under autocast against those in float64: mean error against their spread."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 64, 96, generator=generator).bfloat16()
+    w_q, w_k = torch.randn(2, 96, 96, generator=generator).bfloat16() / 10
+
+    def scores(encoding, dtype):
+        embedded = encoding.embed(x.to(dtype), positions, context)
+        q, k = (
+            (embedded.double() @ w.double()).to(dtype).unflatten(-1, (4, 24)).transpose(1, 2)
+            for w in (w_q, w_k)
+        )
+        q, k = encoding.transform(q, k, encoding.prepare(positions), layer=0)
+        assert q.dtype == k.dtype == dtype
+        s = q.double() @ k.double().mT
+        return s - s.mean(-1, keepdim=True)
+
+    exact = scores(copy.deepcopy(encoding).double(), torch.float64)
+    with bfloat16_autocast():
+        low = scores(encoding, torch.bfloat16)
+    assert (low - exact).abs().mean() < 0.01 * exact.std()
 
 
 @pytest.mark.parametrize("size", [24, 72])

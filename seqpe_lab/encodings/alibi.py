@@ -2,9 +2,9 @@
 
 Softmax does not change when a constant is added to a whole row of scores. In row i the bias is
 -m(i-j) = m j - m i, and m i is such a constant. So m j alone, which depends only on the key, gives
-the same weights. Key j gets the extra features (256 a, b) with j = 256 a + b, and every query
-(m, m): their product is m j. bfloat16 represents both parts exactly (up to j = 65,535), so distant
-positions stay distinct at low precision.
+the same weights. Key j gets three extra features, j's digits in base 256 times their place values,
+and every query (m, m, m): their product is m j. bfloat16 represents all three exactly (up to
+j = 16,777,215), so distant positions stay distinct at low precision.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqpe_lab.devices import moved
-from seqpe_lab.digits import check_positions
+from seqpe_lab.digits import check_positions, to_digits
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
@@ -75,13 +75,13 @@ class ALiBi(PositionEncoding):
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """The queries' features (H, 1, F), and the keys' (1, L, F) or (B, 1, L, F), float32.
 
-        F is at least 2; zeros behind the two features make d_head + F a multiple of 8, which the
+        F is at least 3; zeros behind the three features make d_head + F a multiple of 8, which the
         fast attention kernels require.
         """
-        position = check_positions(positions, dims=1).squeeze(-1).float()  # (L,) or (B, L)
-        parts = torch.stack([position // 256 * 256, position % 256], dim=-1)
-        slopes = self.slopes.view(-1, 1, 1).expand(-1, 1, 2)
-        fill = (0, -(self.d_head + 2) % 8)
+        position = check_positions(positions, dims=1)  # (L, 1) or (B, L, 1)
+        parts = (to_digits(position, digits=3, base=256) * torch.tensor([65_536, 256, 1])).float()
+        slopes = self.slopes.view(-1, 1, 1).expand(-1, 1, 3)
+        fill = (0, -(self.d_head + 3) % 8)
         of_query, of_key = moved([F.pad(slopes, fill), F.pad(parts.unsqueeze(-3), fill)], device)
         return of_query, of_key
 

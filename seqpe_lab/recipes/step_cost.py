@@ -22,7 +22,7 @@ OUTPUTS = {"bytes": 256, "gpt2": 50_257, "digits": 10, "hub:uoft-cs/cifar10": 10
 ACTIVATIONS = {"bf16": 60, "fp32": 70}
 SEQPE_ACTIVATIONS = {"bf16": 12, "fp32": 20}
 LOGIT = 12  # bytes of a logit: itself, its log-probability, its gradient
-LOGITS = 2**26  # that are in memory at a time, at most
+LOGITS = 2**27  # that are in memory at a time, at most
 PROGRAM = 0.8  # GiB of Python and torch themselves, or of CUDA's libraries
 
 
