@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import fork_server
 import pytest
 
 PROJECT = Path(__file__).parents[1]
@@ -36,16 +37,21 @@ LOADS = {
 
 def python(*arguments: str) -> None:
     """Run ``python <arguments>`` in the project's folder; a failure shows its output."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
+    check(
+        subprocess.run(
+            [sys.executable, *arguments],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
     )
+
+
+def check(done: subprocess.CompletedProcess) -> None:
     if done.returncode:
-        pytest.fail(done.stdout, pytrace=False)
+        pytest.fail(done.stdout + (done.stderr or ""), pytrace=False)
 
 
 def module_name(path: Path) -> str:
@@ -68,12 +74,13 @@ for name in ("seqpe_lab", *(f"seqpe_lab.{name}" for name in modules)):
     loaded = set(forbidden) & set(sys.modules)
     assert not loaded, f"import {name} loads {', '.join(sorted(loaded))}"
 """
-    python("-c", program, *LOADS[group])
+    check(fork_server.python(program, *LOADS[group]))
 
 
 def test_no_import_has_a_side_effect():
     """An import adds no hook, patch, widget or setting: all of other packages stays unchanged."""
-    python("tests/system/side_effects.py", *map(module_name, MODULES))
+    program = (PROJECT / "tests" / "system" / "side_effects.py").read_text(encoding="utf-8")
+    check(fork_server.python(program, *map(module_name, MODULES)))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import fork_server
 import pytest
 
 from seqpe_lab.cli import app, main
@@ -439,23 +440,10 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     )
 
 
-def test_the_program_itself_ends_with_status_2_and_one_line(project):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "seqpe_lab",
-            "train",
-            "lm",
-            "--encoding",
-            "rotary",
-            "--scale",
-            "smoke",
-        ],
-        cwd=project,
-        capture_output=True,
-        text=True,
-    )
+def test_the_program_itself_ends_with_status_2_and_one_line():
+    program = "import runpy; runpy.run_module('seqpe_lab', run_name='__main__', alter_sys=True)"
+    arguments = ["train", "lm", "--encoding", "rotary", "--scale", "smoke"]
+    done = fork_server.python(program, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr.count("\n") == 1

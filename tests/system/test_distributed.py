@@ -8,7 +8,6 @@ They are forked from a server that has imported torch once; one test goes throug
 import gc
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fork_server import PROCESSES
 
 from seqpe_lab import runs
 from seqpe_lab.cli import main
@@ -30,16 +30,6 @@ from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.training import train
 
 KILLS = 20
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [
-        "seqpe_lab.training",
-        "seqpe_lab.tasks.images",
-        "seqpe_lab.cli",
-        "torch._dynamo",
-        "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
-    ]
-)
 
 
 def fingerprint(tokens: torch.Tensor) -> str:
