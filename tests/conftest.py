@@ -17,6 +17,7 @@ _runs = tempfile.TemporaryDirectory(
 )  # each pytest session, and each xdist worker, has its own
 os.environ["SEQPE_RUNS"] = _runs.name
 
+import optional_packages  # noqa: E402
 import pytest  # noqa: E402
 from fork_server import fork_kernels  # noqa: E402
 from hypothesis import settings  # noqa: E402
@@ -77,6 +78,7 @@ IMAGE_VARIANTS = {
 
 
 def pytest_configure(config):
+    config.pluginmanager.register(optional_packages)  # for the package's doctests, too
     if getattr(config.option, "nbval_lax", False):
         fork_kernels()
     config.option.loadscopereorder = False  # xdist would start with the files of the most tests

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import fork_server
 import pytest
+from optional_packages import OPTIONAL, needs
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "seqpe_lab"
@@ -59,6 +60,7 @@ def module_name(path: Path) -> str:
 
 
 def test_imports_point_in_one_direction_and_the_idea_needs_torch_alone():
+    needs("importlinter")
     lint = "from importlinter.cli import lint_imports_command as run; run()"
     python("-c", lint, "--no-cache", "--no-logo")
 
@@ -79,6 +81,7 @@ for name in ("seqpe_lab", *(f"seqpe_lab.{name}" for name in modules)):
 
 def test_no_import_has_a_side_effect():
     """An import adds no hook, patch, widget or setting: all of other packages stays unchanged."""
+    needs(*OPTIONAL)
     program = (PROJECT / "tests" / "system" / "side_effects.py").read_text(encoding="utf-8")
     check(fork_server.python(program, *map(module_name, MODULES)))
 
@@ -103,6 +106,7 @@ def test_no_line_is_longer_than_100_columns():
 
 @pytest.mark.parametrize("command", ["check", "format --check tests benchmarks"])
 def test_ruff_finds_nothing(command):
+    needs("ruff")
     python("-m", "ruff", *command.split(), "--no-cache", "--output-format", "concise")
 
 
@@ -138,4 +142,5 @@ def test_everything_of_the_face_has_a_docstring():
 
 
 def test_the_types_of_the_idea_fit_together():
+    needs("mypy")
     python("-m", "mypy")

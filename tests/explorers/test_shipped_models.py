@@ -5,6 +5,7 @@ import json
 import fork_server
 import pytest
 import torch
+from optional_packages import needs
 
 from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import Training, image_model, language_model
@@ -114,6 +115,7 @@ def test_an_encoding_alone_is_that_of_its_model(kind, method):
 
 
 def test_no_explorer_imports_timm_or_scikit_learn_for_its_first_picture():
+    needs("plotly", "ipywidgets")
     program = (
         "import sys; from seqpe_lab.explorers import EXPLORERS, explore\n"
         "for name in EXPLORERS: explore(name)\n"
