@@ -32,6 +32,7 @@ PROCESSES.set_forkserver_preload(
         "datasets",  # accelerate imports it where there are several processes
         "ipykernel.kernelapp",
         "nbformat",
+        "sklearn.datasets",
         "torch._dynamo",
         "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
         "torch.utils.tensorboard",

@@ -7,10 +7,13 @@ from optional_packages import MISSING, OPTIONAL
 PROGRAM = """
 import os, sys
 
-optional, os.environ["SEQPE_RUNS"] = sys.argv[1].split(), sys.argv[2]
-sys.modules.update(dict.fromkeys(optional))  # importing them now fails
+sys.modules.update(dict.fromkeys(sys.argv[1].split()))  # importing them now fails
+os.environ["SEQPE_RUNS"] = os.environ["SEQPE_CACHE"] = sys.argv[2]
 from seqpe_lab.cli import main
 from seqpe_lab.runs import list_runs
+from seqpe_lab.tasks import token_storage
+
+token_storage.LARGE = 1_000  # every text is stored in files
 
 for task in ("lm", "qa", "image"):
     assert main(["train", task, "--scale", "smoke", "--cpu"]) == 0
