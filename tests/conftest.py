@@ -28,6 +28,8 @@ from hypothesis import settings  # noqa: E402
 PROJECT = Path(__file__).parents[1]
 collect_ignore_glob = ["broken/*"]  # test_notebooks.py runs these and expects them to fail
 
+gc.disable()  # until all tests are collected: what is imported stays
+
 settings.register_profile("seqpe", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("seqpe")
 
@@ -95,6 +97,7 @@ def pytest_collection_finish(session):
         sys.modules["torch"].set_num_threads(1)
     # every run ends in gc.collect(), which need not go through torch and plotly each time
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config):

@@ -158,9 +158,13 @@ def test_the_lab_trains_and_evaluates_into_the_working_directory(lab):
     assert not list(lab.packages.glob("seqpe_lab/**/results.json"))
 
 
-def test_the_script_is_the_command_line(lab):
-    script = lab.python.with_name("seqpe_lab")
-    assert lab.run(str(script), "runs") == lab.run("-m", "seqpe_lab", "runs")
+def test_the_script_is_the_command_line(lab, capsys):
+    from seqpe_lab.cli import main
+
+    command = ["runs", "--folder", str(lab.folder / "runs")]
+    said = lab.run(str(lab.python.with_name("seqpe_lab")), *command)
+    assert main(command) == 0
+    assert said == capsys.readouterr().out.strip()
 
 
 def test_the_lab_shows_an_explorer_the_audit_and_committed_results(lab):
