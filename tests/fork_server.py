@@ -23,6 +23,7 @@ PROJECT = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     [
+        "garbage_stays",
         "seqpe_lab.course.lesson",
         "seqpe_lab.training",
         "seqpe_lab.models.gpt2",
@@ -70,7 +71,6 @@ def serve() -> None:
     gc.disable()  # what torch imports stays
     import torch  # noqa: F401
 
-    gc.freeze()
     gc.enable()
     sys.path[0] = ""
     for line in sys.stdin:
@@ -84,6 +84,24 @@ def serve() -> None:
         sys.argv = ["-c", *arguments]
         exec(program, {"__name__": "__main__"})
         break
+
+
+def collect_garbage_again() -> None:
+    """In a fork: of its own garbage; a collection of all would copy the server's memory."""
+    gc.freeze()
+    gc.enable()
+
+
+def torchrun(log: str, arguments: list[str]) -> None:
+    """``torchrun <arguments>`` in the project's folder; the processes it starts are new ones."""
+    from torch.distributed.run import main
+
+    collect_garbage_again()
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(handle, 1), os.dup2(handle, 2)
+    os.chdir(PROJECT)
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    main(arguments)
 
 
 # --- kernels ------------------------------------------------------------------------------------
@@ -116,7 +134,7 @@ def run_kernel(command: list[str], cwd: str | None, env: dict | None) -> None:
     """``python -m ipykernel_launcher ...`` in this process."""
     from ipykernel.kernelapp import launch_new_instance
 
-    gc.freeze()  # a collection would copy the server's whole memory
+    collect_garbage_again()
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
     os.environ.clear()
