@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 OPTIONAL = """plotly ipywidgets anywidget datasets jupyterlab IPython ipykernel nbformat nbconvert
-nbclient jupyter_client kaleido playwright transformers mypy importlinter ruff
+nbclient jupyter_client kaleido playwright pyarrow transformers mypy importlinter ruff
 hatchling""".split()
 MISSING = [package for package in OPTIONAL if not find_spec(package)]
 
