@@ -161,6 +161,8 @@ class Job:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         _still_alive(processes, 5)
+        with contextlib.suppress(TimeoutError):  # an ended process may hold its lock for a moment
+            self.wait(5)
         return self.state
 
     def wait(self, timeout: float | None = None, until: int | None = None) -> str:
@@ -269,11 +271,8 @@ _children: list[subprocess.Popen] = []  # started here; ended ones must be polle
 
 
 def _still_alive(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
-    """Those that run after ``patience`` seconds at most.
-
-    An ended one stays in the system's table until its parent, say another notebook's kernel, asks
-    for it; ``psutil.wait_procs`` would wait for that.
-    """
+    """Those that run after ``patience`` seconds; ``psutil.wait_procs`` would also wait for ended
+    ones whose parent, say another notebook's kernel, has not asked for them."""
     end = time.monotonic() + patience
     while (processes := [p for p in processes if _runs(p)]) and time.monotonic() < end:
         time.sleep(0.05)
