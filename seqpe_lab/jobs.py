@@ -158,10 +158,12 @@ class Job:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        for process in psutil.wait_procs(processes, timeout=patience)[1]:
+        for process in _still_alive(processes, patience):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(processes, timeout=5)
+        _still_alive(processes, 5)
+        with contextlib.suppress(TimeoutError):  # an ended process may hold its lock for a moment
+            self.wait(5)
         return self.state
 
     def wait(self, timeout: float | None = None, until: int | None = None) -> str:
@@ -269,6 +271,21 @@ def duration(seconds: float) -> str:
 _children: list[subprocess.Popen] = []  # started here; ended ones must be polled by their parent
 
 
+def _still_alive(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
+    """Those that run after ``patience`` seconds; ``psutil.wait_procs`` would also wait for ended
+    ones whose parent, say another notebook's kernel, has not asked for them."""
+    end = time.monotonic() + patience
+    while (processes := [p for p in processes if _runs(p)]) and time.monotonic() < end:
+        time.sleep(0.05)
+    return processes
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def _is_alive(record: dict) -> bool:
     """Whether the recorded process runs, and not another one with the same number."""
     _children[:] = [child for child in _children if child.poll() is None]
@@ -277,6 +294,6 @@ def _is_alive(record: dict) -> bool:
             return False
         process = psutil.Process(record["pid"])
         same = abs(process.create_time() - record["started"]) < 2  # the clock may have been set
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return same and _runs(process)
     except psutil.NoSuchProcess:
         return False

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import torch
 
+from seqpe_lab import __version__
 from seqpe_lab.package_data import CLONE
 
 
@@ -30,7 +31,7 @@ def provenance(device: torch.device | str) -> dict:
 def _commit() -> str:
     """The clone's commit; of a wheel, which has none, the version."""
     if CLONE is None:
-        return f"version {importlib.metadata.version('seqpe_lab')}"
+        return f"version {__version__}"
     try:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
         done = subprocess.run(command, cwd=CLONE, capture_output=True, text=True, timeout=10)

@@ -17,7 +17,9 @@ _runs = tempfile.TemporaryDirectory(
 )  # each pytest session, and each xdist worker, has its own
 os.environ["SEQPE_RUNS"] = _runs.name
 
+import optional_packages  # noqa: E402
 import pytest  # noqa: E402
+from fork_server import fork_kernels  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 # torch and the library are imported where they are used: xdist's controller, which runs no test,
@@ -26,8 +28,15 @@ from hypothesis import settings  # noqa: E402
 PROJECT = Path(__file__).parents[1]
 collect_ignore_glob = ["broken/*"]  # test_notebooks.py runs these and expects them to fail
 
+gc.disable()  # until all tests are collected: what is imported stays
+
 settings.register_profile("seqpe", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("seqpe")
+
+LONGEST = """test_distributed test_jobs test_browser test_wheel 13_full_scale test_architecture
+11_larger_images 16_whole_books test_all test_unusual_uses 09_length_extrapolation
+07_sum_mul_bias 12_what_a_patch_is_similar_to 15_questions_over_long_contexts test_vision
+06_distillation_and_collapse test_precision test_training""".split()
 
 # every encoding with every way to integrate it: name -> (encoding, options)
 VARIANTS = {
@@ -70,10 +79,17 @@ IMAGE_VARIANTS = {
 }
 
 
+def pytest_configure(config):
+    config.pluginmanager.register(optional_packages)  # for the package's doctests, too
+    if getattr(config.option, "nbval_lax", False):
+        fork_kernels()
+    config.option.loadscopereorder = False  # xdist would start with the files of the most tests
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(
-        key=lambda item: "random_moments" not in item.name
-    )  # the longest first, so that two workers end together
+    """The longest files first, so that two workers end together."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def pytest_collection_finish(session):
@@ -81,6 +97,7 @@ def pytest_collection_finish(session):
         sys.modules["torch"].set_num_threads(1)
     # every run ends in gc.collect(), which need not go through torch and plotly each time
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config):

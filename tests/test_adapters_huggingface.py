@@ -1,9 +1,8 @@
 """Encodings in transformers: against their own RoPE, BLOOM's ALiBi and the lab's GPT-2."""
 
 import copy
-import subprocess
-import sys
 
+import fork_server
 import pytest
 import torch
 from safetensors.torch import load_model
@@ -510,6 +509,6 @@ def test_the_package_imports_neither_library_and_names_the_command_that_installs
         "    try: __import__(f'seqpe_lab.adapters.{name}')\n"
         "    except ImportError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = fork_server.python(program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("pip install 'seqpe_lab[adapters]'") == 2, done.stdout

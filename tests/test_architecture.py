@@ -9,7 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import fork_server
 import pytest
+from optional_packages import OPTIONAL, needs
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "seqpe_lab"
@@ -36,16 +38,21 @@ LOADS = {
 
 def python(*arguments: str) -> None:
     """Run ``python <arguments>`` in the project's folder; a failure shows its output."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
+    check(
+        subprocess.run(
+            [sys.executable, *arguments],
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
     )
+
+
+def check(done: subprocess.CompletedProcess) -> None:
     if done.returncode:
-        pytest.fail(done.stdout, pytrace=False)
+        pytest.fail(done.stdout + (done.stderr or ""), pytrace=False)
 
 
 def module_name(path: Path) -> str:
@@ -53,6 +60,7 @@ def module_name(path: Path) -> str:
 
 
 def test_imports_point_in_one_direction_and_the_idea_needs_torch_alone():
+    needs("importlinter")
     lint = "from importlinter.cli import lint_imports_command as run; run()"
     python("-c", lint, "--no-cache", "--no-logo")
 
@@ -68,12 +76,14 @@ for name in ("seqpe_lab", *(f"seqpe_lab.{name}" for name in modules)):
     loaded = set(forbidden) & set(sys.modules)
     assert not loaded, f"import {name} loads {', '.join(sorted(loaded))}"
 """
-    python("-c", program, *LOADS[group])
+    check(fork_server.python(program, *LOADS[group]))
 
 
 def test_no_import_has_a_side_effect():
     """An import adds no hook, patch, widget or setting: all of other packages stays unchanged."""
-    python("tests/system/side_effects.py", *map(module_name, MODULES))
+    needs(*OPTIONAL)
+    program = (PROJECT / "tests" / "system" / "side_effects.py").read_text(encoding="utf-8")
+    check(fork_server.python(program, *map(module_name, MODULES)))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
@@ -96,6 +106,7 @@ def test_no_line_is_longer_than_100_columns():
 
 @pytest.mark.parametrize("command", ["check", "format --check tests benchmarks"])
 def test_ruff_finds_nothing(command):
+    needs("ruff")
     python("-m", "ruff", *command.split(), "--no-cache", "--output-format", "concise")
 
 
@@ -131,4 +142,5 @@ def test_everything_of_the_face_has_a_docstring():
 
 
 def test_the_types_of_the_idea_fit_together():
+    needs("mypy")
     python("-m", "mypy")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import fork_server
 import pytest
 
 from seqpe_lab.cli import app, main
@@ -451,23 +452,10 @@ def test_a_training_that_a_signal_stopped_has_a_status_of_its_own(asked, monkeyp
     assert capsys.readouterr().err == "seqpe_lab: SIGTERM stopped the training after step 7\n"
 
 
-def test_the_program_itself_ends_with_status_2_and_one_line(project):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "seqpe_lab",
-            "train",
-            "lm",
-            "--encoding",
-            "rotary",
-            "--scale",
-            "smoke",
-        ],
-        cwd=project,
-        capture_output=True,
-        text=True,
-    )
+def test_the_program_itself_ends_with_status_2_and_one_line():
+    program = "import runpy; runpy.run_module('seqpe_lab', run_name='__main__', alter_sys=True)"
+    arguments = ["train", "lm", "--encoding", "rotary", "--scale", "smoke"]
+    done = fork_server.python(program, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr.count("\n") == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqpe_lab import recipes
-from seqpe_lab.course import figures, lesson
+from seqpe_lab.course import lesson
 from seqpe_lab.runs import runs_folder
 
 TINY = dict(
@@ -282,6 +282,8 @@ def test_a_table_of_whole_numbers_shows_them_whole():
 
 
 def test_a_figure_is_shown_as_it_is_and_published_when_asked(lab, tmp_path, monkeypatch):
+    from seqpe_lab.course import figures
+
     figure = figures.heatmap(np.eye(2), title="a claim")
     assert lab.show(figure, "similarity") is figure
     monkeypatch.setenv("SEQPE_FIGURES", str(tmp_path))

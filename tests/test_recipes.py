@@ -14,7 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import seqpe_lab.recipes
-from seqpe_lab.course.figures import STYLE
 from seqpe_lab.digits import digits_needed
 from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.losses import DISTILLATION_FORMS
@@ -240,6 +239,8 @@ def test_the_learning_rate_decays_to_its_minimum(make):
 
 @pytest.mark.parametrize("method", EVERY)
 def test_every_method_has_a_style_of_its_own(method):
+    from seqpe_lab.course.figures import STYLE
+
     assert method in STYLE
 
 
@@ -591,6 +592,8 @@ def test_the_image_methods_are_the_rows_of_tables_3_and_5_and_the_ablations_thos
 
 @pytest.mark.parametrize("method", EVERY_IMAGE)
 def test_every_image_method_has_a_style_of_its_own(method):
+    from seqpe_lab.course.figures import STYLE
+
     assert method in STYLE
 
 

@@ -1,8 +1,6 @@
 """Tasks: which one a recipe belongs to, what it provides, and what it does not import."""
 
-import subprocess
-import sys
-
+import fork_server
 import pytest
 import torch
 from torch import nn
@@ -83,10 +81,8 @@ def test_each_epoch_has_an_order_of_its_own():
         ("tasks.images tasks.paper_comparison", "timm datasets plotly accelerate"),
     ],
 )
-def test_modules_import_only_what_they_need(modules, absent, project):
+def test_modules_import_only_what_they_need(modules, absent):
     imports = ", ".join(f"seqpe_lab.{module}" for module in modules.split())
     program = f"import sys, {imports}\nprint([m for m in {absent.split()} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    done = fork_server.python(program)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -10,11 +10,10 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 
+import fork_server
 import pytest
 import torch
 from torch import nn
@@ -673,9 +672,7 @@ def test_a_compiled_run_has_the_losses_of_a_plain_one(
 # --- a program ----------------------------------------------------------------------------------
 
 
-def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datasets(
-    text_file, project
-):
+def test_training_and_evaluation_import_neither_plotly_nor_ipywidgets_nor_datasets(text_file):
     program = """
 import sys
 for name in ("plotly", "ipywidgets", "datasets"):
@@ -683,7 +680,5 @@ for name in ("plotly", "ipywidgets", "datasets"):
 import seqpe_lab.training, seqpe_lab.tasks.perplexity, seqpe_lab.tasks.text_data, seqpe_lab.cli
 assert len(seqpe_lab.tasks.text_data.load_text(sys.argv[1]).train) > 100
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(text_file)], cwd=project, capture_output=True, text=True
-    )
+    done = fork_server.python(program, str(text_file))
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
-"""The tokens of a large text: made once by ``datasets``, then read from memory-mapped files."""
+"""The tokens of a large text: made once, then read from memory-mapped files."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from seqpe_lab.atomic_files import sha256, write_atomically
 from seqpe_lab.tasks.base import SPLITS
@@ -22,33 +24,24 @@ LARGE = 2**25  # the tokens of a text with at least as many characters are store
 
 
 class StoredTokens:
-    """Tokens in a memory-mapped arrow file, indexed like an int64 tensor (tokens,).
+    """Tokens in a memory-mapped file, indexed like an int64 tensor (tokens,).
 
-    Slices are fast and copy what they name; other indices look up one token after the other.
+    What an index names is copied.
 
     Args:
         file: as :func:`store_tokens` writes it.
     """
 
     def __init__(self, file: Path):
-        import pyarrow
-        from datasets import Dataset
-        lists = Dataset.from_file(str(file)).data.column("tokens")
-        self.column = pyarrow.chunked_array([chunk.flatten() for chunk in lists.chunks])
+        self.tokens = np.load(file, mmap_mode="r")  # uint16 or uint32
 
     def __len__(self) -> int:
-        return len(self.column)
+        return len(self.tokens)
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
-        if not isinstance(index, slice):
-            places = torch.as_tensor(index)
-            begins = [range(len(self))[place] for place in places.flatten().tolist()]
-            return torch.cat([self[begin: begin + 1] for begin in begins]).view(places.shape)
-        begin, end, step = index.indices(len(self))
-        if step < 1:
-            raise ValueError(f"the step of a slice of tokens must be at least 1, got {step}")
-        found = self.column.slice(begin, max(0, end - begin)).to_numpy()[::step]
-        return torch.from_numpy(found.astype(np.int64))
+        if isinstance(index, slice) and index.indices(len(self))[2] < 1:
+            raise ValueError(f"the step of a slice of tokens must be at least 1, got {index.step}")
+        return torch.from_numpy(np.array(self.tokens[index], np.int64))
 
 
 def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokenizer | None,
@@ -66,18 +59,19 @@ def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokeniz
     Raises:
         OSError: the tokens cannot be written, for example to a full disk; nothing is left behind.
     """
-    from datasets import Dataset, Features, List, Value
-    kind = "uint16" if bpe is None or bpe.get_vocab_size() <= 2**16 else "uint32"
+    kind = np.uint16 if bpe is None or bpe.get_vocab_size() <= 2**16 else np.uint32
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split, texts in splits.items():
+            if (file := _file(folder, split)).exists():
+                continue
             spans = list(pieces(texts, bpe))
-            Dataset.from_dict({"span": spans}).map(
-                lambda rows, texts=texts: {"tokens": [
-                    part.astype(kind) for part in tokenise(texts, rows["span"], bpe)]},
-                batched=True, batch_size=AT_ONCE, remove_columns="span", desc="tokenising",
-                features=Features({"tokens": List(Value(kind))}), new_fingerprint=folder.name,
-                cache_file_name=str(_file(folder, split)))
+            parts = [part.astype(kind)
+                     for begin in tqdm(range(0, len(spans), AT_ONCE), desc=f"tokenising {split}")
+                     for part in tokenise(texts, spans[begin: begin + AT_ONCE], bpe)]
+            partial = file.with_name(f".{os.getpid()}.{file.name}")
+            np.save(partial, np.concatenate(parts))
+            os.replace(partial, file)
         digests = {split: sha256(_file(folder, split)) for split in splits}
         write_atomically(folder / "about.json", json.dumps({"about": about, "sha256": digests}))
     except OSError as error:
@@ -106,4 +100,4 @@ def open_tokens(folder: Path) -> tuple[dict[str, StoredTokens], dict]:
 
 
 def _file(folder: Path, split: str) -> Path:
-    return folder / f"{split}.arrow"
+    return folder / f"{split}.npy"

@@ -5,10 +5,9 @@ The figures hold finite numbers and named axes; how long the moves took is print
 
 import itertools
 import json
-import subprocess
-import sys
 import time
 
+import fork_server
 import ipywidgets
 import numpy as np
 import pytest
@@ -150,7 +149,7 @@ def test_what_is_sent_to_the_page_is_json_without_gaps(panel):
     json.loads(panel.plot.figure, parse_constant=pytest.fail)
 
 
-def test_imports_make_no_widget_and_load_nothing_early(project):
+def test_imports_make_no_widget_and_load_nothing_early():
     program = (
         "import importlib, sys\n"
         "from seqpe_lab.explorers import EXPLORERS\n"
@@ -159,9 +158,7 @@ def test_imports_make_no_widget_and_load_nothing_early(project):
         "from ipywidgets.widgets.widget import _instances\n"
         "print(early, list(_instances.values()))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
-    )
+    done = fork_server.python(program)
     assert done.stdout == "[] []\n", done.stderr
 
 

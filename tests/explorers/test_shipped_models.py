@@ -1,11 +1,11 @@
 """The models that come with the package are what their files say."""
 
 import json
-import subprocess
-import sys
 
+import fork_server
 import pytest
 import torch
+from optional_packages import needs
 
 from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import Training, image_model, language_model
@@ -114,16 +114,15 @@ def test_an_encoding_alone_is_that_of_its_model(kind, method):
     )
 
 
-def test_no_explorer_imports_timm_or_scikit_learn_for_its_first_picture(project):
+def test_no_explorer_imports_timm_or_scikit_learn_for_its_first_picture():
+    needs("plotly", "ipywidgets")
     program = (
         "import sys; from seqpe_lab.explorers import EXPLORERS, explore\n"
         "for name in EXPLORERS: explore(name)\n"
         "late = ('timm', 'sklearn', 'rfc3987_syntax.syntax_helpers')\n"
         "print([name for name in late if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
-    )
+    done = fork_server.python(program)
     assert done.stdout == "[]\n", done.stderr
 
 

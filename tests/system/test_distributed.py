@@ -5,16 +5,13 @@ No process waits for another for ever.
 They are forked from a server that has imported torch once; one test goes through torchrun.
 """
 
-import gc
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from fork_server import PROCESSES, collect_garbage_again, torchrun
 
 from seqpe_lab import runs
 from seqpe_lab.cli import main
@@ -32,16 +30,6 @@ from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.training import train
 
 KILLS = 20
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [
-        "seqpe_lab.training",
-        "seqpe_lab.tasks.images",
-        "seqpe_lab.cli",
-        "torch._dynamo",
-        "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
-    ]
-)
 
 
 def fingerprint(tokens: torch.Tensor) -> str:
@@ -63,7 +51,7 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1), os.dup2(handle, 2)
     torch.set_num_threads(1)
-    gc.freeze()  # every run ends in gc.collect(), which would copy the server's whole memory
+    collect_garbage_again()
     save_file, main_loss = runs.save_file, TextTask.main_loss
     if spoil == "slow disk":
         runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
@@ -170,6 +158,11 @@ def new_run(recipe, folder: Path) -> Run:
     run = Run(recipe, folder)
     run.create()
     return run
+
+
+def train_in(run: Run) -> list[str]:
+    """What torchrun starts."""
+    return ["-m", "seqpe_lab", "train", "lm", "--folder", str(run.folder), "--cpu"]
 
 
 def assert_close(ours: Run, theirs: Run) -> None:
@@ -520,38 +513,17 @@ def test_three_processes_resume_to_the_last_bit(tiny_recipe, text_file, tmp_path
     assert_equal(resumed, run)
 
 
-def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(
-    finished, tmp_path, project
-):
+def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(finished, tmp_path):
     """The command of the README."""
-    run = new_run(finished.recipe, tmp_path / "run")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "seqpe_lab",
-        "train",
-        "lm",
-        "--folder",
-        str(run.folder),
-        "--cpu",
-    ]
-    with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=project,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)},
-            stdout=log,
-            stderr=log,
-        )
-        while process.poll() is None and not run.metrics():
-            time.sleep(0.001)
-        os.kill(int((run.folder / "lock").read_text().split()[1]), signal.SIGKILL)  # the main one
-        assert process.wait(timeout=600) != 0, (tmp_path / "log").read_text()
+    run, log = new_run(finished.recipe, tmp_path / "run"), tmp_path / "log"
+    arguments = ["--standalone", "--nproc_per_node", "2", *train_in(run)]
+    process = PROCESSES.Process(target=torchrun, args=(str(log), arguments))
+    process.start()
+    while process.exitcode is None and not run.metrics():
+        time.sleep(0.001)
+    os.kill(int((run.folder / "lock").read_text().split()[1]), signal.SIGKILL)  # the main one
+    process.join(600)
+    assert process.exitcode, log.read_text()
     assert run.state != "finished"
     assert together(run) == [0, 0]
     assert_equal(run, finished)
@@ -644,46 +616,21 @@ def test_a_batch_that_the_processes_do_not_divide_is_refused_before_a_folder_is_
     )
 
 
-def test_two_machines_find_each_other_and_equal_one_process(
-    tiny_recipe, text_file, tmp_path, project
-):
+def test_two_machines_find_each_other_and_equal_one_process(tiny_recipe, text_file, tmp_path):
     """The README's command for several machines; here both are this one, with two torchruns."""
     recipe = tiny_recipe(source=str(text_file), steps=3, micro_batch=4)
     alone, both = (new_run(recipe, tmp_path / name) for name in ("alone", "both"))
     train(recipe, alone.folder, data=load_text(str(text_file)), cpu=True)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nnodes",
-        "2",
-        "--nproc_per_node",
-        "1",
-        "--rdzv_backend",
-        "c10d",
-        "--rdzv_endpoint",
-        f"127.0.0.1:{free_port()}",
-        "-m",
-        "seqpe_lab",
-        "train",
-        "lm",
-        "--folder",
-        str(both.folder),
-        "--cpu",
-    ]
-    machines = [
-        subprocess.Popen(
-            command,
-            cwd=project,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    said = [machine.communicate(timeout=600)[1] for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], said
+    arguments = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d"]
+    arguments += ["--rdzv_endpoint", f"127.0.0.1:{free_port()}", *train_in(both)]
+    logs = [tmp_path / "log-0", tmp_path / "log-1"]
+    machines = [PROCESSES.Process(target=torchrun, args=(str(log), arguments)) for log in logs]
+    for machine in machines:
+        machine.start()
+    for machine in machines:
+        machine.join(600)
+    said = [log.read_text() for log in logs]
+    assert [machine.exitcode for machine in machines] == [0, 0], said
     assert both.results()["processes"] == 2
     assert_close(both, alone)
 

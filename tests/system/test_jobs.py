@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 
+import fork_server
 import psutil
 import pytest
 import torch
@@ -101,25 +103,24 @@ def same_result(run: Run, unbroken: Run) -> bool:
     )
 
 
+def look_and_stop(pipe) -> None:
+    """What a notebook of another kernel does with the folder of a run."""
+    pipe.send("ready")
+    job = Job(pipe.recv())
+    pipe.send((job.state, job.progress().step, job.stop()))
+
+
 # --- a whole life -------------------------------------------------------------------------------
 
 
 def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbroken_run(
-    recipe, unbroken, job_of, project, capsys
+    recipe, unbroken, job_of, capsys
 ):
-    program = (
-        "from seqpe_lab.jobs import Job\nprint('ready', flush=True)\njob = Job(input())\n"
-        "print(job.state, job.progress().step, job.stop())"
-    )
-    stranger = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=project,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    here, there = fork_server.PROCESSES.Pipe()
+    stranger = fork_server.PROCESSES.Process(target=look_and_stop, args=(there,))
+    stranger.start()
     job = job_of(recipe)
-    assert stranger.stdout.readline() == "ready\n" and job.state == "new"
+    assert here.recv() == "ready" and job.state == "new"
     job.start(cpu=True)
     pid = job._record()["pid"]
     assert job.state == "running" and os.getsid(pid) == pid != os.getsid(
@@ -133,12 +134,15 @@ def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbro
     assert capsys.readouterr().out.startswith("running")
 
     assert job.wait(PATIENCE, until=25) == "running"
-    seen, step, left = stranger.communicate(f"{job.folder}\n", timeout=PATIENCE)[0].split()
+    here.send(job.folder)
+    assert here.poll(15)  # it does not wait for us to take note of the end of the process
+    seen, step, left = here.recv()
+    stranger.join()
     assert (seen, left, job.state) == ("running", "stopped", "stopped") and not psutil.pid_exists(
         pid
     )
     at = len(job.run.metrics())
-    assert 25 <= int(step) <= at < recipe.steps
+    assert 25 <= step <= at < recipe.steps
     assert job.run.checkpoints()[-1].name == f"step-{at:07d}"  # it was asked politely
     assert job.progress().step == at and job.progress().seconds_left is None
 
@@ -172,8 +176,7 @@ def test_what_a_kill_of_its_leader_leaves_behind_is_found_and_stopped(job_of, ti
     with pytest.raises(RuntimeError, match=f"process {orphan.pid}"):
         job.start(cpu=True)
     job.stop(patience=10)
-    assert not psutil.pid_exists(orphan.pid) and job._processes() == []
-    orphan.wait()  # psutil has buried it
+    assert orphan.wait(10) == -signal.SIGTERM and job._processes() == []
 
 
 def test_a_process_that_does_not_listen_is_killed(job_of, tiny_recipe, tmp_path):
@@ -282,19 +285,13 @@ def test_a_run_that_a_terminal_started_is_seen_running_and_left_to_it(
     assert job.state == "new" and job.run.trainer is None  # it had not come to a checkpoint
 
 
-def test_who_trains_a_run_and_looks_at_its_state_keeps_the_lock(job_of, tiny_recipe, project):
+def test_who_trains_a_run_and_looks_at_its_state_keeps_the_lock(job_of, tiny_recipe):
     run = job_of(tiny_recipe()).run
     run.create()
-    look = [
-        sys.executable,
-        "-c",
-        f"from seqpe_lab.runs import Run; print(Run.open({str(run.folder)!r}).state)",
-    ]
+    look = "import sys\nfrom seqpe_lab.runs import Run\nprint(Run.open(sys.argv[1]).state)"
     with run.claim():
         assert run.state == "running"
-        assert (
-            subprocess.run(look, cwd=project, capture_output=True, text=True).stdout == "running\n"
-        )
+        assert fork_server.python(look, str(run.folder)).stdout == "running\n"
     assert run.state == "new"
 
 
@@ -543,12 +540,10 @@ def test_every_state_has_words():
     assert set(EXPLANATIONS) == set(STATES)
 
 
-def test_starting_and_watching_from_a_program_imports_neither_plotly_nor_ipywidgets(project):
+def test_starting_and_watching_from_a_program_imports_neither_plotly_nor_ipywidgets():
     program = (
         "import sys; sys.modules['plotly'] = sys.modules['ipywidgets'] = None\n"
         "import seqpe_lab.jobs"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
-    )
+    done = fork_server.python(program)
     assert done.returncode == 0, done.stderr

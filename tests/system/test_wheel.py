@@ -158,25 +158,34 @@ def test_the_lab_trains_and_evaluates_into_the_working_directory(lab):
     assert not list(lab.packages.glob("seqpe_lab/**/results.json"))
 
 
-def test_the_script_is_the_command_line(lab):
-    script = lab.python.with_name("seqpe_lab")
-    assert lab.run(str(script), "runs") == lab.run("-m", "seqpe_lab", "runs")
+def test_the_script_is_the_command_line(lab, capsys):
+    from seqpe_lab.cli import main
+
+    command = ["runs", "--folder", str(lab.folder / "runs")]
+    said = lab.run(str(lab.python.with_name("seqpe_lab")), *command)
+    assert main(command) == 0
+    assert said == capsys.readouterr().out.strip()
 
 
-def test_the_lab_shows_an_explorer_the_audit_and_committed_results(lab):
+def test_the_lab_shows_an_explorer_the_audit_and_committed_results_and_has_no_clone(lab):
     program = """
 import json
 import seqpe_lab
 from seqpe_lab.course.claims import audit
 from seqpe_lab.explorers import explore
-from seqpe_lab.package_data import committed_results
+from seqpe_lab.package_data import clone, committed_results
+try:
+    clone()
+except Exception as error:
+    said = str(error)
 shown = len(explore("digits").figure.data)
 results = len(committed_results("length-extrapolation-small"))
-print(json.dumps([seqpe_lab.__file__, shown, len(audit()), results]))
+print(json.dumps([seqpe_lab.__file__, shown, len(audit()), results, said]))
 """
-    file, shown, claims, results = json.loads(lab.run("-c", program).splitlines()[-1])
+    file, shown, claims, results, said = json.loads(lab.run("-c", program).splitlines()[-1])
     assert Path(file).parent == lab.packages / "seqpe_lab"
     assert shown > 0 and claims > 0 and results > 0
+    assert "this needs a clone of seqpe_lab" in said
 
 
 def test_all_that_the_package_imports_is_declared(lab):
@@ -194,8 +203,3 @@ def test_all_that_the_package_imports_is_declared(lab):
     program += "print(*(name for name in sys.argv[1:] if not found(name)))"
     assert {"torch", "plotly", "seqpe_lab"} <= set(packages)
     assert lab.run("-c", program, *packages) == ""
-
-
-def test_what_needs_the_clone_says_so(lab):
-    program = "from seqpe_lab.package_data import clone; clone()"
-    assert "this needs a clone of seqpe_lab" in lab.run("-c", program, status=1)
