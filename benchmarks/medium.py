@@ -125,6 +125,7 @@ def _text_arrays(source: str, tokenizer: str, keep: int) -> tuple[dict, dict]:
         "description": data.description + (f", the first {keep:,} tokens" if cut else ""),
         "vocab_size": data.vocab_size,
         "characters": data.characters,
+        "overlap": None if cut else data.overlap,
         "hash": _cut_hash(data.hash, keep) if cut else data.hash,
     }
     return arrays, about
@@ -202,6 +203,7 @@ def _text(arrays: dict, about: dict) -> TextData:
             key: about[key]
             for key in ("source", "tokenizer", "description", "vocab_size", "characters", "hash")
         },
+        overlap=about.get("overlap"),  # files of an earlier version have none
         decode=list,
     )
 

@@ -109,6 +109,9 @@ def train(task: Literal["lm", "qa", "image"], /, *,
         results = run.results()
         print(f"{run.folder}: {json.dumps(run.measured())} "
               f"({results['protocol']}, {results['split']} split)")
+        if shared := results["data"].get("overlap"):
+            print(f"{100 * shared['test']:.2f} % of the test text's windows of 50 bytes also occur "
+                  "in the training text")
 
 
 def _recipe(task: str, values: dict[str, Any]) -> recipes.Training:

@@ -104,9 +104,9 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
     recipe, last = run.recipe, run.checkpoints()[-1:]
     trained_on = run.load_checkpoint(last[0])[2]["data"] if last else data.hash
     if books == recipe.source == "python" and trained_on != data.hash:
-        raise ValueError(f"{run.folder} was trained on another Python's documentation (hash "
-                         f"{trained_on}, here {data.hash}), which may hold these books: give "
-                         "others with --books")
+        raise ValueError(f"{run.folder} was trained on another Python's documentation, or on this "
+                         f"one with its repeated passages (hash {trained_on}, here {data.hash}), "
+                         "which may hold these books: give others with --books")
     whole = load_books(books, count)
     encode, decode, _ = make_tokenizer(recipe.tokenizer, load_documents(recipe.source)[0]["train"])
     model, lengths = _model(run, data, cpu), lengths or recipe.eval_lens

@@ -197,10 +197,11 @@ def test_prepared_text_is_the_text(text_file, prepared_text):
     ours, theirs = medium.load("lm", str(prepared_text)), load_text(str(text_file), "bpe:300")
     for split in SPLITS:
         assert torch.equal(getattr(ours, split), getattr(theirs, split))
-    assert (ours.hash, ours.vocab_size, ours.characters) == (
+    assert (ours.hash, ours.vocab_size, ours.characters, ours.overlap) == (
         theirs.hash,
         theirs.vocab_size,
         theirs.characters,
+        theirs.overlap,
     )
     assert (
         ours.provenance()["source"] == "text.txt" and ours.provenance()["tokenizer"] == "bpe:300"

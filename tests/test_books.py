@@ -13,9 +13,9 @@ from seqpe_lab import hub
 from seqpe_lab.cli import main
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import text_data as text
-from seqpe_lab.tasks.books import PASSAGE, load_books, without_shared_passages
+from seqpe_lab.tasks.books import load_books
 from seqpe_lab.tasks.perplexity import bits_per_character, perplexity, token_nats
-from seqpe_lab.tasks.text_data import load_documents
+from seqpe_lab.tasks.text_data import load_documents, python_documentation
 from seqpe_lab.tasks.tokenization import make_tokenizer
 
 # characters of one to four bytes, some of several code points
@@ -39,7 +39,8 @@ def default():
     return load_books(count=1_000)
 
 
-def runs_of_words(text: str, words: int = PASSAGE) -> set[tuple[str, ...]]:
+def runs_of_words(text: str, words: int = 13) -> set[tuple[str, ...]]:
+    """Texts that share one overlap (Brown et al. 2020, App. C)."""
     parts = text.split()
     return set(zip(*(parts[i:] for i in range(words))))
 
@@ -50,8 +51,10 @@ def test_the_default_shares_no_passage_with_what_the_small_models_are_trained_on
     )
     assert len(default.texts) > 20 and sum(map(len, default.texts.values())) > 50_000
     assert not [name for name, t in default.texts.items() if runs_of_words(t) & trained_on]
-    # without the cuts it would: the test split itself holds copies
-    assert any(runs_of_words(t) & trained_on for t in splits["test"].values())
+    # with its repeated passages it would
+    others = (t for name, t in python_documentation().items() if name not in splits["test"])
+    trained_on = set().union(*map(runs_of_words, others))
+    assert any(runs_of_words(python_documentation()[name]) & trained_on for name in splits["test"])
 
 
 def test_the_default_is_the_longest_of_the_test_split_and_says_which_part_of_what(splits, default):
@@ -59,50 +62,9 @@ def test_the_default_is_the_longest_of_the_test_split_and_says_which_part_of_wha
     assert found.texts == dict(list(default.texts.items())[:5]) and found.hash != default.hash
     lengths = [len(t) for t in found.texts.values()]
     assert len(lengths) == 5 and lengths == sorted(lengths, reverse=True) and lengths[-1] > 2_000
-    for name, t in found.texts.items():
-        document, _, part = name.partition("[")
-        begin, _, end = part.rstrip("]").partition(":")
-        assert splits["test"][document][int(begin or 0) : int(end) if end else None] == t
+    assert all(splits["test"][name] == t for name, t in found.texts.items())
     assert "Python" in found.description and "test split" in found.description
     assert found.provenance()["characters"] == {name: len(t) for name, t in found.texts.items()}
-
-
-def words(begin: int, end: int) -> str:
-    return " ".join(f"w{i}" for i in range(begin, end))
-
-
-def test_a_document_is_cut_where_it_repeats_another_text():
-    copy = words(100, 140)
-    document = f"{words(0, 30)}\n  {copy}\n{words(200, 250)}"
-    parts = without_shared_passages({"a": document}, [f"before {copy.replace(' ', chr(10))} after"])
-    assert list(parts.values()) == [words(0, 30), words(200, 250)]
-    for name, part in parts.items():
-        begin, end = map(int, name.removeprefix("a[").rstrip("]").split(":"))
-        assert document[begin:end] == part
-
-
-@pytest.mark.parametrize("shared, cut", [(PASSAGE - 1, False), (PASSAGE, True)])
-def test_as_many_words_in_a_row_make_a_copy(shared, cut):
-    document = f"{words(0, 5)} {words(100, 100 + shared)} {words(10, 15)}"
-    parts = without_shared_passages({"a": document}, [words(100, 100 + shared)])
-    assert list(parts.values()) == ([words(0, 5), words(10, 15)] if cut else [document])
-
-
-def test_of_two_documents_that_share_a_passage_the_longer_keeps_it():
-    common = words(50, 70)
-    parts = without_shared_passages(
-        {"short": f"{common} {words(0, 3)}", "long": f"{words(10, 40)} {common}"}, []
-    )
-    assert parts == {
-        "long": f"{words(10, 40)} {common}",
-        f"short[{len(common) + 1}:{len(common) + 1 + len(words(0, 3))}]": words(0, 3),
-    }
-
-
-def test_a_document_that_is_all_copy_is_gone_and_one_without_is_whole():
-    assert without_shared_passages({"a": words(0, 20), "b": " spaces stay \n"}, [words(0, 30)]) == {
-        "b": " spaces stay \n"
-    }
 
 
 def test_books_of_a_folder_come_longest_first_with_their_paths_as_names(tmp_path):

@@ -79,6 +79,7 @@ def test_train_on_a_folder_with_a_recipe_needs_no_other_option_and_shows_a_finis
         str(trained) in printed
         and json.dumps(Run.open(trained).results()["perplexity"]) in printed
         and "(non-overlapping, test split)" in printed
+        and "0.00 % of the test text's windows of 50 bytes also occur in the training" in printed
     )
 
 

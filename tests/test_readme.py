@@ -16,6 +16,9 @@ from seqpe_lab.recipes import (
     language_model,
     question_answering,
 )
+from seqpe_lab.tasks import text_data
+from seqpe_lab.tasks.repeats import overlap
+from seqpe_lab.tasks.text_data import load_documents, python_documentation
 
 PROJECT = Path(__file__).parents[1]
 
@@ -118,6 +121,25 @@ def test_the_headline_methods_and_alibi_and_seqpe_have_three_seeds():
     seeds = {method: {r["seed"] for r in RESULTS if r["method"] == method} for method in HEADLINE}
     assert seeds["seqpe"] == seeds["alibi"] == {0, 1, 2}
     assert all(seeds.values())
+
+
+def test_what_is_said_of_repeated_passages_is_measured():
+    before, after = python_documentation(), load_documents("python")[0]
+    with_repeats = text_data._split_by_hash(before)
+    kept = sum(len(t) for split in after.values() for t in split.values())
+    shares = [
+        overlap(splits["train"].values(), splits["test"].values())
+        for splits in (with_repeats, after)
+    ]
+    assert f"{100 * shares[0]:.0f} % of the test text's windows of 50 bytes" in README
+    assert f"{100 * shares[0]:.0f} % of the test text's windows of 50 bytes" in (
+        PROJECT / "notebooks" / "09_length_extrapolation.ipynb"
+    ).read_text(encoding="utf-8")
+    whole = sum(map(len, before.values()))
+    assert (
+        f"falls to {100 * shares[1]:.2f} %, and {100 * kept / whole:.0f} % of the text is kept"
+        in README
+    )
 
 
 def test_every_lesson_named_in_the_readme_is_there_and_the_other_way_round():

@@ -1,7 +1,10 @@
 """Text: the documentation of this Python, local files, an unreachable hub, and the tokenizers."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -10,8 +13,10 @@ import torch
 from huggingface_hub import constants
 
 from seqpe_lab import hub
+from seqpe_lab.tasks import repeats
 from seqpe_lab.tasks import text_data as text
 from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.repeats import overlap, without_repeats
 from seqpe_lab.tasks.text_data import load_text, python_documentation
 from seqpe_lab.tasks.tokenization import make_tokenizer
 
@@ -62,7 +67,7 @@ def test_the_default_text_is_some_two_million_characters_of_this_python(document
     assert any("list comprehension" in document for document in python_documentation().values())
 
 
-def test_the_splits_are_disjoint_and_together_everything():
+def test_a_document_is_in_one_split_and_all_together_are_everything():
     documents = python_documentation()
     splits = text._split_by_hash(documents)
     assert (
@@ -137,7 +142,141 @@ def test_provenance_says_what_a_result_was_made_from(documentation):
     assert stored["hash"] == documentation.hash and stored["tokens"]["test"] == len(
         documentation.test
     )
+    assert stored["overlap"] == documentation.overlap and stored["overlap"].keys() == {
+        "validation",
+        "test",
+    }
     json.dumps(stored)
+
+
+# --- repeated passages --------------------------------------------------------------------------
+
+
+def words(begin: int, end: int, changed: int = 0, stop: str = "") -> str:
+    """Words of their own, in short lines; every ``changed``-th is another."""
+    return "\n".join(
+        " ".join(
+            (f"x{i}" if changed and i % changed == 0 else f"w{i}") + stop
+            for i in range(line, min(line + 8, end))
+        )
+        for line in range(begin, end, 8)
+    )
+
+
+LONG = f"{words(0, 100)}\n\n{words(100, 160)}\n\n{words(160, 300)}"
+
+
+def test_a_paragraph_stays_in_the_longest_document_alone():
+    documents = {"a": f"{words(500, 520)}\n\n{words(100, 160)}\n\n{words(520, 540)}", "b": LONG}
+    assert without_repeats(documents) == {"a": f"{words(500, 520)}\n\n{words(520, 540)}", "b": LONG}
+
+
+@pytest.mark.parametrize(
+    "near",
+    [
+        words(100, 160).upper(),
+        words(100, 160, stop=","),
+        words(100, 160).replace("\n", " "),
+        words(100, 160, changed=10),  # half of the sequences of five words are the same
+        words(100, 160, changed=7),
+        words(120, 160),
+        f"{words(100, 140)} {words(600, 630)}",
+    ],
+    ids=["case", "punctuation", "line ends", "tenth word", "seventh word", "part", "longer"],
+)
+def test_a_near_duplicate_is_left_out(near):
+    assert without_repeats({"near": f"{near}\n\nIts own.", "long": LONG}) == {
+        "near": "Its own.",
+        "long": LONG,
+    }
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        words(100, 160, changed=4),  # no five words in a row are the same
+        f"{words(100, 110)} {words(600, 640)}",  # 6 of 46 sequences
+        f"{words(700, 720)}\n\n{words(720, 722)}\n\n{words(700, 720)}",  # repeats itself
+    ],
+)
+def test_what_only_resembles_another_text_stays_to_the_letter(own):
+    assert without_repeats({"own": own, "long": LONG}) == {"own": own, "long": LONG}
+
+
+def test_a_document_that_is_all_copy_is_gone_and_of_two_equal_ones_the_first_stays():
+    assert without_repeats({"copy": words(0, 90), "second": LONG, "first": LONG}) == {"first": LONG}
+
+
+def test_the_overlap_counts_every_window_and_none_across_documents():
+    assert overlap([LONG], [LONG[30:200]]) == 1.0
+    assert overlap([LONG], [words(400, 500)]) == 0.0
+    assert overlap([LONG], ["short"]) == overlap(["short"], [LONG]) == overlap([], [LONG]) == 0.0
+    # 151 windows in the copy, 101 in the rest, none across
+    assert overlap([LONG], [LONG[:200], "z" * 150]) == 151 / (151 + 101)
+    assert overlap([LONG[:100], LONG[100:200]], [LONG[:200]]) == 102 / 151
+    assert overlap(["é" * 24], ["é" * 25]) == 0.0 and overlap(["é" * 25], ["é" * 25]) == 1.0
+
+
+@pytest.mark.parametrize("block", [1, 7, 150, 2_000])
+def test_the_overlap_does_not_depend_on_the_blocks_that_are_hashed(block, monkeypatch):
+    train, test = [LONG[:100], LONG[100:400], "é" * 60], [LONG[:200], LONG[350:450], "é" * 30]
+    expected = overlap(train, test)
+    monkeypatch.setattr(repeats, "BLOCK", block)
+    assert overlap(train, test) == expected and 0 < expected < 1
+
+
+def windows(documents) -> list[bytes]:
+    found = [text.encode() for text in documents]
+    return [data[i : i + 50] for data in found for i in range(len(data) - 49)]
+
+
+def test_hardly_anything_of_the_test_text_is_training_text(documentation):
+    splits, _ = text.load_documents("python")
+    known = set(windows(splits["train"].values()))
+    for split in ("validation", "test"):
+        asked = windows(splits[split].values())
+        share = sum(window in known for window in asked) / len(asked)
+        assert share < 0.05 and documentation.overlap[split] == pytest.approx(share, abs=1e-5)
+    with_repeats = text._split_by_hash(python_documentation())
+    assert overlap(with_repeats["train"].values(), with_repeats["test"].values()) > 0.1
+
+
+def test_most_of_the_documentation_is_kept_as_it_is_and_enough_to_evaluate_on(documentation):
+    splits, _ = text.load_documents("python")
+    everything = python_documentation()
+    kept = {name: text for split in SPLITS for name, text in splits[split].items()}
+    assert sum(map(len, kept.values())) > 0.85 * sum(map(len, everything.values()))
+    assert all(
+        part in everything[name] for name, text in kept.items() for part in text.split("\n\n")
+    )
+    assert max(map(len, everything.values())) == max(map(len, kept.values()))
+    assert len(documentation.test) > 65_536 and len(documentation.validation) > 16_384
+
+
+def test_the_text_does_not_depend_on_the_order_of_documents_or_on_python_s_hashes(project):
+    program = (
+        "from seqpe_lab.tasks.repeats import without_repeats\n"
+        "from seqpe_lab.tasks.text_data import load_text, python_documentation\n"
+        "documents = python_documentation()\n"
+        "backwards = without_repeats(dict(reversed(documents.items())))\n"
+        "print(load_text().hash, backwards == without_repeats(documents))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=project,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{load_text().hash} True\n", done.stderr
+
+
+def test_nothing_is_removed_from_a_reader_s_own_text_and_its_overlap_is_measured(tmp_path):
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.txt").write_text(LONG)
+    data = load_text(str(tmp_path))
+    assert all(data.decode(getattr(data, split)) == LONG for split in SPLITS)
+    assert data.overlap == {"validation": 1.0, "test": 1.0}
 
 
 # --- tokenizers ---------------------------------------------------------------------------------

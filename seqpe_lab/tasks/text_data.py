@@ -1,8 +1,9 @@
 """Text for language modelling: Python's own documentation, local files, or the hub.
 
 The default needs no network: the language reference that comes with Python (pydoc_data.topics) and
-the docstrings of its standard library, about 2.2 million characters of English. Nothing falls back
-silently: the :class:`TextData` that is returned names, measures and hashes what was loaded.
+the docstrings of its standard library, about 2.1 million characters of English without the passages
+that several documents share. Nothing is removed from any other source. Nothing falls back silently:
+the :class:`TextData` that is returned names, measures and hashes what was loaded.
 """
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.hub import cache_folder, load_from_hub, read_parquet, three_ways_out
 from seqpe_lab.tasks import token_storage
 from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.repeats import overlap, without_repeats
 from seqpe_lab.tasks.token_storage import StoredTokens
 from seqpe_lab.tasks.tokenization import as_functions, load_tokenizer
 
@@ -48,6 +50,8 @@ class TextData:
         characters: how many each split holds, separators not counted.
         hash: sha256 of the three splits' texts, 16 hex digits.
         decode: token numbers -> str.
+        overlap: the share of the validation and test text's windows of 50 bytes that occur in the
+            training text, too; None where it was not measured.
     """
     source: str
     tokenizer: str
@@ -59,12 +63,14 @@ class TextData:
     characters: dict[str, int]
     hash: str
     decode: Callable[[Tensor], str]
+    overlap: dict[str, float] | None = None
 
     def provenance(self) -> dict:
         """What to store beside a result."""
         return {"source": self.source, "description": self.description,
                 "tokenizer": self.tokenizer, "hash": self.hash, "characters": self.characters,
-                "tokens": {split: len(getattr(self, split)) for split in SPLITS}}
+                "tokens": {split: len(getattr(self, split)) for split in SPLITS},
+                "overlap": self.overlap}
 
 
 def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
@@ -100,7 +106,9 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
         for text in (split, *splits[split].values()):
             digest.update(text.encode() + b"\0")
     about = {"description": description, "hash": digest.hexdigest()[:16],
-             "characters": {split: sum(map(len, splits[split].values())) for split in SPLITS}}
+             "characters": {split: sum(map(len, splits[split].values())) for split in SPLITS},
+             "overlap": {split: round(overlap(splits["train"].values(), splits[split].values()), 5)
+                         for split in ("validation", "test")}}
     if sum(about["characters"].values()) >= token_storage.LARGE:
         texts = {split: list(splits[split].values()) for split in SPLITS}
         token_storage.store_tokens(folder, texts, bpe,
@@ -140,8 +148,9 @@ def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
     """
     path = Path(source).expanduser()
     if source == "python":
-        splits = _split_by_hash(python_documentation())
-        description = f"documentation of Python {platform.python_version()}"
+        splits = _split_by_hash(without_repeats(python_documentation()))
+        description = (f"documentation of Python {platform.python_version()} without repeated "
+                       "passages")
     elif source.startswith("hub:"):
         splits, description = _from_hub(source), source.removeprefix("hub:")
     elif source.strip() and path.exists():
@@ -158,7 +167,7 @@ def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
 
 
 def python_documentation() -> Documents:
-    """The language reference and the docstrings of this Python, by topic and module.
+    """The language reference and the docstrings of this Python, by topic and module, as they are.
 
     Modules are parsed, never imported. That takes about 10 s, so the result is cached.
     """

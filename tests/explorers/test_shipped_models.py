@@ -9,6 +9,7 @@ from optional_packages import needs
 
 from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import Training, image_model, language_model
+from seqpe_lab.tasks import text_data
 from seqpe_lab.tasks.image_data import load_images
 from seqpe_lab.tasks.perplexity import perplexity_by_length
 from seqpe_lab.tasks.text_data import load_text
@@ -62,9 +63,12 @@ def test_a_shipped_image_model_has_the_accuracy_that_is_shown():
         ), "one image of 320 may tip on another processor"
 
 
-def test_a_shipped_language_model_has_the_perplexity_that_is_shown():
+def test_a_shipped_language_model_has_the_perplexity_that_is_shown(monkeypatch):
     about = shipped_models.about("text", "seqpe")
     recipe, data = Training.from_json(about["recipe"]), load_text("python", "bytes")
+    if data.hash != about["results"]["data"]["hash"]:  # made before repeated passages were removed
+        monkeypatch.setattr(text_data, "without_repeats", lambda documents: documents)
+        data = load_text("python", "bytes")
     if data.hash != about["results"]["data"]["hash"]:
         pytest.skip(
             "the text is Python's documentation, and that of this Python differs from the one "
