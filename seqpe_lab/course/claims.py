@@ -4,7 +4,7 @@ data/paper/claims.csv holds the quotations, word for word, and what to look up. 
 written there; it follows from the tables.
 
     a number    exact | rounded | stated differs from table
-    a bound     bound holds | bound fails, behind the verdict on its number
+    a bound     bound holds | bound fails, behind the verdict on its number (none for "above")
     words       holds in every column | holds on average | holds | does not hold
     no data     in no table (the paper), not in the paper (a summary)
     a marking   marking fits | marking does not fit
@@ -26,14 +26,13 @@ EPSILON = 1e-9  # what is smaller is a floating-point difference
 
 
 def audit() -> list[dict[str, str]]:
-    """A row for each claim: source, where, claim, stated, what the tables give, verdict, how."""
+    """A row for each claim: source, where, claim, table, stated, the tables give, verdict, how."""
     rows = []
     for claim in _read("claims"):
         given, verdict, how = _judge(claim)
         how = "; ".join(part for part in (how, claim["note"]) if part)
-        rows.append({"source": claim["source"], "where": claim["where"], "claim": claim["quote"],
-                     "stated": claim["stated"], "the tables give": given, "verdict": verdict,
-                     "how": how})
+        quoted = {key: claim[key] for key in ("source", "where", "claim", "table", "stated")}
+        rows.append(quoted | {"the tables give": given, "verdict": verdict, "how": how})
     return rows
 
 
@@ -165,8 +164,6 @@ def _judge(claim: dict[str, str]) -> tuple[str, str, str]:
     if stated in ("better", "worse"):
         found = leads(table, row, against, columns, worse=stated == "worse")
         return _in_words(found), _verdict_on_words(found), f"{table}, {row}: {_shown(found)}"
-    bound = stated.startswith("at least ")
-    stated = stated.removeprefix("at least ")
     if claim["columns"]:  # one number
         cells = printed(table)[row]
         if claim["columns"] not in cells:
@@ -175,10 +172,11 @@ def _judge(claim: dict[str, str]) -> tuple[str, str, str]:
     else:
         found = leads(table, row, against)
         value, how = found["average"], f"{table}, {row} ahead by: {_shown(found)}"
-    verdict = agreement(value, stated)
+    bound, _, number = stated.rpartition(" ")  # "at least 0.6", "above 30", "22.9"
+    verdicts = [] if bound == "above" else [agreement(value, number)]
     if bound:
-        verdict += ", bound holds" if value >= float(stated) - EPSILON else ", bound fails"
-    return f"{value:.4g}", verdict, how
+        verdicts.append("bound holds" if value > float(number) - EPSILON else "bound fails")
+    return f"{value:.4g}", ", ".join(verdicts), how
 
 
 def _steady(table: str, row: str, against: list[str], stated: str) -> tuple[str, str, str]:
