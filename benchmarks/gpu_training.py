@@ -26,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import Recipe, Training, language_model
+from seqpe_lab.recipes.step_cost import operations
 from seqpe_lab.tasks.base import Data
 from seqpe_lab.tasks.text_data import TextData
 from seqpe_lab.training import train
@@ -125,26 +126,6 @@ def steps_of(
     clean()
 
 
-def operations_a_step(
-    tokens: int, length: int, layers: int, d_model: int, vocabulary: int = VOCABULARY
-) -> int:
-    """Floating point operations of one training step of GPT-2 without positions.
-
-    A multiplication and an addition are two. A forward pass multiplies each token with the
-    matrices of every layer (12 d^2 numbers: 3 d^2 for queries, keys and values, d^2 after
-    attention, 8 d^2 in the MLP) and with the output layer (d times the vocabulary), and its query
-    with half of the keys and values on average (causal attention: 2 L d a layer). The backward
-    pass takes twice as many. The position encoder, layer norms, GELU and AdamW are not counted:
-
-        3 tokens (2 (12 layers d^2 + d vocabulary) + 2 layers L d)
-
-    >>> round(operations_a_step(32 * 512, 512, 12, 768) / 1e12, 1)  # GPT-2 small
-    12.6
-    """
-    matrices = 12 * layers * d_model**2 + d_model * vocabulary
-    return 3 * tokens * (2 * matrices + 2 * layers * length * d_model)
-
-
 # --- the stages --------------------------------------------------------------------------------
 
 
@@ -192,8 +173,7 @@ def step_times(found: Findings, sizes: Sizes) -> None:
                 steps_of(recipe, data, timer)
                 ms = timer.ms()
                 none = ms["median"] if method == "none" else none
-                tokens = recipe.batch * recipe.train_len
-                work = operations_a_step(tokens, recipe.train_len, recipe.layers, recipe.d_model)
+                work = sum(operations(recipe, VOCABULARY).values())
                 found[name] = {
                     "ms": ms,
                     "x NoPE": none and ms["median"] / none,

@@ -569,18 +569,6 @@ def test_generation_is_compared_for_every_encoding(tmp_path, capsys):
 # --- gpu: what needs no GPU --------------------------------------------------------------------
 
 
-def test_the_operations_of_a_step_are_three_times_those_that_torch_counts_forwards(tiny_model):
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    tokens = torch.zeros(3, 12, dtype=torch.long)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        tiny_model("none")(tokens)
-    whole_attention = 2 * 2 * 2 * 3 * 12 * 12 * 16  # 2 layers, 2 products; torch counts no mask
-    forwards = counter.get_total_flops() - whole_attention / 2
-    assert gpu_training.operations_a_step(36, 12, 2, 16, 23) == 3 * forwards
-
-
 def finds(found, sizes):
     found["answer"] = 42
 

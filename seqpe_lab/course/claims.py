@@ -1,240 +1,217 @@
-"""Claims about SeqPE, from the paper's abstract and introduction and from a summary of it.
+"""Claims about SeqPE, of the paper and of a summary of it, beside what the paper's tables give.
 
-A claim quotes a statement; its ``found`` computes the same quantity from the paper's tables in
-data/paper. The verdict follows:
+data/paper/claims.csv holds the quotations, word for word, and what to look up. The verdict is not
+written there; it follows from the tables.
 
-    supported          the tables agree, to the digits that are stated
-    contradicted       the tables disagree
-    not in the paper   the paper reports nothing of the kind
+    a number    exact | rounded | stated differs from table
+    a bound     bound holds | bound fails, behind the verdict on its number (none for "above")
+    words       holds in every column | holds on average | holds | does not hold
+    no data     in no table (the paper), not in the paper (a summary)
+    a marking   marking fits | marking does not fit
 """
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from seqpe_lab import package_data as paper
 
-VERDICTS = ("supported", "contradicted", "not in the paper")
 PAPER, SUMMARY = "the paper", "a summary"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One statement that is compared with the tables.
-
-    Attributes:
-        source: ``PAPER`` or ``SUMMARY``.
-        quote: the statement in the words of the source.
-        stated: the number as written; "all", "best" and the like if there is none.
-        found: returns what the tables give (a number, True, False, or None where they say
-            nothing) and how it was found.
-        at_least: the statement is a lower bound.
-    """
-    source: str
-    quote: str
-    stated: str
-    found: Callable[[], tuple[float | bool | None, str]]
-    at_least: bool = False
-
-    def verdict(self) -> str:
-        """One of ``VERDICTS``."""
-        value, _ = self.found()
-        if value is None:
-            return "not in the paper"
-        if isinstance(value, bool):
-            return "supported" if value else "contradicted"
-        return "supported" if _agrees(value, self.stated, self.at_least) else "contradicted"
-
-
-def _agrees(value: float, stated: str, at_least: bool) -> bool:
-    """Whether a number rounds to what is stated, or lies above it.
-
-    >>> _agrees(0.588, "0.6", at_least=False), _agrees(23.7, "24.2", at_least=True)
-    (True, False)
-    """
-    decimals = len(stated.partition(".")[2])
-    return round(value, decimals) == float(stated) or (at_least and value > float(stated))
+NO_DATA = {PAPER: "in no table", SUMMARY: "not in the paper"}
+LABELS = ("model", "integration", "alpha", "beta")  # the columns that name a row
+LOWER_IS_BETTER = ("table1", "table2-perplexity", "table4-text")
+TABLES = (*LOWER_IS_BETTER, "table2-em", "table3", "table4-images", "table5")
+FLAT = 1.1  # "flat": at the last column at most 10 % worse than at the first
+EPSILON = 1e-9  # what is smaller is a floating-point difference
 
 
 def audit() -> list[dict[str, str]]:
-    """A row for each claim: source, claim, stated, what the tables give, how, and verdict."""
+    """A row for each claim: source, where, claim, table, stated, the tables give, verdict, how."""
     rows = []
-    for claim in CLAIMS:
-        value, how = claim.found()
-        stated = f"≥ {claim.stated}" if claim.at_least else claim.stated
-        rows.append({"source": claim.source, "claim": claim.quote, "stated": stated,
-                     "the tables give": _shown(value), "how": how, "verdict": claim.verdict()})
+    for claim in _read("claims"):
+        given, verdict, how = _judge(claim)
+        how = "; ".join(part for part in (how, claim["note"]) if part)
+        quoted = {key: claim[key] for key in ("source", "where", "claim", "table", "stated")}
+        rows.append(quoted | {"the tables give": given, "verdict": verdict, "how": how})
     return rows
 
 
-def _shown(value: float | bool | None) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,.4g}" if value < 1_000 else f"{value:,.0f}"
+def averages() -> list[dict[str, str | float]]:
+    """A row for each printed average: table, row, printed, the mean of its columns, verdict.
+
+    "rounded" means that some numbers with more digits, which round to the printed columns, have a
+    mean that rounds to the printed average.
+    """
+    rows = []
+    for table in TABLES:
+        for name, cells in printed(table).items():
+            stated = cells.pop("average")
+            mean = sum(map(float, cells.values())) / len(cells)
+            slack = sum(map(half_unit, cells.values())) / len(cells)
+            rows.append({"table": table, "row": name, "printed": stated, "mean": mean,
+                         "verdict": agreement(mean, stated, slack)})
+    return rows
 
 
-# --- what the tables report -----------------------------------------------------------------------
+def markings() -> list[dict[str, str | int]]:
+    """A row for each number printed bold (best) or underlined (second): its rank, and a verdict.
+
+    Only the marks that our copy of the paper's text has, in data/paper/markings.csv; it lost most
+    of the bold print, so a missing mark says nothing. Equal numbers share the better rank.
+    """
+    rows = []
+    for mark in _read("markings"):
+        sign = 1 if mark["table"] in LOWER_IS_BETTER else -1
+        column = {row: sign * float(cells[mark["column"]])
+                  for row, cells in printed(mark["table"]).items()}
+        rank = 1 + sum(value < column[mark["row"]] for value in column.values())
+        fits = rank == (1 if mark["mark"] == "best" else 2)
+        rows.append(mark | {"rank": rank,
+                            "verdict": "marking fits" if fits else "marking does not fit"})
+    return rows
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+def half_unit(number: str) -> float:
+    """Half a unit of the last printed digit: how far the number before rounding may lie from it.
+
+    >>> half_unit("0.6"), half_unit("4.3e4")
+    (0.05, 500.0)
+    """
+    digits, _, exponent = number.lower().partition("e")
+    return 0.5 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+
+
+def agreement(value: float, stated: str, slack: float = 0.0) -> str:
+    """The verdict on a number; ``slack`` is what earlier rounding may have done to ``value``.
+
+    >>> agreement(18.51, "18.51"), agreement(0.588, "0.6"), agreement(2.3, "2.1")
+    ('exact', 'rounded', 'stated differs from table')
+    """
+    difference = abs(value - float(stated))
+    if difference < EPSILON:
+        return "exact"
+    close = difference < half_unit(stated) + slack + EPSILON
+    return "rounded" if close else "stated differs from table"
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+def printed(table: str) -> dict[str, dict[str, str]]:
+    """{row: {column: number as printed}} of data/paper/<table>.csv, the average included."""
+    return {" ".join(row[label] for label in LABELS if label in row):
+            {column: number for column, number in row.items() if column not in LABELS}
+            for row in _read(table)}
+
 
 def facts() -> dict[str, str]:
     """The paper's own statements about its set-up, from data/paper/facts.csv."""
-    with open(paper.PAPER / "facts.csv", newline="", encoding="utf-8") as file:
-        return {row["name"]: row["value"] for row in csv.DictReader(file)}
+    return {row["name"]: row["value"] for row in _read("facts")}
 
 
-def _columns(number: int, part: str = "") -> tuple[list[str], dict[str, list[float]]]:
-    """(lengths or sizes, {method: its numbers}) of a table, without its printed average."""
-    rows = paper.paper_table(number, part)
-    places = [name for name in rows[0] if name.isdigit()]
-    return places, {str(row["model"]): [float(row[place]) for place in places] for row in rows}
+def leads(table: str, row: str, against: Sequence[str] = (), columns: Sequence[str] = (),
+          worse: bool = False) -> dict[str, float]:
+    """By how much a row is ahead of the best of others, on the average and in each column.
 
-
-def lead(number: int, part: str = "", higher_is_better: bool = False) -> tuple[float, str]:
-    """By how much SeqPE's average over a table's columns is ahead of the best other method's.
+    Args:
+        against: the other rows; all if empty.
+        columns: the average is over these; all if empty.
+        worse: by how much it is behind the worst of them instead.
 
     Returns:
-        (lead, in the table's units, positive where SeqPE is ahead; how it was found).
+        {"average": lead, column: lead, ...} in the table's units, negative where it is not so.
+        The best on average need not be the best in any column.
+
+    >>> leads("table1", "SeqPE")["average"] > 0 > leads("table1", "SeqPE")["512"]
+    True
     """
-    places, rows = _columns(number, part)
-    average = {method: sum(values) / len(places) for method, values in rows.items()}
-    others = {method: value for method, value in average.items() if method != "SeqPE"}
-    best = (max if higher_is_better else min)(others, key=others.get)
-    ahead = (average["SeqPE"] - others[best]) * (1 if higher_is_better else -1)
-    return ahead, (f"Table {number}, means of {len(places)} columns: "
-                   f"SeqPE {average['SeqPE']:.2f}, next {best} {others[best]:.2f}")
+    rows = _numbers(table)
+    columns = columns or list(rows[row])
+    sign = -1 if (table in LOWER_IS_BETTER) != worse else 1
+    others = [other for other in against or rows if other != row]
+
+    def lead(of: Callable[[dict[str, float]], float]) -> float:
+        return min(sign * (of(rows[row]) - of(rows[other])) for other in others) + 0.0  # no -0.0
+
+    found = {"average": lead(lambda cells: sum(cells[c] for c in columns) / len(columns))}
+    return found | {column: lead(lambda cells, c=column: cells[c]) for column in columns}
 
 
-def _ahead(number: int, part: str = "", higher_is_better: bool = False) -> tuple[bool, str]:
-    ahead, how = lead(number, part, higher_is_better)
-    return ahead > 0, how
+def worsening(table: str, row: str) -> float:
+    """The factor by which a row is worse in its last column than in its first.
+
+    >>> round(worsening("table2-perplexity", "SeqPE"), 1)
+    5.1
+    """
+    first, *_, last = _numbers(table)[row].values()
+    return last / first if table in LOWER_IS_BETTER else first / max(last, EPSILON)
 
 
-def best_everywhere(tables: Mapping[tuple[int, str], bool]) -> tuple[bool, str]:
-    """Whether SeqPE is the best in every column of {(number, part): higher is better}."""
-    won = total = 0
-    for (number, part), higher in tables.items():
-        places, rows = _columns(number, part)
-        for i in range(len(places)):
-            won += (max if higher else min)(rows, key=lambda method: rows[method][i]) == "SeqPE"
-        total += len(places)
-    return won == total, (f"best in {won} of the {total} columns of Tables 1 to 3; "
-                          "on the average of each table")
+# --- verdicts -------------------------------------------------------------------------------------
+
+def _judge(claim: dict[str, str]) -> tuple[str, str, str]:
+    """(what the tables give, verdict, how it was found)."""
+    table, row, stated = claim["table"], claim["row"], claim["stated"]
+    against, columns = ([name for name in claim[key].split(";") if name]
+                        for key in ("against", "columns"))
+    if not table:
+        return "nothing", NO_DATA[claim["source"]], ""
+    if table == "facts":
+        return facts()[row], agreement(float(facts()[row]), stated), row
+    if stated in ("flat", "steadier"):
+        return _steady(table, row, against, stated)
+    if stated in ("better", "worse"):
+        found = leads(table, row, against, columns, worse=stated == "worse")
+        return _in_words(found), _verdict_on_words(found), f"{table}, {row}: {_shown(found)}"
+    if claim["columns"]:  # one number
+        cells = printed(table)[row]
+        if claim["columns"] not in cells:
+            return "nothing", NO_DATA[claim["source"]], f"{table} has {', '.join(cells)}"
+        value, how = float(cells[claim["columns"]]), f"{table}, {row} at {claim['columns']}"
+    else:
+        found = leads(table, row, against)
+        value, how = found["average"], f"{table}, {row} ahead by: {_shown(found)}"
+    bound, _, number = stated.rpartition(" ")  # "at least 0.6", "above 30", "22.9"
+    verdicts = [] if bound == "above" else [agreement(value, number)]
+    if bound:
+        verdicts.append("bound holds" if value > float(number) - EPSILON else "bound fails")
+    return f"{value:.4g}", ", ".join(verdicts), how
 
 
-def entry(number: int, method: str, place: str, part: str = "") -> tuple[float | None, str]:
-    """One number of a table; None where it has no such column."""
-    places, rows = _columns(number, part)
-    if place not in places:
-        return None, (f"Table {number} has no column {int(place):,}; "
-                      f"its columns are {', '.join(places)}")
-    return rows[method][places.index(place)], f"Table {number}, {method} at {int(place):,}"
+def _steady(table: str, row: str, against: list[str], stated: str) -> tuple[str, str, str]:
+    mine = worsening(table, row)
+    given, how = f"{mine:.3g} times as bad", f"{table}, {row}, last column against first"
+    if stated == "flat":
+        return given, "holds" if mine <= FLAT else "does not hold", f"{how}; flat is up to {FLAT}"
+    others = {other: worsening(table, other) for other in against or printed(table) if other != row}
+    next_best = min(others, key=others.get)
+    verdict = "holds" if mine < others[next_best] else "does not hold"
+    return given, verdict, f"{how}; {next_best} {others[next_best]:.3g} times"
 
 
-def fact(name: str) -> tuple[float, str]:
-    """A number of the set-up."""
-    return float(facts()[name]), name
+def _verdict_on_words(found: dict[str, float]) -> str:
+    if found["average"] < EPSILON:
+        return "does not hold"
+    return "holds in every column" if min(found.values()) > EPSILON else "holds on average"
 
 
-def reports(kind: str, name: str) -> tuple[bool | None, str]:
-    """True where the paper reports on a data set or measure, else None."""
-    listed = facts()[kind]
-    return (True if name in listed.split("; ") else None), f"{kind}: {listed}"
+def _in_words(found: dict[str, float]) -> str:
+    """The average lead, and the columns in which there is none."""
+    without = [column for column, lead in found.items() if lead < EPSILON and column != "average"]
+    return f"{found['average']:+.4g}" + (f", not at {', '.join(without)}" if without else "")
 
 
-def _best_rope(place: str) -> tuple[float, str]:
-    bases = ("RoPE-10^4", "RoPE-10^6", "RoPE-10^8")
-    values = {method: entry(1, method, place)[0] for method in bases}
-    best = min(values, key=values.get)
-    return values[best], f"Table 1, the best of three bases, {best}, at {int(place):,}"
+def _shown(found: dict[str, float]) -> str:
+    return ", ".join(f"{column} {lead:+.4g}" for column, lead in found.items())
 
 
-def _baselines_above(place: str, limit: float) -> tuple[bool, str]:
-    places, rows = _columns(1)
-    others = {method: values[places.index(place)] for method, values in rows.items()
-              if method != "SeqPE"}
-    below = [f"{method} {value:.2f}" for method, value in others.items() if value <= limit]
-    result = f"not above {limit:g}: {', '.join(below)}" if below else "all others above it"
-    return not below, f"Table 1 at {int(place):,}: {result}"
+def _numbers(table: str) -> dict[str, dict[str, float]]:
+    """``printed`` as numbers, without the average."""
+    return {row: {column: float(number) for column, number in cells.items() if column != "average"}
+            for row, cells in printed(table).items()}
 
 
-def _shrinks_less(part: str) -> tuple[bool, str]:
-    """Whether SeqPE keeps most of its result from the shortest to the longest context."""
-    _, rows = _columns(2, part)
-    kept = {method: values[-1] / values[0] for method, values in rows.items()}
-    first = (max if part == "em" else min)(kept, key=kept.get)
-    second = sorted(kept, key=kept.get, reverse=part == "em")[1]
-    return first == "SeqPE", (f"Table 2 ({part}), longest ÷ shortest: {first} {kept[first]:.1%}, "
-                              f"then {second} {kept[second]:.1%}")
-
-
-def _longest_context() -> tuple[None, str]:
-    longest = int(fact("eval_len of language modelling at most (tokens)")[0])
-    return None, f"the longest text is WikiText-103's at {longest:,} tokens; no books"
-
-
-def _positions_in_all() -> tuple[bool, str]:
-    positions = int(fact("positions that can be written (b^k)")[0])
-    return False, f"k = 5 digits write {positions:,} positions: many, with an end"
-
-
-OF_BASELINES = {(1, ""): False, (2, "perplexity"): False, (2, "em"): True, (3, ""): True}
-LM = "train_len of language modelling (tokens)"
-IMAGES = "image size in training (pixels)"
-
-CLAIMS = (
-    # abstract and introduction
-    Claim(PAPER, "SeqPE outperforms other baselines by at least 0.6 perplexity points on "
-          "WikiText-103", "0.6", lambda: lead(1), at_least=True),
-    Claim(PAPER, "at least 24.2 points of average improvement in perplexity of the answer",
-          "24.2", lambda: lead(2, "perplexity"), at_least=True),
-    Claim(PAPER, "at least 2.6 points of average improvement in exact match",
-          "2.6", lambda: lead(2, "em", True), at_least=True),
-    Claim(PAPER, "surpasses other baselines by a minimum of 2.1 percentage points in accuracy "
-          "on ImageNet-1k", "2.1", lambda: lead(3, "", True), at_least=True),
-    Claim(PAPER, "surpasses strong baselines in perplexity (averages of Table 1)",
-          "ahead", lambda: _ahead(1)),
-    Claim(PAPER, "surpasses strong baselines in exact match (averages of Table 2)",
-          "ahead", lambda: _ahead(2, "em", True)),
-    Claim(PAPER, "surpasses strong baselines in accuracy (averages of Table 3)",
-          "ahead", lambda: _ahead(3, "", True)),
-    Claim(PAPER, "three types of embeddings: sequence tokens, sequence positions, data dimensions",
-          "3", lambda: fact("kinds of embeddings")),
-    Claim(PAPER, "two complementary objectives", "2", lambda: fact("regularisers")),
-    # the summary
-    Claim(SUMMARY, "Quality score 9/10", "9", lambda: (None, "the paper does not grade itself")),
-    Claim(SUMMARY, "Total citations 40; report based on analysis of 40 citations",
-          "40", lambda: (None, "the paper does not count its citations")),
-    Claim(SUMMARY, "training on 1024 length (language modelling, WikiText-103)",
-          "1024", lambda: fact(LM)),
-    Claim(SUMMARY, "WikiText-103 perplexity: 22.9 at 2048",
-          "22.9", lambda: entry(1, "SeqPE", "2048")),
-    Claim(SUMMARY, "outperforming ALiBi (25.2) at 2048", "25.2", lambda: entry(1, "ALiBi", "2048")),
-    Claim(SUMMARY, "outperforming RoPE (26.1) at 2048", "26.1", lambda: _best_rope("2048")),
-    Claim(SUMMARY, "at length 4096, SeqPE maintained 25.8 perplexity",
-          "25.8", lambda: entry(1, "SeqPE", "4096")),
-    Claim(SUMMARY, "at length 4096, baselines degraded above 30",
-          "30", lambda: _baselines_above("4096", 30)),
-    Claim(SUMMARY, "80.5 % top-1 accuracy at 256x256", "80.5", lambda: entry(3, "SeqPE", "256")),
-    Claim(SUMMARY, "80.5 % top-1 accuracy beyond the training resolution (it stands at 512)",
-          "80.5", lambda: entry(3, "SeqPE", "512")),
-    Claim(SUMMARY, "after training on 224x224", "224", lambda: fact(IMAGES)),
-    Claim(SUMMARY, "standard APE collapsed to 71.4 % at 256x256",
-          "71.4", lambda: entry(3, "APE-Learn", "256")),
-    Claim(SUMMARY, "consistently outperforms strong baselines in all three tasks",
-          "all", lambda: best_everywhere(OF_BASELINES)),
-    Claim(SUMMARY, "robust performance retention in question answering as context length "
-          "increased (more than the others)", "best", lambda: _shrinks_less("em")),
-    Claim(SUMMARY, "on the book-level data set PG-19",
-          "PG-19", lambda: reports("data sets", "PG-19")),
-    Claim(SUMMARY, "better stability in bits per character",
-          "BPC", lambda: reports("measures", "bits per character")),
-    Claim(SUMMARY, "context lengths exceeding 16,000 tokens (on books)",
-          "16000", _longest_context),
-    Claim(SUMMARY, "infinite flexibility in sequence length",
-          "without end", _positions_in_all),
-    Claim(SUMMARY, "dual regularization: 2 objectives", "2", lambda: fact("regularisers")),
-    Claim(SUMMARY, "three elements: sequence tokens, sequence positions, data dimensions",
-          "3", lambda: fact("kinds of embeddings")),
-)
+def _read(name: str) -> list[dict[str, str]]:
+    with open(paper.PAPER / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
