@@ -35,7 +35,7 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
         difference_table(values, table.reference, heading, decimals),
         "## The paper's\n",
         markdown([heading, *columns],
-                 [[name, *(f"{row[column]:g}" for column in columns)]
+                 [[name, *(_printed(row[column], decimals) for column in columns)]
                   for name, row in named.items()])])
 
 
@@ -49,6 +49,10 @@ def picture(table: Table, results: Sequence[Mapping], recipe: recipes.Training) 
         return figures.resolution(results, train_size=recipe.image_size, title=table.title)
     draw = figures.answers if table.measure == "exact_match" else figures.extrapolation
     return draw(results, train_len=recipe.train_len, title=table.title)
+
+
+def _printed(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if value < 1_000 else f"{value:,.0f}"
 
 
 def _row_name(row: Mapping[str, str | float]) -> str:

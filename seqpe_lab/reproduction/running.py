@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +31,7 @@ DRAW = {"fig2": position_maps.figure_2, "fig3": position_maps.figure_3}
 def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
               workers: int | None = None, processes: int | None = None, cpu: bool = False,
               trials: bool = False, collects: bool = False, slurm: Path | None = None,
-              show: Callable[[str], None] = partial(print, flush=True)) -> None:
+              show: Callable[[str], None] = print) -> None:
     """Do all of it.
 
     Args:
@@ -66,13 +65,15 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
     names = NAMES if name == "all" else (name,)
     tried = trials_of(names, scale) if trials else []
     stages = [[recipe for recipe, _ in tried]] if trials else runs_of(names, scale, seeds)
-    refuse_several_commits([recipe for stage in stages for recipe in stage])
+    everything = [recipe for stage in stages for recipe in stage]
+    refuse_several_commits(everything)
     if slurm:
         show(write_scripts(stages, slurm))
         return
     workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
     run_stages([_stage(number, stage, processes or 1, cpu)
                 for number, stage in enumerate(stages, start=1) if stage], workers, show)
+    refuse_several_commits(everything)  # the code may have changed meanwhile
     if trials:
         show(str(_write_trials(tried, results_file(f"trials-{scale}") if collects
                                else folder / f"trials-{scale}.json")))
