@@ -305,6 +305,25 @@ def test_data_results_name_a_single_commit(project):
         collecting.collect("medium")
 
 
+def test_runs_share_their_batch_among_processes(project, monkeypatch):
+    commands = []
+
+    def run_all(stages, workers, show):
+        assert workers == 3
+        commands.extend(program.command for stage in stages for program in stage.programs())
+        for recipe in runs_of(["table5"], "smoke", 1)[0]:
+            finish(recipe)
+
+    monkeypatch.setattr(running, "run_stages", run_all)
+    running.reproduce("table5", "smoke", 1, project, workers=3, processes=2, cpu=True)
+    assert len(commands) == 3 and all(
+        command[2:4] == ["torch.distributed.run", "--standalone"]
+        and command[5] == "2"
+        and command[-1] == "--cpu"
+        for command in commands
+    )
+
+
 def test_trials_are_written_with_what_they_tried(project, monkeypatch):
     def run_all(stages, workers, show):
         assert [len(stage.programs()) for stage in stages] == [48]

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from seqpe_lab.course.style import label
 from seqpe_lab.runs import main_measure
@@ -14,30 +14,30 @@ MEASURES = {
     "perplexity": ("perplexity at", 2),
     "accuracy": ("top-1 accuracy (%) at", 1),
 }
-Values = Mapping[str, Mapping[str, Sequence[float]]]  # {method: {column: a value for each seed}}
+Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # {method: {column: {seed: value}}}
 
 
-def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, list[float]]]:
-    """The values of a measure at each length or size and their mean, in the order of the seeds.
+def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, dict[int, float]]]:
+    """The values of a measure at each length or size, and their mean, for each seed.
 
     >>> by_method([{"method": "none", "seed": 0, "perplexity": {"64": 4.0, "128": 6.0}}],
     ...           "perplexity")
-    {'none': {'64': [4.0], '128': [6.0], 'mean': [5.0]}}
+    {'none': {'64': {0: 4.0}, '128': {0: 6.0}, 'mean': {0: 5.0}}}
     """
-    values: dict[str, dict[str, list[float]]] = {}
-    for result in sorted(results, key=lambda result: result["seed"]):
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for result in results:
         measured = result[measure]
         mean = sum(measured.values()) / len(measured)
         for column, value in (measured | {"mean": mean}).items():
-            values.setdefault(result["method"], {}).setdefault(column, []).append(value)
-    return {method: values[method] for method in dict.fromkeys(r["method"] for r in results)}
+            values.setdefault(result["method"], {}).setdefault(column, {})[result["seed"]] = value
+    return values
 
 
 def summary_table(values: Values, heading: str, decimals: int) -> str:
     """A row for each method: mean ± standard deviation over its seeds, and their number."""
     rows = []
     for method, columns in values.items():
-        cells = [_summary(seeds, decimals) for seeds in columns.values()]
+        cells = [_summary(seeds.values(), decimals) for seeds in columns.values()]
         rows.append([label(method), *cells, str(len(next(iter(columns.values()))))])
     return markdown([heading, *map(_title, next(iter(values.values()))), "seeds"], rows)
 
@@ -81,8 +81,8 @@ def _title(column: str) -> str:
     return f"{int(column):,}" if column.isdigit() else column
 
 
-def _summary(seeds: Sequence[float], decimals: int) -> str:
-    mean, deviation = mean_and_deviation(seeds)
+def _summary(values: Collection[float], decimals: int) -> str:
+    mean, deviation = mean_and_deviation(values)
     return f"{mean:.{decimals}f}" + (
         "" if deviation is None else f" ± {deviation:.{decimals}f}")
 

@@ -82,10 +82,11 @@ def _models(runs: Sequence[Run]) -> list[tuple[Run, torch.nn.Module]]:
 
 def _page(title: str, vectors: Sequence[tuple[Run, Tensor]],
           measure: Callable[[Tensor], dict[str, float]], heading: str, reference: str) -> str:
-    values: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, dict[int, float]]] = {}
     for run, table in vectors:
         for column, value in measure(table).items():
-            values.setdefault(run.recipe.method, {}).setdefault(column, []).append(value)
+            columns = values.setdefault(run.recipe.method, {})
+            columns.setdefault(column, {})[run.recipe.seed] = value
     return "\n".join([
         f"# {title}: the position vectors in numbers\n", summary_table(values, heading, 2),
         f"## Minus {label(reference)}, with 95 % intervals\n",
