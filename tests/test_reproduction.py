@@ -377,3 +377,18 @@ def test_figure_2_counts_look_alikes(project, tiny_recipe, text_file):
     figure, page = position_maps.figure_2(runs)
     assert [trace.z.shape for trace in figure.data] == [(8, 8)] * 2  # 64 positions
     assert "| SeqPE, no losses |" in page and "positions 0..63" in page
+
+
+def test_a_table_s_last_column_is_the_paired_difference_to_seqpe():
+    methods = {"none": range(5), "alibi": (0, 1), "rope-1e4": (7,), "seqpe": range(5)}
+    results = [
+        results_of(language_model(method, "small", seed), 4.0 + seed + (method == "none"))
+        for method, seeds in methods.items()
+        for seed in seeds
+    ]
+    heading, _, none, alibi, rope, seqpe = collecting.readme_table(results).splitlines()
+    assert heading.endswith("| mean | seeds | mean minus SeqPE |")
+    assert none.endswith("| 9.00 ± 1.58 | 5 | +1.00 [+1.00, +1.00] |")
+    assert alibi.endswith("| 2 | +0.00 |")  # two seeds give no interval
+    assert rope.endswith("| 13.00 | 1 |  |") and seqpe.endswith("| 8.00 ± 1.58 | 5 |  |")
+    assert "minus" not in collecting.readme_table(results[:7])

@@ -33,13 +33,25 @@ def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, d
     return values
 
 
-def summary_table(values: Values, heading: str, decimals: int) -> str:
-    """A row for each method: mean ± standard deviation over its seeds, and their number."""
-    rows = []
-    for method, columns in values.items():
-        cells = [_summary(seeds.values(), decimals) for seeds in columns.values()]
-        rows.append([label(method), *cells, str(len(next(iter(columns.values()))))])
-    return markdown([heading, *map(_title, next(iter(values.values()))), "seeds"], rows)
+def summary_table(values: Values, heading: str, decimals: int, reference: str = "") -> str:
+    """A row for each method: mean ± standard deviation over its seeds, and their number.
+
+    Args:
+        reference: a method; if ``values`` has it, a column gives the paired difference to it in
+            the last measured column, as in :func:`difference_table`.
+    """
+    *columns, last = next(iter(values.values()))
+    titles, rows = [heading, *map(_title, [*columns, last]), "seeds"], []
+    for method, measured in values.items():
+        cells = [_summary(seeds.values(), decimals) for seeds in measured.values()]
+        rows.append([label(method), *cells, str(len(measured[last]))])
+        if reference in values:
+            shared = measured[last].keys() & values[reference][last].keys()
+            rows[-1].append("" if method == reference or not shared else _interval(
+                paired_difference(measured[last], values[reference][last]), decimals))
+    if reference in values:
+        titles.append(f"{last} minus {label(reference)}")
+    return markdown(titles, rows)
 
 
 def difference_table(values: Values, reference: str, heading: str, decimals: int) -> str:
@@ -62,7 +74,9 @@ def readme_table(results: Sequence[Mapping], measure: str | None = None) -> str:
     measure = measure or main_measure(results[0])
     # Runs on objects placed on larger canvases are a control, shown in lesson 11 alone.
     results = [r for r in results if not r["protocol"].startswith("object")]
-    return summary_table(by_method(results, measure), *MEASURES[measure])
+    values = by_method(results, measure)
+    reference = "seqpe-mul" if "seqpe-mul" in values else "seqpe"
+    return summary_table(values, *MEASURES[measure], reference)
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
