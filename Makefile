@@ -72,4 +72,4 @@ benchmarks: setup
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf .venv figures runs
+	rm -rf .venv figures reproduced runs

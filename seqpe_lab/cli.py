@@ -1,4 +1,4 @@
-"""The command line: python -m seqpe_lab train | evaluate | released | figures | collect | ...
+"""The command line: python -m seqpe_lab train | evaluate | reproduce | figures | collect | ...
 
 Each command imports what it needs when it runs, so that --help answers at once.
 """
@@ -17,9 +17,11 @@ from seqpe_lab.recipes.base import ScaleName
 
 PROGRAM = "python -m seqpe_lab"
 METHODS_AND_DEVICES = f"""
-Methods of lm: {', '.join(recipes.METHODS | recipes.ABLATIONS)} (default: seqpe).
+Methods of lm: {', '.join(recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED)}
+(default: seqpe).
 Methods of qa: the same and {', '.join(recipes.QA_ABLATIONS)} (default: seqpe).
-Methods of image: {', '.join(recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS)}
+Methods of image:
+{', '.join(recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED)}
 (default: seqpe-mul).
 
 On several GPUs, or on several machines that share the run's folder; a step processes the same
@@ -240,6 +242,34 @@ def collect(*, scale: ScaleName = "small") -> None:
 
 
 @app.command
+def reproduce(what: Literal["table1", "table2", "table3", "table4", "table5", "fig2", "fig3",
+                            "all"], /, *, scale: ScaleName | None = None, seeds: int | None = None,
+              trials: bool = False, folder: str = "reproduced", collect: bool = False,
+              workers: int | None = None, processes: int | None = None, cpu: bool = False,
+              slurm: str | None = None) -> None:
+    """Train all runs of one of the paper's tables or figures; write it beside the paper's.
+
+    Finished runs are kept, interrupted ones continue. Full scale is the paper's experiment.
+
+    Args:
+        what: The table or figure, or all.
+        scale: Default: $SEQPE_SCALE or small.
+        seeds: Runs of each method; default: 5.
+        trials: Instead, the trials from which the settings of its methods are chosen.
+        folder: For tables and pictures; default: reproduced.
+        collect: Also write data/results and the README's tables.
+        workers: Runs at a time; default: 1 with a GPU, else 2.
+        processes: Of each run, under torchrun; default: 1.
+        cpu: Stay on the CPU.
+        slurm: A folder for scripts that train the runs on a SLURM cluster, instead of training.
+    """
+    from seqpe_lab.reproduction.running import reproduce
+    reproduce(what, scale or recipes.default_scale(), seeds, Path(folder), workers=workers,
+              processes=processes, cpu=cpu, trials=trials, collects=collect,
+              slurm=Path(slurm) if slurm else None)
+
+
+@app.command
 def bundle() -> None:
     """Make the small trained models that the explorers show (data/explorers)."""
     from seqpe_lab.explorers.shipped_models import make
@@ -268,28 +298,6 @@ def runs(*, folder: str | None = None) -> None:
 @app.command
 def doctor() -> None:
     """Show what this machine has and what each scale needs."""
-    import shutil
-    from importlib.metadata import PackageNotFoundError, version
-
-    import torch
-
-    from seqpe_lab.course.figure_files import find_browser
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores, "
-          f"GPUs: {', '.join(gpus) or 'none'}, "
-          f"free disk {shutil.disk_usage('.').free / 2**30:.0f} GiB")
-    for package in ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm",
-                    "jupyterlab", "ipywidgets", "plotly", "nbval", "kaleido", "tensorboard"):
-        try:
-            print(f"  {package:<12} {version(package)}")
-        except PackageNotFoundError:
-            print(f"  {package:<12} missing")
-    browser = find_browser() or "none found: figures are written as web pages only"
-    print(f"  browser for static images: {browser}")
-    print("training with SeqPE, without evaluation and decoding of images: time and memory that "
-          "recipes/step_cost.py counts")
-    for task in recipes.MAKERS:
-        for name in recipes.SCALES:
-            about = recipes.about(task, name)
-            print(f"scale {name:<6} of {task:<5} {about.hardware}; {about.time}; {about.memory}; "
-                  f"{about.expect}")
+    from seqpe_lab.doctor import describe
+    for line in describe():
+        print(line)

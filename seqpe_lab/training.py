@@ -231,7 +231,7 @@ class _Loop:
                                   "deterministic_algorithms": self.deterministic})
 
     def finish(self) -> None:
-        """Evaluate on the test split, on all processes, and write the run's results on one."""
+        """Evaluate, on all processes, and write the run's results on one."""
         if self.recipe.takes_best:
             self.task.on_all(lambda *_: self.model.load_state_dict(self.run.model_weights()))
         with self.uncompiled():
@@ -277,7 +277,7 @@ def load_base(model: nn.Module, recipe: Training) -> None:
 
 
 def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -> dict:
-    """Results on the test split at the recipe's lengths or sizes, with provenance.
+    """Results at the recipe's lengths or sizes, with provenance.
 
     Args:
         task: of the run, where several processes evaluate together.

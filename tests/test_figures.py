@@ -8,7 +8,15 @@ import pytest
 
 from seqpe_lab.course import figure_files, figures, pages
 from seqpe_lab.course.lesson import Lesson
-from seqpe_lab.recipes import ABLATIONS, IMAGE_ABLATIONS, IMAGE_METHODS, METHODS, QA_ABLATIONS
+from seqpe_lab.recipes import (
+    ABLATIONS,
+    IMAGE_ABLATIONS,
+    IMAGE_METHODS,
+    IMAGE_UNSHIFTED,
+    METHODS,
+    QA_ABLATIONS,
+    UNSHIFTED,
+)
 from seqpe_lab.runs import Run
 
 
@@ -30,7 +38,8 @@ def lines(figure):
 
 
 def test_one_style_a_method_and_no_two_alike():
-    text, images = {*METHODS, *ABLATIONS, *QA_ABLATIONS}, {*IMAGE_METHODS, *IMAGE_ABLATIONS}
+    text = {*METHODS, *ABLATIONS, *UNSHIFTED, *QA_ABLATIONS}
+    images = {*IMAGE_METHODS, *IMAGE_ABLATIONS, *IMAGE_UNSHIFTED}
     assert set(figures.STYLE) == text | images
     assert len({style[0] for style in figures.STYLE.values()}) == len(figures.STYLE)
     for task in (text, images):  # no figure shows both
@@ -414,8 +423,8 @@ def test_a_finished_run_is_reported_and_another_is_trained_in_its_own_folder(
     finished, new = Run(tiny_recipe("alibi")), Run(tiny_recipe("seqpe"))
     finished.create()
     finished.write_results({"perplexity": {"16": 4.0, "32": 5.0}})
-    first, second = pages._training([finished.recipe, new.recipe])
-    assert (first.name, second.name) == ("seqpe", "alibi")  # the slow one begins
+    first, second = pages.training_programs([finished.recipe, new.recipe])
+    assert (first.name, second.name) == ("seqpe, seed 0", "alibi, seed 0")  # the slow one begins
     assert first.command[1:] == ["-m", "seqpe_lab", "train", "lm", "--folder", str(new.folder)]
     assert second.command is None
     assert second.report() == "perplexity 4.00 at 16, 5.00 at 32 (finished before)"

@@ -23,11 +23,14 @@ from seqpe_lab.recipes import (
     IMAGE_ABLATIONS,
     IMAGE_METHODS,
     IMAGE_PRESETS,
+    IMAGE_UNSHIFTED,
     MAKERS,
     METHODS,
     PLACED,
     PRESETS,
     SCALES,
+    SETTINGS,
+    UNSHIFTED,
     ImageRecipe,
     QARecipe,
     Recipe,
@@ -42,8 +45,8 @@ from seqpe_lab.recipes import (
 from seqpe_lab.recipes.step_cost import Machine, hours, memory, operations, parameters
 from seqpe_lab.training import Objective, build_model, learning_rate
 
-EVERY = [*METHODS, *ABLATIONS]
-EVERY_IMAGE = [*IMAGE_METHODS, *IMAGE_ABLATIONS]
+EVERY = [*METHODS, *ABLATIONS, *UNSHIFTED]
+EVERY_IMAGE = [*IMAGE_METHODS, *IMAGE_ABLATIONS, *IMAGE_UNSHIFTED]
 
 
 def test_the_full_scale_is_the_paper_s():
@@ -107,10 +110,17 @@ def test_five_digits_reach_every_position(scale):
     assert digits_needed(language_model("seqpe", scale).max_position - 1) <= 5
 
 
+def chosen(task, scale) -> set[str]:
+    """The fields that trials choose for each method."""
+    return {field for row in SETTINGS[task].values() for field in row if scale == "small"}
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_all_methods_of_a_scale_see_the_same_tokens_in_the_same_shape(scale):
     """A fair comparison: only the encoding and its losses differ."""
-    ours = {"method", "encoding", "encoding_options", "alpha", "beta", "shifted"}
+    ours = {"method", "encoding", "encoding_options", "alpha", "beta", "shifted"} | chosen(
+        "lm", scale
+    )
     shapes = [{k: v for k, v in language_model(m, scale) if k not in ours} for m in EVERY]
     assert all(shape == shapes[0] for shape in shapes)
 
@@ -262,6 +272,7 @@ def test_the_digest_depends_on_every_field(field):
             "bf16": "fp32",
             "seqpe": "none",
             "sequence": "batch",
+            "test": "validation",
         }.get(v, v + "x"),
         tuple: lambda v: (*v[:-1], v[-1] // 2),
         dict: lambda v: {"digits": 4},
@@ -365,7 +376,7 @@ def test_a_whole_number_where_a_fraction_may_stand_is_the_same_value():
 
 def test_no_recipe_module_loads_torch(project):
     modules = list((project / "seqpe_lab" / "recipes").glob("*.py"))
-    assert len(modules) == 8
+    assert len(modules) == 9
     for source in (module.read_text() for module in modules):
         assert "\nimport torch" not in source and "\nfrom torch" not in source
 
@@ -562,7 +573,9 @@ def test_a_recipe_of_either_task_is_read_back_as_what_it_was():
 @pytest.mark.parametrize("scale", SCALES)
 def test_all_image_methods_of_a_scale_see_the_same_images_in_the_same_shape(scale):
     """A fair comparison: only the encoding and its losses differ."""
-    ours = {"method", "encoding", "encoding_options", "alpha", "beta", "shifted"}
+    ours = {"method", "encoding", "encoding_options", "alpha", "beta", "shifted"} | chosen(
+        "image", scale
+    )
     shapes = [{k: v for k, v in image_model(m, scale) if k not in ours} for m in EVERY_IMAGE]
     assert all(shape == shapes[0] for shape in shapes)
 
@@ -611,6 +624,7 @@ def test_the_digest_of_an_image_recipe_depends_on_every_field(field):
             "bf16": "fp32",
             "seqpe": "none",
             "sequence": "batch",
+            "test": "validation",
             "zoom": "place",
         }.get(v, v + "x"),
         tuple: lambda v: (*v[:-1], v[-1] // 2),

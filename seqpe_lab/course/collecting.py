@@ -8,20 +8,17 @@ from pathlib import Path
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.figure_files import write_image
+from seqpe_lab.course.result_tables import MEASURES, readme_table
 from seqpe_lab.package_data import clone, results_file
 from seqpe_lab.runs import Run, list_runs, main_measure, runs_folder
 
 # task: (file in data/results, methods in the order of its table)
 RESULTS = {
-    "lm": ("length-extrapolation", [*recipes.METHODS, *recipes.ABLATIONS]),
+    "lm": ("length-extrapolation",
+           [*recipes.METHODS, *recipes.ABLATIONS, *recipes.UNSHIFTED]),
     "qa": ("question-answering", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.QA_ABLATIONS]),
-    "image": ("resolution-extrapolation", [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS]),
-}
-# measure: (heading of the README's table, decimals)
-MEASURES = {
-    "exact_match": ("exact match (%) at", 1),
-    "perplexity": ("perplexity at", 2),
-    "accuracy": ("top-1 accuracy (%) at", 1),
+    "image": ("resolution-extrapolation",
+              [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS, *recipes.IMAGE_UNSHIFTED]),
 }
 MARKS = {measure: (f"<!-- {measure}: begin -->\n", f"<!-- {measure}: end -->")
          for measure in MEASURES}
@@ -39,7 +36,7 @@ def collect(scale: str) -> list[Path]:
 
     Raises:
         ValueError: no finished run at this scale; runs that were changed in different ways; two
-            runs of one method and seed.
+            runs of one method and seed; results of different commits in one file.
     """
     finished = [run for run in list_runs() if run.recipe.scale == scale and run.results()]
     tables: dict[str, list[dict]] = {}
@@ -49,6 +46,7 @@ def collect(scale: str) -> list[Path]:
         results = [run.results() for run in _changed_alike(runs, scale)]
         results.sort(key=lambda r: (r["protocol"], methods.index(r["method"]), r["seed"]))
         if results:
+            check_one_commit(results)
             tables[name] = results
     if not tables:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: "
@@ -62,6 +60,23 @@ def collect(scale: str) -> list[Path]:
         if scale == "small":
             _update_readme(results)
     return written
+
+
+def check_one_commit(results: Sequence[Mapping]) -> None:
+    """Refuse results of different versions of the code, which cannot stand in one table.
+
+    Raises:
+        ValueError: names the runs of each commit.
+    """
+    commits: dict[str, list[str]] = {}
+    for result in results:
+        runs = commits.setdefault(str(result.get("commit")), [])
+        runs.append(f"{result['method']} seed {result['seed']}")
+    if len(commits) > 1:
+        listed = "\n  ".join(f"{commit}: {', '.join(runs)}" for commit, runs in commits.items())
+        raise ValueError(f"these results are of {len(commits)} different commits and cannot stand "
+                         f"in one table:\n  {listed}\nMove the runs of all but one elsewhere and "
+                         "train those methods again")
 
 
 def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
@@ -97,27 +112,6 @@ def _changes(run: Run) -> dict:
     kept = {"augment": recipe.augment} if recipe.task == "image" else {}
     preset = recipes.MAKERS[recipe.task](recipe.method, recipe.scale, recipe.seed, **kept)
     return {name: value for name, value in vars(recipe).items() if value != vars(preset)[name]}
-
-
-# --- README ------------------------------------------------------------------------------------
-
-def readme_table(results: Sequence[Mapping]) -> str:
-    """Markdown table of a task's measure for each length or size, mean over the seeds."""
-    from seqpe_lab.course.style import label
-    measure = main_measure(results[0])
-    heading, decimals = MEASURES[measure]
-    # Runs on objects placed on larger canvases are a control, shown in lesson 11 alone.
-    results = [r for r in results if not r["protocol"].startswith("object")]
-    places = list(results[0][measure])
-    titles = [heading, *(f"{int(place):,}" for place in places), "mean", "seeds"]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for method in dict.fromkeys(r["method"] for r in results):
-        seeds = [r[measure] for r in results if r["method"] == method]
-        means = [sum(seed[place] for seed in seeds) / len(seeds) for place in places]
-        means.append(sum(means) / len(means))
-        cells = [label(method), *(f"{mean:.{decimals}f}" for mean in means), str(len(seeds))]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 def _update_readme(results: Sequence[Mapping]) -> None:

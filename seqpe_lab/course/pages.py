@@ -95,13 +95,14 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
     try:
         run_stages([
             Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{estimate(7)}",
-                  lambda: _training(headline), lambda: _write_headline(headline, folder)),
+                  lambda: training_programs(headline), lambda: _write_headline(headline, folder)),
             Stage(f"Stage 3 of 6: the other {len(text)} runs of the extrapolation lesson"
-                  f"{estimate(12)}", lambda: _training(text)),
+                  f"{estimate(12)}", lambda: training_programs(text)),
             Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger "
-                  f"canvases{estimate(11)}", lambda: _training(images) + _training(placed)),
+                  f"canvases{estimate(11)}",
+                  lambda: training_programs(images) + training_programs(placed)),
             Stage(f"Stage 5 of 6: {len(tuned)} language models are tuned to answer questions"
-                  f"{estimate(7)}", lambda: _training(tuned), waits=True),
+                  f"{estimate(7)}", lambda: training_programs(tuned), waits=True),
             Stage(f"Stage 6 of 6: executing the lessons{estimate(6)}",
                   lambda: [_executing(path, folder, scale) for path in lessons], waits=True),
         ], workers, show)
@@ -122,16 +123,24 @@ def not_seen(page: Path) -> list[str]:
 
 # --- programs ----------------------------------------------------------------------------------
 
-def _training(training: Sequence[recipes.Training]) -> list[Program]:
-    """A program for each recipe, the slowest first, so that all workers end at about one time."""
+def training_programs(training: Sequence[recipes.Training], processes: int = 1,
+                      cpu: bool = False) -> list[Program]:
+    """A program for each recipe, seed by seed.
+
+    The slowest are first, so that all workers end at about one time.
+
+    Args:
+        processes: of each run; several share its batch under torchrun.
+        cpu: stay on the CPU where there is a GPU.
+    """
     slowest = ("seqpe", "rope-mixed", "rope")
 
-    def rank(recipe: recipes.Training) -> int:
-        return [*slowest, recipe.encoding].index(recipe.encoding)
-    return [_run(recipe) for recipe in sorted(training, key=rank)]
+    def rank(recipe: recipes.Training) -> tuple[int, int]:
+        return recipe.seed, [*slowest, recipe.encoding].index(recipe.encoding)
+    return [_run(recipe, processes, cpu) for recipe in sorted(training, key=rank)]
 
 
-def _run(recipe: recipes.Training) -> Program:
+def _run(recipe: recipes.Training, processes: int, cpu: bool) -> Program:
     run = Run(recipe)
     finished = run.state == "finished"
     if not finished:
@@ -143,8 +152,8 @@ def _run(recipe: recipes.Training) -> Program:
     def report() -> str:
         measured = ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items())
         return f"{main_measure(run.results()).replace('_', ' ')} {measured}{note}"
-    command = None if finished else Job(recipe).command()
-    return Program(recipe.method, command, report, run.folder / "log.txt")
+    command = None if finished else Job(recipe).command(processes, cpu)
+    return Program(f"{recipe.method}, seed {recipe.seed}", command, report, run.folder / "log.txt")
 
 
 def _executing(path: Path, folder: Path, scale: str) -> Program:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
                       model_validator)
 
+from seqpe_lab.recipes.chosen_settings import settings_of
 from seqpe_lab.recipes.published_form import as_published
 
 ScaleName = Literal["smoke", "small", "medium", "full"]
@@ -88,6 +89,7 @@ class Training(BaseModel):
     shift_unit: Literal["sequence", "batch"] = "sequence"  # a share of each batch, or whole batches
     distill_shifted: bool = True  # False: no L_OOD on steps with a shifted batch
     clip_separately: bool = False  # True: model and position encoder are clipped separately
+    eval_split: Literal["test", "validation"] = "test"  # what the results are measured on
     # bookkeeping
     log_every: Count = 10  # steps
     checkpoint_every: Count = 1_000  # steps; validation happens at the same time
@@ -211,10 +213,10 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
                 overrides: dict[str, Any]) -> Any:
     """A recipe of class ``kind``.
 
-    Later values replace earlier ones: the class's defaults, those of the scale, of the method, of
-    the published form if ``published``, and ``overrides``. With another encoding than the
-    method's, the run goes by the encoding's name: the method's own name and options would say
-    what it is not.
+    Later values replace earlier ones: the class's defaults, those of the scale, the method's chosen
+    settings, those of the method, of the published form if ``published``, and ``overrides``. With
+    another encoding than the method's, the run goes by the encoding's name: the method's own name
+    and options would say what it is not.
     """
     scale = scale or default_scale()
     for name, value, known in (("scale", scale, SCALES), ("method", method, methods)):
@@ -224,7 +226,7 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     encoding = overrides.get("encoding", row.get("encoding", "seqpe"))
     if encoding != row.get("encoding", "seqpe"):
         method, row = str(encoding), {} if encoding == "seqpe" else {"encoding_options": {}}
-    values = presets[scale] | row
+    values = presets[scale] | settings_of(kind.task, method, scale) | row
     if published:
         theirs = as_published(kind.task, encoding, scale)
         options = values.get("encoding_options", {}) | theirs.get("encoding_options", {})

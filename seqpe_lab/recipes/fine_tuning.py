@@ -19,7 +19,7 @@ class QARecipe(Recipe):
     steps: Count = 10_000
     warmup_steps: AtLeast0 = 100
     eval_lens: Lengths = (1_024, 2_048, 4_096, 8_192)
-    eval_questions: Count = 500  # of the test split, the same ones at every length
+    eval_questions: Count = 500  # the same ones at every length
     new_tokens: Count = 16  # greedy tokens of an answer
     alone: Share = 0.0  # share of the run, at its start, with only the document that is needed
     new_projection: bool = False  # SeqPE: W_PE is initialised again

@@ -49,7 +49,7 @@ class ImageRecipe(Training):
     weight_decay: float = 0.05
     # evaluation
     eval_sizes: Sizes = (224, 320, 384, 448, 512, 640, 672)  # pixels a side
-    eval_images: AtLeast0 = 0  # of the test split; 0 takes all
+    eval_images: AtLeast0 = 0  # of the split it is tested on; 0 takes all
     validation_images: AtLeast0 = 0  # of the validation split; 0 takes all
     test_crop: PositiveShare = 1.0  # share of each side of a test image that is kept, in the middle
 
@@ -140,6 +140,11 @@ IMAGE_ABLATIONS: dict[str, dict] = {
     "seqpe-mul-ood-only": IMAGE_METHODS["seqpe-mul"] | dict(alpha=0.0),
 }
 
+# the second half of Table 4's design: the same rows without shifted starts
+IMAGE_UNSHIFTED: dict[str, dict] = {
+    f"{method}-unshifted": row | dict(shifted=0.0)
+    for method, row in (IMAGE_ABLATIONS | {"seqpe-mul": IMAGE_METHODS["seqpe-mul"]}).items()}
+
 # also trained with augment="place", where all patches of a test image occur in training
 PLACED = ("none", "learned", "rope-axial", "seqpe-mul")
 
@@ -149,7 +154,8 @@ def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int =
     """The recipe of one run on images.
 
     Args:
-        method: a row of Tables 3 and 5 (``IMAGE_METHODS``) or of Table 4 (``IMAGE_ABLATIONS``).
+        method: a row of Tables 3 and 5 (``IMAGE_METHODS``) or of Table 4 (``IMAGE_ABLATIONS``,
+            ``IMAGE_UNSHIFTED``).
         scale, as_published, overrides: as in :func:`~seqpe_lab.recipes.language_model`.
 
     >>> recipe = image_model("rope-axial", scale="small")
@@ -158,8 +164,9 @@ def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int =
     """
     if overrides.get("augment") == "place":  # a canvas cannot be cropped
         overrides = {"test_crop": 1.0} | overrides
-    recipe = make_recipe(ImageRecipe, IMAGE_PRESETS, IMAGE_METHODS | IMAGE_ABLATIONS, method,
-                         scale, seed, as_published, overrides)
+    methods = IMAGE_METHODS | IMAGE_ABLATIONS | IMAGE_UNSHIFTED
+    recipe = make_recipe(ImageRecipe, IMAGE_PRESETS, methods, method, scale, seed, as_published,
+                         overrides)
     narrow = recipe.scale in ("smoke", "small") and recipe.encoding == "seqpe"
     if narrow and "encoding_options" not in overrides:
         start = _NARROW_START[recipe.encoding_options.get("integration", "bias")]

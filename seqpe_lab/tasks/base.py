@@ -93,7 +93,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: nn.Module, data: Data) -> dict:
-        """Results on the test split, plain values; on the model's device."""
+        """Results on the recipe's ``eval_split``, plain values; on the model's device."""
 
     @abstractmethod
     def check(self, data: Data) -> None:

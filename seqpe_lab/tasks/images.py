@@ -73,7 +73,8 @@ class ImageTask(Task):
 
         "interpolated", for SeqPE only: with the trained grid's vectors interpolated to the image.
         """
-        recipe, images = self.recipe, some_images(data.test, self.recipe.eval_images)
+        recipe = self.recipe
+        images = some_images(getattr(data, recipe.eval_split), recipe.eval_images)
 
         def by_size(**options) -> dict[str, float]:
             return {str(size): self._accuracy(model, images, data, size, **options).accuracy
@@ -84,7 +85,7 @@ class ImageTask(Task):
             protocol = "object at its trained size on a larger canvas"
         elif recipe.test_crop == 1:
             protocol = "whole image, resized"
-        results = {"protocol": protocol, "split": "test", "images": len(images),
+        results = {"protocol": protocol, "split": recipe.eval_split, "images": len(images),
                    "accuracy": by_size()}
         if recipe.encoding == "seqpe":
             results["interpolated"] = by_size(interpolate=True)

@@ -78,12 +78,13 @@ class QuestionTask(TextTask):
         "by_depth": for each part of the context, [right answers, questions].
         """
         measured = self.once(
-            lambda: {str(n): self.answers(model, data, n) for n in self.recipe.eval_lens})
+            lambda: {str(n): self.answers(model, data, n, self.recipe.eval_split)
+                     for n in self.recipe.eval_lens})
         count = max(map(len, measured.values()))
         return {
             "protocol": f"the same {count} questions at every length, {self.recipe.new_tokens} "
                         "greedy tokens",
-            "split": "test", "questions": count,
+            "split": self.recipe.eval_split, "questions": count,
             "perplexity": {n: float(torch.tensor(mean_nats(answers)).exp())
                            for n, answers in measured.items()},
             "exact_match": {n: exact_match(answers) for n, answers in measured.items()},
@@ -91,7 +92,7 @@ class QuestionTask(TextTask):
 
     def check(self, data: QAData) -> None:
         for length in self.recipe.eval_lens:
-            self.exam(data, "test", self.recipe.eval_questions, length)
+            self.exam(data, self.recipe.eval_split, self.recipe.eval_questions, length)
         self.exam(data, "validation", VALIDATION_QUESTIONS, self.recipe.train_len)
 
 

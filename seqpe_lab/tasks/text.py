@@ -52,22 +52,24 @@ class TextTask(Task):
         return self.once(lambda: perplexity(model, sample, length).nats)
 
     def evaluate(self, model: GPT2, data: TextData) -> dict:
-        """Perplexity on the test split at the recipe's lengths."""
-        count, tokens = self.recipe.eval_tokens, data.test
+        """Perplexity at the recipe's lengths."""
+        split, count = self.recipe.eval_split, self.recipe.eval_tokens
+        tokens = getattr(data, split)
         tokens = tokens[: count + 1] if count else tokens
         measured = self.once(
             lambda: perplexity_by_length(model, tokens, self.recipe.eval_lens))
-        return {"protocol": measured[0].protocol, "split": "test", "tokens": measured[0].tokens,
+        return {"protocol": measured[0].protocol, "split": split, "tokens": measured[0].tokens,
                 "perplexity": {str(m.length): m.perplexity for m in measured}}
 
     def check(self, data: TextData) -> None:
-        tokens, longest = len(data.test), max(self.recipe.eval_lens)
+        split, longest = self.recipe.eval_split, max(self.recipe.eval_lens)
+        tokens = len(getattr(data, split))
         if self.recipe.eval_tokens:
             tokens = min(tokens, self.recipe.eval_tokens + 1)
         if tokens <= longest:
             raise ValueError(
-                f"the test split gives {tokens} tokens, too few for a context of {longest} and its "
-                "next token: shorten eval_lens or raise eval_tokens")
+                f"the {split} split gives {tokens} tokens, too few for a context of {longest} and "
+                "its next token: shorten eval_lens or raise eval_tokens")
         if len(data.validation) < 2:
             raise ValueError(f"the validation split has {len(data.validation)} tokens, too few to "
                              "predict one from another: give more text")

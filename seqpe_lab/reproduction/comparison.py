@@ -1,0 +1,61 @@
+"""Our results beside the paper's: a page of Markdown tables, and a picture with bands."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from seqpe_lab import recipes
+from seqpe_lab.course import figures
+from seqpe_lab.course.result_tables import (MEASURES, by_method, difference_table, markdown,
+                                            summary_table)
+from seqpe_lab.course.style import label
+from seqpe_lab.package_data import paper_table
+from seqpe_lab.reproduction.manifest import Table
+
+INTERVALS = ('Differences are paired by seed; in brackets 95 % intervals (bootstrap over seeds, '
+             'from five seeds on). "Lower" and "higher" stand where the interval excludes 0.')
+
+
+def page(table: Table, results: Sequence[Mapping]) -> str:
+    """Markdown: means and standard deviations, paired differences, and the paper's numbers.
+
+    Args:
+        results: contents of ``results.json``, as many seeds of each method.
+    """
+    values, (heading, decimals) = by_method(results, table.measure), MEASURES[table.measure]
+    theirs = paper_table(*table.paper)
+    columns = [column for column in theirs[0] if column.isdigit()] + ["average"]
+    rows = {_row_name(row): row for row in theirs}
+    named = {label(method): rows[row] for method, row in table.rows.items() if row}
+    return "\n".join([
+        f"# {table.title}\n", f"{figures.caption(results)} · commit {results[0].get('commit')}\n",
+        "## Ours\n", summary_table(values, heading, decimals),
+        f"## Ours, minus {label(table.reference)}\n", INTERVALS + "\n",
+        difference_table(values, table.reference, heading, decimals),
+        "## The paper's\n",
+        markdown([heading, *columns],
+                 [[name, *(_printed(row[column], decimals) for column in columns)]
+                  for name, row in named.items()])])
+
+
+def picture(table: Table, results: Sequence[Mapping], recipe: recipes.Training) -> go.Figure:
+    """Lines through the means, bands from the lowest to the highest seed.
+
+    Args:
+        recipe: of any of the runs: all have the trained length or size.
+    """
+    if isinstance(recipe, recipes.ImageRecipe):
+        return figures.resolution(results, train_size=recipe.image_size, title=table.title)
+    draw = figures.answers if table.measure == "exact_match" else figures.extrapolation
+    return draw(results, train_len=recipe.train_len, title=table.title)
+
+
+def _printed(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if value < 1_000 else f"{value:,.0f}"
+
+
+def _row_name(row: Mapping[str, str | float]) -> str:
+    """The cells of a row of the paper that name it, before those that are measured."""
+    return ", ".join(str(value) for column, value in row.items()
+                     if not column.isdigit() and column != "average")

@@ -1,0 +1,137 @@
+"""Which runs each of the paper's tables and figures needs; a new table is an entry here."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+from seqpe_lab import recipes
+from seqpe_lab.recipes.chosen_settings import TRIAL_SEED
+
+
+class Table(NamedTuple):
+    """A table of results, or a part of one, with the paper's beside it.
+
+    Attributes:
+        name: of its files.
+        title: names the paper's table.
+        task: "lm", "qa" or "image".
+        measure: the key of the results that it shows.
+        paper: arguments of :func:`~seqpe_lab.package_data.paper_table`.
+        rows: {method: its row in the paper, or None if the paper has none}.
+        reference: the method that all others are compared with.
+    """
+    name: str
+    title: str
+    task: str
+    measure: str
+    paper: tuple
+    rows: Mapping[str, str | None]
+    reference: str = "seqpe"
+
+
+_TABLE_1 = {"none": "NoPE", "sinusoidal": "APE-Sin", "learned": "APE-Learn",
+            "rope-1e4": "RoPE-10^4", "rope-1e6": "RoPE-10^6", "rope-1e8": "RoPE-10^8",
+            "alibi": "ALiBi", "seqpe": "SeqPE"}
+_TABLE_2 = _TABLE_1 | dict.fromkeys(["rope-1e4", "rope-1e8", *recipes.QA_ABLATIONS])
+_TABLE_3 = {"none": "NoPE", "sinusoidal": "APE-Sin", "learned": "APE-Learn",
+            "rope-axial": "RoPE2D", "rope-mixed": "RoPE2D-Mix", "seqpe-mul": "SeqPE"}
+
+
+def _table_4(full: str) -> dict[str, str | None]:
+    """The paper's rows, by α and β, then the same without shifted starts."""
+    shifted = {f"{full}-no-losses": "0.0, 0.0", f"{full}-delta-only": "0.1, 0.0",
+               f"{full}-ood-only": "0.0, 0.1", full: "0.1, 0.1"}
+    return shifted | dict.fromkeys(f"{method}-unshifted" for method in shifted)
+
+
+TABLES: dict[str, list[Table]] = {
+    "table1": [Table("table1", "Table 1: language modelling", "lm", "perplexity", (1,), _TABLE_1)],
+    "table2": [Table("table2-exact-match", "Table 2: questions, exact match", "qa", "exact_match",
+                     (2, "em"), _TABLE_2),
+               Table("table2-perplexity", "Table 2: questions, perplexity of the answers", "qa",
+                     "perplexity", (2, "perplexity"), _TABLE_2)],
+    "table3": [Table("table3", "Table 3: image classification", "image", "accuracy", (3,),
+                     _TABLE_3, "seqpe-mul")],
+    "table4": [Table("table4-text", "Table 4: losses and shifted starts, text", "lm", "perplexity",
+                     (4, "text"), _table_4("seqpe")),
+               Table("table4-images", "Table 4: losses and shifted starts, images", "image",
+                     "accuracy", (4, "images"), _table_4("seqpe-mul"), "seqpe-mul")],
+    "table5": [Table("table5", "Table 5: sum, bias and mul on images", "image", "accuracy", (5,),
+                     {f"seqpe-{how}": how for how in ("sum", "bias", "mul")}, "seqpe-mul")],
+}
+# Heat maps of the position vectors of trained models: (task, methods). Fig. 2 shows the first two;
+# the third has both losses.
+FIGURES: dict[str, tuple[str, Sequence[str]]] = {
+    "fig2": ("lm", ("seqpe-no-losses", "seqpe-delta-only", "seqpe")),
+    "fig3": ("image", ("learned", "seqpe-mul")),
+}
+NAMES = (*TABLES, *FIGURES)
+
+
+def methods_of(table: Table, scale: str) -> list[str]:
+    """The rows of a table at a scale.
+
+    Of fine-tuning, a laptop does four encodings and what else of SeqPE may learn on; from medium
+    scale on, SeqPE learns on as a whole, as in the paper, and all encodings of Table 1 are tuned.
+    """
+    if table.task != "qa":
+        return list(table.rows)
+    small = scale in ("smoke", "small")
+    return [*recipes.TUNED, *recipes.QA_ABLATIONS] if small else list(recipes.METHODS)
+
+
+def runs_of(names: Sequence[str], scale: str, seeds: int) -> list[list[recipes.Training]]:
+    """The runs for some tables and figures, without repetition, in two stages.
+
+    The runs of the second stage are fine-tuned from those of the first, each from a language model
+    with its own seed.
+
+    >>> [len(stage) for stage in runs_of(["table1", "table4"], "small", seeds=5)]
+    [115, 0]
+    """
+    first, second = {}, {}
+    for seed, (task, method) in product(range(seeds), _needed(names, scale)):
+        recipe = recipes.MAKERS[task](method, scale, seed)
+        if task == "qa":
+            second[recipe.digest()] = recipe
+            recipe = recipes.language_model(recipes.tuned_method(method), scale, seed)
+        first[recipe.digest()] = recipe
+    return [list(first.values()), list(second.values())]
+
+
+def _needed(names: Sequence[str], scale: str) -> Iterator[tuple[str, str]]:
+    """(task, method) of each row."""
+    for name in names:
+        for table in TABLES.get(name, []):
+            yield from ((table.task, method) for method in methods_of(table, scale))
+        if name in FIGURES:
+            task, methods = FIGURES[name]
+            yield from ((task, method) for method in methods)
+
+
+def trials_of(names: Sequence[str], scale: str) -> list[tuple[recipes.Training, dict]]:
+    """The trials from which the settings of some tables' methods are chosen.
+
+    Returns:
+        (recipe, the fields that are tried); every method of a task has the same grid. Fine-tuning
+        has no trials of its own.
+
+    Raises:
+        ValueError: a scale whose settings are not chosen by trials.
+
+    >>> len(trials_of(["table1"], "small"))
+    48
+    """
+    if scale not in ("smoke", "small"):
+        raise ValueError(f"there are no trials at scale {scale!r}, whose settings are the paper's "
+                         "or fixed: choose small (or smoke, to see that it runs)")
+    tasks = {"lm" if task == "qa" else task for task, _ in _needed(names, scale)}
+    trials = []
+    for task, rows, presets in (("lm", recipes.METHODS, recipes.PRESETS),
+                                ("image", recipes.IMAGE_METHODS, recipes.IMAGE_PRESETS)):
+        grid = recipes.trial_values(presets[scale]["learning_rate"]) if task in tasks else []
+        for method, values in product(rows, grid):
+            trials.append((recipes.MAKERS[task](method, scale, TRIAL_SEED, **values,
+                                                eval_split="validation"), values))
+    return trials

@@ -1,0 +1,121 @@
+"""Train the runs of some tables and figures, or write scripts for a cluster; then write the pages.
+
+Finished runs are kept and interrupted ones continue, so the same command may be started again.
+"""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from seqpe_lab import recipes
+from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.course.collecting import check_one_commit, collect
+from seqpe_lab.course.figure_files import write_figure
+from seqpe_lab.course.pages import training_programs
+from seqpe_lab.course.parallel import Stage, run_stages
+from seqpe_lab.package_data import results_file
+from seqpe_lab.provenance import provenance
+from seqpe_lab.reproduction import comparison, position_maps
+from seqpe_lab.reproduction.cluster import write_scripts
+from seqpe_lab.reproduction.manifest import (FIGURES, NAMES, TABLES, methods_of, runs_of,
+                                             trials_of)
+from seqpe_lab.runs import Run
+
+DRAW = {"fig2": position_maps.figure_2, "fig3": position_maps.figure_3}
+
+
+def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
+              workers: int | None = None, processes: int | None = None, cpu: bool = False,
+              trials: bool = False, collects: bool = False, slurm: Path | None = None,
+              show: Callable[[str], None] = print) -> None:
+    """Do all of it.
+
+    Args:
+        name: of ``TABLES`` or ``FIGURES``, or "all".
+        seeds: how many runs of each method, with seeds 0, 1, 2, ...; by default 5.
+        folder: for pages and pictures.
+        workers: runs at a time; by default one on a machine with a GPU, else two.
+        processes, cpu: of each run, as in :meth:`~seqpe_lab.jobs.Job.start`.
+        trials: instead of these runs, the trials from which their settings are chosen.
+        collects: also write data/results; without ``trials`` all finished runs of the scale, and
+            the README's tables.
+        slurm: a folder for scripts that train on a SLURM cluster, instead of training here.
+        show: takes each line of the report.
+
+    Raises:
+        RuntimeError: at the end, if a run failed; quotes its log.
+        ValueError: runs of different commits of the code; options without an effect.
+    """
+    here = {"--workers": workers, "--processes": processes, "--cpu": cpu, "--collect": collects}
+    for number, given in (("--seeds", seeds), ("--workers", workers), ("--processes", processes)):
+        if given is not None and given < 1:
+            raise ValueError(f"{number} must be at least 1, got {given}")
+    if slurm and (useless := [option for option, value in here.items() if value]):
+        raise ValueError(f"{', '.join(useless)}: no effect with --slurm, which trains nothing here")
+    if trials and seeds is not None:
+        raise ValueError("--seeds has no effect with --trials, which have a seed of their own")
+    if trials and collects and name != "all":
+        raise ValueError("the committed trials are those of all methods: "
+                         f"with --trials --collect say all, not {name}")
+    seeds = seeds or 5
+    names = NAMES if name == "all" else (name,)
+    tried = trials_of(names, scale) if trials else []
+    stages = [[recipe for recipe, _ in tried]] if trials else runs_of(names, scale, seeds)
+    everything = [recipe for stage in stages for recipe in stage]
+    refuse_several_commits(everything)
+    if slurm:
+        show(write_scripts(stages, slurm))
+        return
+    workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
+    run_stages([_stage(number, stage, processes or 1, cpu)
+                for number, stage in enumerate(stages, start=1) if stage], workers, show)
+    refuse_several_commits(everything)  # the code may have changed meanwhile
+    if trials:
+        show(str(_write_trials(tried, results_file(f"trials-{scale}") if collects
+                               else folder / f"trials-{scale}.json")))
+        return
+    for table in (table for name in names for table in TABLES.get(name, [])):
+        training = [recipes.MAKERS[table.task](method, scale, seed)
+                    for method in methods_of(table, scale) for seed in range(seeds)]
+        results = [Run(recipe).results() for recipe in training]
+        figure = comparison.picture(table, results, training[0])
+        show(_write(folder / f"{table.name}-{scale}", comparison.page(table, results), figure))
+    for name in (name for name in names if name in FIGURES):
+        runs = [Run(recipe) for recipe in runs_of([name], scale, seeds)[0]]
+        figure, page = DRAW[name](runs)
+        show(_write(folder / f"{name}-{scale}", page, figure))
+    if collects:
+        show("\n".join(map(str, collect(scale))))
+
+
+def refuse_several_commits(training: Sequence[recipes.Training]) -> None:
+    """Refuse finished runs of another commit than this one, unless all are finished with one."""
+    now, runs = provenance("cpu")["commit"], [Run(recipe) for recipe in training]
+    check_one_commit([run.results() or {"method": run.recipe.method, "seed": run.recipe.seed,
+                                        "commit": now} for run in runs])
+
+
+def _stage(number: int, stage: Sequence[recipes.Training], processes: int, cpu: bool) -> Stage:
+    return Stage(f"Stage {number}: {len(stage)} runs",
+                 lambda: training_programs(stage, processes, cpu), waits=number > 1)
+
+
+def _write(path: Path, page: str, figure) -> str:
+    """Write a page and its picture; returns the page, for the reader, and where it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_figure(figure, path.parent, path.name)
+    write_atomically(path.parent / f"{path.name}.md", page)
+    return f"\n{page}\n{path}.md, {path}.html"
+
+
+def _write_trials(tried: Sequence[tuple[recipes.Training, dict]], path: Path) -> Path:
+    """Write the results of all trials, each with the settings that it tried."""
+    results = [Run(recipe).results() | {"settings": values} for recipe, values in tried]
+    recipes.settings_from(results)  # refuses trials from which nothing can be chosen
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(results, indent=1))
+    return path
