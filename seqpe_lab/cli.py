@@ -17,20 +17,17 @@ from seqpe_lab.recipes.base import ScaleName
 
 PROGRAM = "python -m seqpe_lab"
 METHODS_AND_DEVICES = f"""
-Methods of lm: {', '.join(recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED)}
-(default: seqpe).
-Methods of qa: the same and {', '.join(recipes.QA_ABLATIONS)} (default: seqpe).
-Methods of image:
-{', '.join(recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED)}
-(default: seqpe-mul).
+Methods of lm (default seqpe): {', '.join(recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED)}.
+Methods of qa (default seqpe): the same and {', '.join(recipes.QA_ABLATIONS)}.
+Methods of image (default seqpe-mul):
+{', '.join(recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED)}.
 
 On several GPUs, or on several machines that share the run's folder; a step processes the same
 number of tokens or images however many there are:
   torchrun --standalone --nproc_per_node 4 -m seqpe_lab train lm --scale full
   torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
     -m seqpe_lab train lm --scale full --set micro_batch=16 --folder SHARED
-`accelerate launch` does the same on GPUs. On the CPU it always starts one process; use torchrun to
-start several."""
+`accelerate launch` does the same on GPUs; on the CPU it starts one process only."""
 
 app = App(name=PROGRAM, help="A lab for position encoding in Transformers.", version_flags=(),
           help_format="plaintext", result_action="return_value",
