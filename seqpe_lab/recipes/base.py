@@ -75,7 +75,8 @@ class Training(BaseModel):
     # position losses (SeqPE only): L = L_main + alpha L_delta + beta L_OOD, Eq. 15
     alpha: float = 0.1
     beta: float = 0.1
-    regularize_every: Count = 1  # only at every n-th step, with n times the weight
+    # n: only at every n-th step, with n times the weight; quicker, but worse on long contexts
+    regularize_every: Count = 1
     pivots: int = 32  # batch size of L_delta
     candidates: int = 32  # m of L_delta
     hard: int = 8  # look-alikes among the candidates
