@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from earlier_version import as_committed
 
 from seqpe_lab.course.collecting import MARKS, readme_table
 from seqpe_lab.package_data import committed_results
@@ -27,16 +28,6 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 RESULTS = committed_results("length-extrapolation-small")
 IMAGE_RESULTS = committed_results("resolution-extrapolation-small")
 QA_RESULTS = committed_results("question-answering-small")
-
-
-def as_committed(recipe):
-    """The recipe of an earlier version: other position losses, and no shifts without L_OOD."""
-    late = recipe.method.endswith(("no-losses", "delta-only"))
-    changed = {"shifted": 0.0 if late else recipe.shifted, "pivots": 32, "distillation_batch": 32}
-    if recipe.task == "image":
-        weights = {name: round(3 * getattr(recipe, name), 1) for name in ("alpha", "beta")}
-        changed |= weights | {"mlp_ratio": 1.0, "pivots": 16, "distillation_batch": 16}
-    return recipe.changed(**changed)
 
 
 @pytest.mark.parametrize("measure", MARKS)
