@@ -16,7 +16,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from seqpe_lab.attention import attend
-from seqpe_lab.digits import check_positions, grid
+from seqpe_lab.digits import check_context, grid
 from seqpe_lab.encodings import make_encoding
 
 
@@ -108,7 +108,8 @@ class ViT(nn.Module):
             positions = grid(rows, columns) + torch.tensor(start)
         elif tuple(start) != (0, 0):
             raise ValueError(f"start={start} has no effect beside `positions`: leave one out")
-        positions = self._checked(positions, len(images), rows * columns)
+        positions = check_context(positions, len(images), rows * columns, 2,
+                                  self.config.max_position)
         if isinstance(vectors, Tensor) and vectors.shape[-2] != rows * columns:
             raise ValueError(f"position vectors {tuple(vectors.shape)} do not fit "
                              f"{rows * columns} patches")
@@ -160,19 +161,6 @@ class ViT(nn.Module):
                              f"{self.channels}: convert them, or set in_chans in timm_options")
         _check_size(*images.shape[2:], self.patch)
         return images.shape[2] // self.patch, images.shape[3] // self.patch
-
-    def _checked(self, positions: Tensor, batch: int, patches: int) -> Tensor:
-        """Positions as int64, or say what is wrong with them."""
-        positions = check_positions(positions, dims=2)
-        if positions.shape[:-1] not in ((patches,), (batch, patches)):
-            raise ValueError(f"positions {tuple(positions.shape)} do not fit {patches} patches: "
-                             "give (N, 2) or (B, N, 2)")
-        highest, limit = int(positions.max()), self.config.max_position
-        if highest >= limit:
-            raise ValueError(f"the grid reaches row or column {highest} but max_position={limit} "
-                             "(exclusive): raise `max_position`, enlarge the patch or shrink the "
-                             "images")
-        return positions
 
 
 def _check_size(height: int, width: int, patch: int) -> None:
