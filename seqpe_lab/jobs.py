@@ -134,11 +134,11 @@ class Job:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=os.environ | {"SEQPE_JOB": str(self.folder), "PYTHONUNBUFFERED": "1"})
-        # an ended process stays in the system's table until its parent has asked how it ended
-        threading.Thread(target=child.wait, daemon=True).start()
         self._write({"pid": child.pid, "started": psutil.Process(child.pid).create_time(),
                      "host": platform.node(), "processes": processes, "cpu": cpu,
                      "command": command, "log_from": log_from, "stopped": False})
+        # an ended process stays in the system's table until its parent has asked how it ended
+        threading.Thread(target=child.wait, daemon=True).start()
         return self
 
     def resume(self) -> Job:

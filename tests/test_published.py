@@ -572,7 +572,7 @@ def test_images_are_cut_as_the_authors_do(tiny_vit, colour_folder, monkeypatch):
         "forward",
         lambda self, seen, **_: shown.append(seen) or torch.zeros(len(seen), 2),
     )
-    ((measured, _),) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
+    (measured,) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
     images, data = paper_comparison.images_of(str(colour_folder))
     picture = images.picture(0)
     sides = [int(32 * side / min(picture.size)) for side in picture.size]
@@ -588,7 +588,7 @@ def test_our_own_runs_and_published_models_are_tested_by_one_protocol(tiny_vit, 
     model.config.classes = 2
     with torch.no_grad():
         model.vit.head.weight.mul_(20)
-    ((published_model, _),) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
+    (published_model,) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
     images, data = paper_comparison.images_of(str(colour_folder))
     own = recipes.image_model(
         "seqpe-mul", "full", patch=4, image_size=20, eval_sizes=(28,), teachers=4
