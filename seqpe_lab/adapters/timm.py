@@ -19,7 +19,7 @@ same options. timm's own position table is removed; all other parameters keep th
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqpe_lab.adapters import check_fit
 from seqpe_lab.attention import attend
@@ -27,8 +27,10 @@ from seqpe_lab.digits import grid
 from seqpe_lab.encodings.base import PositionEncoding
 
 try:
-    from timm.layers import Attention, Format, PatchEmbed
-    from timm.models.vision_transformer import Block, VisionTransformer
+    from timm.layers import Attention, Format
+    from timm.models.vision_transformer import VisionTransformer
+
+    from seqpe_lab.models.vit import check_plain
 except ImportError as error:
     raise ImportError("timm is missing: pip install 'seqpe_lab[adapters]'") from error
 
@@ -43,12 +45,7 @@ def install(vit: VisionTransformer, encoding: PositionEncoding) -> VisionTransfo
     encoding. Raises ValueError where ``vit`` is not made of timm's plain patches, blocks and
     attention, or ``encoding`` was not made for its layers, heads and class token.
     """
-    plain = type(vit) in (VisionTransformer, PositionedViT) and type(vit.patch_embed) is PatchEmbed
-    if not plain or not all(_is_plain(block) for block in vit.blocks):
-        raise ValueError(f"{type(vit).__name__} is not made of timm's plain patches, blocks and "
-                         "attention: choose a VisionTransformer such as vit_small_patch16_224")
-    if not isinstance(vit.patch_drop, nn.Identity):
-        raise ValueError("patch_drop_rate drops patches with their positions: leave it at 0")
+    check_plain(vit, type(vit).__name__, PositionedViT, PositionedAttention)
     if vit.grad_checkpointing:
         raise ValueError(NOT_RECOMPUTED)
     attentions = [block.attn for block in vit.blocks]
@@ -65,12 +62,6 @@ def install(vit: VisionTransformer, encoding: PositionEncoding) -> VisionTransfo
     vit.patch_embed.output_fmt = Format.NHWC
     vit.position_encoding = encoding.to(vit.patch_embed.proj.weight.device)
     return vit
-
-
-def _is_plain(block: nn.Module) -> bool:
-    attention = getattr(block, "attn", None)
-    known = type(block) is Block and type(attention) in (Attention, PositionedAttention)
-    return known and getattr(attention, "gate", None) is None
 
 
 class PositionedViT(VisionTransformer):

@@ -58,17 +58,7 @@ class ViT(nn.Module):
             sizes = f" ({heads} heads, embed_dim {width})" if heads and width else ""
             raise ValueError(f"timm cannot make {config.model!r}{sizes} as a plain vision "
                              f"transformer such as vit_small_patch16_224: {error}") from error
-        plain = type(self.vit) is VisionTransformer and type(self.vit.patch_embed) is PatchEmbed
-        if not plain or not all(type(b) is Block and type(b.attn) is TimmAttention
-                                for b in self.vit.blocks):
-            raise ValueError(f"{config.model} is not made of timm's plain patches and blocks: "
-                             "choose a VisionTransformer such as vit_small_patch16_224")
-        if any(getattr(block.attn, "gate", None) is not None for block in self.vit.blocks):
-            raise ValueError(f"{config.model} gates its attention, which this model would leave "
-                             "out: choose one without")
-        if not isinstance(self.vit.patch_drop, nn.Identity):
-            raise ValueError("patch_drop_rate drops patches with their positions, which no "
-                             "encoding is told of: leave it at 0")
+        check_plain(self.vit, config.model)
         if len(set(self.vit.patch_embed.patch_size)) > 1:
             raise ValueError("patches must be square, "
                              f"got {tuple(self.vit.patch_embed.patch_size)}")
@@ -161,6 +151,26 @@ class ViT(nn.Module):
                              f"{self.channels}: convert them, or set in_chans in timm_options")
         _check_size(*images.shape[2:], self.patch)
         return images.shape[2] // self.patch, images.shape[3] // self.patch
+
+
+def check_plain(vit: nn.Module, name: str, *also: type) -> None:
+    """Refuse a model of timm whose attention or patches an encoding could not reach.
+
+    Args:
+        name: of the model, for the message.
+        also: classes of models and of attention that are allowed beside timm's own.
+
+    Raises:
+        ValueError: other patches, blocks or attention than timm's plain ones; dropped patches.
+    """
+    plain = type(vit) in (VisionTransformer, *also) and type(vit.patch_embed) is PatchEmbed
+    if not plain or not all(type(block) is Block and type(block.attn) in (TimmAttention, *also)
+                            and getattr(block.attn, "gate", None) is None for block in vit.blocks):
+        raise ValueError(f"{name} is not made of timm's plain patches and blocks, without gates in "
+                         "their attention: choose a VisionTransformer such as "
+                         "vit_small_patch16_224")
+    if not isinstance(vit.patch_drop, nn.Identity):
+        raise ValueError("patch_drop_rate drops patches with their positions: leave it at 0")
 
 
 def _check_size(height: int, width: int, patch: int) -> None:
