@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from seqpe_lab.adapters import check_fit
-from seqpe_lab.attention import attend
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings.base import PositionEncoding
 
@@ -30,7 +29,7 @@ try:
     from timm.layers import Attention, Format
     from timm.models.vision_transformer import VisionTransformer
 
-    from seqpe_lab.models.vit import check_plain
+    from seqpe_lab.models.vit import attention, check_plain
 except ImportError as error:
     raise ImportError("timm is missing: pip install 'seqpe_lab[adapters]'") from error
 
@@ -52,9 +51,9 @@ def install(vit: VisionTransformer, encoding: PositionEncoding) -> VisionTransfo
     heads, d_head = attentions[0].num_heads, attentions[0].head_dim
     check_fit(encoding, grid(1, 3), (1, 3), d_model=vit.embed_dim, heads=heads, d_head=d_head,
               layers=len(attentions), prefix=vit.num_prefix_tokens)
-    for layer, attention in enumerate(attentions):
-        attention.__class__ = PositionedAttention
-        attention.layer = layer
+    for layer, attn in enumerate(attentions):
+        attn.__class__ = PositionedAttention
+        attn.layer = layer
     vit.__class__ = PositionedViT
     vit.pos_embed = None
     vit.dynamic_img_size = True  # patches of any number come as (B, rows, columns, d_model):
@@ -106,9 +105,4 @@ class PositionedAttention(Attention):
     """timm's attention with positions in its queries and keys."""
 
     def forward(self, x: Tensor, attn_mask: tuple, is_causal: bool = False) -> Tensor:
-        encoding, prepared = attn_mask
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = encoding.transform(self.q_norm(q), self.k_norm(k), prepared, self.layer)
-        dropout = self.attn_drop.p if self.training else 0.0
-        out = attend(q.to(v.dtype), k.to(v.dtype), v, dropout, causal=False)  # (B, H, T, d_head)
-        return self.proj_drop(self.proj(self.norm(out.transpose(1, 2).flatten(-2))))
+        return attention(self, x, *attn_mask, self.layer)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from seqpe_lab.attention import attend
 from seqpe_lab.digits import check_context, grid
-from seqpe_lab.encodings import make_encoding
+from seqpe_lab.encodings import PositionEncoding, make_encoding
 
 
 @dataclass
@@ -123,18 +123,10 @@ class ViT(nn.Module):
             (B, T, d_model).
         """
         for layer, block in enumerate(self.vit.blocks):
-            attended = self.attention(block.attn, block.norm1(x), prepared, layer)
+            attended = attention(block.attn, block.norm1(x), self.encoding, prepared, layer)
             x = x + block.drop_path1(block.ls1(attended))
             x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
         return self.vit.norm(x)
-
-    def attention(self, attn: TimmAttention, x: Tensor, prepared: Any, layer: int) -> Tensor:
-        """timm's attention with positions in queries and keys: (B, T, d_model) -> the same."""
-        qkv = attn.qkv(x).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, d_head)
-        q, k = self.encoding.transform(attn.q_norm(q), attn.k_norm(k), prepared, layer)
-        out = attend(q, k, v, attn.attn_drop.p if self.training else 0.0, causal=False)
-        return attn.proj_drop(attn.proj(attn.norm(out.transpose(1, 2).flatten(-2))))
 
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay: as in timm, vectors of tokens and of positions."""
@@ -151,6 +143,16 @@ class ViT(nn.Module):
                              f"{self.channels}: convert them, or set in_chans in timm_options")
         _check_size(*images.shape[2:], self.patch)
         return images.shape[2] // self.patch, images.shape[3] // self.patch
+
+
+def attention(attn: TimmAttention, x: Tensor, encoding: PositionEncoding, prepared: Any,
+              layer: int) -> Tensor:
+    """timm's attention with positions in queries and keys: (B, T, d_model) -> the same."""
+    q, k, v = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k = encoding.transform(attn.q_norm(q), attn.k_norm(k), prepared, layer)
+    dropout = attn.attn_drop.p if attn.training else 0.0
+    out = attend(q.to(v.dtype), k.to(v.dtype), v, dropout, causal=False)  # (B, H, T, d_head)
+    return attn.proj_drop(attn.proj(attn.norm(out.transpose(1, 2).flatten(-2))))
 
 
 def check_plain(vit: nn.Module, name: str, *also: type) -> None:
