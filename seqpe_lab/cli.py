@@ -191,6 +191,7 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
     from seqpe_lab.devices import best_device
     from seqpe_lab.models import published_checkpoints as published
     from seqpe_lab.tasks import paper_comparison
+    from seqpe_lab.tasks.perplexity import perplexity_by_length
     foreign = (sizes, images) if task == "lm" else (lengths, tokenizer)
     if any(value is not None for value in foreign):
         raise ValueError("--lengths and --tokenizer belong to --task lm, "
@@ -200,16 +201,17 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
     model = published.load(folder, task).to(best_device(cpu))
     print(f"{folder}: {sum(p.numel() for p in model.parameters()):,} parameters, all names and "
           f"shapes as expected; evaluated on {source}", flush=True)
+    paper = paper_comparison.paper_row(3 if task == "image" else 1)
     if task == "image":
-        for seen, paper in paper_comparison.evaluate_images(model, source, sizes, images or 0):
+        for seen in paper_comparison.evaluate_images(model, source, sizes, images or 0):
             print(f"{seen.size:>7} pixels: top-1 {seen.accuracy:.2f} %, the paper says "
-                  f"{paper or '-'} ({seen.images:,} images, the middle 7/8 of each)")
+                  f"{paper.get(seen.size, '-')} ({seen.images:,} images, the middle 7/8 of each)")
         return
     own = folder / "tokenizer.json"
     tokens = paper_comparison.text_of(source, tokenizer or (str(own) if own.is_file() else "gpt2"))
-    for read, paper in paper_comparison.evaluate_text(model, tokens, lengths):
+    for read in perplexity_by_length(model, tokens, lengths or list(paper)):
         print(f"{read.length:>7} tokens: perplexity {read.perplexity:.2f}, the paper says "
-              f"{paper or '-'} ({read.protocol}, {read.tokens:,} tokens)")
+              f"{paper.get(read.length, '-')} ({read.protocol}, {read.tokens:,} tokens)")
 
 
 @app.command

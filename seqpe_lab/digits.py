@@ -47,6 +47,30 @@ def check_positions(positions: Tensor, dims: int | None = None) -> Tensor:
     return positions
 
 
+def check_context(positions: Tensor, batch: int, length: int, dims: int,
+                  max_position: int) -> Tensor:
+    """Return the positions of a model's tokens or patches as int64, or say what is wrong with them.
+
+    Args:
+        positions: integers (L, n), or (B, L, n).
+        batch, length, dims: the B, L and n that are expected.
+        max_position: exclusive.
+
+    Raises:
+        TypeError, ValueError: as in :func:`check_positions`; of another shape; beyond the limit.
+    """
+    unit, name, remedy = ("tokens", "position", " or shorten eval_len") if dims == 1 else (
+        "patches", "row or column", ", enlarge the patch or shrink the images")
+    positions = check_positions(positions, dims)
+    if positions.shape[:-1] not in ((length,), (batch, length)):
+        raise ValueError(f"positions {tuple(positions.shape)} do not fit {batch} x {length} "
+                         f"{unit}: give ({length}, {dims}) or ({batch}, {length}, {dims})")
+    if (highest := int(positions.max())) >= max_position:
+        raise ValueError(f"the context reaches {name} {highest} but max_position={max_position} "
+                         f"(exclusive): raise `max_position`{remedy}")
+    return positions
+
+
 def is_integer(tensor: Tensor) -> bool:
     """Whether a tensor has an integer dtype of any width; bool does not count."""
     dtype = tensor.dtype

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -27,6 +27,21 @@ def three_ways_out(download: str, instead: str) -> str:
     """
     return (f"Three ways out: (1) connect to the network and try again; (2) {download}; "
             f"(3) {instead}.")
+
+
+def no_source(kind: str, source: str, give: str, choices: str) -> NoReturn:
+    """Refuse a source that is neither a known name nor a path that is there.
+
+    Args:
+        kind: what was to be loaded, "text".
+        give, choices: the remedies for a path, and for a name.
+
+    Raises:
+        FileNotFoundError, ValueError: ``source`` looks like a path; like a name.
+    """
+    if source.strip() and any(mark in source for mark in "/.\\"):
+        raise FileNotFoundError(f"no {kind} at {source}: give {give}")
+    raise ValueError(f"unknown source of {kind} {source!r}: choose {choices}")
 
 
 def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:

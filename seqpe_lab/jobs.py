@@ -5,8 +5,8 @@
     Job(language_model("seqpe", "full")).stop()   # after a kernel restart: the same job
 
 All that is known of a job is in the run's folder: ``job.json`` names the process and the machine,
-``metrics.jsonl`` and ``clock.jsonl`` record its progress, ``log.txt`` what it printed. The time at
-which the process started distinguishes it from a later process with the same number.
+``metrics.jsonl`` records its progress, ``log.txt`` what it printed. The time at which the process
+started distinguishes it from a later process with the same number.
 """
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import contextlib
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ import torch
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.recipes import Training
 from seqpe_lab.runs import Run
+from seqpe_lab.throughput import step_size
 
 STATES = ("new", "interrupted", "running", "stopped", "failed", "finished", "elsewhere")
 
@@ -36,23 +39,22 @@ class Progress:
 
     Attributes:
         losses: of the last logged step, {"main": 2.1, ...}, nats.
-        seconds_per_step: over the last 20 logged steps, checkpoints included; None before two.
-        per_second: ``unit`` ("tokens" or "images") a second, over all devices.
-        seconds_left: until the last step, without the evaluation; None unless running.
+        per_second: ``unit`` ("tokens" or "images") a second, over all devices; the median of the
+            last 20 logged steps, 0.0 before the first.
+        seconds_left: at this speed until the last step, without validation and checkpoints; None
+            unless running.
     """
     step: int
     steps: int
     losses: dict[str, float]
-    seconds_per_step: float | None
-    per_second: float | None
+    per_second: float
     unit: str
     seconds_left: float | None
 
     def __str__(self) -> str:
         parts = [f"step {self.step:,} of {self.steps:,}"]
         parts += [f"{name} {value:.4g}" for name, value in self.losses.items()]
-        if self.seconds_per_step is not None:
-            parts.append(f"{self.seconds_per_step:.3g} s a step")
+        if self.per_second:
             parts.append(f"{self.per_second:,.0f} {self.unit}/s")
         if self.seconds_left is not None:
             at_end = self.step == self.steps
@@ -132,10 +134,11 @@ class Job:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=os.environ | {"SEQPE_JOB": str(self.folder), "PYTHONUNBUFFERED": "1"})
-        _children.append(child)
         self._write({"pid": child.pid, "started": psutil.Process(child.pid).create_time(),
                      "host": platform.node(), "processes": processes, "cpu": cpu,
                      "command": command, "log_from": log_from, "stopped": False})
+        # an ended process stays in the system's table until its parent has asked how it ended
+        threading.Thread(target=child.wait, daemon=True).start()
         return self
 
     def resume(self) -> Job:
@@ -155,13 +158,11 @@ class Job:
         processes = self._processes()
         if processes and (record := self._record()):
             self._write(record | {"stopped": True})
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-        for process in _still_alive(processes, patience):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        _still_alive(processes, 5)
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    end(process)
+            processes = _still_alive(processes, patience)
         with contextlib.suppress(TimeoutError):  # an ended process may hold its lock for a moment
             self.wait(5)
         return self.state
@@ -191,19 +192,16 @@ class Job:
         return "\n".join(dict.fromkeys(errors) or printed[-lines:])  # each process repeats it
 
     def progress(self) -> Progress:
-        """The progress that metrics.jsonl and clock.jsonl record now."""
-        recipe, metrics, record = self.run.recipe, self.run.metrics(), self._record()
-        running = self.state == "running"
-        pace = seconds_per_step(self.run.clock(), since=record["started"] if record else 0.0)
-        last = metrics[-1] if metrics else {"step": 0}
-        unit, size = ("images", 1) if recipe.task == "image" else ("tokens", recipe.train_len)
+        """The progress that metrics.jsonl records now."""
+        steps, metrics = self.run.recipe.steps, self.run.metrics(speed=True)
+        running, last = self.state == "running", metrics[-1] if metrics else {"step": 0}
+        unit, size = step_size(self.run.recipe)
+        speeds = [record.get(f"{unit}_per_second", 0.0) for record in metrics[-20:]]
+        speed = statistics.median(speeds or [0.0])
         return Progress(
-            step=last["step"], steps=recipe.steps,
-            losses={name: last[name] for name in ("main", "contrastive", "distillation")
-                    if name in last},
-            seconds_per_step=pace, per_second=recipe.batch * size / pace if pace else None,
-            unit=unit,
-            seconds_left=(recipe.steps - last["step"]) * pace if running and pace else None)
+            last["step"], steps,
+            {name: last[name] for name in ("main", "contrastive", "distillation") if name in last},
+            speed, unit, (steps - last["step"]) * size / speed if running and speed else None)
 
     # --- record and processes ------------------------------------------------------------------
 
@@ -232,29 +230,6 @@ class Job:
         return found
 
 
-def seconds_per_step(clock: list[dict], since: float = 0.0, last: int = 20) -> float | None:
-    """Mean time of a step over the last entries of a run's clock.
-
-    Entries from before an interruption do not count: a resumed run repeats some steps.
-
-    Args:
-        clock: {"step", "time"} in the order of writing, seconds.
-        since: entries before this time do not count either, seconds.
-
-    >>> steps, times = (10, 20, 11, 21), (5.0, 10.0, 900.0, 903.0)
-    >>> seconds_per_step([{"step": step, "time": time} for step, time in zip(steps, times)])
-    0.3
-    """
-    recent = [entry for entry in clock if entry["time"] >= since]
-    begins = max((i for i in range(1, len(recent))
-                  if recent[i]["step"] <= recent[i - 1]["step"]), default=0)
-    recent = recent[begins:][-last:]
-    if len(recent) < 2:
-        return None
-    steps = recent[-1]["step"] - recent[0]["step"]
-    return (recent[-1]["time"] - recent[0]["time"]) / steps
-
-
 def duration(seconds: float) -> str:
     """A time in words.
 
@@ -266,9 +241,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
-
-
-_children: list[subprocess.Popen] = []  # started here; ended ones must be polled by their parent
 
 
 def _still_alive(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
@@ -288,12 +260,8 @@ def _runs(process: psutil.Process) -> bool:
 
 def _is_alive(record: dict) -> bool:
     """Whether the recorded process runs, and not another one with the same number."""
-    _children[:] = [child for child in _children if child.poll() is None]
-    try:
-        if record["host"] != platform.node():
-            return False
+    with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(record["pid"])
         same = abs(process.create_time() - record["started"]) < 2  # the clock may have been set
-        return same and _runs(process)
-    except psutil.NoSuchProcess:
-        return False
+        return record["host"] == platform.node() and same and _runs(process)
+    return False

@@ -85,11 +85,7 @@ def on_main(accelerator: Accelerator, function: Callable, *arguments: Any) -> No
     Raises:
         Exception, RuntimeError: as in :func:`on_all`.
     """
-    def main_only(number: int, count: int) -> None:
-        if number == 0:
-            function(*arguments)
-
-    on_all(accelerator, main_only)
+    on_all(accelerator, lambda number, count: None if number else function(*arguments))
 
 
 def agreed(accelerator: Accelerator, what: str, value: T) -> T:

@@ -1,4 +1,4 @@
-"""A run is a folder: recipe.json, metrics.jsonl, clock.jsonl, checkpoints/, results.json.
+"""A run is a folder: recipe.json, metrics.jsonl, checkpoints/, results.json.
 
 Nothing in it is ever half written: files and checkpoint folders are written under another name,
 flushed, and renamed, so a run that is killed at any moment can be read and resumed. Checkpoints are
@@ -139,15 +139,9 @@ class Run:
                 for record in read_json_lines(self.folder / "metrics.jsonl")]
 
     def append_metrics(self, record: dict) -> None:
-        """Log a step; its time goes to clock.jsonl, which also keeps steps that are repeated."""
-        clock = {"step": record["step"], "time": time.time()}
-        for name, values in (("metrics.jsonl", record), ("clock.jsonl", clock)):
-            with open(self.folder / name, "a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
-
-    def clock(self) -> list[dict]:
-        """When each step was logged: {"step", "time"}, in seconds; resuming repeats steps."""
-        return read_json_lines(self.folder / "clock.jsonl")
+        """Log a step."""
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def truncate_metrics(self, step: int) -> None:
         """Delete what was logged after the checkpoint of ``step``: it will be computed again."""

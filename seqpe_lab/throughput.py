@@ -11,6 +11,18 @@ from seqpe_lab.recipes import Training
 from seqpe_lab.recipes.step_cost import operations
 
 
+def step_size(recipe: Training) -> tuple[str, int]:
+    """What a step of a recipe takes, over all devices: ("tokens" or "images", how many).
+
+    >>> from seqpe_lab.recipes import language_model
+    >>> step_size(language_model("seqpe", "full"))
+    ('tokens', 65536)
+    """
+    if recipe.task == "image":
+        return "images", recipe.batch
+    return "tokens", recipe.batch * recipe.train_len
+
+
 class Throughput:
     """Speed and memory of the steps since the last record.
 
@@ -22,9 +34,7 @@ class Throughput:
     """
 
     def __init__(self, recipe: Training, outputs: int, device: torch.device, processes: int):
-        self._unit, length = ("images", 1) if recipe.task == "image" else ("tokens",
-                                                                           recipe.train_len)
-        self._size, self._device = recipe.batch * length, device
+        (self._unit, self._size), self._device = step_size(recipe), device
         self._shares = 0.0  # of the matrix rate, of one step a second
         if device.type == "cuda":
             dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32

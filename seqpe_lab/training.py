@@ -163,7 +163,8 @@ class _Loop:
                                "gradient_norm": norm()} | throughput.measure(done)
                     bar.set_postfix(loss=f"{record['loss']:.3f}")
                 if saves:
-                    self.validate(record)
+                    with self.uncompiled():
+                        record["validation"] = self.task.validate(self.model, self.data)
                 if logs and main:  # before the checkpoint: resuming keeps the log up to it
                     self.run.append_metrics(record)
                     events.add(record)
@@ -217,11 +218,6 @@ class _Loop:
         for name, parameter in self.model.named_parameters():
             (encoder if "encoder." in name else others).append(parameter)
         return [group for group in (encoder, others) if group]
-
-    def validate(self, record: dict) -> None:
-        """Add the validation loss to the record of a step, "validation", nats; on all processes."""
-        with self.uncompiled():
-            record["validation"] = self.task.validate(self.model, self.data)
 
     def save(self, done: int, validation: float | None) -> None:
         """Write the checkpoint after ``done`` steps."""

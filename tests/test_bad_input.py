@@ -1056,7 +1056,7 @@ CASES = [
         "positions of other patches",
         lambda tmp: see(positions=nothing(15, 2).zero_()),
         ValueError,
-        ["(15, 2)", "16 patches", "(N, 2) or (B, N, 2)"],
+        ["(15, 2)", "16 patches", "(16, 2) or (1, 16, 2)"],
     ),
     (
         "positions of patches of another n",

@@ -185,7 +185,7 @@ def test_what_wrappers_put_in_front_of_names_is_taken_off_in_joined_and_pickled_
     save_file(joined, best / "model.safetensors")
     assert torch.equal(published.load(text_folder)(tokens), text_model(tokens))
     (best / "model.safetensors").unlink()
-    torch.save(joined, best / "pytorch_model.bin")
+    torch.save(joined, text_folder / "best_model.pth")
     assert torch.equal(published.load(text_folder)(tokens), text_model(tokens))
 
 
@@ -316,9 +316,9 @@ def test_another_kind_of_file_is_refused_by_name(text_folder):
         published.load(text_folder)
     path.unlink()
     (text_folder / "best_model" / "model_1.safetensors").unlink()
-    (text_folder / "best_model" / "pytorch_model.bin").write_text("<html>not found</html>")
+    (text_folder / "best_model.pth").write_text("<html>not found</html>")
     with pytest.raises(
-        ValueError, match=r"pytorch_model.bin is refused: it is broken, or holds more than weights"
+        ValueError, match=r"best_model.pth is refused: it is broken, or holds more than weights"
     ):
         published.load(text_folder)
 
@@ -348,9 +348,17 @@ def test_nothing_in_a_pickled_file_is_executed(write, image_folder):
     assert Harm.done == []
 
 
-def test_a_pickled_file_without_weights_lists_what_it_holds(image_folder):
-    torch.save({"optimizer": {}, "epoch": 3}, image_folder / "best_model.pth")
-    with pytest.raises(ValueError, match="holds no table of weights, only optimizer, epoch"):
+@pytest.mark.parametrize(
+    "content, named",
+    [
+        ({"optimizer": {}, "epoch": 3}, "optimizer, epoch"),
+        ({"model": {"epoch": 3}}, "epoch"),
+        ([1, 2], "list"),
+    ],
+)
+def test_a_pickled_file_without_weights_lists_what_it_holds(content, named, image_folder):
+    torch.save(content, image_folder / "best_model.pth")
+    with pytest.raises(ValueError, match=f"holds entries that are no tensors: {named};"):
         published.load(image_folder, "image")
 
 
@@ -564,7 +572,7 @@ def test_images_are_cut_as_the_authors_do(tiny_vit, colour_folder, monkeypatch):
         "forward",
         lambda self, seen, **_: shown.append(seen) or torch.zeros(len(seen), 2),
     )
-    ((measured, _),) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
+    (measured,) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
     images, data = paper_comparison.images_of(str(colour_folder))
     picture = images.picture(0)
     sides = [int(32 * side / min(picture.size)) for side in picture.size]
@@ -580,7 +588,7 @@ def test_our_own_runs_and_published_models_are_tested_by_one_protocol(tiny_vit, 
     model.config.classes = 2
     with torch.no_grad():
         model.vit.head.weight.mul_(20)
-    ((published_model, _),) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
+    (published_model,) = paper_comparison.evaluate_images(model, str(colour_folder), [28])
     images, data = paper_comparison.images_of(str(colour_folder))
     own = recipes.image_model(
         "seqpe-mul", "full", patch=4, image_size=20, eval_sizes=(28,), teachers=4

@@ -275,8 +275,8 @@ def test_squad_s_columns_are_read_and_split_by_article(tmp_path):
 @pytest.mark.parametrize(
     "source, error, message",
     [
-        ("fact", ValueError, "unknown questions 'fact'"),
-        ("no/such", FileNotFoundError, "no folder of questions"),
+        ("fact", ValueError, "unknown source of questions 'fact'"),
+        ("no/such", FileNotFoundError, "no questions at no/such"),
     ],
 )
 def test_unknown_sources_are_refused(source, error, message):

@@ -19,7 +19,7 @@ from seqpe_lab.digits import grid, to_digits
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings import MixedRoPE, RoPE, make_encoding, resample_grid, sinusoidal_vectors
 from seqpe_lab.losses import contrastive_loss, distillation_loss
-from seqpe_lab.models.checkpoints import load_published_vit, load_timm
+from seqpe_lab.models.checkpoints import load_published, load_timm
 from seqpe_lab.models.vit import ViT, ViTConfig
 from seqpe_lab.sampling import contrastive_sample, distillation_sample
 
@@ -95,8 +95,8 @@ def published(name, reference, **options) -> ViT:
             timm_options=dict(patch_size=4, embed_dim=48, depth=2, num_heads=4),
         )
     ).eval()
-    load_published_vit(
-        model, below(reference, f"{name}/model/"), below(reference, f"{name}/pe_model/")
+    load_published(
+        model, below(reference, f"{name}/model/") | below(reference, f"{name}/pe_model/")
     )
     return model
 
@@ -131,7 +131,7 @@ def test_unknown_missing_and_misshapen_parameters_are_all_listed(reference):
     model = published("seqpe_mul", reference)
     before = model.vit.norm.bias.clone()
     with pytest.raises(ValueError) as error:
-        load_published_vit(model, weights, encoder)
+        load_published(model, weights | encoder)
     for part in [
         "unknown: vit.blocks.7.surprise",
         "missing: vit.blocks.0.mlp.fc1.bias",

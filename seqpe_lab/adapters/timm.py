@@ -19,16 +19,17 @@ same options. timm's own position table is removed; all other parameters keep th
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqpe_lab.adapters import check_fit
-from seqpe_lab.attention import attend
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings.base import PositionEncoding
 
 try:
-    from timm.layers import Attention, Format, PatchEmbed
-    from timm.models.vision_transformer import Block, VisionTransformer
+    from timm.layers import Attention, Format
+    from timm.models.vision_transformer import VisionTransformer
+
+    from seqpe_lab.models.vit import attention, check_plain
 except ImportError as error:
     raise ImportError("timm is missing: pip install 'seqpe_lab[adapters]'") from error
 
@@ -43,21 +44,16 @@ def install(vit: VisionTransformer, encoding: PositionEncoding) -> VisionTransfo
     encoding. Raises ValueError where ``vit`` is not made of timm's plain patches, blocks and
     attention, or ``encoding`` was not made for its layers, heads and class token.
     """
-    plain = type(vit) in (VisionTransformer, PositionedViT) and type(vit.patch_embed) is PatchEmbed
-    if not plain or not all(_is_plain(block) for block in vit.blocks):
-        raise ValueError(f"{type(vit).__name__} is not made of timm's plain patches, blocks and "
-                         "attention: choose a VisionTransformer such as vit_small_patch16_224")
-    if not isinstance(vit.patch_drop, nn.Identity):
-        raise ValueError("patch_drop_rate drops patches with their positions: leave it at 0")
+    check_plain(vit, type(vit).__name__, PositionedViT, PositionedAttention)
     if vit.grad_checkpointing:
         raise ValueError(NOT_RECOMPUTED)
     attentions = [block.attn for block in vit.blocks]
     heads, d_head = attentions[0].num_heads, attentions[0].head_dim
     check_fit(encoding, grid(1, 3), (1, 3), d_model=vit.embed_dim, heads=heads, d_head=d_head,
               layers=len(attentions), prefix=vit.num_prefix_tokens)
-    for layer, attention in enumerate(attentions):
-        attention.__class__ = PositionedAttention
-        attention.layer = layer
+    for layer, attn in enumerate(attentions):
+        attn.__class__ = PositionedAttention
+        attn.layer = layer
     vit.__class__ = PositionedViT
     vit.pos_embed = None
     vit.dynamic_img_size = True  # patches of any number come as (B, rows, columns, d_model):
@@ -65,12 +61,6 @@ def install(vit: VisionTransformer, encoding: PositionEncoding) -> VisionTransfo
     vit.patch_embed.output_fmt = Format.NHWC
     vit.position_encoding = encoding.to(vit.patch_embed.proj.weight.device)
     return vit
-
-
-def _is_plain(block: nn.Module) -> bool:
-    attention = getattr(block, "attn", None)
-    known = type(block) is Block and type(attention) in (Attention, PositionedAttention)
-    return known and getattr(attention, "gate", None) is None
 
 
 class PositionedViT(VisionTransformer):
@@ -115,9 +105,4 @@ class PositionedAttention(Attention):
     """timm's attention with positions in its queries and keys."""
 
     def forward(self, x: Tensor, attn_mask: tuple, is_causal: bool = False) -> Tensor:
-        encoding, prepared = attn_mask
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = encoding.transform(self.q_norm(q), self.k_norm(k), prepared, self.layer)
-        dropout = self.attn_drop.p if self.training else 0.0
-        out = attend(q.to(v.dtype), k.to(v.dtype), v, dropout, causal=False)  # (B, H, T, d_head)
-        return self.proj_drop(self.proj(self.norm(out.transpose(1, 2).flatten(-2))))
+        return attention(self, x, *attn_mask, self.layer)

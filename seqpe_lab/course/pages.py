@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 
 import torch
 
@@ -26,27 +27,7 @@ from seqpe_lab.package_data import clone
 from seqpe_lab.runs import Run, main_measure, runs_folder
 from seqpe_lab.tasks.text_data import load_text
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>seqpe_lab: figures</title>
-<style>
- :root {{ color-scheme: light dark; }}
- body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1000px;
-         margin: 2rem auto; padding: 0 1rem; }}
- figure {{ margin: 2rem 0; }}
- img {{ width: 100%; height: auto; background: white; border-radius: 6px; }}
- iframe {{ width: 100%; height: 520px; border: 0; background: white; }}
- figcaption {{ margin-top: .3rem; }}
-</style></head><body>
-<h1>seqpe_lab</h1>
-<p>Every figure below was made by executing the lessons on this machine.
-Click one for its interactive version.</p>
-<h2>Lessons, executed</h2><ol start="0">{lessons}</ol>
-<h2>Figures</h2>
-{figures}
-</body></html>
-"""
+PAGE = Template(Path(__file__).with_name("index.html").read_text(encoding="utf-8"))
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
@@ -217,6 +198,6 @@ def _write_index(folder: Path) -> None:
     lessons = [f'<li><a href="lessons/{path.name}">{html.escape(path.stem.replace("_", " "))}</a>'
                f"{html.escape(_missing(path))}</li>"
                for path in sorted((folder / "lessons").glob("*.html"))]
-    page = PAGE.format(figures="".join(figures),
-                       lessons="".join(lessons) or "<li>not yet executed</li>")
+    page = PAGE.substitute(figures="".join(figures),
+                           lessons="".join(lessons) or "<li>not yet executed</li>")
     write_atomically(folder / "index.html", page)

@@ -17,6 +17,7 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from seqpe_lab.course.figures import curves, label
+from seqpe_lab.course.plot_widget import Plot
 from seqpe_lab.jobs import Job
 from seqpe_lab.recipes import Training
 
@@ -59,7 +60,7 @@ class RunMonitor(ipywidgets.VBox):
     Attributes:
         job: what it shows.
         buttons: {"Start", "Stop", "Resume"}.
-        figure: the loss curve.
+        figure, plot: the loss curve, and its picture on the page.
         status: state, progress and, after a failure, the end of the log.
         message: what went wrong when a button was pressed.
     """
@@ -67,8 +68,7 @@ class RunMonitor(ipywidgets.VBox):
     def __init__(self, what: Training | Job | str | Path, *, processes: int = 1,
                  cpu: bool = False):
         job = what if isinstance(what, Job) else Job(what)
-        self.job, self._drawn = job, 0
-        self.figure = go.FigureWidget(loss_curve(job))
+        self.job, self._drawn, self.plot = job, -1, Plot()
         self.status, self.message = ipywidgets.HTML(), ipywidgets.HTML()
         actions = {"Start": lambda: job.start(processes, cpu), "Stop": job.stop,
                    "Resume": job.resume}
@@ -76,7 +76,7 @@ class RunMonitor(ipywidgets.VBox):
         for name, button in self.buttons.items():
             button.on_click(lambda _, action=actions[name]: self._do(action))
         row = ipywidgets.HBox(list(self.buttons.values()))
-        super().__init__([row, self.message, self.figure, self.status])
+        super().__init__([row, self.message, self.plot, self.status])
         self.refresh()
         try:
             self._following = asyncio.get_running_loop().create_task(self._follow())
@@ -88,8 +88,8 @@ class RunMonitor(ipywidgets.VBox):
         state, file = self.job.state, self.job.folder / "metrics.jsonl"
         size = file.stat().st_size if file.exists() else 0
         if size != self._drawn:
-            self._drawn = size
-            self._redraw()
+            self._drawn, self.figure = size, loss_curve(self.job)
+            self.plot.show(self.figure)
         log = f"<pre>{html.escape(self.job.log())}</pre>" if state == "failed" else ""
         progress = html.escape(str(self.job.progress()))
         self.status.value = f"<b>{EXPLANATIONS[state]}</b> {progress}{log}"
@@ -103,18 +103,8 @@ class RunMonitor(ipywidgets.VBox):
         """Take it off the page; the run goes on."""
         if self._following:
             self._following.cancel()
-        self.figure.close()
+        self.plot.close()
         super().close()
-
-    def _redraw(self) -> None:
-        figure = loss_curve(self.job)
-        layout = {name: value for name, value in figure.layout.to_plotly_json().items()
-                  if name in ("title", "xaxis", "yaxis")}
-        self.figure.add_traces(figure.data[len(self.figure.data):])  # lost inside batch_update
-        with self.figure.batch_update():
-            for drawn, trace in zip(self.figure.data, figure.data):
-                drawn.update(x=trace.x, y=trace.y, mode=trace.mode)
-            self.figure.update_layout(layout, overwrite=True)
 
     async def _follow(self) -> None:
         state = ""

@@ -20,7 +20,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
-from seqpe_lab.explorers.plot_widget import Plot
+from seqpe_lab.course.plot_widget import Plot
 
 CARD = ("background:#fff;color:#111;padding:6px 10px;border-radius:4px;"  # readable on dark pages
         "font-family:Arial,'DejaVu Sans',sans-serif;font-size:14px;line-height:1.45;"

@@ -6,19 +6,25 @@ import re
 import torch
 from torch import Tensor, nn
 
-# names in the authors' position encoder, and in ours
-ENCODER_NAMES = [
-    (r"pos_of_seqpe_embed\.weight", "place.weight"),
-    (r"dim_of_seqpe_embed\.weight", "dimension.weight"),
-    (r"dim_token_embed", "dimension.weight"),  # (n, 1, d) in their vision models
-    (r"layernorm\.(\w+)", r"ln_f.\1"),
-    (r"out_proj\.(\w+)", r"out.\1"),
-    (r"transformers\.(\d+)\.layernorm_([12])\.(\w+)", r"blocks.\1.ln_\2.\3"),
-    (r"transformers\.(\d+)\.attn\.c_attn\.(\w+)", r"blocks.\1.qkv.\2"),
-    (r"transformers\.(\d+)\.attn\.c_proj\.(\w+)", r"blocks.\1.proj.\2"),
-    (r"transformers\.(\d+)\.mlp\.c_fc\.(\w+)", r"blocks.\1.mlp.0.\2"),
-    (r"transformers\.(\d+)\.mlp\.c_proj\.(\w+)", r"blocks.\1.mlp.2.\2"),
+# the beginnings of names in the authors' models and position encoders, and in ours
+PUBLISHED_NAMES = [
+    (r"^(transformer\.)?pe_qk\.", "encoding.projections.0."),
+    (r"^(?:transformer\.h|blocks)\.(\d+)\.attn\.pe_qk\.", r"encoding.projections.\1."),
+    (r"^transformer\.wpe\.", "encoding.table."),
+    (r"^cls_token_pos_embed$", "encoding.prefix"),
+    (r"^freqs$", "encoding.frequency"),
+    (r"^token_of_seqpe_embed\.", "encoding.encoder.token."),
+    (r"^pos_of_seqpe_embed\.", "encoding.encoder.place."),
+    (r"^(dim_of_seqpe_embed\.weight|dim_token_embed)$", "encoding.encoder.dimension.weight"),
+    (r"^layernorm\.", "encoding.encoder.ln_f."),
+    (r"^out_proj\.", "encoding.encoder.out."),
+    (r"^transformers\.(\d+)\.layernorm_", r"encoding.encoder.blocks.\1.ln_"),
+    (r"^transformers\.(\d+)\.attn\.c_attn\.", r"encoding.encoder.blocks.\1.qkv."),
+    (r"^transformers\.(\d+)\.attn\.c_proj\.", r"encoding.encoder.blocks.\1.proj."),
+    (r"^transformers\.(\d+)\.mlp\.c_fc\.", r"encoding.encoder.blocks.\1.mlp.0."),
+    (r"^transformers\.(\d+)\.mlp\.c_proj\.", r"encoding.encoder.blocks.\1.mlp.2."),
 ]
+MASK_BUFFER = r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)"  # GPT-2's causal mask
 
 
 def load_exactly(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
@@ -38,54 +44,51 @@ def load_exactly(module: nn.Module, weights: dict[str, Tensor], source: str) -> 
     module.load_state_dict(weights)
 
 
-def load_published(model: nn.Module, model_weights: dict[str, Tensor],
-                   encoder_weights: dict[str, Tensor] | None = None) -> None:
-    """Load a GPT-2 of the SeqPE authors' released checkpoints.
+def load_published(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load a GPT-2 or a ViT of the SeqPE authors' released checkpoints.
 
     Args:
-        model: a :class:`~seqpe_lab.models.gpt2.GPT2` of the same shape and encoding.
-        model_weights: "transformer.h.0.attn.c_attn.weight", "transformer.pe_qk.weight", ...
-        encoder_weights: "token_of_seqpe_embed.weight", "transformers.0.attn.c_attn.weight", ...;
-            only SeqPE has them.
+        model: a :class:`~seqpe_lab.models.gpt2.GPT2` or :class:`~seqpe_lab.models.vit.ViT` of the
+            same shape and encoding.
+        weights: the model's, "transformer.h.0.attn.c_attn.weight" or timm's names,
+            "transformer.pe_qk.weight", ...; of its SeqPE "token_of_seqpe_embed.weight",
+            "transformers.0.attn.c_attn.weight", ...; of its mixed RoPE "freqs", (2, layers,
+            d_model/2), columns first.
 
     Raises:
         ValueError: parameters that are unknown, missing or of another shape, all listed.
     """
-    ours = {}
-    for name, value in model_weights.items():
-        if name == "lm_head.weight":  # GPT-2 ties it to wte
-            if not torch.equal(value, model_weights.get("transformer.wte.weight", value)):
-                raise ValueError("lm_head.weight differs from transformer.wte.weight, "
-                                 "but GPT-2 ties the two")
+    weights, ours = dict(weights), {}
+    output = weights.pop("lm_head.weight", None)
+    if output is not None and not torch.equal(
+            output, weights.get("transformer.wte.weight", output)):
+        raise ValueError("lm_head.weight differs from transformer.wte.weight, "
+                         "but GPT-2 ties the two")
+    token, cls = "token_of_seqpe_embed.weight", "cls_token_embed"
+    if {token, cls} <= weights.keys():
+        weights[token] = torch.cat([weights[token], weights.pop(cls).view(1, -1)])
+    for name, value in weights.items():
+        if re.fullmatch(MASK_BUFFER, name):
             continue
-        name = re.sub(r"^transformer\.pe_qk\.", "encoding.projections.0.", name)
-        name = re.sub(r"^transformer\.h\.(\d+)\.attn\.pe_qk\.", r"encoding.projections.\1.", name)
-        name = re.sub(r"^transformer\.wpe\.weight$", "encoding.table.weight", name)
-        ours[name] = value
-    for name, value in published_encoder(encoder_weights or {}).items():
-        ours["encoding.encoder." + name] = value
+        if re.match(r"transformers\..*\.c_(attn|proj|fc)\.weight$", name):  # stored (in, out)
+            value = value.T.contiguous()
+        elif name == "dim_token_embed":  # (n, 1, d)
+            value = value.flatten(1)
+        elif name == "cls_token_pos_embed":
+            value = value[0]
+        elif name == "freqs":
+            value = value.unflatten(-1, (model.heads, -1))
+        ours[_name_of_published(name, "vit." if hasattr(model, "vit") else "")] = value
     load_exactly(model, ours, "the published checkpoint")
 
 
-def published_encoder(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' position encoder under our names; unknown names are kept as they are."""
-    ours = {}
-    for name, value in weights.items():
-        if name in ("token_of_seqpe_embed.weight", "cls_token_embed"):
-            continue
-        for pattern, replacement in ENCODER_NAMES:
-            if re.fullmatch(pattern, name):
-                renamed = re.sub(pattern, replacement, name)
-                if re.search(r"c_(attn|proj|fc)\.weight$", name):  # stored (in, out)
-                    value = value.T.contiguous()
-                ours[renamed] = value.flatten(1) if name == "dim_token_embed" else value
-                break
-        else:
-            ours[name] = value
-    if {"token_of_seqpe_embed.weight", "cls_token_embed"} <= weights.keys():
-        cls = weights["cls_token_embed"].view(1, -1)
-        ours["token.weight"] = torch.cat([weights["token_of_seqpe_embed.weight"], cls])
-    return ours
+def _name_of_published(name: str, prefix: str) -> str:
+    """Our name of a published tensor; ``prefix`` is put before those of the model itself."""
+    for pattern, replacement in PUBLISHED_NAMES:
+        renamed, found = re.subn(pattern, replacement, name)
+        if found:
+            return renamed
+    return prefix + name
 
 
 def load_gpt2(model: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -104,7 +107,7 @@ def load_gpt2(model: nn.Module, weights: dict[str, Tensor]) -> None:
     ours = {}
     for name, value in weights.items():
         name = name.removeprefix("transformer.")
-        if name == "lm_head.weight" or re.fullmatch(r"h\.\d+\.attn\.(bias|masked_bias)", name):
+        if name == "lm_head.weight" or re.fullmatch(MASK_BUFFER, name):
             continue  # tied; buffers of the causal mask
         if name == "wpe.weight":
             if model.config.encoding == "learned":
@@ -142,36 +145,6 @@ def load_timm(model: nn.Module, weights: dict[str, Tensor]) -> None:
             table = table[count:]
         ours["encoding.table.weight"] = table
     load_exactly(model, ours, "the timm checkpoint")
-
-
-def load_published_vit(model: nn.Module, model_weights: dict[str, Tensor],
-                       encoder_weights: dict[str, Tensor] | None = None) -> None:
-    """Load a ViT of the SeqPE authors' released checkpoints.
-
-    Args:
-        model: a :class:`~seqpe_lab.models.vit.ViT` of the same shape and encoding.
-        model_weights: timm's names, and "pe_qk.weight" or "blocks.0.attn.pe_qk.weight",
-            "cls_token_pos_embed".
-        encoder_weights: SeqPE's position encoder, or "freqs" of mixed RoPE, (2, layers, d_model/2),
-            columns first.
-
-    Raises:
-        ValueError: parameters that are unknown, missing or of another shape, all listed.
-    """
-    ours = {}
-    for name, value in model_weights.items():
-        if name == "cls_token_pos_embed":
-            ours["encoding.prefix"] = value[0]
-            continue
-        renamed = re.sub(r"^pe_qk\.", "encoding.projections.0.", name)
-        renamed = re.sub(r"^blocks\.(\d+)\.attn\.pe_qk\.", r"encoding.projections.\1.", renamed)
-        ours[renamed if renamed != name else "vit." + name] = value
-    encoder_weights = dict(encoder_weights or {})
-    if "freqs" in encoder_weights:
-        ours["encoding.frequency"] = encoder_weights.pop("freqs").unflatten(-1, (model.heads, -1))
-    ours |= {"encoding.encoder." + name: value
-             for name, value in published_encoder(encoder_weights).items()}
-    load_exactly(model, ours, "the published checkpoint")
 
 
 def _own_encoding(model: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.attention import attend
-from seqpe_lab.digits import check_positions, is_integer
+from seqpe_lab.digits import check_context, is_integer
 from seqpe_lab.encodings import PositionEncoding, make_encoding
 from seqpe_lab.models.output_layer import logits
 
@@ -160,7 +160,7 @@ class GPT2(nn.Module):
             positions = torch.arange(start + past, start + past + tokens.shape[1]).unsqueeze(-1)
         elif start:
             raise ValueError(f"start={start} has no effect beside `positions`: leave one out")
-        positions = self._checked_positions(positions, tokens)
+        positions = check_context(positions, *tokens.shape, 1, self.config.max_position)
         end = int(positions.max()) + 1
         x = self.transformer.wte(tokens)
         x = self.encoding.embed(x, positions, max(end, context_len or 0))
@@ -271,18 +271,6 @@ class GPT2(nn.Module):
                              f"does not fit {len(self.transformer.h)} layers and {len(tokens)} "
                              "sequences: start with an empty list")
         return cache[0][0].shape[-2]
-
-    def _checked_positions(self, positions: Tensor, tokens: Tensor) -> Tensor:
-        """Positions as int64, or say what is wrong with them."""
-        positions = check_positions(positions, dims=1)
-        if positions.shape[:-1] not in (tokens.shape, tokens.shape[1:]):
-            raise ValueError(f"positions {tuple(positions.shape)} do not fit tokens "
-                             f"{tuple(tokens.shape)}: give (L, 1) or (B, L, 1)")
-        highest, limit = int(positions.max()), self.config.max_position
-        if highest >= limit:
-            raise ValueError(f"the context reaches position {highest} but max_position={limit} "
-                             "(exclusive): raise `max_position` or shorten eval_len")
-        return positions
 
 
 def _choose(logits: Tensor, temperature: float, top_k: int | None,

@@ -8,15 +8,20 @@ configuration: nothing is guessed.
 """
 from __future__ import annotations
 
+import json
 import math
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seqpe_lab.hub import ask_hub, three_ways_out
-from seqpe_lab.models.checkpoint_folder import (PICKLED, TRAINING_STATE, Checkpoint, listed,
-                                                 read_checkpoint)
-from seqpe_lab.models.checkpoints import load_published, load_published_vit
+from seqpe_lab.models.checkpoints import load_published
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 
 REPOSITORY = "huayangli/seqpe"
@@ -25,6 +30,9 @@ _WAYS_OUT = three_ways_out(
     f"download https://huggingface.co/{REPOSITORY} elsewhere and pass its folder",
     "train a model of your own: python -m seqpe_lab train lm")
 
+# where the weights are; the first that is there counts
+WEIGHTS = ("*.safetensors", "best_model/*.safetensors", "best_model.pth", "*.pth")
+WRAPPERS = r"^((pe_model|module|_orig_mod|model)\.)+"  # of names: DDP, torch.compile, theirs
 INTEGRATION_NAMES = {"attn_scalar": "bias", "attn_mul": "mul", "attn_add": "sum"}
 # what this library computes; any other value in a configuration raises an error
 EXPECTED = {
@@ -52,27 +60,24 @@ def load(source: str | Path, task: str = "lm", **settings) -> nn.Module:
         FileNotFoundError, ConnectionError: as in :func:`find`.
     """
     folder = find(str(source), task)
-    checkpoint = read_checkpoint(folder)
-    checkpoint.config.update(settings)
-    if (kind := checkpoint.task) != ("image" if task == "image" else "lm"):
+    checkpoint = read(folder)
+    checkpoint.settings.update(settings)
+    kind = "image" if "patch_embed.proj.weight" in checkpoint.tensors else "lm"
+    if kind != ("image" if task == "image" else "lm"):
         raise ValueError(f"{folder} holds a model of {'images' if kind == 'image' else 'text'}: "
                          f"say task {kind!r}, or give another folder")
-    problems = [f"{key} is {checkpoint.config[key]!r}, this library computes {value!r}"
-                for key, value in EXPECTED.items() if checkpoint.config.get(key, value) != value]
+    problems = [f"{key} is {checkpoint.settings[key]!r}, this library computes {value!r}"
+                for key, value in EXPECTED.items() if checkpoint.settings.get(key, value) != value]
     if problems:
         raise ValueError(f"the settings of {folder} differ from what can be loaded:\n  "
                          + "\n  ".join(problems))
     try:
-        if kind == "image":
-            model = _make_vit(checkpoint)
-            load_published_vit(model, checkpoint.model, checkpoint.encoder)
-        else:
-            model = _make_gpt2(checkpoint)
-            load_published(model, checkpoint.model, checkpoint.encoder)
+        model = (_make_vit if kind == "image" else _make_gpt2)(checkpoint)
+        load_published(model, checkpoint.tensors)
     except ValueError as error:
         read_from = ", ".join(str(file.relative_to(folder)) for file in checkpoint.files)
         raise ValueError(f"{folder} cannot be loaded: {error}\nfiles read: {read_from}; in the "
-                         f"folder: {listed(folder)}") from error
+                         f"folder: {_listed(folder)}") from error
     return model.eval()
 
 
@@ -118,15 +123,135 @@ def find(source: str, task: str = "lm") -> Path:
 def _download(name: str, folder: str) -> Path:
     def download() -> str:
         from huggingface_hub import snapshot_download
-        return snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted)
+        wanted = ("*.json", "best_model/*.safetensors", "best_model.pth")
+        return snapshot_download(name, allow_patterns=[f"{folder}/{file}" for file in wanted])
 
-    wanted = [f"{folder}/*{ending}" for ending in (".json", ".safetensors", *PICKLED)]
-    unwanted = [f"*{word}*" for word in TRAINING_STATE] + ["*/step_*", "*/ckpt_epoch_*"]
     root = Path(ask_hub(f"the published checkpoints {name!r}", _WAYS_OUT, download))
     if not (root / folder).is_dir():
         raise ValueError(f"the repository {name!r} has no folder {folder}; it gave "
-                         f"{listed(root)}")
+                         f"{_listed(root)}")
     return root / folder
+
+
+def _listed(folder: Path) -> str:
+    """The files of a folder, for messages."""
+    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
+    return ", ".join(names[:40]) + " ..." * (len(names) > 40) or "no file at all"
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a folder holds, under the authors' names.
+
+    Attributes:
+        tensors: of the main model and of the position encoder, float32.
+        settings: all in one table.
+        files: of weights that were read.
+    """
+    tensors: dict[str, Tensor]
+    settings: dict
+    files: list[Path]
+
+    def shape(self, name: str) -> torch.Size:
+        """The shape of a tensor; ValueError if it is missing."""
+        if name not in self.tensors:
+            raise ValueError(f"the weights lack {name}")
+        return self.tensors[name].shape
+
+    def setting(self, *names: str):
+        """The first of these settings that the configuration has; ValueError if it has none."""
+        for name in names:
+            if self.settings.get(name) is not None:
+                return self.settings[name]
+        raise ValueError(f"its config.json and pe_config.json do not say {' or '.join(names)}: "
+                         f"pass it to load(), for instance {names[0]}=12")
+
+    def layers(self, pattern: str) -> int:
+        """The number of layers: 1 + the highest number that ``pattern`` finds in tensors' names."""
+        found = (re.match(pattern, name) for name in self.tensors)
+        return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read all tensors and settings of a model's folder; nothing in it is executed.
+
+    A pickled file is read only where there are no safetensors, and only as torch's
+    ``weights_only``, which refuses anything but tensors and plain values.
+
+    Raises:
+        ValueError: no weights, several checkpoints, a file that is broken or holds more than
+            weights, or one name with two values; the message names the files.
+    """
+    files = next(filter(None, (sorted(folder.glob(place)) for place in WEIGHTS)), [])
+    if not files:
+        raise ValueError(f"{folder} holds no weights: it needs .safetensors files, itself or in "
+                         f"best_model/, or best_model.pth; it has {_listed(folder)}")
+    if len(files) > 1 and files[0].suffix == ".pth":
+        raise ValueError(f"{folder} holds several checkpoints ({', '.join(p.name for p in files)}"
+                         "): leave one, or name it best_model.pth")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        for name, value in (_pickled if file.suffix == ".pth" else _safetensors)(file).items():
+            name, value = re.sub(WRAPPERS, "", name), value.float()
+            if not torch.equal(tensors.setdefault(name, value), value):
+                raise ValueError(f"{name} stands twice in {folder}, with different values "
+                                 f"({', '.join(f.name for f in files)}): keep one model in it")
+    if "lm_head.weight" in tensors:  # one tensor, tied
+        tensors.setdefault("transformer.wte.weight", tensors["lm_head.weight"])
+    above = folder.parent if folder.name == "best_model" else folder
+    settings = _settings(above / "config.json") | _settings(above / "pe_config.json")
+    return Checkpoint(tensors, settings, files)
+
+
+def _safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no safetensors file, or a truncated one ({error}): "
+                         "download it again") from error
+
+
+def _pickled(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file: a table of them, or such tables under "model" and "pe_model"."""
+    try:  # the image checkpoint carries its settings, an object of yacs: read as a plain table
+        with torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of pickle, zip and torch
+        raise ValueError(f"{file} is refused: it is broken, or holds more than weights and plain "
+                         f"values ({type(error).__name__}). Get it as safetensors") from error
+    if not isinstance(content, dict):
+        content = {type(content).__name__: content}
+    tables = [content[key] for key in ("model", "pe_model") if isinstance(content.get(key), dict)]
+    found = {name: value for table in tables or [content] for name, value in table.items()}
+    if strange := [str(name) for name, value in found.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"{file} holds entries that are no tensors: {', '.join(strange)}; "
+                         "expected weights, or tables of them under 'model' and 'pe_model'")
+    return found
+
+
+def _settings(path: Path) -> dict:
+    """A file of settings and its tables "DATA", "MODEL" and "pe_config" in one table; {} if none.
+
+    JSON or YAML: the authors' files are YAML, although their names end in ".json".
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+    try:
+        table = json.loads(text)
+    except json.JSONDecodeError:
+        import yaml  # comes with huggingface_hub
+        try:
+            table = yaml.safe_load(text)
+        except yaml.YAMLError:
+            table = None
+    if not isinstance(table, dict):
+        raise ValueError(f"{path} is neither JSON nor YAML with a table of settings: download it "
+                         "again")
+    nested: dict = {}
+    for key in ("DATA", "MODEL", "pe_config"):
+        nested |= table[key] if isinstance(table.get(key), dict) else {}
+    return nested | table
 
 
 # --- shapes --------------------------------------------------------------------------------------
@@ -136,11 +261,11 @@ def _encoding_options(checkpoint: Checkpoint, digits: int) -> dict:
     if method not in INTEGRATION_NAMES:
         raise ValueError(f"PE_APPLY_METHOD {method!r} is none of {', '.join(INTEGRATION_NAMES)}")
     return {"integration": INTEGRATION_NAMES[method],
-            "shared_projection": not any(".attn.pe_qk." in name for name in checkpoint.model),
+            "shared_projection": not any(".attn.pe_qk." in name for name in checkpoint.tensors),
             "digits": digits, "base": checkpoint.shape("token_of_seqpe_embed.weight")[0],
             "encoder_layers": checkpoint.layers(r"transformers\.(\d+)\."),
             "encoder_heads": checkpoint.setting("NUM_ATTENTION_HEADS"),
-            "causal": checkpoint.config.get("SEQPE_ATTN_DIRECTION", "causal") == "causal",
+            "causal": checkpoint.settings.get("SEQPE_ATTN_DIRECTION", "causal") == "causal",
             "shared_places": checkpoint.shape("pos_of_seqpe_embed.weight")[0] == digits}
 
 
@@ -148,7 +273,7 @@ def _make_gpt2(checkpoint: Checkpoint) -> GPT2:
     vocabulary, d_model = checkpoint.shape("transformer.wte.weight")
     digits = checkpoint.shape("pos_of_seqpe_embed.weight")[0]
     options = _encoding_options(checkpoint, digits)
-    max_position = checkpoint.config.get("PE_MAX_POSITION") or math.inf
+    max_position = checkpoint.settings.get("PE_MAX_POSITION") or math.inf
     return GPT2(GPT2Config(
         vocabulary, d_model, checkpoint.layers(r"transformer\.h\.(\d+)\."),
         checkpoint.setting("n_head", "NUM_ATTENTION_HEADS"),
@@ -163,7 +288,7 @@ def _make_vit(checkpoint: Checkpoint) -> nn.Module:
     # the published vision code has a row for each place of each dimension
     digits = checkpoint.shape("pos_of_seqpe_embed.weight")[0] // dims
     options = _encoding_options(checkpoint, digits)
-    size = (checkpoint.config.get("IMG_SIZE") or 224) // patch * patch
+    size = (checkpoint.settings.get("IMG_SIZE") or 224) // patch * patch
     shape = dict(patch_size=patch, in_chans=channels, embed_dim=d_model,
                  depth=checkpoint.layers(r"blocks\.(\d+)\."),
                  num_heads=checkpoint.setting("NUM_HEADS"))

@@ -16,8 +16,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from seqpe_lab.attention import attend
-from seqpe_lab.digits import check_positions, grid
-from seqpe_lab.encodings import make_encoding
+from seqpe_lab.digits import check_context, grid
+from seqpe_lab.encodings import PositionEncoding, make_encoding
 
 
 @dataclass
@@ -58,17 +58,7 @@ class ViT(nn.Module):
             sizes = f" ({heads} heads, embed_dim {width})" if heads and width else ""
             raise ValueError(f"timm cannot make {config.model!r}{sizes} as a plain vision "
                              f"transformer such as vit_small_patch16_224: {error}") from error
-        plain = type(self.vit) is VisionTransformer and type(self.vit.patch_embed) is PatchEmbed
-        if not plain or not all(type(b) is Block and type(b.attn) is TimmAttention
-                                for b in self.vit.blocks):
-            raise ValueError(f"{config.model} is not made of timm's plain patches and blocks: "
-                             "choose a VisionTransformer such as vit_small_patch16_224")
-        if any(getattr(block.attn, "gate", None) is not None for block in self.vit.blocks):
-            raise ValueError(f"{config.model} gates its attention, which this model would leave "
-                             "out: choose one without")
-        if not isinstance(self.vit.patch_drop, nn.Identity):
-            raise ValueError("patch_drop_rate drops patches with their positions, which no "
-                             "encoding is told of: leave it at 0")
+        check_plain(self.vit, config.model)
         if len(set(self.vit.patch_embed.patch_size)) > 1:
             raise ValueError("patches must be square, "
                              f"got {tuple(self.vit.patch_embed.patch_size)}")
@@ -108,7 +98,8 @@ class ViT(nn.Module):
             positions = grid(rows, columns) + torch.tensor(start)
         elif tuple(start) != (0, 0):
             raise ValueError(f"start={start} has no effect beside `positions`: leave one out")
-        positions = self._checked(positions, len(images), rows * columns)
+        positions = check_context(positions, len(images), rows * columns, 2,
+                                  self.config.max_position)
         if isinstance(vectors, Tensor) and vectors.shape[-2] != rows * columns:
             raise ValueError(f"position vectors {tuple(vectors.shape)} do not fit "
                              f"{rows * columns} patches")
@@ -132,18 +123,10 @@ class ViT(nn.Module):
             (B, T, d_model).
         """
         for layer, block in enumerate(self.vit.blocks):
-            attended = self.attention(block.attn, block.norm1(x), prepared, layer)
+            attended = attention(block.attn, block.norm1(x), self.encoding, prepared, layer)
             x = x + block.drop_path1(block.ls1(attended))
             x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
         return self.vit.norm(x)
-
-    def attention(self, attn: TimmAttention, x: Tensor, prepared: Any, layer: int) -> Tensor:
-        """timm's attention with positions in queries and keys: (B, T, d_model) -> the same."""
-        qkv = attn.qkv(x).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, d_head)
-        q, k = self.encoding.transform(attn.q_norm(q), attn.k_norm(k), prepared, layer)
-        out = attend(q, k, v, attn.attn_drop.p if self.training else 0.0, causal=False)
-        return attn.proj_drop(attn.proj(attn.norm(out.transpose(1, 2).flatten(-2))))
 
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay: as in timm, vectors of tokens and of positions."""
@@ -161,18 +144,35 @@ class ViT(nn.Module):
         _check_size(*images.shape[2:], self.patch)
         return images.shape[2] // self.patch, images.shape[3] // self.patch
 
-    def _checked(self, positions: Tensor, batch: int, patches: int) -> Tensor:
-        """Positions as int64, or say what is wrong with them."""
-        positions = check_positions(positions, dims=2)
-        if positions.shape[:-1] not in ((patches,), (batch, patches)):
-            raise ValueError(f"positions {tuple(positions.shape)} do not fit {patches} patches: "
-                             "give (N, 2) or (B, N, 2)")
-        highest, limit = int(positions.max()), self.config.max_position
-        if highest >= limit:
-            raise ValueError(f"the grid reaches row or column {highest} but max_position={limit} "
-                             "(exclusive): raise `max_position`, enlarge the patch or shrink the "
-                             "images")
-        return positions
+
+def attention(attn: TimmAttention, x: Tensor, encoding: PositionEncoding, prepared: Any,
+              layer: int) -> Tensor:
+    """timm's attention with positions in queries and keys: (B, T, d_model) -> the same."""
+    q, k, v = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k = encoding.transform(attn.q_norm(q), attn.k_norm(k), prepared, layer)
+    dropout = attn.attn_drop.p if attn.training else 0.0
+    out = attend(q.to(v.dtype), k.to(v.dtype), v, dropout, causal=False)  # (B, H, T, d_head)
+    return attn.proj_drop(attn.proj(attn.norm(out.transpose(1, 2).flatten(-2))))
+
+
+def check_plain(vit: nn.Module, name: str, *also: type) -> None:
+    """Refuse a model of timm whose attention or patches an encoding could not reach.
+
+    Args:
+        name: of the model, for the message.
+        also: classes of models and of attention that are allowed beside timm's own.
+
+    Raises:
+        ValueError: other patches, blocks or attention than timm's plain ones; dropped patches.
+    """
+    plain = type(vit) in (VisionTransformer, *also) and type(vit.patch_embed) is PatchEmbed
+    if not plain or not all(type(block) is Block and type(block.attn) in (TimmAttention, *also)
+                            and getattr(block.attn, "gate", None) is None for block in vit.blocks):
+        raise ValueError(f"{name} is not made of timm's plain patches and blocks, without gates in "
+                         "their attention: choose a VisionTransformer such as "
+                         "vit_small_patch16_224")
+    if not isinstance(vit.patch_drop, nn.Identity):
+        raise ValueError("patch_drop_rate drops patches with their positions: leave it at 0")
 
 
 def _check_size(height: int, width: int, patch: int) -> None:

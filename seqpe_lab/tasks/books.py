@@ -9,8 +9,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqpe_lab.hub import load_from_hub, three_ways_out
-from seqpe_lab.tasks.text_data import Documents, load_documents, read_files
+from seqpe_lab.hub import load_from_hub, no_source, three_ways_out
+from seqpe_lab.tasks.text_data import TEXT_FILES, Documents, load_documents, read_files
 
 PG19 = "hub:emozilla/pg19-test"  # the 100 test books as parquet; deepmind/pg19 needs a script
 _WAYS_OUT = three_ways_out("download its parquet files elsewhere and pass their path as `source`",
@@ -66,12 +66,8 @@ def load_books(source: str = "python", count: int = 10) -> Books:
         books = _from_hub(description)
     elif source.strip() and path.exists():
         books, description = read_files(path, [path] if path.is_file() else None), path.name
-    elif "/" in source or "." in source:
-        raise FileNotFoundError(f"no books at {source}: give a .txt, .raw or .parquet file or a "
-                                "folder of them")
     else:
-        raise ValueError(f"unknown source of books {source!r}: choose 'python', 'pg19', a path, or "
-                         "'hub:NAME'")
+        no_source("books", source, TEXT_FILES, "'python', 'pg19', a path, or 'hub:NAME'")
     if empty := [book for book, text in books.items() if not text.strip()]:
         raise ValueError(f"the document {empty[0]} of {source} is empty: nothing in it can be "
                          "predicted; take it out")

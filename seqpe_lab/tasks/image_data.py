@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Subset
 
-from seqpe_lab.hub import load_from_hub, read_parquet, three_ways_out
+from seqpe_lab.hub import load_from_hub, no_source, read_parquet, three_ways_out
 from seqpe_lab.tasks.base import SPLITS
 
 IN_MEMORY = 100_000  # encoded images of a table with at most so many are kept in memory
@@ -150,10 +150,8 @@ def load_images(source: str = "digits") -> ImageData:
     if source.strip() and path.exists():
         tables = [path] if path.suffix == ".parquet" else sorted(path.rglob("*.parquet"))
         return _from_parquet(source, tables) if tables else _from_folder(source, path)
-    if source.strip() and any(mark in source for mark in "/.\\"):
-        raise FileNotFoundError(f"no images at {source}: give a folder with one folder a class, or "
-                                "parquet files")
-    raise ValueError(f"unknown image source {source!r}: choose 'digits', a folder, or 'hub:NAME'")
+    no_source("images", source, "a folder with one folder a class, or parquet files",
+              "'digits', a folder, or 'hub:NAME'")
 
 
 def _digits() -> ImageData:

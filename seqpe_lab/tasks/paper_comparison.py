@@ -7,12 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from seqpe_lab.hub import load_from_hub, three_ways_out
-from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.package_data import paper_table
 from seqpe_lab.recipes import image_model
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
-from seqpe_lab.tasks.images import accuracy
-from seqpe_lab.tasks.perplexity import Perplexity, perplexity_by_length
+from seqpe_lab.tasks.images import Accuracy, accuracy
 from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.tasks.tokenization import make_tokenizer
 
@@ -53,14 +51,6 @@ def text_of(source: str, tokenizer: str) -> Tensor:
     return tokens[~torch.isin(tokens, encode({"": ""}))]  # without the ends of documents
 
 
-def evaluate_text(model: GPT2, tokens: Tensor,
-                  lengths: list[int] | None = None) -> list[tuple[Perplexity, float | None]]:
-    """Perplexity by length, each with the paper's Table 1 for SeqPE (None where it has none)."""
-    printed = paper_row(1)
-    measured = perplexity_by_length(model, tokens, lengths or list(printed))
-    return [(m, printed.get(m.length)) for m in measured]
-
-
 def images_of(source: str) -> tuple[Images, ImageData]:
     """The images that a ViT is tested on, and the data they come from.
 
@@ -79,8 +69,8 @@ def images_of(source: str) -> tuple[Images, ImageData]:
 
 
 def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = None,
-                    count: int = 0) -> list[tuple]:
-    """Top-1 accuracy by size, each with the paper's Table 3 for SeqPE (None where it has none).
+                    count: int = 0) -> list[Accuracy]:
+    """Top-1 accuracy by size, by default at those of the paper's Table 3.
 
     The images are shown as in the evaluation of the lab's own runs at full scale: the middle 7/8,
     as in the authors' tests.
@@ -91,16 +81,15 @@ def evaluate_images(model: nn.Module, source: str, sizes: list[int] | None = Non
     Raises:
         ValueError: images of other classes than the model's.
     """
-    printed = paper_row(3)
     images, data = images_of(source)
     if len(data.classes) != model.config.classes:
         raise ValueError(f"{source} has {len(data.classes)} classes but the model tells "
                          f"{model.config.classes} apart: give the data that it was trained on")
-    sizes = sizes or list(printed)
+    sizes = sizes or list(paper_row(3))
     recipe = image_model("seqpe-mul", "full", patch=model.patch, alpha=0.0, beta=0.0,
                          image_size=model.config.image_size, eval_sizes=tuple(sizes),
                          max_position=model.config.max_position)
     if count:  # files are sorted by class
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         images = images.select(order[:count].tolist())
-    return [(accuracy(model, images, data, recipe, size), printed.get(size)) for size in sizes]
+    return [accuracy(model, images, data, recipe, size) for size in sizes]

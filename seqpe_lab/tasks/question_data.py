@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from seqpe_lab.hub import load_from_hub, read_parquet, three_ways_out
+from seqpe_lab.hub import load_from_hub, no_source, read_parquet, three_ways_out
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.facts import facts
 from seqpe_lab.tasks.text_data import load_documents
@@ -95,11 +95,9 @@ def load_questions(source: str = "facts", tokenizer: str = "bytes",
         splits = _squad(load_from_hub(f"the data set {description!r}", _WAYS_OUT, description))
     elif folder.is_dir():
         splits, description = _squad(_from_folder(folder)), folder.name
-    elif "/" in source:
-        raise FileNotFoundError(f"no folder of questions at {source}: give one with train.parquet "
-                                "and validation.parquet")
     else:
-        raise ValueError(f"unknown questions {source!r}: choose 'facts', a folder, or 'hub:NAME'")
+        no_source("questions", source, "a folder with train.parquet and validation.parquet",
+                  "'facts', a folder, or 'hub:NAME'")
     digest = hashlib.sha256()
     for name, split in splits.items():
         check_split(split, f"the {name} split of {source!r}")

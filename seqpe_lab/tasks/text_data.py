@@ -11,7 +11,6 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import shutil
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from torch import Tensor
 
 from seqpe_lab.atomic_files import write_atomically
-from seqpe_lab.hub import cache_folder, load_from_hub, read_parquet, three_ways_out
+from seqpe_lab.hub import cache_folder, load_from_hub, no_source, read_parquet, three_ways_out
 from seqpe_lab.tasks import token_storage
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.repeats import overlap, without_repeats
@@ -33,7 +32,7 @@ from seqpe_lab.tasks.tokenization import as_functions, load_tokenizer
 
 Documents = dict[str, str]  # name -> text
 ENDINGS = (".txt", ".raw", ".parquet")
-_CHOICES = "choose 'python', a path, or 'hub:NAME[:CONFIG]'"
+TEXT_FILES = "a .txt, .raw or .parquet file or a folder of them"
 _WAYS_OUT = three_ways_out("download the files elsewhere and pass their path as `source`",
                            "use source='python', which needs no network")
 
@@ -155,11 +154,8 @@ def load_documents(source: str = "python") -> tuple[dict[str, Documents], str]:
         splits, description = _from_hub(source), source.removeprefix("hub:")
     elif source.strip() and path.exists():
         splits, description = _from_path(path), path.name
-    elif "/" in source or "." in source or os.sep in source:
-        raise FileNotFoundError(f"no text at {source}: give a .txt, .raw or .parquet file or a "
-                                "folder of them")
     else:
-        raise ValueError(f"unknown text source {source!r}: {_CHOICES}")
+        no_source("text", source, TEXT_FILES, "'python', a path, or 'hub:NAME[:CONFIG]'")
     for split in SPLITS:
         if not any(text.strip() for text in splits[split].values()):
             raise ValueError(f"the {split} split of {source!r} holds no text")

@@ -15,7 +15,7 @@ import torch
 
 from seqpe_lab import jobs
 from seqpe_lab.cli import main
-from seqpe_lab.jobs import STATES, Job, seconds_per_step
+from seqpe_lab.jobs import STATES, Job
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks.text_data import load_text
 from seqpe_lab.training import train
@@ -147,8 +147,8 @@ def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbro
     assert job.progress().step == at and job.progress().seconds_left is None
 
     assert job.resume().wait(PATIENCE) == "finished" and same_result(job.run, unbroken)
-    steps = [entry["step"] for entry in job.run.clock()]
-    assert steps == [*range(1, recipe.steps + 1)]  # so no step was computed twice
+    steps = [record["step"] for record in job.run.metrics()]
+    assert steps == [*range(1, recipe.steps + 1)]
     record = job._record()
     assert (
         job.start(cpu=True).state == "finished" and job._record() == record
@@ -314,14 +314,13 @@ def test_waiting_ends(job_of, tiny_recipe, sleeper):
 # --- progress -----------------------------------------------------------------------------------
 
 
-def test_progress_says_pace_throughput_and_time_left(job_of, tiny_recipe, sleeper, monkeypatch):
-    job, recipe = job_of(tiny_recipe(steps=100)), tiny_recipe(steps=100)
-    began = record_of(job, sleeper)["started"]
-    times = iter(
-        [began - 1000, began - 999, *(began + 2 * n for n in range(1, 6))]
-    )  # two steps before it was stopped, five since
-    monkeypatch.setattr("time.time", lambda: next(times, began + 20))
-    for step in (1, 2, 3, 4, 5, 6, 7):
+def test_progress_says_speed_and_time_left(job_of, tiny_recipe, sleeper):
+    job = job_of(tiny_recipe(steps=100))
+    record_of(job, sleeper)
+    assert str(job.progress()) == "step 0 of 100"
+    size = job.run.recipe.batch * job.run.recipe.train_len
+    speeds = [size / 9] * 20 + [size / 2] * 19 + [1.0]  # the last step waited for something
+    for step, speed in enumerate(speeds, start=1):
         job.run.append_metrics(
             {
                 "step": step,
@@ -330,65 +329,25 @@ def test_progress_says_pace_throughput_and_time_left(job_of, tiny_recipe, sleepe
                 "contrastive": 3.0,
                 "learning_rate": 0.1,
                 "gradient_norm": 1.0,
+                "tokens_per_second": speed,
             }
         )
     progress = job.progress()
-    assert (progress.step, progress.steps, progress.losses) == (
-        7,
-        100,
-        {"main": 2.0, "contrastive": 3.0},
-    )
-    assert progress.seconds_per_step == pytest.approx(2) and progress.seconds_left == pytest.approx(
-        2 * 93
-    )
-    assert (progress.unit, progress.per_second) == (
-        "tokens",
-        pytest.approx(recipe.batch * recipe.train_len / 2),
-    )
-    assert all(
-        part in str(progress)
-        for part in ("step 7 of 100", "main 2", "2 s a step", "tokens/s", "3 min 06 s left")
+    assert (progress.step, progress.steps) == (40, 100)
+    assert progress.losses == {"main": 2.0, "contrastive": 3.0}
+    assert (progress.unit, progress.per_second) == ("tokens", size / 2)
+    assert progress.seconds_left == pytest.approx(2 * 60)
+    assert str(progress) == (
+        f"step 40 of 100 · main 2 · contrastive 3 · {size / 2:,.0f} tokens/s · 2 min 00 s left"
     )
 
 
 def test_images_are_counted_as_images(tiny_image_recipe, job_of, sleeper):
     job = job_of(tiny_image_recipe())
     record_of(job, sleeper, started=0.0)
-    (job.folder / "clock.jsonl").write_text(
-        '{"step": 1, "time": 10.0}\n{"step": 3, "time": 11.0}\n'
-    )
-    assert (job.progress().unit, job.progress().per_second) == (
-        "images",
-        pytest.approx(tiny_image_recipe().batch * 2),
-    )
-
-
-@pytest.mark.parametrize(
-    "clock, expected",
-    [
-        ([], None),
-        ([(1, 0)], None),
-        ([(1, 0), (2, 3), (3, 6)], 3),
-        ([(10, 0), (20, 5), (11, 90), (21, 93)], 0.3),
-        ([(5, 0), (5, 1)], None),
-    ],
-)
-def test_a_pause_does_not_count_as_work(clock, expected):
-    measured = seconds_per_step([{"step": s, "time": t} for s, t in clock])
-    assert measured == (expected if expected is None else pytest.approx(expected))
-
-
-def test_the_clock_is_kept_beside_the_metrics_which_stay_the_same_however_often_it_was_resumed(
-    job_of, tiny_recipe
-):
-    run = job_of(tiny_recipe()).run
-    run.create()
-    for step in (1, 2, 2):
-        run.append_metrics({"step": step, "loss": 1.0})
-    assert "time" not in (run.folder / "metrics.jsonl").read_text()
-    assert [entry["step"] for entry in run.clock()] == [1, 2, 2] and run.clock()[0][
-        "time"
-    ] <= run.clock()[2]["time"]
+    job.run.append_metrics({"step": 1, "images_per_second": 8.0})
+    assert (job.progress().unit, job.progress().per_second) == ("images", 8.0)
+    assert job.progress().seconds_left is None  # it does not run
 
 
 # --- the panel ----------------------------------------------------------------------------------
@@ -532,6 +491,9 @@ def test_the_figure_on_the_page_follows_the_losses_of_the_run(tiny_recipe, job_o
     ]
     assert len(shown.data) == 2 and shown.layout.title.text == "SeqPE: step 30 of 50"
     assert (shown.layout.yaxis, shown.layout.xaxis) == (drawn.layout.yaxis, drawn.layout.xaxis)
+    on_page = json.loads(panel.plot.figure)
+    assert [trace["name"] for trace in on_page["data"]] == ["main loss", "L_δ"]
+    assert on_page["layout"]["title"]["text"] == "SeqPE: step 30 of 50"
 
 
 def test_every_state_has_words():

@@ -107,7 +107,11 @@ def test_a_wheel_holds_the_package_its_data_and_its_licence_and_nothing_else(whe
     }
     about = {name for name in names if name.startswith("seqpe_lab-")}
     others = {name for name in names - package - data - about if not name.endswith((".md", ".svg"))}
-    assert package | data <= names and others == {"seqpe_lab/py.typed"}
+    assert package | data <= names and others == {
+        "seqpe_lab/py.typed",
+        "seqpe_lab/course/index.html",
+        "seqpe_lab/course/plot_widget.js",
+    }
     assert {Path(name).name for name in about} >= {"METADATA", "LICENSE", "entry_points.txt"}
     assert not any("shared" in name for name in names)
 

@@ -8,6 +8,7 @@ JavaScript, which is sent with the first of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -15,18 +16,13 @@ import traitlets
 from anywidget import AnyWidget
 from plotly.offline import get_plotlyjs
 
-READ = """
-    function read(program) {  // once for a page, whatever notebooks it shows
-        const source = new Blob([program.get("text")], {type: "text/javascript"})
-        return window.seqpePlotly ??= import(URL.createObjectURL(source)).then(() => window.Plotly)
-    }"""
+SCRIPT = Path(__file__).with_suffix(".js")
 
 
 class Program(AnyWidget):
     """Plotly's JavaScript, which the page loads as soon as this widget is created."""
 
-    _esm = READ + """
-        export default { initialize({model}) { read(model) } }"""
+    _esm = SCRIPT
     text = traitlets.Unicode().tag(sync=True)
 
     _shared: Program | None = None
@@ -51,40 +47,7 @@ class Plot(AnyWidget):
     '{"data":[{"y":[1,2],"type":"scatter"}],"'
     """
 
-    _esm = READ + """
-        export default {
-            render({model, el}) {
-                const place = el.appendChild(document.createElement("div"))
-                const program = () => model.widget_manager.get_model(model.get("program"))
-                let plotly, drawn = "{}", listens = false, busy = false, gone = false
-                async function catchUp() {  // one drawing at a time, and always the newest figure
-                    if (busy) return
-                    busy = true
-                    try {
-                        plotly ??= await read(await program())
-                        while (drawn !== model.get("figure")) {
-                            await new Promise(requestAnimationFrame)
-                            if (gone) return
-                            drawn = model.get("figure")
-                            const {data, layout} = JSON.parse(drawn)
-                            await plotly.react(place, data, layout, {displaylogo: false})
-                            if (!listens) place.on("plotly_click",
-                                ({points: [{x, y}]}) => model.send({x, y}))
-                            listens = true
-                        }
-                    } finally {
-                        busy = false
-                    }
-                }
-                model.on("change:figure", catchUp)
-                catchUp()
-                return () => {
-                    gone = true
-                    model.off("change:figure", catchUp)
-                    plotly?.purge(place)
-                }
-            },
-        }"""
+    _esm = SCRIPT
     figure = traitlets.Unicode("{}").tag(sync=True)  # JSON, tables as bytes in base64
     program = traitlets.Unicode().tag(sync=True)
 
