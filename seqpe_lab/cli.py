@@ -182,8 +182,7 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
         task: lm (default): Table 1, perplexity by length; image: Table 3, top-1 by size.
         lengths: lm: contexts in tokens; default: the paper's.
         sizes: image: pixels a side; default: the paper's.
-        source: lm: WikiText-103 on the hub (default), its wiki.test.raw, or any text; image:
-            ImageNet-1k on the hub (default) or a folder.
+        source: lm: WikiText-103 (default), wiki.test.raw, any text; image: ImageNet or a folder.
         tokenizer: lm: default: the checkpoint's own tokenizer.json, else gpt2.
         images: image: only so many, drawn at random; default: all.
         cpu: Stay on the CPU.
@@ -196,11 +195,10 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
     if any(value is not None for value in foreign):
         raise ValueError("--lengths and --tokenizer belong to --task lm, "
                          "--sizes and --images to --task image")
-    folder = published.find(checkpoint, task)
-    source = source or paper_comparison.SOURCES[task]
+    folder, source = published.find(checkpoint, task), source or paper_comparison.SOURCES[task]
     model = published.load(folder, task).to(best_device(cpu))
     print(f"{folder}: {sum(p.numel() for p in model.parameters()):,} parameters, all names and "
-          f"shapes as expected; evaluated on {source}", flush=True)
+          f"shapes as expected; evaluated on {source} in float32", flush=True)
     paper = paper_comparison.paper_row(3 if task == "image" else 1)
     if task == "image":
         for seen in paper_comparison.evaluate_images(model, source, sizes, images or 0):

@@ -39,6 +39,8 @@ def device_of(module: nn.Module) -> torch.device:
 def moved(tensors: Sequence[Tensor], device: torch.device | str | None) -> list[Tensor]:
     """CPU tensors of one dtype on another device, in one copy that the CPU does not wait for.
 
+    Tensors that are not all on the CPU are moved one by one.
+
     A copy from ordinary memory makes the CPU wait until the GPU has done everything before it. A
     copy from pinned memory does not, and one copy starts faster than many.
 
@@ -49,8 +51,10 @@ def moved(tensors: Sequence[Tensor], device: torch.device | str | None) -> list[
     >>> [t.shape for t in moved([torch.zeros(2, 3), torch.zeros(5)], "cpu")]
     [torch.Size([2, 3]), torch.Size([5])]
     """
-    if device is None or torch.device(device).type != "cuda" or tensors[0].is_cuda:
-        return [t if device is None else t.to(device) for t in tensors]
+    if device is None:
+        return list(tensors)
+    if torch.device(device).type != "cuda" or any(t.device.type != "cpu" for t in tensors):
+        return [t.to(device) for t in tensors]
     flat = torch.cat([t.flatten() for t in tensors]).pin_memory().to(device, non_blocking=True)
     parts = flat.split([t.numel() for t in tensors])
     return [part.view(t.shape) for part, t in zip(parts, tensors)]

@@ -57,9 +57,10 @@ def _model(run: Run, data: Any, cpu: bool) -> nn.Module:
 
 
 def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
-               split: str = "test") -> Iterator[str]:
+               split: str | None = None) -> Iterator[str]:
     from seqpe_lab.tasks.questions import QuestionTask, exact_match, mean_nats
-    task, model = QuestionTask(run.recipe), _model(run, data, cpu)
+    split, task = split or run.recipe.eval_split, QuestionTask(run.recipe)
+    model = _model(run, data, cpu)
     for length in lengths or run.recipe.eval_lens:
         answers = task.answers(model, data, length, split)
         yield (f"{length:>7} tokens: exact match {exact_match(answers):.1f} %, perplexity "
@@ -68,14 +69,15 @@ def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
 
 
 def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
-            split: str = "test") -> Iterator[str]:
+            split: str | None = None) -> Iterator[str]:
     from seqpe_lab.tasks.images import accuracy, some_images
     recipe, device, everyone = run.recipe, best_device(cpu), alone
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # under torchrun the processes share the images
         accelerator = start_processes(recipe.precision, cpu)
         device, everyone = accelerator.device, partial(on_all, accelerator)
     model = trained_model(run, data, device)
-    count = recipe.eval_images if split == "test" else recipe.validation_images
+    split = split or recipe.eval_split
+    count = recipe.eval_images if split == recipe.eval_split else recipe.validation_images
     images = some_images(getattr(data, split), count)
     for size in sizes or recipe.eval_sizes:
         measured = accuracy(model, images, data, recipe, size, on_all=everyone)
@@ -83,9 +85,10 @@ def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
                f"({measured.images:,} images of the {split} split, {evaluated_in(model)})")
 
 
-def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None, split: str = "test",
-          **window: Any) -> Iterator[str]:
+def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
+          split: str | None = None, **window: Any) -> Iterator[str]:
     from seqpe_lab.tasks.perplexity import perplexity_by_length
+    split = split or run.recipe.eval_split
     tokens = getattr(data, split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]

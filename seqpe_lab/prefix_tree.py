@@ -15,6 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqpe_lab.devices import moved
+
+FEW_SYMBOLS = 128  # of which all scores are computed at once
+
 
 class PrefixTree(NamedTuple):
     """The distinct prefixes of U sequences of S tokens: M nodes, level after level.
@@ -78,10 +82,17 @@ def transformer_states(blocks: nn.ModuleList, x: Tensor, symbols: Tensor, path: 
         (U, d), the last layer's states at the nodes of the last level, the [CLS] tokens.
     """
     first, *others = blocks
-    x = _first_layer(first, x, symbols if others else symbols[-count:])
+    if not others:
+        symbols, place = symbols[-count:], place[-count:]
+    if len(x) <= FEW_SYMBOLS:
+        x = _first_layer(first, x, symbols)
+    else:  # each symbol's state is copied to its nodes only here
+        x = _along_paths(first, x, symbols, symbols[:, -1], place)
     for block in others[:-1]:
-        x = _later_layer(block, x, path, place)
-    return _later_layer(others[-1], x, path[-count:]) if others else x  # only [CLS] is needed
+        x = _along_paths(block, x, path, slice(None), place)
+    if not others:
+        return x
+    return _along_paths(others[-1], x, path[-count:], slice(-count, None))  # only [CLS] is needed
 
 
 def _first_layer(block: Any, x: Tensor, symbols: Tensor) -> Tensor:
@@ -109,20 +120,22 @@ def _first_layer(block: Any, x: Tensor, symbols: Tensor) -> Tensor:
     return block.finish(F.embedding(own, x), (weights @ v).transpose(0, 1).flatten(-2))
 
 
-def _later_layer(block: Any, x: Tensor, path: Tensor, place: Tensor | None = None) -> Tensor:
-    """A later layer: the last node of each path attends to all nodes on the path.
+def _along_paths(block: Any, x: Tensor, path: Tensor, own: Tensor | slice,
+                 place: Tensor | None = None) -> Tensor:
+    """A layer in which the last node of each path attends to all nodes on the path.
 
     Args:
-        x: (M, d), states of all nodes.
-        path: int64 (P, S), of the nodes whose new states are needed, the last P.
+        x: (M, d), states of all nodes (in the first layer: of all symbols).
+        path: int64 (P, S), rows of ``x`` along the path to each node whose new state is needed.
+        own: the rows of ``x`` of these nodes themselves.
         place: int64 (P,), theirs; None if all end whole sequences.
 
     Returns:
         (P, d), their new states.
     """
-    normed, needed = block.ln_1(x), slice(-len(path), None)
+    normed = block.ln_1(x)
     (w_q, w_k, w_v), (b_q, b_k, b_v) = block.qkv.weight.chunk(3), block.qkv.bias.chunk(3)
-    q = F.linear(normed[needed], w_q, b_q).unflatten(-1, (1, block.heads, -1))
+    q = F.linear(normed[own], w_q, b_q).unflatten(-1, (1, block.heads, -1))
     k, v = (F.embedding(path, F.linear(normed, w, b)).unflatten(-1, (block.heads, -1))
             for w, b in ((w_k, b_k), (w_v, b_v)))  # (P, S, H, d_head)
     scores = (q * k).sum(-1) / k.shape[-1] ** 0.5  # (P, S, H)
@@ -130,7 +143,7 @@ def _later_layer(block: Any, x: Tensor, path: Tensor, place: Tensor | None = Non
         behind = torch.arange(path.shape[1], device=x.device) > place.unsqueeze(1)
         scores = scores.masked_fill(behind.unsqueeze(-1), -torch.inf)
     attended = (scores.softmax(1).unsqueeze(-1) * v).sum(1)
-    return block.finish(x[needed], attended.flatten(-2))
+    return block.finish(x[own], attended.flatten(-2))
 
 
 def gru_states(gru: nn.GRU, x: Tensor, path: Tensor, place: Tensor) -> Tensor:
@@ -145,6 +158,7 @@ def gru_states(gru: nn.GRU, x: Tensor, path: Tensor, place: Tensor) -> Tensor:
         (U, d), the last layer's states at the nodes of the last level.
     """
     sizes = place.bincount().tolist()  # nodes of each level
+    path, = moved([path], x.device)
     for layer in range(gru.num_layers):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weights = [getattr(gru, f"{name}_l{layer}") for name in names]
@@ -154,7 +168,7 @@ def gru_states(gru: nn.GRU, x: Tensor, path: Tensor, place: Tensor) -> Tensor:
             state = torch.zeros_like(inputs)
             if level > 0:  # the parent's number within its own level
                 parent = path[begin: begin + len(inputs), level - 1] - (begin - sizes[level - 1])
-                state = F.embedding(parent.to(x.device), states[-1])
+                state = F.embedding(parent, states[-1])
             states.append(torch.gru_cell(inputs, state, *weights))
             begin += len(inputs)
         x = torch.cat(states)

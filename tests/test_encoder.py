@@ -148,6 +148,16 @@ def test_shared_prefixes_need_no_fused_attention(monkeypatch):
     make_encoder()(grid(30)).sum().backward()
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_large_base_has_too_many_symbols_for_all_scores_at_once(layers, monkeypatch):
+    encoder = make_encoder(base=300, digits=2, layers=layers)
+    monkeypatch.setattr("seqpe_lab.prefix_tree._first_layer", None)
+    positions = torch.arange(0, 90_000, 307).unsqueeze(-1)
+    shared = encoder(positions)
+    encoder.share_prefixes = False
+    torch.testing.assert_close(shared, encoder(positions), atol=2e-5, rtol=1e-5)
+
+
 def test_0_to_4095_at_five_digits_are_4553_prefixes_and_4096_cls():
     sequences = F.pad(to_digits(grid(4096), 5), (0, 1), value=10)
     tree = prefix_tree(sequences)

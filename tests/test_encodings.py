@@ -182,6 +182,11 @@ def test_alibi_s_widths_are_multiples_of_8(d_head):
     assert d_head + 3 <= wide_q.shape[-1] < d_head + 11
 
 
+def test_alibi_refuses_positions_that_its_features_cannot_write():
+    with pytest.raises(ValueError, match="exact below position 16,777,216, got 16,777,216: short"):
+        ALiBi(2, 8).prepare(torch.tensor([[2**24]]))
+
+
 def test_alibi_s_slopes_are_exact_in_bf16_for_powers_of_two():
     for heads in (1, 2, 4, 8):
         assert torch.equal(alibi_slopes(heads).to(torch.bfloat16).float(), alibi_slopes(heads))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from seqpe_lab.tasks.base import evaluation_mode
 from seqpe_lab.tasks.perplexity import Perplexity, perplexity, perplexity_by_length
 
 TEXT = torch.randint(23, (60,), generator=torch.Generator().manual_seed(2))
@@ -126,3 +127,13 @@ def test_evaluation_leaves_no_gradients(tiny_model):
     model = tiny_model("seqpe", {"digits": 3})
     perplexity(model, TEXT, 10)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_evaluation_leaves_a_caller_s_autocast_alone(tiny_model):
+    seen, model = [], tiny_model("none")
+    model.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16), evaluation_mode(model):
+        model(torch.zeros(1, 4, dtype=torch.long))
+    with evaluation_mode(model):
+        model(torch.zeros(1, 4, dtype=torch.long))
+    assert seen == [torch.bfloat16, torch.float32]

@@ -113,6 +113,20 @@ def assert_no_wait(run):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("method", METHODS)
+def test_positions_may_be_on_the_gpu(method):
+    encoding = build_model(language_model(method, "smoke"), 10).encoding.cuda()
+    positions = torch.arange(7, device="cuda").unsqueeze(-1)
+    x = torch.randn(1, 7, 32, device="cuda")
+    q = encoding.embed(x, positions, 7).unflatten(-1, (2, 16)).transpose(1, 2)
+    there, here = (
+        encoding.transform(q, q, encoding.prepare(p, None, q.device), layer=0)
+        for p in (positions, positions.cpu())
+    )
+    torch.testing.assert_close(there, here)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("autocast", [True, False], ids=["bf16", "fp32"])
 def test_alibi_s_evaluation_takes_no_more_memory_than_nope_s(autocast):
     tokens, most = torch.zeros(16_385, dtype=torch.long), {}

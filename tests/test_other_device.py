@@ -128,3 +128,20 @@ def test_the_command_line_and_lessons_take_the_best_device(monkeypatch):
     lab, run = lesson.Lesson("t", "smoke", 0), Run(language_model("none", "smoke"))
     lab.model(run), lab.model(run, "cpu")
     assert asked == [torch.device("mps"), "cpu"]
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_positions_may_stand_on_the_model_s_device(name, tiny_model, monkeypatch):
+    """As transformers makes them."""
+
+    def scores(model):
+        encoding, device = model.encoding, device_of(model)
+        x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0)).to(device)
+        positions = torch.arange(5).unsqueeze(-1).to(device)
+        x = encoding.embed(x, positions, 5)
+        q = x.unflatten(-1, (2, 8)).transpose(1, 2)
+        q, k = encoding.transform(q, q, encoding.prepare(positions, None, device), layer=0)
+        return (q @ k.transpose(-1, -2)).detach().cpu()
+
+    here, there = both(tiny_model(*VARIANTS[name]), scores, monkeypatch)
+    torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-4)

@@ -110,3 +110,19 @@ def test_nor_does_the_evaluation_of_a_language_model(monkeypatch):
         measured = perplexity(model, tokens, 100)
     assert measured.nats == pytest.approx(plain.nats, rel=1e-6)
     assert largest.found < CLASSES * 100
+
+
+@pytest.mark.parametrize("target", [-100, -1, CLASSES])
+def test_targets_outside_the_vocabulary_are_refused(inputs, in_parts, target):
+    hidden, weight, targets = inputs
+    targets[3] = target
+    with pytest.raises(ValueError, match=f"targets must lie in .0, {CLASSES}., got "):
+        next_token_loss(hidden, weight, targets)
+
+
+def test_the_loss_in_parts_keeps_float64(inputs, in_parts):
+    hidden, weight, targets = (t.detach().double() if t.is_floating_point() else t for t in inputs)
+    hidden.requires_grad_(), weight.requires_grad_()
+    ours = gradients(next_token_loss(hidden, weight, targets), hidden, weight)
+    plain = gradients(F.cross_entropy(hidden @ weight.T, targets), hidden, weight)
+    torch.testing.assert_close(ours, plain, atol=1e-12, rtol=1e-12)

@@ -650,3 +650,12 @@ def test_appendix_a4_each_place_of_a_grid_is_a_position():
 
 def test_another_encoding_can_be_asked_of_any_image_method():
     assert image_model("none", "smoke", encoding="seqpe").encoding == "seqpe"
+
+
+def test_rarer_position_losses_cost_less():
+    always, rarely = (
+        operations(language_model("seqpe", "small", regularize_every=n), 256)["positions"]
+        for n in (1, 4)
+    )
+    contexts = operations(language_model("seqpe-no-losses", "small"), 256)["positions"]
+    assert rarely - contexts == pytest.approx((always - contexts) / 4)

@@ -179,6 +179,9 @@ def assert_the_settings_are_those_of_the_trials():
     assert settings_from(trials) == SETTINGS, "recipes/chosen_settings.py is not what trials say"
 
 
+@pytest.mark.skipif(
+    not results_file("trials-small").exists(), reason="data/results has no trials yet"
+)
 def test_the_settings_are_those_of_the_committed_trials():
     assert_the_settings_are_those_of_the_trials()
 
@@ -297,7 +300,7 @@ def test_results_of_several_commits_are_refused_before_anything_is_trained(proje
     running.refuse_several_commits([first, second, *others])  # all are of one, if not of this one
 
 
-def test_data_results_name_a_single_commit(project):
+def test_collect_refuses_results_of_two_commits(project):
     (project / "README.md").write_text("")
     finish(language_model("alibi", "medium"))
     finish(language_model("seqpe", "medium"), commit="dead")
@@ -392,3 +395,11 @@ def test_a_table_s_last_column_is_the_paired_difference_to_seqpe():
     assert alibi.endswith("| 2 | +0.00 |")  # two seeds give no interval
     assert rope.endswith("| 13.00 | 1 |  |") and seqpe.endswith("| 8.00 ± 1.58 | 5 |  |")
     assert "minus" not in collecting.readme_table(results[:7])
+
+
+def test_a_diverged_run_is_named_and_not_taken_for_too_few_seeds():
+    from seqpe_lab.course.result_tables import difference_table
+
+    seeds = dict.fromkeys(range(5), 5.0)
+    values = {"seqpe": {"64": seeds}, "none": {"64": seeds | {2: float("nan")}}}
+    assert "| a run diverged |" in difference_table(values, "seqpe", "perplexity at", 2)

@@ -89,7 +89,7 @@ class Lesson:
         amount, time = ("steps", "batch", "d_model", "layers", "train_shape"), ""
         if all(getattr(recipe, name) == getattr(preset, name) for name in amount):
             about = recipes.about(recipe.task, self.scale)
-            time = f" ({about.time} on {about.hardware})"  # known for the preset's work only
+            time = f" ({about.time} with SeqPE, on {about.hardware})"  # of the preset's work only
         size = (f"{recipe.train_len} tokens" if isinstance(recipe, recipes.Recipe)
                 else f"{recipe.image_size} x {recipe.image_size} pixels")
         print(f"{recipe.method}: training {recipe.steps} steps of {recipe.batch} x {size}{time}")

@@ -64,6 +64,8 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
         found = [paired_difference(seeds, theirs[column])
                  for column, seeds in values[method].items()]
         verdict = found[-1].verdict if math.isfinite(found[-1].low) else "too few seeds to say"
+        if math.isnan(found[-1].mean):
+            verdict = "a run diverged"
         rows.append([label(method), *(_interval(d, decimals) for d in found), verdict])
     *columns, last = map(_title, theirs)
     return markdown([heading, *columns, last, f"the {last} is"], rows)

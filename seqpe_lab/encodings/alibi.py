@@ -19,6 +19,9 @@ from seqpe_lab.digits import check_positions, to_digits
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 
+LIMIT = 256**3  # of positions, exclusive
+
+
 def alibi_slopes(heads: int) -> Tensor:
     """m of each head: 2^(-8/H), 2^(-16/H), ..., 2^-8.
 
@@ -78,7 +81,10 @@ class ALiBi(PositionEncoding):
         F is at least 3; zeros behind the three features make d_head + F a multiple of 8, which the
         fast attention kernels require.
         """
-        position = check_positions(positions, dims=1)  # (L, 1) or (B, L, 1)
+        position = check_positions(positions, dims=1).cpu()  # (L, 1) or (B, L, 1)
+        if position.numel() and (highest := int(position.max())) >= LIMIT:
+            raise ValueError(f"ALiBi's features are exact below position {LIMIT:,}, got "
+                             f"{highest:,}: shorten the context")
         parts = (to_digits(position, digits=3, base=256) * torch.tensor([65_536, 256, 1])).float()
         slopes = self.slopes.view(-1, 1, 1).expand(-1, 1, 3)
         fill = (0, -(self.d_head + 3) % 8)

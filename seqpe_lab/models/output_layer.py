@@ -49,7 +49,14 @@ def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         hidden: float (N, d).
         weight: float (V, d), the token embeddings.
         targets: int64 (N,), values in [0, V).
+
+    Raises:
+        ValueError: a target outside that range (checked on the CPU only).
     """
+    if targets.device.type == "cpu" and not 0 <= int(targets.min()) <= int(targets.max()) < \
+            len(weight):
+        raise ValueError(f"targets must lie in [0, {len(weight)}), "
+                         f"got {int(targets.min())}..{int(targets.max())}")
     rows = max(1, AT_ONCE // len(weight))
     if len(hidden) <= rows:
         return F.cross_entropy(logits(hidden, weight).float(), targets)
@@ -75,11 +82,12 @@ class _NextTokenLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, classes: int,
                 rows: int) -> Tensor:
         """``weight`` may have rows beyond ``classes``: they get no probability."""
+        wide = torch.promote_types(hidden.dtype, torch.float32)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        total = torch.zeros((), device=hidden.device)
+        grad_weight = torch.zeros_like(weight, dtype=wide)
+        total = torch.zeros((), dtype=wide, device=hidden.device)
         for h, t, grad_h in zip(hidden.split(rows), targets.split(rows), grad_hidden.split(rows)):
-            scores = (h @ weight.T).float()  # (rows, V)
+            scores = (h @ weight.T).to(wide)  # (rows, V)
             scores[:, classes:] = -torch.inf
             log_p = scores.log_softmax(-1)
             each = torch.arange(len(t), device=t.device)

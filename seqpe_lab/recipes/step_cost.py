@@ -132,7 +132,8 @@ def _position_operations(recipe: Training) -> float:
     drawn += recipe.distillation_batch * (recipe.beta > 0) * recipe.teachers
     symbols = recipe.dims * options.get("digits", 5) * options.get("base", 10) + 1
     total = 0.0
-    for count, times in ((drawn, 1), (0, rounds - 1)):  # position losses in the first round only
+    due = 1 / recipe.regularize_every  # position losses: in the first round only, or more rarely
+    for count, times in ((drawn, due), (0, rounds - due)):
         nodes, distinct = _tree(recipe, contexts, count)
         # the first layer has no products for queries, keys and values, the last only [CLS]
         weights = (12 * options.get("encoder_layers", 2) - 13) * nodes + 11 * distinct

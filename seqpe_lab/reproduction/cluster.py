@@ -1,6 +1,7 @@
 """Scripts that train many runs as job arrays on a SLURM cluster."""
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,12 @@ def write_scripts(stages: Sequence[Sequence[recipes.Training]], folder: Path) ->
         take = (f'read -r task run < <(sed -n "${{SLURM_ARRAY_TASK_ID}}p" '
                 f"{shlex.quote(str(runs_list))})\n")
         text = f"#!/bin/bash\n#SBATCH --array=1-{len(runs)}\n#SBATCH" + asked
+        # as many GPUs as divide the micro-batches of every run
+        rounds = math.gcd(*(run.recipe.batch // run.recipe.micro_batch for run in runs))
+        gpus = max(count for count in (1, 2, 4) if rounds % count == 0)
         for old, new in (("slurm-%j.txt", "slurm-%A-%a.txt"), ("srun", f"{take}srun"),
+                         ("gpus-per-node=4", f"gpus-per-node={gpus}"),
+                         ("cpus-per-task=32", f"cpus-per-task={8 * gpus}"),
                          ('train "$@"', 'train "$task" --folder "$run"')):
             text = text.replace(old, new, 1)
         write_atomically(script, text)

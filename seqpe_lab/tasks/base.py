@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
@@ -122,13 +122,15 @@ def loading_workers(recipe: Training, data: Data, asked: int | None = None) -> i
 def evaluation_mode(model: nn.Module) -> Iterator[torch.device]:
     """No dropout and no gradients inside; yields the model's device, then restores its mode.
 
-    On a GPU a model with a ``precision`` of "bf16" computes in that, as in training.
+    On a GPU a model with a ``precision`` of "bf16" computes in that, as in training; the caller's
+    own autocast stays as it is for others.
     """
     was_training, device = model.training, device_of(model)
     model.eval()
+    low = evaluated_in(model) == "bf16"
     try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16,
-                                             enabled=evaluated_in(model) == "bf16"):
+        with (torch.no_grad(),
+              torch.autocast(device.type, torch.bfloat16) if low else nullcontext()):
             yield device
     finally:
         model.train(was_training)

@@ -98,6 +98,11 @@ def test_a_cluster_trains_every_run_once_and_questions_last(runs_folder, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert calls.read_text() == "--parsable\n--parsable --dependency=afterok:1\n"
+    for stage in (1, 2):  # smoke has one micro-batch a step
+        script = (scripts / f"stage-{stage}.sbatch").read_text()
+        assert (
+            "\n#SBATCH --gpus-per-node=1\n" in script and "\n#SBATCH --cpus-per-task=8\n" in script
+        )
     trained = (tmp_path / "calls.srun").read_text().splitlines()
     wanted = [(recipe.task, Run(recipe).folder.resolve()) for recipe in [*first, *second]]
     assert len(trained) == len(wanted) == 7 + 14
