@@ -158,7 +158,7 @@ def test_the_scale_s_time_is_promised_only_for_the_scale_s_amount_of_work(
     monkeypatch.setattr(lesson.Run, "state", "new")
     lab.train("seqpe", **overrides)
     about = recipes.about("lm", "smoke")
-    assert (f"({about.time} on {about.hardware})" in capsys.readouterr().out) is said
+    assert (f"({about.time} with SeqPE, on {about.hardware})" in capsys.readouterr().out) is said
 
 
 def test_text_and_images_are_loaded_once(lab):
