@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
+from seqpe_lab.package_data import PACKAGE
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import Recipe, Training, language_model
 from seqpe_lab.recipes.step_cost import operations
@@ -240,7 +241,7 @@ def _lines(message: str) -> list[str]:
     """The line of the library that makes the CPU wait; none if a warning is about other things."""
     if "synchronizing CUDA operation" not in message:
         return []
-    ours = [f for f in traceback.extract_stack() if "seqpe_lab" in Path(f.filename).parts]
+    ours = [f for f in traceback.extract_stack() if Path(f.filename).is_relative_to(PACKAGE)]
     return [f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "elsewhere"]
 
 
