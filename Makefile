@@ -20,7 +20,7 @@ figures: setup
 	@$(BIN)/python -m seqpe_lab figures
 
 test: setup
-	@echo "Testing: the library, then every lesson at smoke scale (8 to 12 minutes on 2 cores)"
+	@echo "Testing: the library, then every lesson at smoke scale (4 to 8 minutes on 2 cores)"
 	@$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 seqpe_lab tests notebooks
 
 unit: setup
