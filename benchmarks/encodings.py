@@ -26,6 +26,7 @@ from collections.abc import Callable
 import torch
 from accelerate import Accelerator
 
+from seqpe_lab.devices import matrix_rate
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.objective import Objective, build_model, make_optimizer
 from seqpe_lab.recipes import METHODS, Recipe, language_model
@@ -267,27 +268,6 @@ def child(options: argparse.Namespace) -> dict:
 # --- rates -------------------------------------------------------------------------------------
 
 
-def matrix_rate(size: int, device: str, repeats: int = 5) -> float:
-    """Floating point operations per second of a product of size x size matrices, the best of some.
-
-    In bf16 on a GPU, in float32 on a CPU.
-    """
-    a, b = (
-        torch.randn(
-            size, size, device=device, dtype=torch.bfloat16 if device == "cuda" else torch.float32
-        )
-        for _ in range(2)
-    )
-    at_once = 20 if device == "cuda" else 1
-
-    def work() -> None:
-        for _ in range(at_once):
-            a @ b
-
-    clock(work, device)
-    return at_once * 2 * size**3 / min(clock(work, device) for _ in range(repeats))
-
-
 def operations_a_token(options: argparse.Namespace) -> int:
     """Of a training step, forward and backward, without positions: 6 N + 6 layers d_model L."""
     parameters = sum(
@@ -302,8 +282,9 @@ def operations_a_token(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> dict:
     """All cases -> one record a method, with the machine's matrix rate."""
     device, repeats = options.device, options.repeats
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
     rate, operations, tokens = (
-        matrix_rate(options.matrix, device),
+        matrix_rate(torch.device(device), dtype, options.matrix),
         operations_a_token(options),
         options.batch * options.train_len,
     )

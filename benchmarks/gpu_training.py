@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
+from seqpe_lab.devices import matrix_rate
 from seqpe_lab.package_data import PACKAGE
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import Recipe, Training, language_model
@@ -33,7 +34,7 @@ from seqpe_lab.tasks.text_data import TextData
 from seqpe_lab.training import train
 
 from . import measure
-from .encodings import clean, matrix_rate
+from .encodings import clean
 from .measure import Findings
 
 METHODS = ("none", "rope-1e4", "alibi", "seqpe-no-losses", "seqpe")
@@ -138,7 +139,8 @@ def versions(found: Findings, sizes: Sizes) -> None:
     found["cores"] = len(os.sched_getaffinity(0))
     properties = torch.cuda.get_device_properties(0)
     found["GB of the device"] = properties.total_memory / 1e9
-    found["matrix rate, TFLOP/s"] = matrix_rate(sizes.matrix, "cuda") / 1e12
+    rate = matrix_rate(torch.device("cuda"), torch.bfloat16, sizes.matrix)
+    found["matrix rate, TFLOP/s"] = rate / 1e12
 
 
 def gpu_tests(found: Findings, sizes: Sizes) -> None:
@@ -162,7 +164,8 @@ def gpu_tests(found: Findings, sizes: Sizes) -> None:
 
 def step_times(found: Findings, sizes: Sizes) -> None:
     """Milliseconds and memory of a training step, with each choice of attention kernels."""
-    data, rate = random_text(), matrix_rate(sizes.matrix, "cuda")
+    data = random_text()
+    rate = matrix_rate(torch.device("cuda"), torch.bfloat16, sizes.matrix)
     for kernels in ("default", *KERNELS):
         if kernels == "cudnn" and sizes.pretended:
             continue

@@ -113,16 +113,20 @@ def float32_region(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32,
+                size: int | None = None) -> float:
     """Floating-point operations per second of one large matrix product, the best of three rounds.
 
     It takes about 0.2 s on a CPU, and less on a GPU.
+
+    Args:
+        size: of the square matrices; by default 8,192 on a GPU and 1,024 elsewhere.
 
     >>> matrix_rate(torch.device("cpu")) > 1e8
     True
     """
     gpu = device.type == "cuda"
-    size, repeats = (8_192, 10) if gpu else (1_024, 2)
+    size, repeats = size or (8_192 if gpu else 1_024), 10 if gpu else 2
     generator = torch.Generator(device).manual_seed(0)  # leaves torch's own as it is
     a, b = (torch.randn(size, size, device=device, dtype=dtype, generator=generator)
             for _ in range(2))

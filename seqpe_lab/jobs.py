@@ -149,9 +149,9 @@ class Job:
     def stop(self, patience: float = 20.0) -> str:
         """SIGTERM to its processes, SIGKILL after ``patience`` seconds. Returns the state.
 
-        A run that takes steps finishes one (of several processes: goes on to the next logged one)
-        and writes a checkpoint, and :meth:`resume` goes on from
-        there; after a SIGKILL what came after the last checkpoint is computed again.
+        A run that takes steps finishes one (several processes: goes on to the next logged one) and
+        writes a checkpoint, and :meth:`resume` goes on from there; after a SIGKILL what came after
+        the last checkpoint is computed again.
 
         Raises:
             RuntimeError: it was started in a terminal, or on another machine.

@@ -123,6 +123,17 @@ def project() -> Path:
     return PROJECT
 
 
+@pytest.fixture
+def another_project(tmp_path, monkeypatch) -> Path:
+    """A project's folder of its own, with data/ and, in runs/, its runs."""
+    from seqpe_lab import package_data
+
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(package_data, "CLONE", tmp_path)
+    monkeypatch.setattr(package_data, "DATA", tmp_path / "data")
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder beside the project with the paper, reference vectors and real data."""

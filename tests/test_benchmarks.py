@@ -477,15 +477,11 @@ def finished(folder, recipe):
 
 
 @pytest.fixture
-def collecting(tmp_path, monkeypatch):
+def collecting(another_project):
     """(runs' folder, collect) with a project's folder of its own."""
-    from seqpe_lab import package_data
     from seqpe_lab.course.collecting import collect
 
-    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(package_data, "CLONE", tmp_path)
-    monkeypatch.setattr(package_data, "DATA", tmp_path / "data")
-    return tmp_path / "runs", collect
+    return another_project / "runs", collect
 
 
 def test_medium_runs_that_were_changed_alike_are_collected(collecting):

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from seqpe_lab import package_data, recipes
+from seqpe_lab import recipes
 from seqpe_lab.cli import main
 from seqpe_lab.course import collecting
 from seqpe_lab.course.style import label
@@ -50,13 +50,10 @@ def finish(recipe, **changes) -> Run:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder for runs and a project's folder with data/ and a README; returns the latter."""
-    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(package_data, "CLONE", tmp_path)
-    monkeypatch.setattr(package_data, "DATA", tmp_path / "data")
+def project(another_project, monkeypatch):
+    """A project's folder of its own, at a commit of its own."""
     monkeypatch.setattr(running, "provenance", lambda device: {"commit": "c0ffee"})
-    return tmp_path
+    return another_project
 
 
 # --- the manifest -------------------------------------------------------------------------------
