@@ -250,6 +250,12 @@ def vit(
     ).eval()
 
 
+def generate_after_padding():
+    cache, mask = [], torch.tensor([[1, 1, 1, 1, 0]])
+    model().hidden_states(TEXT[:4].unsqueeze(0), cache=cache)
+    return model().generate(TEXT[:1].unsqueeze(0), 2, cache=cache, attention_mask=mask)
+
+
 def see(height=16, width=16, channels=3, batch=1, encoding="rope", dtype=torch.float32, **options):
     return vit(encoding)(torch.zeros(batch, channels, height, width, dtype=dtype), **options)
 
@@ -973,6 +979,54 @@ CASES = [
         lambda tmp: generate(temperature=1.0, top_k=0),
         ValueError,
         ["top_k", "at least 1", "0"],
+    ),
+    (
+        "sampling from no probability",
+        lambda tmp: generate(temperature=1.0, top_p=0.0),
+        ValueError,
+        ["top_p", "(0, 1]", "0.0"],
+    ),
+    (
+        "greedy generation from the likeliest",
+        lambda tmp: generate(top_p=0.9),
+        ValueError,
+        ["top_p", "no effect at temperature 0", "leave them out"],
+    ),
+    (
+        "an end beyond the vocabulary",
+        lambda tmp: generate(eos=23),
+        ValueError,
+        ["eos=23", "vocabulary of 23"],
+    ),
+    (
+        "a mask of another shape",
+        lambda tmp: forward("none", attention_mask=torch.ones(1, 3).bool()),
+        ValueError,
+        ["attention_mask (1, 3)", "give (1, 4)", "cache"],
+    ),
+    (
+        "a mask of floats",
+        lambda tmp: forward("none", attention_mask=torch.zeros(1, 4)),
+        TypeError,
+        ["attention_mask", "0 and 1", "float32"],
+    ),
+    (
+        "a mask of scores",
+        lambda tmp: forward("none", attention_mask=torch.tensor([[0, 1, 2, 1]])),
+        ValueError,
+        ["1 for a real token", "got 2"],
+    ),
+    (
+        "a text of padding",
+        lambda tmp: forward("none", attention_mask=torch.tensor([[0, 0, 0, 0]])),
+        ValueError,
+        ["sequence 0", "no real token"],
+    ),
+    (
+        "a prompt of padding after a cache",
+        lambda tmp: generate_after_padding(),
+        ValueError,
+        ["no real token in its prompt"],
     ),
     (
         "model heads that do not divide",

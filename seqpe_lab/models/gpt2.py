@@ -5,6 +5,7 @@ returns, in torch's fused kernels: memory grows linearly with the context, for e
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.attention import attend
+from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_context, is_integer
 from seqpe_lab.encodings import PositionEncoding, make_encoding
+from seqpe_lab.models import generation
 from seqpe_lab.models.output_layer import logits
+from seqpe_lab.models.padding import hide_padding, real_positions, real_tokens
 
 Cached = tuple[Tensor, Tensor]  # keys, as the encoding transformed them, and values of a layer
 
@@ -54,13 +58,13 @@ class Attention(nn.Module):
         self.c_proj = Conv1D(config.d_model, config.d_model)
 
     def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
-                past: Cached | None) -> tuple[Tensor, Cached]:
+                past: Cached | None, real: Tensor | None) -> tuple[Tensor, Cached]:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
                    for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
         q, k = encoding.transform(q, k, prepared, layer)
         if past is not None:  # cached keys are already transformed
             k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
-        out = attend(q, k, v, self.dropout if self.training else 0.0)
+        out = attend(*hide_padding(q, k, real), v, self.dropout if self.training else 0.0)
         out = self.c_proj(out.transpose(1, 2).flatten(-2))
         return F.dropout(out, self.dropout, self.training), (k, v)
 
@@ -86,8 +90,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
-                past: Cached | None) -> tuple[Tensor, Cached]:
-        attended, present = self.attn(self.ln_1(x), encoding, prepared, layer, past)
+                past: Cached | None, real: Tensor | None) -> tuple[Tensor, Cached]:
+        attended, present = self.attn(self.ln_1(x), encoding, prepared, layer, past, real)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), present
 
@@ -130,123 +134,91 @@ class GPT2(nn.Module):
         """
         return logits(self.hidden_states(tokens, **options), self.transformer.wte.weight)
 
-    def hidden_states(self, tokens: Tensor, *, start: int = 0, positions: Tensor | None = None,
-                      vectors: Any = None, cache: list[Cached] | None = None,
-                      context_len: int | None = None) -> Tensor:
+    def hidden_states(self, tokens: Tensor, *, attention_mask: Tensor | None = None,
+                      start: int = 0, positions: Tensor | None = None, vectors: Any = None,
+                      cache: list[Cached] | None = None,
+                      context_len: int | Sequence[int] | None = None) -> Tensor:
         """The hidden state of every token before the output layer.
 
         Args:
             tokens: integers (B, L), values in [0, vocab_size).
+            attention_mask: 1 for a real token, 0 for padding, (B, L), after a cache (B, all L so
+                far). Each sequence's positions then count its real tokens from ``start`` on, and
+                their hidden states are those of the sequence alone; those of padding mean nothing.
             start: position of the first token (of the cache, if there is one).
             positions: integers (L, 1) or (B, L, 1) in place of start, start+1, ...
             vectors: position vectors that match ``positions``, if already encoded, as
                 :meth:`SeqPE.prepare <seqpe_lab.encodings.SeqPE.prepare>` takes them.
             cache: an empty list, which is filled with the keys and values of each layer; pass it
                 again with the tokens that follow.
-            context_len: final length of the context, to which a learned table is interpolated; by
-                default up to the last position given.
+            context_len: final length of the context, or of each sequence's, to which a learned
+                table is interpolated; by default up to the last position given.
 
         Returns:
             float (B, L, d_model).
 
         Raises:
-            TypeError: positions that are not integers.
-            ValueError: no tokens, or tokens beyond the vocabulary (checked on the CPU only);
-                positions that are negative, of another shape, or beyond ``max_position``.
+            TypeError: positions that are not integers, a mask that is neither bool nor integers.
+            ValueError: no tokens, or tokens beyond the vocabulary (checked on the CPU only); a mask
+                of another shape or without any real token; positions that are negative, of another
+                shape, or beyond ``max_position``.
         """
-        tokens = self._checked(tokens)
-        past = self._cached(cache, tokens) if cache else 0
-        if positions is None:
-            positions = torch.arange(start + past, start + past + tokens.shape[1]).unsqueeze(-1)
-        elif start:
+        tokens = self.checked_tokens(tokens)
+        batch, length = tokens.shape
+        past = self.cached_tokens(cache, tokens)
+        real = real_tokens(attention_mask, batch, past + length)
+        if positions is not None and start:
             raise ValueError(f"start={start} has no effect beside `positions`: leave one out")
-        positions = check_context(positions, *tokens.shape, 1, self.config.max_position)
-        end = int(positions.max()) + 1
-        x = self.transformer.wte(tokens)
-        x = self.encoding.embed(x, positions, max(end, context_len or 0))
+        if positions is None and real is not None:
+            positions = real_positions(real, start)[:, past:]
+        elif positions is None:
+            positions = torch.arange(start + past, start + past + length).unsqueeze(-1)
+        positions = check_context(positions, batch, length, 1, self.config.max_position)
+        x = self._embedded(tokens, positions, real is not None, context_len)
         x = F.dropout(x, self.config.dropout, self.training)
         prepared = self.encoding.prepare(positions, vectors, x.device)
-        return self.run_layers(x, prepared, cache)
+        if real is not None:
+            real, = moved([real], x.device)
+        return self.run_layers(x, prepared, cache, real)
 
-    def run_layers(self, x: Tensor, prepared: Any, cache: list[Cached] | None = None) -> Tensor:
+    def _embedded(self, tokens: Tensor, positions: Tensor, padded: bool,
+                  context_len: int | Sequence[int] | None) -> Tensor:
+        """The embedded tokens; a table is stretched to the context of each sequence, if padded."""
+        x = self.transformer.wte(tokens)
+        last = positions.amax((1, 2)) if padded else positions.amax().expand(len(x))
+        lengths = context_len if isinstance(context_len, Sequence) else [context_len or 0] * len(x)
+        contexts = [max(end + 1, given) for end, given in zip(last.tolist(), lengths)]
+        if len(set(contexts)) == 1:
+            return self.encoding.embed(x, positions, contexts[0])
+        parts = zip(x.split(1), positions.expand(len(x), -1, -1).split(1), contexts)
+        return torch.cat([self.encoding.embed(*part) for part in parts])
+
+    def run_layers(self, x: Tensor, prepared: Any, cache: list[Cached] | None = None,
+                   real: Tensor | None = None) -> Tensor:
         """All layers and the final LayerNorm, without the checks: what torch.compile compiles.
 
         Args:
             x: float (B, L, d_model), the embedded tokens.
             prepared: what the encoding's ``prepare`` returned.
             cache: as in :meth:`hidden_states`.
+            real: bool (B, context), False for padding; None without padding.
 
         Returns:
             (B, L, d_model).
         """
         presents = []
         for layer, block in enumerate(self.transformer.h):
-            x, present = block(x, self.encoding, prepared, layer, cache[layer] if cache else None)
+            past = cache[layer] if cache else None
+            x, present = block(x, self.encoding, prepared, layer, past, real)
             if cache is not None:
                 presents.append(present)
         if cache is not None:
             cache[:] = presents
         return self.transformer.ln_f(x)
 
-    @torch.no_grad()
-    def generate(self, tokens: Tensor, new_tokens: int, *, temperature: float = 0.0,
-                 top_k: int | None = None, generator: torch.Generator | None = None,
-                 start: int = 0, use_cache: bool = True, cache: list[Cached] | None = None,
-                 context_len: int | None = None) -> Tensor:
-        """Continue each sequence by ``new_tokens`` tokens.
+    generate = generation.generate
 
-        Args:
-            tokens: integers (B, L), L >= 1.
-            temperature: 0 takes the likeliest token (greedy); above 0 samples.
-            top_k: sample among the k likeliest only.
-            generator: of the samples.
-            start: as in :meth:`hidden_states`.
-            use_cache: False computes the whole context again for every token (for comparison).
-            cache: keys and values of the tokens before ``tokens``; new ones are appended.
-            context_len: as in :meth:`hidden_states`; by default prompt and new tokens together.
-
-        Returns:
-            int64 (B, L + new_tokens).
-
-        Raises:
-            ValueError: no prompt or no new tokens; a temperature below 0 or a top_k below 1; a
-                cache with ``use_cache=False``; tokens that would reach ``max_position``.
-        """
-        tokens = self._checked(tokens)
-        if new_tokens < 1:
-            raise ValueError(f"generation needs at least one new token, got {new_tokens}")
-        if not temperature >= 0:
-            raise ValueError(f"temperature must be at least 0, got {temperature}")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}; None samples from all tokens")
-        if cache and not use_cache:
-            raise ValueError("use_cache=False needs the whole context as tokens: leave `cache` "
-                             "out, or use it")
-        past = self._cached(cache, tokens) if cache else 0
-        total = start + past + tokens.shape[1] + new_tokens
-        if total > self.config.max_position:
-            raise ValueError(f"prompt and new tokens reach position {total - 1} but max_position="
-                             f"{self.config.max_position} (exclusive)")
-        was_training = self.training
-        self.eval()
-        if use_cache and cache is None:
-            cache = []
-        try:
-            # no weight changes meanwhile, so the position vectors of all steps are encoded at once
-            ahead = self.encoding.encode(torch.arange(start + past, total).unsqueeze(-1))
-            first = 0
-            for _ in range(new_tokens):
-                last = tokens.shape[1]
-                scores = self(tokens[:, first:], start=start, cache=cache,
-                              vectors=None if ahead is None else ahead[first:last],
-                              context_len=context_len or total)[:, -1]
-                tokens = torch.cat([tokens, _choose(scores, temperature, top_k, generator)], dim=1)
-                first = last if use_cache else 0
-        finally:  # also after an error
-            self.train(was_training)
-        return tokens
-
-    def _checked(self, tokens: Tensor) -> Tensor:
+    def checked_tokens(self, tokens: Tensor) -> Tensor:
         """Tokens as int64, or an error that says what is wrong with them."""
         if not isinstance(tokens, Tensor):
             raise TypeError(f"tokens must be an integer tensor (B, L), got {type(tokens).__name__}:"
@@ -264,23 +236,12 @@ class GPT2(nn.Module):
                                  "model do not belong together")
         return tokens
 
-    def _cached(self, cache: list[Cached], tokens: Tensor) -> int:
+    def cached_tokens(self, cache: list[Cached] | None, tokens: Tensor) -> int:
         """How many tokens a cache holds, if it is one of this model and these sequences."""
+        if not cache:
+            return 0
         if len(cache) != len(self.transformer.h) or len(cache[0][0]) != len(tokens):
             raise ValueError(f"a cache of {len(cache)} layers and {len(cache[0][0])} sequences "
                              f"does not fit {len(self.transformer.h)} layers and {len(tokens)} "
                              "sequences: start with an empty list")
         return cache[0][0].shape[-2]
-
-
-def _choose(logits: Tensor, temperature: float, top_k: int | None,
-            generator: torch.Generator | None) -> Tensor:
-    """The next token of each sequence: (B, vocab_size) -> int64 (B, 1)."""
-    if temperature == 0:
-        return logits.argmax(-1, keepdim=True)
-    # the likeliest at 0: small temperatures then lead to -inf, which softmax takes, never to +inf
-    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
-    if top_k is not None:
-        least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)
