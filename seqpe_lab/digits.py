@@ -138,7 +138,7 @@ def from_digits(sequence: Tensor, dims: int, base: int = 10) -> Tensor:
     """Read digit sequences back: the inverse of :func:`to_digits`.
 
     Args:
-        sequence: int64 (..., n*k), values in [0, base).
+        sequence: integers (..., n*k), values in [0, base).
         dims: n.
 
     Returns:
@@ -153,10 +153,11 @@ def from_digits(sequence: Tensor, dims: int, base: int = 10) -> Tensor:
     if dims < 1 or sequence.shape[-1] % dims:
         raise ValueError(f"a sequence of {sequence.shape[-1]} digits does not split into n={dims} "
                          "dimensions of equal length")
+    sequence = sequence.long()  # uint16 and wider have no minimum
     if sequence.numel() and not 0 <= int(sequence.min()) <= int(sequence.max()) < base:
         raise ValueError(f"digits must lie in [0, {base}), "
                          f"got {int(sequence.min())}..{int(sequence.max())}")
-    grouped = sequence.long().unflatten(-1, (dims, -1))  # (..., n, k)
+    grouped = sequence.unflatten(-1, (dims, -1))  # (..., n, k)
     return (grouped * _powers(base, grouped.shape[-1], sequence.device)).sum(-1)
 
 
@@ -186,11 +187,12 @@ def grid(*sizes: int) -> Tensor:
 
 
 def grid_row(positions: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The row of ``grid(*sizes)`` in which each position stands: (..., n) -> int64 (...).
+    """The row of ``grid(*sizes)`` in which each position stands: integers (..., n) -> int64 (...).
 
     >>> grid_row(torch.tensor([[1, 0], [0, 1]]), (2, 3))
     tensor([3, 1])
     """
+    positions = positions.long()  # rows of a large grid exceed a narrow integer
     row = positions[..., 0]
     for size, coordinate in zip(sizes[1:], positions.unbind(-1)[1:]):
         row = row * size + coordinate

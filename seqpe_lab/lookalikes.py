@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqpe_lab.digits import digits_needed, position_limits
+from seqpe_lab.digits import check_positions, digits_needed, position_limits
 
 
 def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], *, base: int = 10,
@@ -18,7 +18,7 @@ def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], 
     p > 0 can lose its last digit (a single digit leaves 0), and 0 can become 1.
 
     Args:
-        pivots: int64 (B, n), each coordinate in [0, max_position).
+        pivots: integers (B, n), each coordinate in [0, max_position).
         count: how many are drawn for each pivot; they are independent, so some may be equal.
         max_position: L_max, exclusive; one for all dimensions or one each.
         base: b.
@@ -33,8 +33,8 @@ def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], 
     >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=generator).squeeze()
     tensor([ 1243,  2134, 12354,  1324, 12334,   234])
     """
-    limit = position_limits(max_position, pivots.shape[-1])
-    if bool(((pivots < 0) | (pivots >= limit)).any()):
+    limit, pivots = position_limits(max_position, pivots.shape[-1]), check_positions(pivots)
+    if bool((pivots >= limit).any()):
         raise ValueError(f"pivots must lie in [0, {tuple(limit.tolist())}), "
                          f"got {int(pivots.min())}..{int(pivots.max())}: raise `max_position`")
     longest = digits_needed(int(limit.max()) - 1, base)

@@ -23,7 +23,7 @@ def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor,
     Args:
         pivots: e_p, float (B, d).
         candidates: the vectors of C, float (B, m, d), m >= 2.
-        label: int64 (B,), which candidate is p+ = argmin delta(p, p').
+        label: integers (B,), which candidate is p+ = argmin delta(p, p').
         tied: bool (B, m), other candidates that are as near as p+; they are left out of C, so
             that no nearest position is pushed away from p.
 
@@ -33,7 +33,7 @@ def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor,
 
     Raises:
         ValueError: shapes that do not fit; no pivots, or vectors of size 0; fewer than two
-            candidates.
+            candidates; a label that names none of them (checked on the CPU only).
 
     >>> e = torch.tensor([[1., 0.]])
     >>> others = torch.tensor([[[2., 0.], [0., 3.]]])                 # dot products 2 and 0
@@ -49,6 +49,12 @@ def contrastive_loss(pivots: Tensor, candidates: Tensor, label: Tensor,
     if candidates.shape[1] < 2:
         raise ValueError("the contrastive loss needs at least 2 candidates, "
                          f"got m={candidates.shape[1]}")
+    label = label.long()
+    if label.device.type == "cpu":  # on another device this would make it wait
+        lowest, highest = map(int, label.aminmax())
+        if lowest < 0 or highest >= candidates.shape[1]:
+            raise ValueError(f"labels name one of m={candidates.shape[1]} candidates, in [0, m), "
+                             f"got {lowest}..{highest}")
     with float32_region(pivots.device):
         similarity = (_wide(pivots).unsqueeze(1) * _wide(candidates)).sum(-1)  # (B, m)
         if tied is not None:

@@ -19,6 +19,7 @@ from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings import make_encoding, resample_grid, sinusoidal_vectors
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+from seqpe_lab.models.output_layer import nats_of_targets, next_token_loss
 from seqpe_lab.models.vit import ViT, ViTConfig
 from seqpe_lab.package_data import committed_results, paper_table
 from seqpe_lab.position_table import PositionTable
@@ -1034,7 +1035,41 @@ CASES = [
         ValueError,
         ["3 heads", "d_model=8"],
     ),
+    (
+        "a target beyond the vocabulary",
+        lambda tmp: nats_of_targets(torch.zeros(2, 8), torch.zeros(23, 8), torch.tensor([3, 23])),
+        ValueError,
+        ["targets", "[0, 23)", "3..23"],
+    ),
+    (
+        "targets that are floats",
+        lambda tmp: next_token_loss(torch.zeros(2, 8), torch.zeros(23, 8), torch.zeros(2)),
+        TypeError,
+        ["targets are whole numbers", "float32"],
+    ),
+    (
+        "fewer targets than tokens",
+        lambda tmp: next_token_loss(torch.zeros(2, 8), torch.zeros(23, 8), nothing(1)),
+        ValueError,
+        ["targets (1,)", "(2, 8)", "one for each"],
+    ),
     # vision transformer
+    *(
+        (
+            f"a training size of {size!r}",
+            lambda tmp, size=size: vit(image_size=size),
+            ValueError,
+            ["image_size", "(height, width)", repr(size)],
+        )
+        for size in [(16,), (16, 16, 3), (16, -4), 16.0, "16", 0]
+    ),
+    (
+        "a rectangle that the patch does not divide",
+        lambda tmp: vit(image_size=(16, 18)),
+        ValueError,
+        ["16 x 18", "patches of 4", "resize it to 16 x 16"],
+    ),
+    ("a start in one dimension", lambda tmp: see(start=3), ValueError, ["(row, column)", "got 3"]),
     (
         "an image that the patch does not divide",
         lambda tmp: see(16, 18),

@@ -317,6 +317,52 @@ def test_gpt2_s_weights_load_under_another_encoding_without_its_position_table(t
     assert torch.equal(model.transformer.wte.weight, gpt2_weights()["wte.weight"])
 
 
+def in_nanogpt_s_form(weights, biases):
+    """nanoGPT's own checkpoint: nn.Linear's layout, names of a compiled model, in a dictionary."""
+    weights = {n: v for n, v in weights.items() if biases or not n.endswith(".bias")}
+    linear = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+    named = {
+        f"_orig_mod.transformer.{name}": value.T if name.endswith(linear) else value
+        for name, value in weights.items()
+    }
+    named["_orig_mod.lm_head.weight"] = weights["wte.weight"]
+    return {"model": named, "model_args": {"bias": biases}, "iter_num": 7, "optimizer": {}}
+
+
+@pytest.mark.parametrize("biases", [True, False], ids=["biases", "no biases"])
+def test_nanogpt_s_checkpoint_loads(biases, tiny_model, tokens):
+    """Equal to transformers' GPT-2 with the exact GELU, which nanoGPT computes."""
+    import transformers
+
+    weights = gpt2_weights()
+    checkpoint = in_nanogpt_s_form(weights, biases)
+    config = transformers.GPT2Config(
+        vocab_size=23, n_positions=12, n_embd=16, n_layer=2, n_head=2, activation_function="gelu"
+    )
+    theirs = transformers.GPT2LMHeadModel(config).eval()
+    own = {f"transformer.{n}": v for n, v in weights.items() if biases or not n.endswith(".bias")}
+    own["lm_head.weight"] = weights["wte.weight"]
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            parameter.copy_(own[name]) if name in own else parameter.zero_()
+        exact, approximate = (tiny_model("learned", gelu=gelu) for gelu in ("none", "tanh"))
+        for model in (exact, approximate):
+            load_gpt2(model, checkpoint)
+        expected = theirs(tokens).logits
+        torch.testing.assert_close(exact(tokens), expected, atol=2e-4, rtol=1e-4)
+        assert (approximate(tokens) - expected).abs().max() > 1e-4
+    load_gpt2(tiny_model("rope"), checkpoint)
+
+
+def test_an_output_layer_of_its_own_is_refused_by_name(tiny_model):
+    weights = gpt2_weights()
+    for prefix in ("", "transformer."):
+        named = {prefix + name: value for name, value in weights.items()}
+        load_gpt2(tiny_model("learned"), named | {"lm_head.weight": weights["wte.weight"].clone()})
+        with pytest.raises(ValueError, match="lm_head.weight differs.*output layer of its own"):
+            load_gpt2(tiny_model("learned"), named | {"lm_head.weight": weights["wte.weight"] + 1})
+
+
 def test_the_defaults_are_gpt2_small_with_seqpe_as_in_the_paper():
     config = GPT2Config()
     assert (config.vocab_size, config.d_model, config.layers, config.heads, config.train_len) == (

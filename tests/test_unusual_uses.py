@@ -11,8 +11,11 @@ from own_encoding import Ramp
 from torch.nn.utils import parametrize
 
 from seqpe_lab import PositionEncoder, PositionRegularizer, make_encoding
-from seqpe_lab.digits import grid
+from seqpe_lab.digits import from_digits, grid, grid_row, to_digits
 from seqpe_lab.encodings import ENCODINGS, register
+from seqpe_lab.lookalikes import lookalikes
+from seqpe_lab.losses import contrastive_loss
+from seqpe_lab.models.output_layer import nats_of_targets, next_token_loss
 from seqpe_lab.objective import Objective, build_model
 from seqpe_lab.position_table import PositionTable
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, image_model, language_model
@@ -264,6 +267,26 @@ def test_encodings_take_them_without_a_model(name, dtype):
             expected = results
     for a, b in zip(results, expected):
         equal(a, b, name)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_targets_labels_and_grids_may_be_integers_of_any_width(dtype):
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 8, generator=generator) for n in (9, 23))
+    tokens, positions = OF_TEXT[0], grid(50, 3)
+    for loss in (next_token_loss, nats_of_targets):
+        assert torch.equal(loss(hidden, weight, tokens.to(dtype)), loss(hidden, weight, tokens))
+    label = torch.tensor([2, 0, 1])
+    vectors = hidden[:3], weight[:9].view(3, 3, 8)
+    expected = contrastive_loss(*vectors, label)
+    assert torch.equal(contrastive_loss(*vectors, label.to(dtype)), expected)
+    assert grid_row(positions.to(dtype), (50, 3)).tolist() == list(range(150))
+    assert torch.equal(from_digits(to_digits(positions, 2).to(dtype), dims=2), positions)
+    seen = [
+        lookalikes(p, 4, 1_000, generator=torch.Generator().manual_seed(0))
+        for p in (positions, positions.to(dtype))
+    ]
+    assert torch.equal(*seen)
 
 
 # --- generation ----------------------------------------------------------------------------------

@@ -168,11 +168,12 @@ def timm_model(**options):
     return model
 
 
-def ours(encoding="learned", **options) -> ViT:
+def ours(encoding="learned", image_size=224, classes=7, **options) -> ViT:
     return ViT(
         ViTConfig(
             "vit_tiny_patch16_224",
-            classes=7,
+            image_size,
+            classes,
             encoding=encoding,
             timm_options={"depth": 2} | options,
         )
@@ -207,6 +208,78 @@ def test_a_timm_checkpoint_of_another_shape_is_refused():
         ValueError, match=r"shape of encoding.table.weight: \(196, 192\), expected \(49, 192\)"
     ):
         load_timm(ours(patch_size=32), timm_model().state_dict())
+
+
+@pytest.mark.parametrize("options", TIMM.values(), ids=TIMM)
+@torch.no_grad()
+def test_timm_s_weights_load_at_another_image_size_and_with_a_new_head(options):
+    """Resampled as timm's own filter for checkpoints does."""
+    theirs = timm_model(img_size=96, **options)
+    weights = theirs.state_dict()
+    resized = timm.create_model(
+        "vit_tiny_patch16_224", num_classes=7, depth=2, img_size=(128, 64), **options
+    ).eval()
+    resized.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(weights, resized))
+    model = ours(image_size=(128, 64), **options)
+    load_timm(model, weights, resample=True)
+    seen = torch.randn(1, 3, 128, 64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model(seen), resized(seen), atol=1e-4, rtol=0)
+
+    other = ours(image_size=(128, 64), classes=3, **options)
+    head = other.vit.head.weight.clone()
+    with pytest.raises(ValueError, match="shape of vit.head.weight(.|\n)*new_head=True"):
+        load_timm(other, weights, resample=True)
+    load_timm(other, weights, resample=True, new_head=True)
+    assert other(seen).shape == (1, 3) and torch.equal(other.vit.head.weight, head)
+    assert torch.equal(other.vit.blocks[1].mlp.fc1.weight, model.vit.blocks[1].mlp.fc1.weight)
+
+
+@torch.no_grad()
+def test_a_rectangular_table_of_timm_is_resampled_on_request():
+    """timm's filter takes every table to be square; this one is 4 x 6."""
+    weights, model = timm_model(img_size=(64, 96)).state_dict(), ours(image_size=64)
+    load_timm(model, weights, resample=(4, 6))
+    table = resample_abs_pos_embed(weights["pos_embed"], [4, 4], [4, 6], num_prefix_tokens=1)
+    torch.testing.assert_close(model.encoding.table.weight, table[0, 1:])
+
+
+def test_a_table_that_cannot_be_resampled_is_refused():
+    weights = timm_model().state_dict()
+    with pytest.raises(ValueError, match=r"197 rows.*no grid of \(14, 15\) patches.*resample=\("):
+        load_timm(ours(image_size=64), weights, resample=(14, 15))
+    wide = timm_model(img_size=(64, 112)).state_dict()
+    with pytest.raises(ValueError, match="29 rows, which are no grid that is square"):
+        load_timm(ours(image_size=64), wide, resample=True)
+    with pytest.raises(ValueError, match="resample has no effect.*'rope'"):
+        load_timm(ours("rope"), weights, resample=True)
+    with pytest.raises(ValueError, match=r"expected \(16, 192\)(.|\n)*resample=True"):
+        load_timm(ours(image_size=64), weights)
+
+
+# --- rectangles ---------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_model_trained_on_rectangles(image_variant, tiny_vit):
+    model = tiny_vit(*image_variant, image_size=(8, 16))
+    assert model.train_grid == (2, 4)
+    for rows, columns in [(2, 4), (3, 4), (5, 2)]:
+        seen = images(rows, columns)
+        order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(1))
+        again = model(permuted(seen, order), positions=grid(rows, columns)[order])
+        torch.testing.assert_close(again, model(seen), atol=1e-4, rtol=1e-4)
+    square, named = tiny_vit(*image_variant), tiny_vit(*image_variant, image_size=(12, 12))
+    assert torch.equal(square(images()), named(images()))
+
+
+@torch.no_grad()
+def test_the_table_of_a_rectangle_is_stretched_from_its_own_grid(tiny_vit):
+    model = tiny_vit("learned", image_size=(8, 16))
+    table = model.encoding.table.weight
+    assert table.shape == (8, 16)
+    added = model.encoding.embed(torch.zeros(1, 15, 16), grid(3, 5), (3, 5))
+    theirs = resample_abs_pos_embed(table[None], [3, 5], [2, 4], num_prefix_tokens=0)
+    torch.testing.assert_close(added, theirs, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def generate(model: GPT2, tokens: Tensor, new_tokens: int, *,
     Raises:
         TypeError, ValueError: tokens or a mask that do not fit, as in
             :meth:`~seqpe_lab.models.gpt2.GPT2.hidden_states`; no new tokens; a temperature below
-            0, a top_k below 1, a top_p outside (0, 1], or one of these at temperature 0; an eos beyond
-            the vocabulary; a cache with ``use_cache=False``; tokens that would reach
+            0, a top_k below 1, a top_p outside (0, 1], or one of these at temperature 0; an eos
+            beyond the vocabulary; a cache with ``use_cache=False``; tokens that would reach
             ``max_position``.
     """
     tokens = model.checked_tokens(tokens)

@@ -36,6 +36,7 @@ class GPT2Config:
     dropout: float = 0.1
     encoding: str = "seqpe"
     encoding_options: dict = field(default_factory=dict)
+    gelu: str = "tanh"  # GPT-2's approximation; "none" is the exact function, as in nanoGPT
 
 
 class Conv1D(nn.Module):
@@ -72,12 +73,12 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config: GPT2Config):
         super().__init__()
-        self.dropout = config.dropout
+        self.dropout, self.gelu = config.dropout, config.gelu
         self.c_fc = Conv1D(config.d_model, 4 * config.d_model)
         self.c_proj = Conv1D(4 * config.d_model, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        x = self.c_proj(F.gelu(self.c_fc(x), approximate=self.gelu))
         return F.dropout(x, self.dropout, self.training)
 
 
@@ -108,6 +109,8 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config):
         super().__init__()
         self.config = config
+        if config.gelu not in ("tanh", "none"):
+            raise ValueError(f"gelu={config.gelu!r} is no form of GELU: choose from tanh, none")
         self.encoding = make_encoding(config.encoding, d_model=config.d_model, heads=config.heads,
                                       layers=config.layers, train_shape=config.train_len,
                                       **config.encoding_options)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqpe_lab.digits import is_integer
+
 AT_ONCE = 2**27  # logits: 512 MB in float32
 ALIGNED = 64  # columns: a GPU's matrix units need aligned rows, 50,257 are odd
 FEW = 256  # rows for which copying the weight would take longer than the product
@@ -36,7 +38,11 @@ def logits(hidden: Tensor, weight: Tensor) -> Tensor:
 
 
 def nats_of_targets(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """-ln p(target) of every token, float32 (N,), from hidden states (N, d) and targets (N,)."""
+    """-ln p(target) of every token, float32 (N,), from hidden states (N, d) and targets (N,).
+
+    Arguments and errors as in :func:`next_token_loss`.
+    """
+    targets = _checked(targets, hidden, weight)
     rows = max(1, AT_ONCE // len(weight))
     return torch.cat([F.cross_entropy(logits(h, weight).float(), t, reduction="none")
                       for h, t in zip(hidden.split(rows), targets.split(rows))])
@@ -48,15 +54,13 @@ def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     Args:
         hidden: float (N, d).
         weight: float (V, d), the token embeddings.
-        targets: int64 (N,), values in [0, V).
+        targets: integers (N,), values in [0, V).
 
     Raises:
-        ValueError: a target outside that range (checked on the CPU only).
+        TypeError: targets that are not integers.
+        ValueError: another number of targets, one outside that range (checked on the CPU only).
     """
-    if targets.device.type == "cpu":  # on another device this would make it wait
-        lowest, highest = map(int, targets.aminmax())
-        if lowest < 0 or highest >= len(weight):
-            raise ValueError(f"targets must lie in [0, {len(weight)}), got {lowest}..{highest}")
+    targets = _checked(targets, hidden, weight)
     rows = max(1, AT_ONCE // len(weight))
     if len(hidden) <= rows:
         return F.cross_entropy(logits(hidden, weight).float(), targets)
@@ -66,6 +70,21 @@ def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     padded = _padded(weight, len(hidden)).to(dtype)
     return _NextTokenLoss.apply(hidden.to(dtype), padded, targets, len(weight), rows)
+
+
+def _checked(targets: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
+    """Targets as int64, or an error that says what is wrong with them."""
+    if not is_integer(targets):
+        raise TypeError(f"targets are whole numbers, tokens, got dtype {targets.dtype}")
+    if targets.shape != hidden.shape[:-1]:
+        raise ValueError(f"targets {tuple(targets.shape)} do not fit hidden states "
+                         f"{tuple(hidden.shape)}: give one for each")
+    targets = targets.long()
+    if targets.device.type == "cpu":  # on another device this would make it wait
+        lowest, highest = map(int, targets.aminmax())
+        if lowest < 0 or highest >= len(weight):
+            raise ValueError(f"targets must lie in [0, {len(weight)}), got {lowest}..{highest}")
+    return targets
 
 
 def _padded(weight: Tensor, rows: int) -> Tensor:

@@ -53,7 +53,7 @@ def real_positions(real: Tensor, start: int = 0) -> Tensor:
         real: bool (B, context).
         start: position of the first real token.
 
-    >>> real_positions(torch.tensor([[False, False, True, True], [True, True, True, False]]))[..., 0]
+    >>> real_positions(torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]]) == 1)[..., 0]
     tensor([[0, 0, 0, 1],
             [0, 1, 2, 2]])
     """

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seqpe_lab.hub import ask_hub, three_ways_out
-from seqpe_lab.models.checkpoints import load_published
+from seqpe_lab.models.checkpoints import WRAPPERS, load_published
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 
 REPOSITORY = "huayangli/seqpe"
@@ -32,7 +32,6 @@ _WAYS_OUT = three_ways_out(
 
 # where the weights are; the first that is there counts
 WEIGHTS = ("*.safetensors", "best_model/*.safetensors", "best_model.pth", "*.pth")
-WRAPPERS = r"^((pe_model|module|_orig_mod|model)\.)+"  # of names: DDP, torch.compile, theirs
 INTEGRATION_NAMES = {"attn_scalar": "bias", "attn_mul": "mul", "attn_add": "sum"}
 # what this library computes; any other value in a configuration raises an error
 EXPECTED = {

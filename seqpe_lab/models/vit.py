@@ -5,6 +5,7 @@ here, so that the encoding can transform queries and keys before plain attention
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from seqpe_lab.encodings import PositionEncoding, make_encoding
 class ViTConfig:
     """Shape of the model; the defaults are ViT-S/16 with SeqPE as in the paper (Sec. 4.3)."""
     model: str = "vit_small_patch16_224"  # any timm name of its VisionTransformer
-    image_size: int = 224  # pixels a side in training
+    image_size: int | tuple[int, int] = 224  # pixels a side in training, or (height, width)
     classes: int = 1_000
     max_position: int = 100  # L_max of rows and of columns, exclusive; larger grids raise an error
     encoding: str = "seqpe"
@@ -37,7 +38,7 @@ class ViT(nn.Module):
 
     Raises:
         ValueError: a model that timm does not have or that is not made of its plain patches, blocks
-            and attention; an image size that the patch does not divide.
+            and attention; an image size that is no such size or that the patch does not divide.
 
     >>> small = dict(patch_size=4, embed_dim=8, depth=1, num_heads=2)
     >>> model = ViT(ViTConfig(image_size=8, classes=3, encoding="rope", timm_options=small))
@@ -48,9 +49,10 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
+        size = _sides(config.image_size)
         try:
             self.vit = timm.create_model(config.model, pretrained=False,
-                                         num_classes=config.classes, img_size=config.image_size,
+                                         num_classes=config.classes, img_size=size,
                                          pos_embed="none", dynamic_img_size=True,
                                          **config.timm_options)
         except (RuntimeError, TypeError, AssertionError) as error:  # an unknown name, bad sizes
@@ -64,8 +66,7 @@ class ViT(nn.Module):
                              f"got {tuple(self.vit.patch_embed.patch_size)}")
         self.patch = self.vit.patch_embed.patch_size[0]
         self.channels = self.vit.patch_embed.proj.in_channels
-        _check_size(config.image_size, config.image_size, self.patch)
-        self.train_grid = (config.image_size // self.patch,) * 2
+        self.train_grid = _grid(size, self.patch)
         self.heads = self.vit.blocks[0].attn.num_heads
         self.encoding = make_encoding(config.encoding, d_model=self.vit.embed_dim,
                                       heads=self.heads, layers=len(self.vit.blocks),
@@ -91,9 +92,12 @@ class ViT(nn.Module):
         Raises:
             TypeError: positions that are not integers.
             ValueError: images of another shape, a size that the patch does not divide, wrong
-                channels, positions that are negative, of another shape or beyond ``max_position``.
+                channels, a start without two coordinates, positions that are negative, of another
+                shape or beyond ``max_position``.
         """
         rows, columns = self.grid_of(images)
+        if not isinstance(start, (tuple, list)) or len(start) != 2:
+            raise ValueError(f"start is the (row, column) of the first patch, got {start!r}")
         if positions is None:
             positions = grid(rows, columns) + torch.tensor(start)
         elif tuple(start) != (0, 0):
@@ -141,8 +145,7 @@ class ViT(nn.Module):
         if images.shape[1] != self.channels:
             raise ValueError(f"images have {images.shape[1]} channels but the model takes "
                              f"{self.channels}: convert them, or set in_chans in timm_options")
-        _check_size(*images.shape[2:], self.patch)
-        return images.shape[2] // self.patch, images.shape[3] // self.patch
+        return _grid(images.shape[2:], self.patch)
 
 
 def attention(attn: TimmAttention, x: Tensor, encoding: PositionEncoding, prepared: Any,
@@ -175,8 +178,20 @@ def check_plain(vit: nn.Module, name: str, *also: type) -> None:
         raise ValueError("patch_drop_rate drops patches with their positions: leave it at 0")
 
 
-def _check_size(height: int, width: int, patch: int) -> None:
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image, from one number for both or from the two."""
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError("image_size is a whole number of pixels a side, or (height, width), "
+                         f"got {size!r}")
+    return sides
+
+
+def _grid(size: Sequence[int], patch: int) -> tuple[int, int]:
+    """(rows, columns) of an image's patches; ValueError if they do not divide it."""
+    height, width = size
     if height < 1 or width < 1 or height % patch or width % patch:
-        rows, columns = (max(1, round(side / patch)) * patch for side in (height, width))
+        rows, columns = (max(1, round(side / patch)) * patch for side in size)
         raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of "
                          f"{patch}: resize it to {rows} x {columns}, say")
+    return height // patch, width // patch

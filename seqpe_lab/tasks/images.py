@@ -132,8 +132,9 @@ def accuracy(model: ViT, images: Images, data: ImageData, recipe: ImageRecipe, s
     """
     if len(images) == 0:
         raise ValueError("no images to evaluate on")
-    if size < 1:
-        raise ValueError(f"an image needs at least 1 pixel a side, got {size}")
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"an image needs at least 1 pixel a side, got {size}: views are square, "
+                         "of a whole number of pixels")
     if interpolate and recipe.encoding != "seqpe":
         raise ValueError("interpolate=True stretches the position vectors of encoding 'seqpe', "
                          f"this model has {recipe.encoding!r}")
