@@ -19,7 +19,7 @@ from seqpe_lab.digits import check_context, is_integer
 from seqpe_lab.encodings import PositionEncoding, make_encoding
 from seqpe_lab.models import generation
 from seqpe_lab.models.output_layer import logits
-from seqpe_lab.models.padding import hide_padding, real_positions, real_tokens
+from seqpe_lab.models.padding import real_positions, real_tokens
 
 Cached = tuple[Tensor, Tensor]  # keys, as the encoding transformed them, and values of a layer
 
@@ -59,13 +59,13 @@ class Attention(nn.Module):
         self.c_proj = Conv1D(config.d_model, config.d_model)
 
     def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
-                past: Cached | None, real: Tensor | None) -> tuple[Tensor, Cached]:
+                past: Cached | None, mask: Tensor | None) -> tuple[Tensor, Cached]:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
                    for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
         q, k = encoding.transform(q, k, prepared, layer)
         if past is not None:  # cached keys are already transformed
             k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
-        out = attend(*hide_padding(q, k, real), v, self.dropout if self.training else 0.0)
+        out = attend(q, k, v, self.dropout if self.training else 0.0, mask=mask)
         out = self.c_proj(out.transpose(1, 2).flatten(-2))
         return F.dropout(out, self.dropout, self.training), (k, v)
 
@@ -91,8 +91,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
-                past: Cached | None, real: Tensor | None) -> tuple[Tensor, Cached]:
-        attended, present = self.attn(self.ln_1(x), encoding, prepared, layer, past, real)
+                past: Cached | None, mask: Tensor | None) -> tuple[Tensor, Cached]:
+        attended, present = self.attn(self.ln_1(x), encoding, prepared, layer, past, mask)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), present
 
@@ -180,9 +180,8 @@ class GPT2(nn.Module):
         x = self._embedded(tokens, positions, real is not None, context_len)
         x = F.dropout(x, self.config.dropout, self.training)
         prepared = self.encoding.prepare(positions, vectors, x.device)
-        if real is not None:
-            real, = moved([real], x.device)
-        return self.run_layers(x, prepared, cache, real)
+        mask = None if real is None else moved([real[:, None, None]], x.device)[0]
+        return self.run_layers(x, prepared, cache, mask)
 
     def _embedded(self, tokens: Tensor, positions: Tensor, padded: bool,
                   context_len: int | Sequence[int] | None) -> Tensor:
@@ -197,14 +196,14 @@ class GPT2(nn.Module):
         return torch.cat([self.encoding.embed(*part) for part in parts])
 
     def run_layers(self, x: Tensor, prepared: Any, cache: list[Cached] | None = None,
-                   real: Tensor | None = None) -> Tensor:
+                   mask: Tensor | None = None) -> Tensor:
         """All layers and the final LayerNorm, without the checks: what torch.compile compiles.
 
         Args:
             x: float (B, L, d_model), the embedded tokens.
             prepared: what the encoding's ``prepare`` returned.
             cache: as in :meth:`hidden_states`.
-            real: bool (B, context), False for padding; None without padding.
+            mask: bool (B, 1, 1, context), False for padding; None without padding.
 
         Returns:
             (B, L, d_model).
@@ -212,7 +211,7 @@ class GPT2(nn.Module):
         presents = []
         for layer, block in enumerate(self.transformer.h):
             past = cache[layer] if cache else None
-            x, present = block(x, self.encoding, prepared, layer, past, real)
+            x, present = block(x, self.encoding, prepared, layer, past, mask)
             if cache is not None:
                 presents.append(present)
         if cache is not None:

@@ -6,6 +6,7 @@ these tokens are computed with their loss, so no product is computed twice.
 """
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def logits(hidden: Tensor, weight: Tensor) -> Tensor:
     >>> logits(torch.tensor([[1., 2.]]), torch.tensor([[1., 0.], [0., 1.], [1., 1.]]))
     tensor([[1., 2., 3.]])
     """
-    return F.linear(hidden, _padded(weight, hidden.shape[:-1].numel()))[..., : len(weight)]
+    return F.linear(hidden, _padded(weight, math.prod(hidden.shape[:-1])))[..., : len(weight)]
 
 
 def nats_of_targets(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

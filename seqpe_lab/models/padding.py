@@ -1,15 +1,11 @@
-"""Sequences of different lengths in one batch: padding has no position and is never attended to.
+"""Sequences of different lengths in one batch: a mask says which tokens are real, and not padding.
 
-A mask says which tokens are real. A real token's position is the number of real tokens before it,
-so padding on the left or on the right changes no result. Padding is hidden from attention by one
-more feature of every key, as ALiBi's bias is: 1 in every query, 0 in a real key, and in a key that
-is padding a number so low that softmax gives it a weight of exactly 0. So fused attention needs no
-L x L mask, and memory grows linearly with the context here too.
+A real token's position is the number of real tokens before it, and no token attends to padding. So
+padding on the left or on the right changes no result.
 """
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqpe_lab.digits import is_integer
@@ -58,26 +54,3 @@ def real_positions(real: Tensor, start: int = 0) -> Tensor:
             [0, 1, 2, 2]])
     """
     return start + (real.cumsum(1) - 1).clamp(min=0).unsqueeze(-1)
-
-
-def hide_padding(q: Tensor, k: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Queries and keys with the feature that hides padding.
-
-    Zeros behind it make the width a multiple of 8, which the fast attention kernels require.
-
-    Args:
-        q: (B, H, L, width).
-        k: (B, H, context, width).
-        real: bool (B, context), or None without padding: q and k are then returned as they are.
-
-    Returns:
-        q and k, up to 8 features wider.
-    """
-    if real is None:
-        return q, k
-    fill = (0, -(q.shape[-1] + 1) % 8)
-    low = torch.finfo(k.dtype).min / 4  # finite: a padded query may see nothing but padding
-    hidden = torch.zeros(real.shape, dtype=k.dtype, device=k.device).masked_fill(~real, low)
-    of_key = F.pad(hidden[:, None, :, None], fill).expand(*k.shape[:-1], -1)
-    of_query = F.pad(q.new_ones(*q.shape[:-1], 1), fill)
-    return torch.cat([q, of_query], -1), torch.cat([k, of_key], -1)
