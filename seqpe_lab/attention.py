@@ -28,12 +28,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool =
         q, k = hide_keys(q, k, mask)
     width, d_head = q.shape[-1], v.shape[-1]
     length, context = q.shape[-2], k.shape[-2]
-    below = None
+    lower = None
     if causal and length < context and length > 1:  # several new tokens after a cache
-        below = torch.ones(length, context, dtype=torch.bool, device=q.device).tril(context - length)
+        lower = torch.ones(length, context, dtype=torch.bool, device=q.device)
+        lower = lower.tril(context - length)
     if width > d_head:
         v = F.pad(v, (0, width - d_head))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=below, dropout_p=dropout,
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=lower, dropout_p=dropout,
                                          is_causal=causal and bool(length == context),
                                          scale=d_head**-0.5)
     return out[..., :d_head]

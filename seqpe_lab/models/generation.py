@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqpe_lab.models.output_layer import logits
 from seqpe_lab.models.padding import real_positions, real_tokens
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def generate(model: GPT2, tokens: Tensor, new_tokens: int, *,
             if real is not None and tokens.shape[1] == prompt:  # padding may follow a prompt
                 last = (real[:, past:] * torch.arange(1, prompt + 1)).argmax(1)
                 hidden = hidden[torch.arange(batch), last].unsqueeze(1)
-            scores = logits(hidden[:, -1], model.transformer.wte.weight)
+            scores = model.predict(hidden[:, -1])
             chosen = choose(scores, temperature, top_k, top_p, generator)
             if eos is not None:
                 chosen = chosen.masked_fill(ended, eos)

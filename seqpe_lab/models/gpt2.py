@@ -135,7 +135,11 @@ class GPT2(nn.Module):
         Returns:
             float (B, L, vocab_size).
         """
-        return logits(self.hidden_states(tokens, **options), self.transformer.wte.weight)
+        return self.predict(self.hidden_states(tokens, **options))
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Logits from hidden states: (..., d_model) -> (..., vocab_size)."""
+        return logits(hidden, self.transformer.wte.weight)
 
     def hidden_states(self, tokens: Tensor, *, attention_mask: Tensor | None = None,
                       start: int = 0, positions: Tensor | None = None, vectors: Any = None,

@@ -107,14 +107,21 @@ class ViT(nn.Module):
         if isinstance(vectors, Tensor) and vectors.shape[-2] != rows * columns:
             raise ValueError(f"position vectors {tuple(vectors.shape)} do not fit "
                              f"{rows * columns} patches")
-        vit = self.vit
-        x = vit.patch_embed(images).flatten(1, 2)  # (B, N, d_model)
+        x = self.vit.patch_embed(images).flatten(1, 2)  # (B, N, d_model)
         x = self.encoding.embed(x, positions, (rows, columns))
-        extra = [token.expand(len(x), -1, -1) for token in (vit.cls_token, vit.reg_token)
+        return self.classify(x, self.encoding.prepare(positions, vectors, x.device))
+
+    def classify(self, x: Tensor, prepared: Any) -> Tensor:
+        """Class logits from embedded patches, (B, N, d_model) -> (B, classes), without checks.
+
+        Args:
+            prepared: what the encoding's ``prepare`` returned.
+        """
+        vit = self.vit
+        extra = [token.expand(x.shape[0], -1, -1) for token in (vit.cls_token, vit.reg_token)
                  if token is not None]
         x = vit.norm_pre(vit.pos_drop(torch.cat([*extra, x], dim=1)))
-        x = self.run_layers(x, self.encoding.prepare(positions, vectors, x.device))
-        return vit.forward_head(x)
+        return vit.forward_head(self.run_layers(x, prepared))
 
     def run_layers(self, x: Tensor, prepared: Any) -> Tensor:
         """All blocks and the final norm, without the checks: what torch.compile compiles.
