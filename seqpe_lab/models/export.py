@@ -64,7 +64,8 @@ class InferenceModel(nn.Module):
         self.leaves: list = []  # numbers and the like; a tensor's place holds its axis of positions
         for number, (leaf, less) in enumerate(zip(leaves, pytree.tree_leaves(shorter))):
             if isinstance(leaf, Tensor):
-                self.register_buffer(f"prepared_{number}", leaf.clone())
+                own = leaf.clone(memory_format=torch.contiguous_format)
+                self.register_buffer(f"prepared_{number}", own)
                 sizes = zip(leaf.shape, less.shape)
                 leaf = next((axis for axis, (a, b) in enumerate(sizes) if a != b), None)
             self.leaves.append(leaf)
@@ -74,17 +75,17 @@ class InferenceModel(nn.Module):
         if not self.is_text:
             patches = self.model.vit.patch_embed(x).flatten(1, 2)
             return self.model.classify(patches + self.added, self._prepared())
-        length = x.shape[1]
-        x = self.model.transformer.wte(x) + self.added[:length]
-        return self.model.predict(self.model.run_layers(x, self._prepared(length)))
+        places = torch.arange(x.shape[1], device=x.device)
+        x = self.model.transformer.wte(x) + self.added[:x.shape[1]]
+        return self.model.predict(self.model.run_layers(x, self._prepared(places)))
 
-    def _prepared(self, length: int | None = None):
-        """What the encoding prepared, for the first tokens only."""
+    def _prepared(self, places: Tensor | None = None):
+        """What the encoding prepared; of a text, for the places of its tokens, int64 (L,)."""
         leaves = []
         for number, leaf in enumerate(self.leaves):
             tensor = getattr(self, f"prepared_{number}", None)
-            if tensor is not None and None not in (leaf, length):
-                tensor = tensor.narrow(leaf, 0, length)
+            if tensor is not None and leaf is not None and places is not None:
+                tensor = tensor.index_select(leaf, places)  # a slice would not be contiguous
             leaves.append(leaf if tensor is None else tensor)
         return pytree.tree_unflatten(leaves, self.structure)
 
