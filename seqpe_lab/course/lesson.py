@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,7 +173,7 @@ class Lesson:
 
 
 def start(title: str, seed: int = 0) -> Lesson:
-    """Begin a lesson: fix the seed, and print the scale, the seed and the device.
+    """Begin a lesson: fix the seed, print the scale, the seed and the device, prepare figures.
 
     The scale comes from $SEQPE_SCALE: "smoke", "small" (the default), "medium" or "full".
     """
@@ -187,6 +188,9 @@ def start(title: str, seed: int = 0) -> Lesson:
     if scale == "smoke":
         print("At smoke scale nothing is learnt: the numbers below only prove that the lesson "
               "runs. Set SEQPE_SCALE=small for the real ones.")
+    if "IPython" in sys.modules:
+        from seqpe_lab.course.page_figures import draw_on_pages
+        draw_on_pages()
     return lesson
 
 

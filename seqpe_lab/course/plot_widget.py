@@ -16,6 +16,8 @@ import traitlets
 from anywidget import AnyWidget
 from plotly.offline import get_plotlyjs
 
+from seqpe_lab.course.page_figures import nobody_watches
+
 SCRIPT = Path(__file__).with_suffix(".js")
 
 
@@ -53,7 +55,7 @@ class Plot(AnyWidget):
 
     @traitlets.default("program")
     def _shared_program(self) -> str:
-        return Program.shared().model_id
+        return "" if nobody_watches() else Program.shared().model_id
 
     def show(self, figure: go.Figure) -> None:
         """Replace what the page shows, in one message."""

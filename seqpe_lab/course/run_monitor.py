@@ -17,6 +17,7 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from seqpe_lab.course.figures import curves, label
+from seqpe_lab.course.page_figures import displayed
 from seqpe_lab.course.plot_widget import Plot
 from seqpe_lab.jobs import Job
 from seqpe_lab.recipes import Training
@@ -98,6 +99,9 @@ class RunMonitor(ipywidgets.VBox):
         for name, button in self.buttons.items():
             button.disabled = not ready[name]
         return state
+
+    def _repr_mimebundle_(self, **options) -> dict:
+        return displayed(super()._repr_mimebundle_(**options), self.figure)
 
     def close(self) -> None:
         """Take it off the page; the run goes on."""

@@ -34,4 +34,6 @@ def explore(name: str) -> Panel:
     """
     if name not in EXPLORERS:
         raise ValueError(f"no explorer {name!r}: choose from {', '.join(EXPLORERS)}")
+    from seqpe_lab.course.page_figures import draw_on_pages
+    draw_on_pages()
     return importlib.import_module(f"{__name__}.{name}_panel").explore()

@@ -20,6 +20,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
+from seqpe_lab.course.page_figures import displayed
 from seqpe_lab.course.plot_widget import Plot
 
 CARD = ("background:#fff;color:#111;padding:6px 10px;border-radius:4px;"  # readable on dark pages
@@ -167,6 +168,9 @@ class Panel(ipywidgets.VBox):
         role, colour = ("alert", "#b00020") if wrong else ("status", "#1a1a1a")
         style = f"color:{colour};border-left:4px solid {colour}"
         self._message.value = card(html.escape(text), style, f'role="{role}"') if text else ""
+
+    def _repr_mimebundle_(self, **options) -> dict[str, Any]:
+        return displayed(super()._repr_mimebundle_(**options), self.figure)
 
     def close(self) -> None:
         """Remove the panel and its picture from the page."""
