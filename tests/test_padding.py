@@ -41,6 +41,18 @@ def test_a_padded_batch_gives_each_text_the_logits_that_it_gets_alone(
             torch.testing.assert_close(together[row, mask[row] == 1], alone, atol=2e-4, rtol=1e-4)
 
 
+def test_positions_of_one_s_own_go_with_a_mask(variant, tiny_model, texts):
+    model = tiny_model(*variant)
+    tokens, mask = batch(texts[1:2], "right")
+    positions = 2 * torch.arange(tokens.shape[1]).unsqueeze(-1)
+    options = dict(context_len=30)
+    with torch.no_grad():
+        for given in (positions, positions.unsqueeze(0)):
+            padded = model(tokens, attention_mask=mask, positions=given, **options)[0, :9]
+            alone = model(texts[1][None], positions=positions[:9], **options)[0]
+            torch.testing.assert_close(padded, alone, atol=2e-4, rtol=1e-4)
+
+
 def test_a_cache_keeps_padding_hidden(variant, tiny_model, texts):
     """Read in parts; a later part may be all padding for a text, and several tokens at once."""
     model = tiny_model(*variant)

@@ -126,8 +126,8 @@ def load_gpt2(model: nn.Module, weights: dict) -> None:
                for name, value in weights.items()}
     weights = {name: value for name, value in _without_tied_output(weights).items()
                if not re.fullmatch(MASK_BUFFER, name)}
-    rows, columns = weights.get("h.0.attn.c_attn.weight", torch.empty(1, 3)).shape
-    if rows == 3 * columns:
+    first = weights.get("h.0.attn.c_attn.weight")  # (d, 3d), or (3d, d) in nn.Linear
+    if first is not None and first.shape[0] > first.shape[-1]:
         weights = {name: value.T if re.fullmatch(TRANSPOSED, name) else value
                    for name, value in weights.items()}
     table = weights.pop("wpe.weight", None)
@@ -168,7 +168,8 @@ def load_timm(model: nn.Module, weights: dict[str, Tensor], *,
     ours = {"vit." + name: value for name, value in weights.items() if name != "pos_embed"}
     ours |= _own_encoding(model)
     if new_head:
-        ours |= {"vit.head." + name: value for name, value in model.vit.head.state_dict().items()}
+        ours = {name: value for name, value in ours.items() if not name.startswith("vit.head.")}
+        ours |= model.vit.head.state_dict(prefix="vit.head.")
     if learned and "pos_embed" in weights:
         own = [name for name in ("vit.cls_token", "vit.reg_token") if name in ours]
         counts = [ours[name].shape[1] for name in own]

@@ -191,12 +191,13 @@ class GPT2(nn.Module):
                   context_len: int | Sequence[int] | None) -> Tensor:
         """The embedded tokens; a table is stretched to the context of each sequence, if padded."""
         x = self.transformer.wte(tokens)
-        last = positions.amax((1, 2)) if padded else positions.amax().expand(len(x))
+        each = positions.expand(len(x), -1, -1)  # (B, L, 1)
+        last = each.amax((1, 2)) if padded else positions.amax().expand(len(x))
         lengths = context_len if isinstance(context_len, Sequence) else [context_len or 0] * len(x)
         contexts = [max(end + 1, given) for end, given in zip(last.tolist(), lengths)]
         if len(set(contexts)) == 1:
             return self.encoding.embed(x, positions, contexts[0])
-        parts = zip(x.split(1), positions.expand(len(x), -1, -1).split(1), contexts)
+        parts = zip(x.split(1), each.split(1), contexts)
         return torch.cat([self.encoding.embed(*part) for part in parts])
 
     def run_layers(self, x: Tensor, prepared: Any, cache: list[Cached] | None = None,
