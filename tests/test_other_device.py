@@ -8,6 +8,7 @@ from conftest import IMAGE_VARIANTS, VARIANTS
 from other_device import NAME, move, pretended
 
 from seqpe_lab.devices import device_of
+from seqpe_lab.models.export import InferenceModel
 from seqpe_lab.recipes import language_model
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks.images import accuracy
@@ -72,6 +73,33 @@ def test_answers(tiny_model, monkeypatch):
     )
     assert [a.generated for a in there] == [a.generated for a in here]
     assert [a.nats for a in there] == pytest.approx([a.nats for a in here], rel=1e-4)
+
+
+@pytest.mark.parametrize("place", ["cpu", NAME])
+@pytest.mark.parametrize("name", sorted(VARIANTS.keys() - {"sinusoidal"}))
+def test_texts_of_different_lengths(name, place, tiny_model, monkeypatch):
+    """The mask may stand on either device."""
+    mask = torch.ones(2, 30, dtype=torch.long)
+    mask[0, :20] = mask[1, -3:] = 0
+
+    def continued(model):
+        tokens = TEXT.view(2, 30).to(device_of(model))
+        there = mask.to(place) if device_of(model).type == NAME else mask
+        logits = model(tokens, attention_mask=there).detach().cpu()
+        return logits[mask == 1], model.generate(tokens, 4, attention_mask=there, eos=3).cpu()
+
+    here, there = both(tiny_model(*VARIANTS[name]), continued, monkeypatch)
+    torch.testing.assert_close(there[0], here[0], atol=1e-4, rtol=1e-4)
+    assert torch.equal(there[1], here[1])
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS.keys() - {"sinusoidal"}))
+def test_tabulated_positions(name, tiny_model, monkeypatch):
+    def logits(model):
+        return InferenceModel(model, 20)(TEXT[None, :9].to(device_of(model))).detach().cpu()
+
+    here, there = both(tiny_model(*VARIANTS[name]), logits, monkeypatch)
+    torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("interpolate", [False, True])
