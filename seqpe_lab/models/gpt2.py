@@ -59,7 +59,7 @@ class Attention(nn.Module):
         self.c_proj = Conv1D(config.d_model, config.d_model)
 
     def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
-                past: Cached | None, mask: Tensor | None) -> tuple[Tensor, Cached]:
+                past: Cached | None, mask: Tensor | None = None) -> tuple[Tensor, Cached]:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
                    for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
         q, k = encoding.transform(q, k, prepared, layer)
@@ -91,7 +91,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, encoding: PositionEncoding, prepared: Any, layer: int,
-                past: Cached | None, mask: Tensor | None) -> tuple[Tensor, Cached]:
+                past: Cached | None, mask: Tensor | None = None) -> tuple[Tensor, Cached]:
         attended, present = self.attn(self.ln_1(x), encoding, prepared, layer, past, mask)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), present
