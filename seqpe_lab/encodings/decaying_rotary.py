@@ -10,8 +10,6 @@ from seqpe_lab.devices import moved
 from seqpe_lab.encodings.base import ModelShape, register
 from seqpe_lab.encodings.rotary import RoPE, rotate
 
-WIDEST = 70.0  # of |ln factor|: float32 and bfloat16 end at 88, gradients need some room
-
 
 @register("xpos")
 class XPos(RoPE):
@@ -23,17 +21,17 @@ class XPos(RoPE):
 
     so the fast pairs fade with the distance, and the slow ones hardly do; a causal mask has i >= j.
 
-    The factors themselves grow and shrink with the position. They are taken relative to a fixed
-    position in the middle of those that float32 can represent, the same for all tokens, so that
-    cached keys stay valid.
+    The factors themselves grow and shrink with the position, so there is a last position that the
+    numbers of a model can represent: with s = 512 it is 33,000 in float32 and bfloat16, and 2,000
+    in float16.
 
     Args:
         d_head, base, pairing: as in :class:`~seqpe_lab.encodings.RoPE`.
         scale_base: s, in tokens; 512 as published.
 
     Raises:
-        ValueError: a grid; a scale_base that is not positive; positions beyond the limit, with the
-            scale_base that they need.
+        ValueError: a grid; a scale_base that is not positive; in ``transform`` positions beyond
+            the last one, with the scale_base that they need.
 
     >>> encoding = XPos(4, scale_base=1)
     >>> query, key = (torch.ones(1, 1, 1, 4) for _ in range(2))
@@ -51,7 +49,6 @@ class XPos(RoPE):
         if not 0 < scale_base < math.inf:
             raise ValueError(f"scale_base is a number of tokens above 0, got {scale_base}")
         self.scale_base = scale_base
-        self.middle = int(WIDEST * scale_base / -math.log(0.4 / 1.4))
 
     @classmethod
     def for_model(cls, shape: ModelShape, base: float = 10_000.0,  # type: ignore[override]
@@ -62,23 +59,27 @@ class XPos(RoPE):
         return cls(shape.d_head, base, pairing, scale_base)
 
     def prepare(self, positions: Tensor, vectors: None = None,
-                device: torch.device | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Cosines, sines and the queries' factors, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
-        if (highest := int(positions.max())) > 2 * self.middle:
-            needed = math.ceil(self.scale_base * highest / (2 * self.middle))
-            raise ValueError(f"xPos with scale_base={self.scale_base:g} reaches position "
-                             f"{2 * self.middle:,}, where its factors leave the range of float32, "
-                             f"got {highest:,}: shorten the context or raise scale_base to "
-                             f"{needed + 1:,}")
-        cos, sin = super().prepare(positions, vectors, device)
-        zeta = (torch.arange(0, self.d_head, 2, dtype=torch.float64) / self.d_head + 0.4) / 1.4
-        exponent = (positions.cpu().double() - self.middle) / self.scale_base
-        factor = (zeta.log() * exponent).exp().float()
-        factor, = moved([factor if factor.dim() == 2 else factor.unsqueeze(1)], device)
-        return cos, sin, factor
+                device: torch.device | None = None) -> tuple[Tensor, ...]:
+        """Cosines, sines and the queries' factors, float32 (L, d_head/2) or (B, 1, L, d_head/2).
 
-    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, ...],  # type: ignore[override]
+        The last of the four is the highest position, int64 (), on the CPU.
+        """
+        places = positions.cpu()
+        cos, sin = super().prepare(places, vectors, device)
+        zeta = (torch.arange(0, self.d_head, 2, dtype=torch.float64) / self.d_head + 0.4) / 1.4
+        factor = (zeta ** (places.double() / self.scale_base)).float()
+        factor, = moved([factor if factor.dim() == 2 else factor.unsqueeze(1)], device)
+        return cos, sin, factor, places.max()
+
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, ...],
                   layer: int) -> tuple[Tensor, Tensor]:
-        cos, sin, factor = prepared
+        cos, sin, factor, highest = prepared
+        room = math.log(torch.finfo(q.dtype).max) - 6  # the keys themselves, and gradients
+        last = int(self.scale_base * room / -math.log(0.4 / 1.4))
+        if int(highest) > last:
+            needed = math.ceil(self.scale_base * int(highest) / last) + 1
+            raise ValueError(f"xPos with scale_base={self.scale_base:g} leaves the range of "
+                             f"{q.dtype} after position {last:,}, got {int(highest):,}: shorten "
+                             f"the context or raise scale_base to {needed:,}")
         return (rotate(q, cos * factor, sin * factor, self.pairing),
                 rotate(k, cos / factor, sin / factor, self.pairing))

@@ -36,5 +36,5 @@ class KnowsContext(PositionEncoding):
         """
         given = self._given
         sizes = given[1] if given and given[0] is positions else (0,) * positions.shape[-1]
-        last = positions.flatten(0, -2).amax(0).tolist()
+        last = positions.flatten(0, -2).amax(0).cpu().tolist()
         return tuple(max(size, place + 1) for size, place in zip(sizes, last))

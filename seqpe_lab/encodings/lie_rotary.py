@@ -69,7 +69,7 @@ class LieRE(PositionEncoding):
         if positions.shape[-1] != dims:
             raise ValueError(f"positions of shape {tuple(positions.shape)} have "
                              f"n={positions.shape[-1]} coordinates, expected n={dims}")
-        wide = torch.float32 if device.type == "mps" else torch.float64
+        wide = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
         share = positions.cpu().double() / torch.tensor(self.train_shape)
         share, = moved([F.pad(share, (0, 0, self.prefix, 0)).to(wide)], device)  # ((B,) L, n)
         with float32_region(device):

@@ -23,9 +23,10 @@ class PoPE(PositionEncoding):
         softplus(q_c) softplus(k_c) cos((j - i) theta_c + delta_c),
 
     with theta_c = base^(-c/d) for each of the d features, and delta_c learned in every layer and
-    head, kept in [-2 pi, 0]. Queries and keys are widened to twice d_head: magnitude times cosine,
-    and magnitude times sine. On a grid each dimension has d/n features, the last one first, with
-    theta_c = base^(-nc/d).
+    head. (The paper clamps it to [-2 pi, 0], which holds every angle; torch's clamp would give it
+    no gradient at 0, where it starts.) Queries and keys are widened to twice d_head: magnitude
+    times cosine, and magnitude times sine. On a grid each dimension has d/n features, the last one
+    first, with theta_c = base^(-nc/d).
 
     Args:
         shape: of the model.
@@ -79,7 +80,7 @@ class PoPE(PositionEncoding):
     def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
                   layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = prepared
-        delta = self.delta[layer].clamp(-2 * math.pi, 0).float()  # (H, 1, d_head)
+        delta = self.delta[layer].to(torch.promote_types(self.delta.dtype, torch.float32))
         turned_cos = cos * delta.cos() - sin * delta.sin()  # of p theta + delta
         turned_sin = sin * delta.cos() + cos * delta.sin()
         return _polar(q, cos, sin), _polar(k, turned_cos, turned_sin)
