@@ -53,6 +53,7 @@ VARIANTS = {
     "fope": ("fope", {"base": 10.0}),
     "xpos": ("xpos", {}),
     "pope": ("pope", {}),
+    "floater": ("floater", {}),
     "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 3}),
     "seqpe-mul": (
         "seqpe",
@@ -61,6 +62,7 @@ VARIANTS = {
     "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 3}),
     "seqpe-unscaled": ("seqpe", {"integration": "bias", "digits": 3, "scaled": False}),
     "seqpe-gru": ("seqpe", {"digits": 3, "architecture": "gru"}),
+    "seqpe-least-first": ("seqpe", {"digits": 3, "least_first": True}),
 }
 
 
@@ -83,6 +85,7 @@ IMAGE_VARIANTS = {
         {"integration": "mul", "digits": 2, "shared_projection": False, "projection_bias": 1.0},
     ),
     "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 2}),
+    "seqpe-interpolated": ("seqpe", {"digits": 2, "decimals": 1, "interpolate": True}),
     "seqpe-gru": (
         "seqpe",
         {"integration": "mul", "digits": 2, "architecture": "gru", "shared_places": False},
