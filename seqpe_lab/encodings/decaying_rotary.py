@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqpe_lab.devices import moved
+from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, register
 from seqpe_lab.encodings.rotary import RoPE, rotate
 
@@ -64,7 +65,7 @@ class XPos(RoPE):
 
         The last of the four is the highest position, int64 (), on the CPU.
         """
-        places = positions.cpu()
+        places = check_positions(positions, dims=1).cpu()
         cos, sin = super().prepare(places, vectors, device)
         zeta = (torch.arange(0, self.d_head, 2, dtype=torch.float64) / self.d_head + 0.4) / 1.4
         factor = (zeta ** (places.double() / self.scale_base)).float()

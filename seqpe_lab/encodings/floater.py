@@ -7,6 +7,8 @@ each position to the next:
 """
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,12 +56,12 @@ class FlowEncoder(nn.Module):
         positions = check_positions(positions, self.dims).cpu()
         if positions.numel() == 0:
             raise ValueError("no positions to encode: the tensor is empty")
-        states = [self.start]
+        states: list[Tensor] = [self.start]
         with float32_region(self.start.device):
-            for place in range(int(positions.max())):
-                states.append(states[-1] + self.step * self._slope(place * self.step, states[-1]))
-            place, = moved([positions.squeeze(-1)], self.start.device)
-            return F.embedding(place, torch.stack(states))
+            for i in range(int(positions.max())):
+                states.append(states[-1] + self.step * self._slope(i * self.step, states[-1]))
+            row, = moved([positions.squeeze(-1)], self.start.device)
+            return F.embedding(row, torch.stack(states))
 
     def _slope(self, t: float, p: Tensor) -> Tensor:
         """The mean of h over the next step."""
@@ -100,8 +102,9 @@ class FLOATER(SeqPE):
         if shape.dims > 1 or shape.prefix:
             raise ValueError("FLOATER's flow has one time, so it needs a sequence, not a grid: "
                              "choose another encoding, such as 'seqpe'")
-        super().__init__(FlowEncoder(shape.d_model, step), shape.heads, shape.layers, integration,
-                         shared_projection=False, projection_bias=float(integration == "mul"))
+        flow: Any = FlowEncoder(shape.d_model, step)  # has what SeqPE asks of its encoder
+        super().__init__(flow, shape.heads, shape.layers, integration, shared_projection=False,
+                         projection_bias=float(integration == "mul"))
 
     @classmethod
     def for_model(cls, shape: ModelShape, integration: str = "sum",  # type: ignore[override]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqpe_lab.devices import float32_region, moved
+from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, register
 from seqpe_lab.encodings.rotary import RoPE, rotary_frequencies, turned_by
 
@@ -64,10 +65,11 @@ class FoPE(RoPE):
         return cls(shape, sigma, base, pairing)
 
     def prepare(self, positions: Tensor, vectors: None = None,
-                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+                device: torch.device | None = None) -> tuple[Tensor, ...]:
         """Real and imaginary part of h, float32 (H, L, d_head/2) or (B, H, L, d_head/2)."""
-        frequencies = rotary_frequencies(self.d_head, positions.shape[-1], self.base)
-        angles = turned_by(positions, frequencies[:self.kept]).unsqueeze(-3)  # ((B,) 1, L, K)
+        frequencies = rotary_frequencies(self.d_head, base=self.base)[:self.kept]
+        angles = turned_by(check_positions(positions, dims=1), frequencies)
+        angles = angles.unsqueeze(-3)  # ((B,) 1, L, K)
         series, rest = self.coefficients, (0, self.d_head // 2 - self.kept)
         parts = moved([angles.cos().to(series.dtype), angles.sin().to(series.dtype)], series.device)
         with float32_region(series.device):

@@ -91,7 +91,7 @@ class RNoPE(RoPE):
                              f"every {every}-th: lower `every`, or choose the encoding 'rope'")
         return encoding
 
-    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, ...],
                   layer: int) -> tuple[Tensor, Tensor]:
         if (layer + 1) % self.every == 0:
             return q, k

@@ -138,7 +138,7 @@ class RoPE(PositionEncoding):
         return rotary_angles(positions, self.d_head, self.base)
 
     def prepare(self, positions: Tensor, vectors: None = None,
-                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+                device: torch.device | None = None) -> tuple[Tensor, ...]:
         """Cosines and sines, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
         angles = F.pad(self.angles(positions), (0, 0, self.prefix, 0))
         if angles.dim() == 3:
@@ -146,7 +146,7 @@ class RoPE(PositionEncoding):
         cos, sin = moved([angles.cos().float(), angles.sin().float()], device)
         return cos, sin
 
-    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, ...],
                   layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = prepared
         return rotate(q, cos, sin, self.pairing), rotate(k, cos, sin, self.pairing)

@@ -87,7 +87,7 @@ class ScaledRoPE(KnowsContext, RoPE):
         return turned_by(positions, torch.stack(frequencies[::-1]))
 
     def prepare(self, positions: Tensor, vectors: None = None,
-                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+                device: torch.device | None = None) -> tuple[Tensor, ...]:
         """Cosines and sines times the strength, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
         cos, sin = super().prepare(positions, vectors, device)
         strength = self.strength(max(self.factors(positions)))
