@@ -393,3 +393,38 @@ def test_rotate_scales_by_what_it_is_given():
         once = rotate(x, angle.cos(), angle.sin(), pairing)
         twice = rotate(x, 2 * angle.cos(), 2 * angle.sin(), pairing)
         torch.testing.assert_close(twice, 2 * once)
+
+
+# --- recipes ------------------------------------------------------------------------------------
+
+BY_RECIPE = {  # an option, as --set takes it, and where the encoding keeps it
+    "rope-pi": ("factor", 4),
+    "rope-ntk": ("factor", 4),
+    "rope-dynamic": ("factor", 2),
+    "rope-yarn": ("beta_fast", 8),
+    "p-rope": ("p", 0.5),
+    "rnope": ("every", 2),
+    "liere": ("block", 4),
+    "fope": ("sigma", 0.1),
+    "xpos": ("scale_base", 64),
+    "pope": ("base", 500.0),
+    "floater": ("step", 0.05),
+}
+
+
+@pytest.mark.parametrize("name", BY_RECIPE)
+def test_a_recipe_takes_its_name_and_options(name, tiny_recipe):
+    from seqpe_lab.cli import values_of
+    from seqpe_lab.objective import Objective, build_model
+
+    option, value = BY_RECIPE[name]
+    settings = [f"encoding={name}", f'encoding_options={{"{option}": {value}}}']
+    recipe = tiny_recipe(layers=2, **values_of(settings))
+    assert (recipe.method, recipe.alpha, recipe.beta) == (name, 0.0, 0.0)
+    model = build_model(recipe, 256)
+    encoding = model.encoding
+    kept = {"liere": lambda: encoding.generator.shape[-1], "floater": lambda: encoding.encoder.step}
+    assert kept.get(name, lambda: getattr(encoding, option))() == value
+    tokens = torch.randint(256, (2, 17), generator=torch.Generator().manual_seed(0))
+    Objective(model, recipe)(tokens, step=0)["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoding.parameters())

@@ -56,6 +56,7 @@ class FoPE(RoPE):
         if not self.kept:
             raise ValueError(f"no frequency completes a turn within {shape.train_shape[0]} tokens: "
                              "FoPE needs a training context of at least 7")
+        self.sigma = sigma
         series = torch.randn(shape.heads, self.kept, self.kept) * sigma / self.kept**0.5
         self.register_buffer("coefficients", torch.eye(self.kept) + series)
 

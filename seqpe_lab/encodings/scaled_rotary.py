@@ -13,8 +13,8 @@ angles are new:
                                           queries and keys times 0.1 ln s + 1
 
 Weights do not change, so a model trained with RoPE can be evaluated with any of them
-(:func:`~seqpe_lab.encodings.scaled_rotary.rescale`), and tuned further. On a grid each dimension
-has a factor of its own, and d is the number of features of one dimension.
+(:func:`~seqpe_lab.models.longer_contexts.with_scaling`), and tuned further. On a grid each
+dimension has a factor of its own, and d is the number of features of one dimension.
 """
 from __future__ import annotations
 
