@@ -36,7 +36,7 @@ settings.load_profile("seqpe")
 LONGEST = """test_distributed test_jobs test_browser test_wheel 13_full_scale test_architecture
 11_larger_images 16_whole_books test_all test_unusual_uses 09_length_extrapolation
 07_sum_mul_bias 12_what_a_patch_is_similar_to 15_questions_over_long_contexts test_vision
-06_distillation_and_collapse test_precision test_training""".split()
+06_distillation_and_collapse 17_longer_contexts test_precision test_training""".split()
 
 # every encoding with every way to integrate it: name -> (encoding, options)
 VARIANTS = {
