@@ -51,7 +51,7 @@ class PositionTable:
         :meth:`seqpe_lab.encoder.PositionEncoder.forward`.
         """
         encoder = self.encoder
-        if positions.is_floating_point():  # between the rows
+        if isinstance(positions, Tensor) and positions.is_floating_point():  # between the rows
             return encoder(positions)
         positions = check_positions(positions, encoder.dims).cpu()
         if positions.numel() == 0 or (encoder.training and encoder.dropout):

@@ -351,6 +351,17 @@ def test_each_dimension_of_a_grid_has_its_own_factor():
     torch.testing.assert_close(angles[:, 4:] * 2.0, plain[:, 4:])
 
 
+@pytest.mark.parametrize("name", ["rope-pi", "rope-ntk", "p-rope", "rnope"])
+def test_sequences_of_one_batch_may_have_positions_of_their_own(name):
+    options = {"factor": 4} if name.startswith("rope-") else {}
+    positions = torch.stack([column(L, start=3), column(L, start=20)])  # (B, L, 1)
+    together = of(make(name, **options), positions=positions)(*QK)
+    for b in range(2):
+        alone = of(make(name, **options), positions=positions[b])(*QK)
+        for both, one in zip(together, alone):
+            torch.testing.assert_close(both[b], one[b])
+
+
 # --- precision ----------------------------------------------------------------------------------
 
 PREPARED = {
@@ -372,8 +383,8 @@ def test_angles_stay_float32_under_autocast(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = encoding.prepare(positions)
         turned = encoding.transform(*QK, low, 0)
-    parts = zip(plain, low) if isinstance(plain, tuple) else [(plain, low)]
-    assert all(a.dtype == b.dtype != torch.bfloat16 and torch.equal(a, b) for a, b in parts)
+    parts = zip(plain[:3], low[:3]) if isinstance(plain, tuple) else [(plain, low)]
+    assert all(a.dtype == b.dtype == torch.float32 and torch.equal(a, b) for a, b in parts)
     for ours, alone in zip(turned, encoding.transform(*QK, plain, 0)):
         assert torch.equal(ours, alone)
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,27 +61,27 @@ class XPos(RoPE):
         return cls(shape.d_head, base, pairing, scale_base)
 
     def prepare(self, positions: Tensor, vectors: None = None,
-                device: torch.device | None = None) -> tuple[Tensor, ...]:
+                device: torch.device | None = None) -> tuple[Any, ...]:
         """Cosines, sines and the queries' factors, float32 (L, d_head/2) or (B, 1, L, d_head/2).
 
-        The last of the four is the highest position, int64 (), on the CPU.
+        The last of the four is the highest position, an int.
         """
         places = check_positions(positions, dims=1).cpu()
         cos, sin = super().prepare(places, vectors, device)
         zeta = (torch.arange(0, self.d_head, 2, dtype=torch.float64) / self.d_head + 0.4) / 1.4
         factor = (zeta ** (places.double() / self.scale_base)).float()
         factor, = moved([factor if factor.dim() == 2 else factor.unsqueeze(1)], device)
-        return cos, sin, factor, places.max()
+        return cos, sin, factor, int(places.max())
 
-    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, ...],
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Any, ...],
                   layer: int) -> tuple[Tensor, Tensor]:
         cos, sin, factor, highest = prepared
         room = math.log(torch.finfo(q.dtype).max) - 6  # the keys themselves, and gradients
         last = int(self.scale_base * room / -math.log(0.4 / 1.4))
-        if int(highest) > last:
-            needed = math.ceil(self.scale_base * int(highest) / last) + 1
+        if highest > last:
+            needed = math.ceil(self.scale_base * highest / last) + 1
             raise ValueError(f"xPos with scale_base={self.scale_base:g} leaves the range of "
-                             f"{q.dtype} after position {last:,}, got {int(highest):,}: shorten "
-                             f"the context or raise scale_base to {needed:,}")
+                             f"{q.dtype} after position {last:,}, got {highest:,}: shorten the "
+                             f"context or raise scale_base to {needed:,}")
         return (rotate(q, cos * factor, sin * factor, self.pairing),
                 rotate(k, cos / factor, sin / factor, self.pairing))
