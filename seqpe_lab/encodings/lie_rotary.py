@@ -23,9 +23,9 @@ class LieRE(PositionEncoding):
     two the generators of rows and columns need not commute, and then scores depend on more than
     the difference.
 
-    As published, positions are divided by the size of the training grid (here always the training
-    grid's, so that a larger grid has new positions), and the entries above the diagonal start
-    uniformly in [0, 2 pi).
+    As published, the entries above the diagonal start uniformly in [0, 2 pi). Positions are divided
+    by the training sizes; the published code divides them by those of the image at hand, so that a
+    larger image has no new positions but finer steps.
 
     A block takes ``block`` numbers per feature and position, so memory is linear in the context,
     but ``block`` times that of RoPE in every layer and head.

@@ -8,7 +8,7 @@ angles are new:
     NTK-aware (bloc97 2023)               theta_i s^(-2i/(d-2)): the fastest pair as it was, the
                                           slowest divided by s; it is RoPE of base b s^(d/(d-2))
     dynamic NTK (emozilla 2023)           the same with the factor of the context at hand
-    YaRN (Peng et al. 2023, Eq. 17 to 22) a pair that turns often within L as it was, one that
+    YaRN (Peng et al. 2023)               a pair that turns often within L as it was, one that
                                           turns less than once divided by s, others in between;
                                           queries and keys times 0.1 ln s + 1
 
@@ -35,8 +35,9 @@ class ScaledRoPE(KnowsContext, RoPE):
         shape: of the model; its train_shape is L.
         factor: s >= 1. By default it is that of each context, its length divided by L and at
             least 1, so that contexts up to L are encoded as by RoPE. Keys that were cached for
-            one length are then wrong for another: give the model the final length
-            (``context_len``), as ``generate`` does, or a fixed factor.
+            one length are then wrong for another: give a fixed factor, or the model the final
+            length (``context_len``), as its ``generate`` does. A model of transformers with a
+            cache needs a fixed factor.
         base, pairing: as in :class:`~seqpe_lab.encodings.RoPE`.
 
     Raises:
@@ -152,7 +153,7 @@ class YaRN(ScaledRoPE):
 
     Between the pairs that turn ``beta_fast`` and ``beta_slow`` times within L, rounded outwards,
     the share of interpolation grows linearly with the number of the pair, as in the authors' code
-    (in the paper's text, Eq. 18, with the number of turns).
+    and in transformers (in the paper's text it falls linearly with the number of turns).
 
     Args:
         beta_fast, beta_slow: turns within L, beta_fast > beta_slow > 0.
