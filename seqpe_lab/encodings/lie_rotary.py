@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.devices import float32_region, moved
+from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
 Rotations = Tensor  # float32 (layers, (B,) H, L, blocks, size, size)
@@ -65,10 +66,7 @@ class LieRE(PositionEncoding):
         Computed in float64, where the device has it: at position 100,000 float32 would be wrong by
         hundredths of a radian.
         """
-        dims, device = len(self.generator), self.generator.device
-        if positions.shape[-1] != dims:
-            raise ValueError(f"positions of shape {tuple(positions.shape)} have "
-                             f"n={positions.shape[-1]} coordinates, expected n={dims}")
+        positions, device = check_positions(positions, len(self.generator)), self.generator.device
         wide = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
         share = positions.cpu().double() / torch.tensor(self.train_shape)
         share, = moved([F.pad(share, (0, 0, self.prefix, 0)).to(wide)], device)  # ((B,) L, n)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.devices import moved
+from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 from seqpe_lab.encodings.rotary import rotary_frequencies, turned_by, usual_base
 
@@ -66,9 +67,7 @@ class PoPE(PositionEncoding):
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Cosines and sines of p theta, float32 (L, d_head) or (B, 1, L, d_head)."""
-        if positions.shape[-1] != self.dims:
-            raise ValueError(f"positions of shape {tuple(positions.shape)} have "
-                             f"n={positions.shape[-1]} coordinates, expected n={self.dims}")
+        positions = check_positions(positions, self.dims)
         # a pair of RoPE for each feature
         frequencies = rotary_frequencies(2 * self.d_head, self.dims, self.base)
         angles = F.pad(turned_by(positions, frequencies), (0, 0, self.prefix, 0))

@@ -23,6 +23,7 @@ import math
 import torch
 from torch import Tensor
 
+from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, register
 from seqpe_lab.encodings.known_context import KnowsContext
 from seqpe_lab.encodings.rotary import RoPE, rotary_frequencies, turned_by, usual_base
@@ -79,10 +80,7 @@ class ScaledRoPE(KnowsContext, RoPE):
                 for context, length in zip(self.context_of(positions), self.train_shape)]
 
     def angles(self, positions: Tensor) -> Tensor:
-        if positions.shape[-1] != len(self.train_shape):
-            raise ValueError(f"positions of shape {tuple(positions.shape)} have "
-                             f"n={positions.shape[-1]} coordinates, expected "
-                             f"n={len(self.train_shape)}")
+        check_positions(positions, len(self.train_shape))
         frequencies = [self.scaled(factor, length)
                        for factor, length in zip(self.factors(positions), self.train_shape)]
         return turned_by(positions, torch.stack(frequencies[::-1]))
