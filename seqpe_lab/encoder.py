@@ -52,6 +52,9 @@ class PositionEncoder(nn.Module):
     Args:
         d_model: d, the size of the position vectors.
         digits, base, dims: k, b and n of the digit sequences; positions lie in [0, b^k).
+        decimals: digits after the point, f of them in addition to k. Positions may then be real
+            numbers, which are rounded to the nearest multiple of b^-f. The paper has none.
+        least_first: True writes the digits of each dimension from the last to the first.
         layers, heads: of the Transformer (the paper uses 2 layers); a GRU has no heads.
         architecture: "transformer" or "gru"; the paper: "any sequential modeling network".
         causal: False lets every digit attend to the whole sequence; prefixes are then not shared.
@@ -68,14 +71,20 @@ class PositionEncoder(nn.Module):
     >>> encoder = PositionEncoder(d_model=8, digits=3, heads=2)
     >>> encoder(torch.tensor([[7], [123], [7]])).shape
     torch.Size([3, 8])
+    >>> PositionEncoder(d_model=8, digits=3, decimals=1, heads=2)(torch.tensor([[7.5]])).shape
+    torch.Size([1, 8])
     """
 
     def __init__(self, d_model: int, *, digits: int = 5, base: int = 10, dims: int = 1,
                  layers: int = 2, heads: int = 4, architecture: str = "transformer",
                  causal: bool = True, share_prefixes: bool = True, shared_places: bool = True,
-                 dropout: float = 0.0):
+                 dropout: float = 0.0, decimals: int = 0, least_first: bool = False):
         super().__init__()
         check_number_system(digits, base)
+        if not isinstance(decimals, int) or decimals < 0:
+            raise ValueError(f"decimals (digits after the point) must be a whole number of at "
+                             f"least 0, got {decimals!r}")
+        check_number_system(digits + decimals, base)
         if layers < 1 or dims < 1 or d_model < 1:
             raise ValueError("d_model, layers and dims must be at least 1, "
                              f"got d_model={d_model}, layers={layers}, dims={dims}")
@@ -93,9 +102,11 @@ class PositionEncoder(nn.Module):
             raise ValueError(f"dropout must lie in [0, 1), and be 0 for a GRU, got {dropout}")
         self.d_model, self.digits, self.base, self.dims = d_model, digits, base, dims
         self.heads, self.dropout = heads, dropout
+        self.decimals, self.least_first = decimals, least_first
+        self.places = places = digits + decimals  # of each dimension
         self.share_prefixes = share_prefixes and causal
         self.token = nn.Embedding(base + 1, d_model)  # T; its last row is [CLS]
-        self.place = nn.Embedding(digits if shared_places else digits * dims, d_model)  # O
+        self.place = nn.Embedding(places if shared_places else places * dims, d_model)  # O
         self.dimension = nn.Embedding(dims, d_model) if dims > 1 else None  # D; 0 if n = 1 (A.1)
         self.gru: nn.GRU | None = None
         if architecture == "gru":
@@ -111,24 +122,34 @@ class PositionEncoder(nn.Module):
         """Encode positions, each distinct one once, without autocast or TF32.
 
         Args:
-            positions: integers (..., n) in [0, b^k). Best kept on the CPU, where their digits are
-                computed; positions on another device must first be copied back.
+            positions: integers (..., n) in [0, b^k), with ``decimals`` also floats. Best kept on
+                the CPU, where their digits are computed; positions on another device must first be
+                copied back.
 
         Returns:
             (..., d_model), on the parameters' device and in their dtype.
 
         Raises:
-            TypeError: positions that are not a tensor of integers.
+            TypeError: positions that are not a tensor of integers; floats without ``decimals``.
             ValueError: positions that are negative, too large, or of another n; no positions.
         """
         return uncompiled(self._encode)(positions)
 
+    @property
+    def limit(self) -> int:
+        """b^k: positions in each dimension lie below it."""
+        return self.base**self.digits
+
     def _encode(self, positions: Tensor) -> Tensor:
-        positions = check_positions(positions, self.dims).cpu()
+        positions = self._in_units(positions)
         if positions.numel() == 0:
             raise ValueError("no positions to encode: the tensor is empty")
-        rows, inverse = distinct(positions.reshape(-1, self.dims), self.base**self.digits)
-        sequences = to_digits(rows, self.digits, self.base)  # (U, n*k), sorted
+        rows, inverse = distinct(positions.reshape(-1, self.dims), self.base**self.places)
+        sequences = to_digits(rows, self.places, self.base)  # (U, n*k), sorted
+        if self.least_first:
+            sequences = sequences.unflatten(-1, (self.dims, self.places)).flip(-1).flatten(-2)
+            sequences, row = torch.unique(sequences, dim=0, return_inverse=True)  # sorted again
+            inverse = row[inverse]
         sequences = F.pad(sequences, (0, 1), value=self.base)  # [CLS] at the end
         shared = self.share_prefixes and not (self.training and self.dropout)
         with float32_region(self.token.weight.device):
@@ -136,6 +157,24 @@ class PositionEncoder(nn.Module):
             vectors = self.out(self.ln_f(states))  # (U, d)
             inverse, = moved([inverse], vectors.device)
             return F.embedding(inverse, vectors).view(*positions.shape[:-1], -1)
+
+    def _in_units(self, positions: Tensor) -> Tensor:
+        """Positions as multiples of b^-f, int64 (..., n), on the CPU."""
+        if not self.decimals:
+            return check_positions(positions, self.dims).cpu()
+        unit = self.base**self.decimals
+        if isinstance(positions, Tensor) and positions.is_floating_point():
+            positions = positions.cpu().double()
+            if not bool(positions.isfinite().all()):
+                raise ValueError("positions must be finite numbers")
+            units = check_positions((positions * unit).round().long(), self.dims)
+        else:
+            units = check_positions(positions, self.dims).cpu() * unit
+        if units.numel() and (highest := int(units.max())) >= self.limit * unit:
+            raise ValueError(f"position {highest / unit:g} needs more than k={self.digits} digits "
+                             f"before the point in base {self.base}: raise `digits` or shorten "
+                             "eval_len")
+        return units
 
     def embed(self, token: Tensor, place: Tensor) -> Tensor:
         """T[token] + O[place] + D[dimension], (...) -> (..., d); [CLS], at place n*k, is T alone.
@@ -145,10 +184,10 @@ class PositionEncoder(nn.Module):
         """
         device = self.token.weight.device
         token, place = moved([token, place], device)
-        times = self.dims * self.digits // self.place.num_embeddings
+        times = self.dims * self.places // self.place.num_embeddings
         of_place = F.pad(self.place.weight.repeat(times, 1), (0, 0, 0, 1))  # (n*k + 1, d)
         if self.dimension is not None:
-            of_dimension = self.dimension.weight.repeat_interleave(self.digits, 0)
+            of_dimension = self.dimension.weight.repeat_interleave(self.places, 0)
             of_place = of_place + F.pad(of_dimension, (0, 0, 0, 1))
         return F.embedding(token, self.token.weight) + F.embedding(place, of_place)
 

@@ -51,11 +51,13 @@ class PositionTable:
         :meth:`seqpe_lab.encoder.PositionEncoder.forward`.
         """
         encoder = self.encoder
+        if isinstance(positions, Tensor) and positions.is_floating_point():  # between the rows
+            return encoder(positions)
         positions = check_positions(positions, encoder.dims).cpu()
         if positions.numel() == 0 or (encoder.training and encoder.dropout):
             return encoder(positions)
         needed = [int(m) + 1 for m in positions.reshape(-1, encoder.dims).amax(0)]
-        limit = encoder.base**encoder.digits
+        limit = encoder.limit
         if max(needed) > limit or math.prod(needed) > MAX_TABLE:
             return encoder(positions)  # raises an error if a position is too large
         fresh = self._is_fresh()

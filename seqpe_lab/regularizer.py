@@ -26,7 +26,10 @@ class Samples(NamedTuple):
     distil: DistillationSample | None
 
     def positions(self) -> list[Tensor]:
-        """All positions that must be encoded, int64 (..., n) each, those of L_delta first."""
+        """All positions that must be encoded, those of L_delta first.
+
+        int64 (..., n) each, or float64 if the encoder's positions have digits after the point.
+        """
         contrast = [self.contrast.pivots, self.contrast.candidates] if self.contrast else []
         return contrast + (list(self.distil) if self.distil else [])
 
@@ -113,13 +116,20 @@ class PositionRegularizer:
     def sample(self, generator: torch.Generator, distil: bool = True) -> Samples:
         """Draw a step's positions; ``distil=False`` leaves out those of L_OOD."""
         dims, contrast, students = self.encoder.dims, None, None
+        unit = self.encoder.base**self.encoder.decimals  # parts of 1: 10 with one decimal
+        limits = tuple((position_limits(self.max_position, dims) * unit).tolist())
         if self.alpha > 0:
-            contrast = contrastive_sample(max_position=self.max_position, dims=dims,
-                                          generator=generator, **self.contrastive)
+            contrast = contrastive_sample(max_position=limits, dims=dims, generator=generator,
+                                          **self.contrastive)
         if self.beta > 0 and distil:
-            students = distillation_sample(train_shape=self.train_shape, dims=dims,
-                                           max_position=self.max_position, generator=generator,
-                                           **self.distillation)
+            sizes = tuple(size * unit for size in self.train_shape)
+            students = distillation_sample(train_shape=sizes, dims=dims, max_position=limits,
+                                           generator=generator, **self.distillation)
+        if self.encoder.decimals:
+            contrast = contrast and contrast._replace(
+                pivots=contrast.pivots.double() / unit,
+                candidates=contrast.candidates.double() / unit)
+            students = students and DistillationSample(*(p.double() / unit for p in students))
         return Samples(contrast, students)
 
     def losses(self, samples: Samples, vectors: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ settings.load_profile("seqpe")
 LONGEST = """test_distributed test_jobs test_browser test_wheel 13_full_scale test_architecture
 11_larger_images 16_whole_books test_all test_unusual_uses 09_length_extrapolation
 07_sum_mul_bias 12_what_a_patch_is_similar_to 15_questions_over_long_contexts test_vision
-06_distillation_and_collapse test_precision test_training""".split()
+06_distillation_and_collapse 17_longer_contexts test_precision test_training""".split()
 
 # every encoding with every way to integrate it: name -> (encoding, options)
 VARIANTS = {
@@ -47,6 +47,13 @@ VARIANTS = {
     "rope-half": ("rope", {"pairing": "half", "base": 1e6}),
     "alibi": ("alibi", {}),
     "alibi-scaled": ("alibi", {"scaled": True}),
+    "rope-yarn": ("rope-yarn", {"factor": 4}),
+    "rope-dynamic": ("rope-dynamic", {}),
+    "liere": ("liere", {}),
+    "fope": ("fope", {"base": 10.0}),
+    "xpos": ("xpos", {}),
+    "pope": ("pope", {}),
+    "floater": ("floater", {}),
     "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 3}),
     "seqpe-mul": (
         "seqpe",
@@ -55,6 +62,7 @@ VARIANTS = {
     "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 3}),
     "seqpe-unscaled": ("seqpe", {"integration": "bias", "digits": 3, "scaled": False}),
     "seqpe-gru": ("seqpe", {"digits": 3, "architecture": "gru"}),
+    "seqpe-least-first": ("seqpe", {"digits": 3, "least_first": True}),
 }
 
 
@@ -66,12 +74,18 @@ IMAGE_VARIANTS = {
     "rope": ("rope", {}),
     "rope-half": ("rope", {"pairing": "half", "base": 1e4}),
     "rope-mixed": ("rope-mixed", {}),
+    "rope-yarn": ("rope-yarn", {"factor": 2}),
+    "rope-dynamic": ("rope-dynamic", {}),
+    "rnope": ("rnope", {}),
+    "liere": ("liere", {"block": 2}),
+    "pope": ("pope", {}),
     "seqpe-sum": ("seqpe", {"integration": "sum", "digits": 2}),
     "seqpe-mul": (
         "seqpe",
         {"integration": "mul", "digits": 2, "shared_projection": False, "projection_bias": 1.0},
     ),
     "seqpe-bias": ("seqpe", {"integration": "bias", "digits": 2}),
+    "seqpe-interpolated": ("seqpe", {"digits": 2, "decimals": 1, "interpolate": True}),
     "seqpe-gru": (
         "seqpe",
         {"integration": "mul", "digits": 2, "architecture": "gru", "shared_places": False},

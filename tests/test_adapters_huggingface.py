@@ -40,6 +40,8 @@ ENCODINGS = {
     "rope": ("rope", {}),
     "rope-half": ("rope", {"pairing": "half", "base": 1e6}),
     "rope-mixed": ("rope-mixed", {}),
+    "rope-yarn": ("rope-yarn", {"factor": 2}),
+    "pope": ("pope", {}),
     "alibi": ("alibi", {}),
     "seqpe-sum": ("seqpe", SEQPE | {"integration": "sum"}),
     "seqpe-mul": (

@@ -16,7 +16,7 @@ from seqpe_lab import PositionEncoding, PositionRegularizer, digits, geometry
 from seqpe_lab.cli import main
 from seqpe_lab.course import lesson
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.encodings import make_encoding, resample_grid, sinusoidal_vectors
+from seqpe_lab.encodings import ENCODINGS, make_encoding, resample_grid, sinusoidal_vectors
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.models.output_layer import nats_of_targets, next_token_loss
@@ -352,7 +352,7 @@ def unreachable_images(source):
 
 
 TEXT = torch.zeros(20, dtype=torch.long)
-CHOICES = "none, sinusoidal, learned, alibi, rope, rope-mixed, seqpe"
+CHOICES = ", ".join(ENCODINGS)
 HUB = ["Three ways out", "(1)", "(2)", "(3)", "source='python'"]
 
 # (what is wrong, how it is called, what is raised, what the message must say)
@@ -482,6 +482,158 @@ CASES = [
         lambda tmp: encoding("alibi").prepare(torch.tensor([[0.5]])),
         TypeError,
         ["float32", "whole numbers"],
+    ),
+    (
+        "a context that shrinks",
+        lambda tmp: encoding("rope-pi", factor=0.5),
+        ValueError,
+        ["factor", "at least 1", "0.5"],
+    ),
+    (
+        "text positions for YaRN on a grid",
+        lambda tmp: encoding("rope-yarn", train_shape=(4, 4), heads=1).prepare(pos(3)),
+        ValueError,
+        ["n=1", "expected n=2"],
+    ),
+    (
+        "NTK-aware scaling of one pair of features",
+        lambda tmp: encoding("rope-ntk", heads=4),
+        ValueError,
+        ["d_head=2", "at least 4"],
+    ),
+    (
+        "YaRN with turns the wrong way round",
+        lambda tmp: encoding("rope-yarn", beta_fast=1, beta_slow=32),
+        ValueError,
+        ["beta_fast=1", "beta_slow=32"],
+    ),
+    (
+        "p-RoPE without a share",
+        lambda tmp: encoding("p-rope", p=0),
+        ValueError,
+        ["(0, 1]", "got 0"],
+    ),
+    (
+        "p-RoPE of less than one pair",
+        lambda tmp: encoding("p-rope", p=0.3),
+        ValueError,
+        ["p=0.3", "2 pairs", "at least 0.5", "'none'"],
+    ),
+    (
+        "RNoPE in a model without such a layer",
+        lambda tmp: encoding("rnope", layers=3, every=4),
+        ValueError,
+        ["3 layers", "every 4-th", "lower `every`"],
+    ),
+    (
+        "RNoPE without RoPE",
+        lambda tmp: encoding("rnope", layers=3, every=1),
+        ValueError,
+        ["at least 2", "got 1", "'none'"],
+    ),
+    (
+        "LieRE with blocks that do not fit",
+        lambda tmp: encoding("liere", block=3),
+        ValueError,
+        ["block=3", "d_head=4"],
+    ),
+    (
+        "text positions for LieRE on a grid",
+        lambda tmp: encoding("liere", train_shape=(4, 4)).prepare(pos(3)),
+        ValueError,
+        ["n=1", "expected n=2"],
+    ),
+    (
+        "FoPE on a grid",
+        lambda tmp: encoding("fope", train_shape=(8, 8)),
+        ValueError,
+        ["sequences", "'liere'"],
+    ),
+    (
+        "FoPE with a context of less than a turn",
+        lambda tmp: encoding("fope", train_shape=6),
+        ValueError,
+        ["6 tokens", "at least 7"],
+    ),
+    (
+        "xPos on a grid",
+        lambda tmp: encoding("xpos", train_shape=(8, 8)),
+        ValueError,
+        ["grid", "choose another"],
+    ),
+    (
+        "xPos beyond the range of its numbers",
+        lambda tmp: encoding("xpos").transform(
+            *torch.ones(2, 1, 2, 1, 4), encoding("xpos").prepare(pos(100_000)), 0
+        ),
+        ValueError,
+        ["scale_base=512", "float32", "33,", "100,000", "raise scale_base to 1,"],
+    ),
+    (
+        "xPos that decays at once",
+        lambda tmp: encoding("xpos", scale_base=0),
+        ValueError,
+        ["scale_base", "above 0"],
+    ),
+    (
+        "PoPE with a feature that belongs to no dimension",
+        lambda tmp: encoding("pope", dims=3),
+        ValueError,
+        ["n=3", "d_head=4", "divisible by 3"],
+    ),
+    (
+        "text positions for PoPE on a grid",
+        lambda tmp: encoding("pope", train_shape=(4, 4)).prepare(pos(3)),
+        ValueError,
+        ["n=1", "expected n=2"],
+    ),
+    (
+        "FLOATER on a grid",
+        lambda tmp: encoding("floater", train_shape=(8, 8)),
+        ValueError,
+        ["one time", "'seqpe'"],
+    ),
+    (
+        "FLOATER that stands still",
+        lambda tmp: encoding("floater", step=0),
+        ValueError,
+        ["step=0", "above 0"],
+    ),
+    (
+        "real positions for an encoder of whole ones",
+        lambda tmp: encoder()(torch.tensor([[0.5]])),
+        TypeError,
+        ["float32", "whole numbers"],
+    ),
+    (
+        "half a digit after the point",
+        lambda tmp: encoder(decimals=0.5),
+        ValueError,
+        ["decimals", "whole number", "0.5"],
+    ),
+    (
+        "a real position with too many digits",
+        lambda tmp: encoder(decimals=1)(torch.tensor([[999.96]])),
+        ValueError,
+        ["position 1000", "k=3", "before the point"],
+    ),
+    (
+        "a position that is no number",
+        lambda tmp: encoder(decimals=1)(torch.tensor([[float("nan")]])),
+        ValueError,
+        ["finite"],
+    ),
+    (
+        "interpolation without digits after the point",
+        lambda tmp: encoding("seqpe", train_shape=(8, 8), interpolate=True),
+        ValueError,
+        ["decimals", "got 0"],
+    ),
+    (
+        "interpolation of text",
+        lambda tmp: encoding("seqpe", decimals=1, interpolate=True),
+        ValueError,
+        ["grid", "n=1"],
     ),
     (
         "grid positions for ALiBi",

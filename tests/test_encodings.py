@@ -475,7 +475,7 @@ def test_widths_fit_the_fused_kernels(variant):
 
 def test_make_encoding_knows_every_name_it_lists():
     for name in ENCODINGS:
-        make_encoding(name, d_model=8, heads=2, layers=1, train_shape=4)
+        make_encoding(name, d_model=8, heads=2, layers=2, train_shape=16)
 
 
 def test_seqpe_s_encoder_takes_the_options_of_the_encoding():

@@ -13,7 +13,7 @@ from seqpe_lab.models import gpt2
 from seqpe_lab.models.checkpoints import load_gpt2
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 
-RELATIVE = ("none", "rope", "alibi")
+RELATIVE = ("none", "rope", "alibi", "rope-yarn", "liere", "xpos", "pope")
 
 
 # --- position: where it comes from and what it does ---------------------------------------------

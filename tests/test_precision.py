@@ -161,15 +161,30 @@ def test_angles_and_sinusoids_do_not_depend_on_autocast():
     assert all(torch.equal(a, b) for a, b in zip(plain[0], low[0]))
 
 
-ON_A_LINE = ["none", "sinusoidal", "rope", "alibi", "seqpe"]
+ON_A_LINE = {  # with their options
+    "none": {},
+    "sinusoidal": {},
+    "rope": {},
+    "alibi": {},
+    "seqpe": {},
+    "rope-yarn": {"factor": 1_000},
+    "rope-dynamic": {},
+    "liere": {},
+    "fope": {},
+    "xpos": {"scale_base": 2_000},
+    "pope": {},
+}
 ON_A_GRID = ["none", "rope", "rope-mixed", "seqpe sum", "seqpe mul", "seqpe bias"]
+ON_A_GRID += ["rope-yarn", "liere", "pope"]
 
 
 @pytest.mark.parametrize("start", [0, 1_000, 98_530, 99_936])
 @pytest.mark.parametrize("name", ON_A_LINE)
 def test_scores_of_far_positions_are_exact_to_one_percent_in_bfloat16(trained, name, start):
     """Among 64 neighbours: softmax does not notice what is the same for all keys."""
-    encoding = make_encoding(name, d_model=96, heads=4, layers=1, train_shape=64)
+    torch.manual_seed(0)
+    shape = {"d_model": 96, "heads": 4, "layers": 1, "train_shape": 64}
+    encoding = make_encoding(name, **shape, **ON_A_LINE[name])
     if name == "seqpe":
         encoding = trained.encoding
     positions = torch.arange(start, start + 64).unsqueeze(-1)

@@ -43,10 +43,33 @@ def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> Ten
     >>> rotary_angles(torch.tensor([[3]]), d_head=4, base=100.0)
     tensor([[3.0000, 0.3000]], dtype=torch.float64)
     """
-    dims = positions.shape[-1]
+    return turned_by(positions, rotary_frequencies(d_head, positions.shape[-1], base))
+
+
+def rotary_frequencies(d_head: int, dims: int = 1, base: float = 10_000.0) -> Tensor:
+    """theta_i = base^(-2ni/d_head) of the pairs of one dimension, float64 (d_head/2n,), rad a step.
+
+    Raises:
+        ValueError: a d_head that is not divisible by 2n.
+
+    >>> rotary_frequencies(4, base=100.0)
+    tensor([1.0000, 0.1000], dtype=torch.float64)
+    """
     _check_pairs(d_head, dims)
-    frequency = base ** (-torch.arange(0, d_head, 2 * dims, dtype=torch.float64) / d_head)
-    return (positions.cpu().double().flip(-1).unsqueeze(-1) * frequency).flatten(-2)
+    return base ** (-torch.arange(0, d_head, 2 * dims, dtype=torch.float64) / d_head)
+
+
+def turned_by(positions: Tensor, frequencies: Tensor) -> Tensor:
+    """The angle of each pair: its frequency times the position, the last dimension first.
+
+    Args:
+        positions: integers (..., n).
+        frequencies: float64 (P,), the same for every dimension, or (n, P), the last one first.
+
+    Returns:
+        float64 (..., n*P), radians, on the CPU.
+    """
+    return (positions.cpu().double().flip(-1).unsqueeze(-1) * frequencies).flatten(-2)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, pairing: str = "interleaved") -> Tensor:
@@ -108,19 +131,22 @@ class RoPE(PositionEncoding):
     @classmethod
     def for_model(cls, shape: ModelShape, base: float | None = None,  # type: ignore[override]
                   pairing: str = "interleaved") -> RoPE:
-        usual = 100.0 if shape.dims > 1 else 10_000.0
-        return cls(shape.d_head, usual if base is None else base, pairing, shape.prefix)
+        return cls(shape.d_head, usual_base(shape, base), pairing, shape.prefix)
+
+    def angles(self, positions: Tensor) -> Tensor:
+        """Of each pair at each position, float64 (..., d_head/2), radians, on the CPU."""
+        return rotary_angles(positions, self.d_head, self.base)
 
     def prepare(self, positions: Tensor, vectors: None = None,
-                device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+                device: torch.device | None = None) -> tuple[Tensor, ...]:
         """Cosines and sines, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
-        angles = F.pad(rotary_angles(positions, self.d_head, self.base), (0, 0, self.prefix, 0))
+        angles = F.pad(self.angles(positions), (0, 0, self.prefix, 0))
         if angles.dim() == 3:
             angles = angles.unsqueeze(1)  # the same for every head
         cos, sin = moved([angles.cos().float(), angles.sin().float()], device)
         return cos, sin
 
-    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, Tensor],
+    def transform(self, q: Tensor, k: Tensor, prepared: tuple[Tensor, ...],
                   layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = prepared
         return rotate(q, cos, sin, self.pairing), rotate(k, cos, sin, self.pairing)
@@ -182,6 +208,11 @@ class MixedRoPE(PositionEncoding):
                   layer: int) -> tuple[Tensor, Tensor]:
         cos, sin = (t[layer] for t in prepared)
         return rotate(q, cos, sin), rotate(k, cos, sin)
+
+
+def usual_base(shape: ModelShape, base: float | None) -> float:
+    """The base that is asked for; by default 10^4, and 100 on grids."""
+    return (100.0 if shape.dims > 1 else 10_000.0) if base is None else base
 
 
 def _check_pairs(d_head: int, dims: int) -> None:

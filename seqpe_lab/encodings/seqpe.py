@@ -40,16 +40,24 @@ class SeqPE(PositionEncoding):
         scaled: True divides the bias by sqrt(d_head) together with q.k, as Eq. 3 and 14 say; False
             adds it after the division, which makes it stronger by sqrt(d_head).
         prefix: number of tokens before the others ([CLS]); each has a learned position vector.
+        interpolate: (rows, columns) of the training grid: on a larger one position p of R rows
+            gets the vector of p (rows - 1)/(R - 1), as a learned table does, where the encoder
+            needs ``decimals``. None, as in the paper: larger grids have new positions.
 
     Raises:
-        ValueError: another integration; heads that do not divide the encoder's d_model.
+        ValueError: another integration; heads that do not divide the encoder's d_model; to
+            interpolate without decimals, or in one dimension, where contexts have no fixed end.
     """
 
     def __init__(self, encoder: PositionEncoder, heads: int, layers: int,
                  integration: str = "bias", shared_projection: bool = True,
                  projection_bias: float = 0.0, projection_std: float = 0.02, scaled: bool = True,
-                 prefix: int = 0):
+                 prefix: int = 0, interpolate: tuple[int, ...] | None = None):
         super().__init__()
+        if interpolate and not (encoder.decimals and encoder.dims == len(interpolate) > 1):
+            raise ValueError("only positions on a grid are interpolated, and their encoder needs "
+                             f"`decimals` of at least 1: got {encoder.decimals} in n="
+                             f"{encoder.dims} dimensions")
         if integration not in INTEGRATIONS:
             raise ValueError(f"unknown integration {integration!r}: "
                              f"choose from {', '.join(INTEGRATIONS)}")
@@ -58,6 +66,7 @@ class SeqPE(PositionEncoding):
                              f"d_model={encoder.d_model}")
         self.encoder, self.heads, self.integration = encoder, heads, integration
         self.table = PositionTable(encoder)  # for inference
+        self.interpolate = interpolate
         # of e^q and of e^k, so that their product grows by sqrt(d_head)
         self.bias_gain = 1.0 if scaled else (encoder.d_model / heads) ** 0.25
         projections = [nn.Linear(encoder.d_model, 2 * encoder.d_model)
@@ -77,16 +86,23 @@ class SeqPE(PositionEncoding):
                   base: int = 10, encoder_layers: int = 2, encoder_heads: int | None = None,
                   architecture: str = "transformer", causal: bool = True,
                   share_prefixes: bool = True, shared_places: bool = True,
-                  dropout: float = 0.0) -> SeqPE:
+                  dropout: float = 0.0, decimals: int = 0, least_first: bool = False,
+                  interpolate: bool = False) -> SeqPE:
         encoder = PositionEncoder(
             shape.d_model, digits=digits, base=base, dims=shape.dims, layers=encoder_layers,
             heads=encoder_heads or shape.heads, architecture=architecture, causal=causal,
-            share_prefixes=share_prefixes, shared_places=shared_places, dropout=dropout)
+            share_prefixes=share_prefixes, shared_places=shared_places, dropout=dropout,
+            decimals=decimals, least_first=least_first)
         return cls(encoder, shape.heads, shape.layers, integration, shared_projection,
-                   projection_bias, projection_std, scaled, shape.prefix)
+                   projection_bias, projection_std, scaled, shape.prefix,
+                   shape.train_shape if interpolate else None)
 
     def encode(self, positions: Tensor) -> Tensor:
         """E, float (..., d_model): with gradient, or looked up where none is asked for."""
+        if self.interpolate:
+            steps = positions.flatten(0, -2).amax(0).cpu().clamp(min=1)  # R - 1
+            trained = torch.tensor(self.interpolate) - 1
+            positions = positions.cpu() * (trained.double() / steps).clamp(max=1)
         encode = self.encoder if torch.is_grad_enabled() else uncompiled(self.table)
         return encode(positions)
 

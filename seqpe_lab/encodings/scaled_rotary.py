@@ -1,0 +1,194 @@
+"""RoPE for contexts longer than the trained one: the same pairs of features, rotated more slowly.
+
+A model that was trained on L tokens has seen pair i at the angles 0 to theta_i L. In a context s
+times as long, s the *factor*, these methods change the frequencies theta_i so that fewer or no
+angles are new:
+
+    interpolation (Chen et al. 2023)      theta_i / s
+    NTK-aware (bloc97 2023)               theta_i s^(-2i/(d-2)): the fastest pair as it was, the
+                                          slowest divided by s; it is RoPE of base b s^(d/(d-2))
+    dynamic NTK (emozilla 2023)           the same with the factor of the context at hand
+    YaRN (Peng et al. 2023)               a pair that turns often within L as it was, one that
+                                          turns less than once divided by s, others in between;
+                                          queries and keys times 0.1 ln s + 1
+
+Weights do not change, so a model trained with RoPE can be evaluated with any of them
+(:func:`~seqpe_lab.models.longer_contexts.with_scaling`), and tuned further. On a grid each
+dimension has a factor of its own, and d is the number of features of one dimension.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from seqpe_lab.digits import check_positions
+from seqpe_lab.encodings.base import ModelShape, register
+from seqpe_lab.encodings.known_context import KnowsContext
+from seqpe_lab.encodings.rotary import RoPE, rotary_frequencies, turned_by, usual_base
+
+
+class ScaledRoPE(KnowsContext, RoPE):
+    """RoPE with frequencies that depend on a factor; each method overrides ``scaled``.
+
+    Args:
+        shape: of the model; its train_shape is L.
+        factor: s >= 1. By default it is that of each context, its length divided by L and at
+            least 1, so that contexts up to L are encoded as by RoPE. Keys that were cached for
+            one length are then wrong for another: give a fixed factor, or the model the final
+            length (``context_len``), as its ``generate`` does. A model of transformers with a
+            cache needs a fixed factor.
+        base, pairing: as in :class:`~seqpe_lab.encodings.RoPE`.
+
+    Raises:
+        ValueError: a factor below 1; what RoPE refuses.
+    """
+
+    def __init__(self, shape: ModelShape, factor: float | None = None, base: float | None = None,
+                 pairing: str = "interleaved"):
+        super().__init__(shape.d_head, usual_base(shape, base), pairing, shape.prefix)
+        if factor is not None and not 1 <= factor < math.inf:
+            raise ValueError(f"the factor by which a context grows is at least 1, got {factor}")
+        self.train_shape, self.factor = shape.train_shape, factor
+
+    @classmethod
+    def for_model(cls, shape: ModelShape, factor: float | None = None,  # type: ignore[override]
+                  base: float | None = None, pairing: str = "interleaved") -> ScaledRoPE:
+        return cls(shape, factor, base, pairing)
+
+    @property
+    def unscaled(self) -> Tensor:
+        """The frequencies of RoPE in one dimension, float64 (d_head/2n,)."""
+        return rotary_frequencies(self.d_head, len(self.train_shape), self.base)
+
+    def scaled(self, factor: float, length: int) -> Tensor:
+        """Those of this method, float64 (d_head/2n,); L = ``length``."""
+        raise NotImplementedError
+
+    def strength(self, factor: float) -> float:
+        """What queries and keys are multiplied with."""
+        return 1.0
+
+    def factor_of(self, context: int, length: int) -> float:
+        """s of a context of that many tokens, rows or columns."""
+        return max(1.0, context / length) if self.factor is None else self.factor
+
+    def factors(self, positions: Tensor) -> list[float]:
+        """s of each dimension."""
+        return [self.factor_of(context, length)
+                for context, length in zip(self.context_of(positions), self.train_shape)]
+
+    def angles(self, positions: Tensor) -> Tensor:
+        check_positions(positions, len(self.train_shape))
+        frequencies = [self.scaled(factor, length)
+                       for factor, length in zip(self.factors(positions), self.train_shape)]
+        return turned_by(positions, torch.stack(frequencies[::-1]))
+
+    def prepare(self, positions: Tensor, vectors: None = None,
+                device: torch.device | None = None) -> tuple[Tensor, ...]:
+        """Cosines and sines times the strength, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
+        cos, sin = super().prepare(positions, vectors, device)
+        strength = self.strength(max(self.factors(positions)))
+        return (cos, sin) if strength == 1 else (cos * strength, sin * strength)
+
+
+@register("rope-pi")
+class InterpolatedRoPE(ScaledRoPE):
+    """Position interpolation: position p is rotated as RoPE rotates p/s.
+
+    >>> shape = ModelShape(d_model=8, heads=2, layers=1, train_shape=(16,))
+    >>> there, here = torch.tensor([[12]]), torch.tensor([[3]])
+    >>> torch.equal(InterpolatedRoPE(shape, factor=4).angles(there), RoPE(4).angles(here))
+    True
+    """
+
+    def scaled(self, factor: float, length: int) -> Tensor:
+        return self.unscaled / factor
+
+
+@register("rope-ntk")
+class NTKRoPE(ScaledRoPE):
+    """NTK-aware scaling; the name comes from a theory of how networks learn high frequencies.
+
+    Raises:
+        ValueError: fewer than two pairs of features per dimension, of which the slowest would also
+            be the fastest.
+
+    >>> shape = ModelShape(d_model=12, heads=2, layers=1, train_shape=(16,))
+    >>> encoding = NTKRoPE(shape, factor=4, base=10_000)
+    >>> encoding.unscaled / encoding.scaled(factor=4, length=16)
+    tensor([1., 2., 4.], dtype=torch.float64)
+    """
+
+    def __init__(self, shape: ModelShape, factor: float | None = None, base: float | None = None,
+                 pairing: str = "interleaved"):
+        super().__init__(shape, factor, base, pairing)
+        if shape.d_head < 4 * shape.dims:
+            raise ValueError("NTK-aware scaling keeps the fastest pair of features and slows the "
+                             f"slowest: d_head={shape.d_head} must be at least {4 * shape.dims}")
+
+    def scaled(self, factor: float, length: int) -> Tensor:
+        share = torch.arange(len(self.unscaled), dtype=torch.float64) / (len(self.unscaled) - 1)
+        return self.unscaled * factor ** -share
+
+
+@register("rope-dynamic")
+class DynamicRoPE(NTKRoPE):
+    """NTK-aware scaling by s = a C/L - (a - 1) in a context of C > L; ``factor`` is a.
+
+    With a = 1, the default, this is "rope-ntk" with the factor of each context.
+    """
+
+    def factor_of(self, context: int, length: int) -> float:
+        a = 1.0 if self.factor is None else self.factor
+        return a * max(context, length) / length - (a - 1)
+
+
+@register("rope-yarn")
+class YaRN(ScaledRoPE):
+    """NTK-by-parts with a temperature of attention.
+
+    Between the pairs that turn ``beta_fast`` and ``beta_slow`` times within L, rounded outwards,
+    the share of interpolation grows linearly with the number of the pair, as in the authors' code
+    and in transformers (in the paper's text it falls linearly with the number of turns).
+
+    Args:
+        beta_fast, beta_slow: turns within L, beta_fast > beta_slow > 0.
+
+    >>> shape = ModelShape(d_model=64, heads=1, layers=1, train_shape=(2_048,))
+    >>> encoding = YaRN(shape, factor=8)
+    >>> (encoding.unscaled / encoding.scaled(8, 2_048))[[0, 8, 16, 31]]   # from 1 to s
+    tensor([1.0000, 1.0000, 2.1667, 8.0000], dtype=torch.float64)
+    >>> round(encoding.strength(8), 4)
+    1.2079
+    """
+
+    def __init__(self, shape: ModelShape, factor: float | None = None, base: float | None = None,
+                 pairing: str = "interleaved", beta_fast: float = 32.0, beta_slow: float = 1.0):
+        super().__init__(shape, factor, base, pairing)
+        if not beta_fast > beta_slow > 0:
+            raise ValueError("YaRN keeps pairs of at least beta_fast turns and interpolates those "
+                             f"of at most beta_slow: got beta_fast={beta_fast}, "
+                             f"beta_slow={beta_slow}")
+        self.beta_fast, self.beta_slow = beta_fast, beta_slow
+
+    @classmethod
+    def for_model(cls, shape: ModelShape, factor: float | None = None,  # type: ignore[override]
+                  base: float | None = None, pairing: str = "interleaved",
+                  beta_fast: float = 32.0, beta_slow: float = 1.0) -> YaRN:
+        return cls(shape, factor, base, pairing, beta_fast, beta_slow)
+
+    def scaled(self, factor: float, length: int) -> Tensor:
+        pairs = len(self.unscaled)
+
+        def pair_of(turns: float) -> float:  # the pair that turns so often within L
+            return pairs * math.log(length / (turns * 2 * math.pi)) / math.log(self.base)
+
+        first = max(math.floor(pair_of(self.beta_fast)), 0)
+        last = max(min(math.ceil(pair_of(self.beta_slow)), 2 * pairs - 1), first + 0.001)
+        share = ((torch.arange(pairs, dtype=torch.float64) - first) / (last - first)).clamp(0, 1)
+        return self.unscaled * (1 - share + share / factor)
+
+    def strength(self, factor: float) -> float:
+        return 0.1 * math.log(factor) + 1
