@@ -1,13 +1,117 @@
-"""Plain scaled-dot-product attention on the queries and keys that an encoding returns."""
+"""Attention on the queries and keys that an encoding returns, with its bias where it has one.
+
+Without a bias this is plain scaled-dot-product attention in torch's fused kernels. A bias is added
+for a block of queries at a time, and each block is computed again in the backward pass. So memory
+grows linearly with the context for every encoding.
+"""
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from seqpe_lab.devices import float32_region, moved
+from seqpe_lab.encodings.base import PositionEncoding
+
+BLOCK = 128  # queries whose biases are in memory at a time
+
+# (q, k, first, allowed) -> (H, l, L) or (B, H, l, L): the bias of a block of l queries, of which
+# ``first`` come before it, for the first L keys; ``allowed`` as in PositionEncoding.content_bias
+Bias = Callable[[Tensor, Tensor, int, Tensor], Tensor]
+Cached = tuple[Tensor, ...]  # a layer's transformed keys, its values, with a bias also positions
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool = True) -> Tensor:
-    """Attention where q and k may be wider than v.
+class Located(NamedTuple):
+    """What ``prepare`` of an encoding with a bias returned, and the positions of the queries."""
+    prepared: Any
+    positions: Tensor  # (L, n) or (B, L, n)
+
+
+def prepare(encoding: PositionEncoding, positions: Tensor, vectors: Any = None,
+            device: torch.device | None = None) -> Any:
+    """What :func:`positioned_attention` needs in every layer.
+
+    Args:
+        positions, vectors, device: as in :meth:`PositionEncoding.prepare
+            <seqpe_lab.encodings.PositionEncoding.prepare>`.
+    """
+    prepared = encoding.prepare(positions, vectors, device)
+    return Located(prepared, *moved([positions], device)) if encoding.adds_bias else prepared
+
+
+def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, hidden: Tensor,
+                         q: Tensor, k: Tensor, v: Tensor, past: Cached | None = None,
+                         dropout: float = 0.0, causal: bool = True,
+                         mask: Tensor | None = None) -> tuple[Tensor, Cached]:
+    """One layer's attention with an encoding.
+
+    Args:
+        prepared: what :func:`prepare` returned.
+        hidden: (B, L, d_model), of which q, k and v are projections.
+        q, k, v: (B, H, L, d_head), of the new tokens.
+        past: what the call for the tokens before them returned, if they are cached.
+        dropout, causal, mask: as in :func:`attend`.
+
+    Returns:
+        (B, H, L, d_head), and what a call for the tokens that follow takes as ``past``.
+    """
+    positions = None
+    if isinstance(prepared, Located):
+        prepared, positions = prepared
+    prepared = encoding.at_layer(prepared, hidden, layer, past[0] if past else None)
+    q, k = (x.to(v.dtype) for x in encoding.transform(q, k, prepared, layer))
+    if past is not None:  # cached keys are already transformed
+        k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
+    if positions is None:
+        return attend(q, k, v, dropout, causal, mask), (k, v)
+    known = positions if past is None else joined(past[2], positions)
+    bias = bias_between(encoding, layer, positions, known, k.shape[-2])
+    return attend(q, k, v, dropout, causal, mask, bias), (k, v, known)
+
+
+def joined(earlier: Tensor, positions: Tensor) -> Tensor:
+    """Positions (P, n) or (B, P, n), and those after them, in one tensor."""
+    if earlier.dim() != positions.dim():  # one of the two is the same for all sequences
+        batch = max(earlier, positions, key=Tensor.dim).shape[0]
+        earlier, positions = (p.expand(batch, *p.shape[-2:]) for p in (earlier, positions))
+    return torch.cat([earlier, positions], -2)
+
+
+def bias_between(encoding: PositionEncoding, layer: int, query_positions: Tensor,
+                 key_positions: Tensor, context: int) -> Bias:
+    """An encoding's bias, in the form that :func:`attend` takes.
+
+    Args:
+        query_positions, key_positions: ((B,) L, n), without those of tokens before the positions
+            ([CLS]), whose bias is 0.
+        context: number of keys, with such tokens.
+    """
+    prefix = context - key_positions.shape[-2]
+    of_queries, of_keys = (F.pad(p, (0, 0, prefix, 0)) for p in (query_positions, key_positions))
+
+    def bias(q: Tensor, k: Tensor, first: int, allowed: Tensor) -> Tensor:
+        rows, seen = slice(first, first + q.shape[-2]), k.shape[-2]
+        added = encoding.content_bias(q, k, of_queries[..., rows, :], of_keys[..., :seen, :],
+                                      allowed, layer)
+        if added is None:
+            raise TypeError(f"{type(encoding).__name__}.bias returned None: return scores "
+                            "(H, l, L) or (B, H, l, L)")
+        if prefix:
+            number = torch.arange(context, device=k.device)
+            outside = (number[rows] < prefix).unsqueeze(-1) | (number[:seen] < prefix)
+            added = added.masked_fill(outside, 0.0)
+        return added
+    return bias
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool = True,
+           mask: Tensor | None = None, bias: Bias | None = None) -> Tensor:
+    """Attention where q and k may be wider than v, with a bias if there is one.
 
     torch's fused kernels need q, k and v of the same width. So v is padded with zeros and the
     result cut back; otherwise torch would build the L x L matrix of scores.
@@ -18,18 +122,59 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool =
         v: (B, H, L, d_head), width >= d_head.
         dropout: probability with which an attention weight is dropped.
         causal: every token attends to itself and those before it; False: to all tokens.
+        mask: bool, broadcasts to (B, H, L_q, L), False where a query must not look in addition
+            (padding, other texts of a packed sequence). A query that sees no key gets zeros.
+        bias: of pairs of queries and keys, see ``Bias``.
 
     Returns:
         (B, H, L_q, d_head), scores scaled by 1/sqrt(d_head).
     """
     width, d_head = q.shape[-1], v.shape[-1]
     length, context = q.shape[-2], k.shape[-2]
-    mask = None
-    if causal and 1 < length < context:  # several new tokens after a cache
-        mask = torch.ones(length, context, dtype=torch.bool, device=q.device).tril(context - length)
     if width > d_head:
         v = F.pad(v, (0, width - d_head))
+    if bias is not None:
+        return _in_blocks(q, k, v, dropout, causal, mask, bias, d_head**-0.5)[..., :d_head]
+    if causal and (1 < length < context or mask is not None):  # several new tokens after a cache
+        below = torch.ones(length, context, dtype=torch.bool, device=q.device)
+        below = below.tril(context - length)
+        mask = below if mask is None else mask & below
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout,
-                                         is_causal=causal and length == context > 1,
+                                         is_causal=causal and mask is None and length > 1,
                                          scale=d_head**-0.5)
     return out[..., :d_head]
+
+
+def _in_blocks(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, mask: Tensor | None,
+               bias: Bias, scale: float) -> Tensor:
+    """Attention with a bias, a block of queries at a time: (B, H, L_q, width)."""
+    length, context = q.shape[-2], k.shape[-2]
+    if mask is not None:
+        mask = mask.expand(*mask.shape[:-2], length, context)
+    outs = []
+    for first in range(0, length, BLOCK):
+        last = min(first + BLOCK, length)
+        seen = context - length + last if causal else context  # no query sees the keys after these
+        allowed = torch.ones(1, 1, dtype=torch.bool, device=q.device)  # (l, L) or (B, 1, l, L)
+        if causal:
+            allowed = allowed.expand(last - first, seen).tril(seen - (last - first))
+        if mask is not None:
+            allowed = allowed & mask[..., first:last, :seen]
+        block = partial(_block, first=first, allowed=allowed, dropout=dropout, bias=bias,
+                        scale=scale)
+        parts = q[:, :, first:last], k[:, :, :seen], v[:, :, :seen]
+        outs.append(checkpoint(block, *parts, use_reentrant=False, preserve_rng_state=dropout > 0)
+                    if torch.is_grad_enabled() else block(*parts))
+    return torch.cat(outs, -2)
+
+
+def _block(q: Tensor, k: Tensor, v: Tensor, first: int, allowed: Tensor, dropout: float,
+           bias: Bias, scale: float) -> Tensor:
+    """Attention of one block of queries, whose scores are computed in float32 at least."""
+    added = bias(q, k, first, allowed).masked_fill(~allowed, -torch.inf)
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    with float32_region(q.device):
+        out = F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype),
+                                             attn_mask=added.to(dtype), dropout_p=dropout,
+                                             scale=scale)
+    return out.to(v.dtype)

@@ -71,7 +71,7 @@ def train(task: Literal["lm", "qa", "image"], /, *,
 
     Args:
         task: lm: a GPT-2; qa: a GPT-2 fine-tuned to answer questions; image: a ViT classifier.
-        encoding: A method of the list below.
+        encoding: A method listed below, any encoding, or a class: module:Class or file.py:Class.
         scale: Default: $SEQPE_SCALE or small.
         seed: Default: 0; of qa with a base: the base's.
         as_published: Follow the authors' code where it differs from the paper.

@@ -1,8 +1,9 @@
 """The position encodings: one interface (base.py), and a file for each family."""
 from seqpe_lab.encodings.absolute import Learned, Sinusoidal, resample_grid, sinusoidal_vectors
 from seqpe_lab.encodings.alibi import ALiBi, alibi_slopes
-from seqpe_lab.encodings.base import (ENCODINGS, ModelShape, PositionEncoding, encoding_class,
-                                      make_encoding, option_names, register, unknown_options)
+from seqpe_lab.encodings.base import ENCODINGS, ModelShape, PositionEncoding, register
+from seqpe_lab.encodings.registry import (encoding_class, make_encoding, option_names,
+                                          unknown_options)
 from seqpe_lab.encodings.rotary import MixedRoPE, RoPE, rotary_angles, rotate
 from seqpe_lab.encodings.seqpe import INTEGRATIONS, SeqPE
 

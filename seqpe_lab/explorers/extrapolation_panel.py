@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from ipywidgets import Dropdown, SelectionRangeSlider, SelectMultiple
 
 from seqpe_lab.course import figures
-from seqpe_lab.course.style import (QUIET, STYLE, add_method, add_train_line, finish, label,
+from seqpe_lab.course.style import (QUIET, add_method, add_train_line, finish, in_order, label,
                                     number_axis)
 from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
@@ -197,7 +197,7 @@ def draw(numbers: Numbers) -> go.Figure:
             figure.update_xaxes(showticklabels=False, **BARE, **place)
             figure.update_yaxes(showticklabels=False, **BARE, **place)
             continue
-        for method in sorted({v.method for v in values}, key=list(STYLE).index):
+        for method in in_order({v.method for v in values}):
             own = [v for v in values if v.method == method]
             x = sorted({v.length for v in own})
             add_method(figure, method, x, [[v.value for v in own if v.length == n] for n in x],
@@ -253,7 +253,7 @@ def words(numbers: Numbers) -> str:
     text = ["The sides differ in model and data: compare shapes, order and ratios, not heights."]
     for where, only in (("Ours", have[0] - have[1]), ("The paper's", have[1] - have[0])):
         if only:
-            names = [label(m) for m in STYLE if m in only]
+            names = [label(m) for m in in_order(only)]
             text.append(f"{where} only: {', '.join(names)}.")
     return " ".join(text)
 

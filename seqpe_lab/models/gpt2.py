@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.attention import attend
+from seqpe_lab.attention import Cached, positioned_attention, prepare
 from seqpe_lab.digits import check_context, is_integer
 from seqpe_lab.encodings import PositionEncoding, make_encoding
 from seqpe_lab.models.output_layer import logits
-
-Cached = tuple[Tensor, Tensor]  # keys, as the encoding transformed them, and values of a layer
 
 
 @dataclass
@@ -57,12 +55,10 @@ class Attention(nn.Module):
                 past: Cached | None) -> tuple[Tensor, Cached]:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
                    for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
-        q, k = encoding.transform(q, k, prepared, layer)
-        if past is not None:  # cached keys are already transformed
-            k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
-        out = attend(q, k, v, self.dropout if self.training else 0.0)
+        out, present = positioned_attention(encoding, prepared, layer, x, q, k, v, past,
+                                            self.dropout if self.training else 0.0)
         out = self.c_proj(out.transpose(1, 2).flatten(-2))
-        return F.dropout(out, self.dropout, self.training), (k, v)
+        return F.dropout(out, self.dropout, self.training), present
 
 
 class MLP(nn.Module):
@@ -165,7 +161,7 @@ class GPT2(nn.Module):
         x = self.transformer.wte(tokens)
         x = self.encoding.embed(x, positions, max(end, context_len or 0))
         x = F.dropout(x, self.config.dropout, self.training)
-        prepared = self.encoding.prepare(positions, vectors, x.device)
+        prepared = prepare(self.encoding, positions, vectors, x.device)
         return self.run_layers(x, prepared, cache)
 
     def run_layers(self, x: Tensor, prepared: Any, cache: list[Cached] | None = None) -> Tensor:
@@ -173,7 +169,7 @@ class GPT2(nn.Module):
 
         Args:
             x: float (B, L, d_model), the embedded tokens.
-            prepared: what the encoding's ``prepare`` returned.
+            prepared: what :func:`~seqpe_lab.attention.prepare` returned.
             cache: as in :meth:`hidden_states`.
 
         Returns:

@@ -217,16 +217,20 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     Later values replace earlier ones: the class's defaults, those of the scale, the method's chosen
     settings, those of the method, of the published form if ``published``, and ``overrides``. With
     another encoding than the method's, the run goes by the encoding's name: the method's own name
-    and options would say what it is not.
+    and options would say what it is not. The name of an encoding, or of a class as
+    "package.module:Class" or "folder/file.py:Class", is a method, too.
     """
     scale = scale or default_scale()
-    for name, value, known in (("scale", scale, SCALES), ("method", method, methods)):
-        if value not in known:
-            raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(known)}")
-    row = methods[method]
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}: choose from {', '.join(SCALES)}")
+    if method not in methods:
+        _check_encoding(method, methods)
+        overrides = {"encoding": method} | overrides
+    row = methods.get(method, {})
     encoding = overrides.get("encoding", row.get("encoding", "seqpe"))
     if encoding != row.get("encoding", "seqpe"):
-        method, row = str(encoding), {} if encoding == "seqpe" else {"encoding_options": {}}
+        method = run_name(str(encoding))
+        row = {} if encoding == "seqpe" else {"encoding_options": {}}
     values = presets[scale] | settings_of(kind.task, method, scale) | row
     if published:
         theirs = as_published(kind.task, encoding, scale)
@@ -240,6 +244,25 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     if wrong := unknown_options(recipe.encoding, recipe.encoding_options):
         raise ValueError(wrong)
     return recipe
+
+
+def run_name(method: str) -> str:
+    """What a run is called: a method's name, and of an encoding in a file that of its class.
+
+    >>> run_name("rope-1e4"), run_name("my_package.my_pe:MyPE")
+    ('rope-1e4', 'MyPE')
+    """
+    return method.rpartition(":")[2]
+
+
+def _check_encoding(method: str, methods: dict[str, dict]) -> None:
+    """Refuse a name that is neither a method nor an encoding, nor the place of a class."""
+    from seqpe_lab.encodings import ENCODINGS  # torch
+    if ":" not in method and (method == "seqpe" or method not in ENCODINGS):
+        others = [name for name in ENCODINGS if name not in methods and name != "seqpe"]
+        raise ValueError(f"unknown method {method!r}: choose from {', '.join(methods)}; other "
+                         f"encodings: {', '.join(others)}; or name a class of your own as "
+                         "package.module:Class or folder/file.py:Class")
 
 
 def default_scale() -> str:
