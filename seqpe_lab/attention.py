@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from seqpe_lab.devices import float32_region, moved
+from seqpe_lab.digits import grid, grid_row
 from seqpe_lab.encodings.base import PositionEncoding
 
 BLOCK = 128  # queries whose biases are in memory at a time
@@ -23,13 +24,34 @@ BLOCK = 128  # queries whose biases are in memory at a time
 # (q, k, first, allowed) -> (H, l, L) or (B, H, l, L): the bias of a block of l queries, of which
 # ``first`` come before it, for the first L keys; ``allowed`` as in PositionEncoding.content_bias
 Bias = Callable[[Tensor, Tensor, int, Tensor], Tensor]
-Cached = tuple[Tensor, ...]  # a layer's transformed keys, its values, with a bias also positions
+Cached = tuple[Any, ...]  # a layer's transformed keys and its values; with a bias also their places
+
+
+class Places(NamedTuple):
+    """Positions on the device of queries and keys, and their range, which the CPU knows."""
+    positions: Tensor  # (L, n) or (B, L, n)
+    lowest: tuple[int, ...]  # in each of n dimensions
+    highest: tuple[int, ...]
+
+    def then(self, later: Places) -> Places:
+        """These, and ``later`` ones after them."""
+        both = [self.positions, later.positions]
+        if both[0].dim() != both[1].dim():  # one of the two is the same for all sequences
+            batch = max(both, key=Tensor.dim).shape[0]
+            both = [p.expand(batch, *p.shape[-2:]) for p in both]
+        return Places(torch.cat(both, -2), tuple(map(min, self.lowest, later.lowest)),
+                      tuple(map(max, self.highest, later.highest)))
+
+    def cut(self, first: int, end: int) -> Places:
+        """The places with these numbers; zeros where there are no more."""
+        more = max(0, end - self.positions.shape[-2])
+        return self._replace(positions=F.pad(self.positions, (0, 0, 0, more))[..., first:end, :])
 
 
 class Located(NamedTuple):
-    """What ``prepare`` of an encoding with a bias returned, and the positions of the queries."""
+    """What ``prepare`` of an encoding with a bias returned, and the places of the queries."""
     prepared: Any
-    positions: Tensor  # (L, n) or (B, L, n)
+    places: Places
 
 
 def prepare(encoding: PositionEncoding, positions: Tensor, vectors: Any = None,
@@ -41,7 +63,14 @@ def prepare(encoding: PositionEncoding, positions: Tensor, vectors: Any = None,
             <seqpe_lab.encodings.PositionEncoding.prepare>`.
     """
     prepared = encoding.prepare(positions, vectors, device)
-    return Located(prepared, *moved([positions], device)) if encoding.adds_bias else prepared
+    return Located(prepared, places(positions, device)) if encoding.adds_bias else prepared
+
+
+def places(positions: Tensor, device: torch.device | None = None) -> Places:
+    """Positions (L, n) or (B, L, n), which are best kept on the CPU, with their range."""
+    each = positions.flatten(0, -2)
+    low, high = (tuple(map(int, bound.tolist())) for bound in (each.amin(0), each.amax(0)))
+    return Places(*moved([positions], device), low, high)
 
 
 def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, hidden: Tensor,
@@ -60,53 +89,78 @@ def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, 
     Returns:
         (B, H, L, d_head), and what a call for the tokens that follow takes as ``past``.
     """
-    positions = None
+    here = None
     if isinstance(prepared, Located):
-        prepared, positions = prepared
+        prepared, here = prepared
     prepared = encoding.at_layer(prepared, hidden, layer, past[0] if past else None)
     q, k = (x.to(v.dtype) for x in encoding.transform(q, k, prepared, layer))
     if past is not None:  # cached keys are already transformed
         k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
-    if positions is None:
+    if here is None:
         return attend(q, k, v, dropout, causal, mask), (k, v)
-    known = positions if past is None else joined(past[2], positions)
-    bias = bias_between(encoding, layer, positions, known, k.shape[-2])
+    known = here if past is None else past[2].then(here)
+    bias = bias_between(encoding, layer, here, known, k.shape[-2])
     return attend(q, k, v, dropout, causal, mask, bias), (k, v, known)
 
 
-def joined(earlier: Tensor, positions: Tensor) -> Tensor:
-    """Positions (P, n) or (B, P, n), and those after them, in one tensor."""
-    if earlier.dim() != positions.dim():  # one of the two is the same for all sequences
-        batch = max(earlier, positions, key=Tensor.dim).shape[0]
-        earlier, positions = (p.expand(batch, *p.shape[-2:]) for p in (earlier, positions))
-    return torch.cat([earlier, positions], -2)
-
-
-def bias_between(encoding: PositionEncoding, layer: int, query_positions: Tensor,
-                 key_positions: Tensor, context: int) -> Bias:
+def bias_between(encoding: PositionEncoding, layer: int, of_queries: Places, of_keys: Places,
+                 context: int) -> Bias:
     """An encoding's bias, in the form that :func:`attend` takes.
 
     Args:
-        query_positions, key_positions: ((B,) L, n), without those of tokens before the positions
-            ([CLS]), whose bias is 0.
+        of_queries, of_keys: without tokens before the positions ([CLS]), whose bias is 0.
         context: number of keys, with such tokens.
     """
-    prefix = context - key_positions.shape[-2]
-    of_queries, of_keys = (F.pad(p, (0, 0, prefix, 0)) for p in (query_positions, key_positions))
+    prefix = context - of_keys.positions.shape[-2]
+    queries, keys = (F.pad(p.positions, (0, 0, prefix, 0)) for p in (of_queries, of_keys))
+    of_pairs = type(encoding).content_bias is PositionEncoding.content_bias
+    if of_pairs and encoding.relative and not queries.is_floating_point():
+        of_block = _of_differences(encoding, layer, of_queries, of_keys, queries, keys)
+    else:
+        def of_block(q: Tensor, k: Tensor, rows: slice, allowed: Tensor) -> Tensor:
+            seen = keys[..., :k.shape[-2], :]
+            return _not_none(encoding, encoding.content_bias(q, k, queries[..., rows, :], seen,
+                                                             allowed, layer))
 
     def bias(q: Tensor, k: Tensor, first: int, allowed: Tensor) -> Tensor:
         rows, seen = slice(first, first + q.shape[-2]), k.shape[-2]
-        added = encoding.content_bias(q, k, of_queries[..., rows, :], of_keys[..., :seen, :],
-                                      allowed, layer)
-        if added is None:
-            raise TypeError(f"{type(encoding).__name__}.bias returned None: return scores "
-                            "(H, l, L) or (B, H, l, L)")
+        added = of_block(q, k, rows, allowed)
         if prefix:
             number = torch.arange(context, device=k.device)
             outside = (number[rows] < prefix).unsqueeze(-1) | (number[:seen] < prefix)
             added = added.masked_fill(outside, 0.0)
         return added
     return bias
+
+
+def _not_none(encoding: PositionEncoding, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        raise TypeError(f"{type(encoding).__name__}.bias returned None: return scores (H, l, L) or "
+                        "(B, H, l, L)")
+    return bias
+
+
+def _of_differences(encoding: PositionEncoding, layer: int, of_queries: Places, of_keys: Places,
+                    queries: Tensor, keys: Tensor) -> Callable:
+    """The bias of a block, looked up among those of all differences of positions.
+
+    The encoding computes each difference once. A difference is numbered as in a grid, and its
+    number is one that belongs to the key minus one that belongs to the query.
+    """
+    low = [k - q for k, q in zip(of_keys.lowest, of_queries.highest)]
+    sizes = [k - q - start + 1 for k, q, start in zip(of_keys.highest, of_queries.lowest, low)]
+    differences, = moved([grid(*sizes) + torch.tensor(low)], keys.device)  # (D, n)
+    table = _not_none(encoding, encoding.bias(torch.zeros_like(differences[:1]), differences,
+                                              layer))  # (H, 1, D)
+    of_query, of_key = (grid_row(p - p.new_tensor(start), sizes) for p, start in (
+        (queries, [0] * len(low)), (keys, low)))  # each (L,) or (B, L)
+
+    def of_block(q: Tensor, k: Tensor, rows: slice, allowed: Tensor) -> Tensor:
+        number = of_key[..., None, :k.shape[-2]] - of_query[..., rows, None]  # ((B,) l, L)
+        flat = number.flatten().clamp(0, table.shape[-1] - 1)  # tokens without a position: any
+        found = table[:, 0].gather(1, flat.expand(table.shape[0], -1))  # (H, B l L)
+        return found.unflatten(1, number.shape).movedim(0, -3)
+    return of_block
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool = True,

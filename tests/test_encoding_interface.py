@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from seqpe_lab import PositionEncoding, attention, make_encoding, register
-from seqpe_lab.attention import attend, bias_between, positioned_attention, prepare
+from seqpe_lab.attention import attend, bias_between, places, positioned_attention, prepare
 from seqpe_lab.course.style import COLOURS, style_of
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import encoding_class
@@ -278,7 +278,7 @@ def test_a_name_is_not_registered_that_would_be_read_as_a_place():
 
 def test_bias_between_covers_cached_keys():
     encoding, (q, k, _) = Ragged(), qkv(7)
-    positions = torch.arange(7).unsqueeze(-1)
-    whole = bias_between(encoding, 0, positions, positions, 7)(q, k, 0, None)
-    later = bias_between(encoding, 0, positions[4:], positions, 7)(q[:, :, 4:], k, 0, None)
+    keys, last = places(grid(7)), places(grid(7)[4:])
+    whole = bias_between(encoding, 0, keys, keys, 7)(q, k, 0, None)
+    later = bias_between(encoding, 0, last, keys, 7)(q[:, :, 4:], k, 0, None)
     torch.testing.assert_close(later, whole[:, :, 4:])

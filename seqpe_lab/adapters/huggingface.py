@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.adapters import check_fit
-from seqpe_lab.attention import Bias, Located, attend, bias_between, joined, prepare
+from seqpe_lab.attention import Bias, Located, Places, attend, bias_between, prepare
 from seqpe_lab.encodings.base import PositionEncoding
 
 try:
@@ -121,7 +121,7 @@ def _before_attention(attention: nn.Module, args: tuple, kwargs: dict) -> tuple[
     of_queries = of_keys = None
     if isinstance(prepared, Located):
         prepared, of_queries = prepared
-        of_keys = joined(cache.of_keys[..., :past, :], of_queries) if past else of_queries
+        of_keys = cache.of_keys.cut(0, past).then(of_queries) if past else of_queries
         if cache is not None:
             cache.of_keys = of_keys  # the same in every layer
     hidden = args[0] if args else kwargs["hidden_states"]
@@ -137,16 +137,17 @@ class _Layer:
     encoding: PositionEncoding
     prepared: Any
     cache: Any
-    of_queries: Tensor | None  # positions, if it adds a bias
-    of_keys: Tensor | None
+    of_queries: Places | None  # if it adds a bias
+    of_keys: Places | None
 
     def bias(self, context: int) -> Bias | None:
         if self.of_keys is None:
             return None
-        of_keys = self.of_keys[..., -context:, :]  # a sliding window keeps the last keys
-        free = context - of_keys.shape[-2]  # of a cache of fixed size, masked
-        return bias_between(self.encoding, self.attention.layer_idx, self.of_queries,
-                            F.pad(of_keys, (0, 0, 0, free)), context)
+        known = self.of_keys.positions.shape[-2]
+        # a sliding window keeps the last keys; a cache of fixed size has free places, masked
+        of_keys = self.of_keys.cut(max(0, known - context), max(known, context))
+        return bias_between(self.encoding, self.attention.layer_idx, self.of_queries, of_keys,
+                            context)
 
     def transform(self, q: Tensor, k: Tensor) -> list[Tensor]:
         both = self.encoding.transform(q, k, self.prepared, self.attention.layer_idx)

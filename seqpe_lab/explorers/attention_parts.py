@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.attention import bias_between
+from seqpe_lab.attention import bias_between, places as located
 from seqpe_lab.digits import grid
 from seqpe_lab.models.gpt2 import GPT2
 
@@ -98,8 +98,8 @@ def split(model: nn.Module, inputs: Tensor, start: int, layer: int) -> Parts:
     sees = sees.tril() if is_text else sees
     score = _scores(q_after, k_after, q.shape[-1])
     if model.encoding.adds_bias:
-        positions = places + torch.tensor(begin)
-        bias = bias_between(model.encoding, layer, positions, positions, length)
+        where = located(places + torch.tensor(begin))
+        bias = bias_between(model.encoding, layer, where, where, length)
         score = score + bias(q_after, k_after, 0, sees).double().view_as(score)
     if bool(seen.added.any()):  # absolute: this layer once more, without the vectors
         prefix = q.shape[-2] - seen.added.shape[-2]
