@@ -70,7 +70,8 @@ def places(positions: Tensor, device: torch.device | None = None) -> Places:
     """Positions (L, n) or (B, L, n), which are best kept on the CPU, with their range."""
     each = positions.flatten(0, -2)
     low, high = (tuple(map(int, bound.tolist())) for bound in (each.amin(0), each.amax(0)))
-    return Places(*moved([positions], device), low, high)
+    there, = moved([positions], device)
+    return Places(there, low, high)
 
 
 def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, hidden: Tensor,
@@ -150,15 +151,16 @@ def _of_differences(encoding: PositionEncoding, layer: int, of_queries: Places, 
     low = [k - q for k, q in zip(of_keys.lowest, of_queries.highest)]
     sizes = [k - q - start + 1 for k, q, start in zip(of_keys.highest, of_queries.lowest, low)]
     differences, = moved([grid(*sizes) + torch.tensor(low)], keys.device)  # (D, n)
-    table = _not_none(encoding, encoding.bias(torch.zeros_like(differences[:1]), differences,
-                                              layer))  # (H, 1, D)
+    with float32_region(keys.device):
+        table = encoding.bias(torch.zeros_like(differences[:1]), differences, layer)
+    table = _not_none(encoding, table)[:, 0]  # (H, D)
     of_query, of_key = (grid_row(p - p.new_tensor(start), sizes) for p, start in (
         (queries, [0] * len(low)), (keys, low)))  # each (L,) or (B, L)
 
     def of_block(q: Tensor, k: Tensor, rows: slice, allowed: Tensor) -> Tensor:
         number = of_key[..., None, :k.shape[-2]] - of_query[..., rows, None]  # ((B,) l, L)
         flat = number.flatten().clamp(0, table.shape[-1] - 1)  # tokens without a position: any
-        found = table[:, 0].gather(1, flat.expand(table.shape[0], -1))  # (H, B l L)
+        found = table.gather(1, flat.expand(table.shape[0], -1))  # (H, B l L)
         return found.unflatten(1, number.shape).movedim(0, -3)
     return of_block
 
@@ -225,10 +227,10 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, ma
 def _block(q: Tensor, k: Tensor, v: Tensor, first: int, allowed: Tensor, dropout: float,
            bias: Bias, scale: float) -> Tensor:
     """Attention of one block of queries, whose scores are computed in float32 at least."""
-    added = bias(q, k, first, allowed).masked_fill(~allowed, -torch.inf)
     dtype = torch.promote_types(q.dtype, torch.float32)
+    wide_q, wide_k, wide_v = (x.to(dtype) for x in (q, k, v))
     with float32_region(q.device):
-        out = F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype),
-                                             attn_mask=added.to(dtype), dropout_p=dropout,
-                                             scale=scale)
+        added = bias(wide_q, wide_k, first, allowed).to(dtype).masked_fill(~allowed, -torch.inf)
+        out = F.scaled_dot_product_attention(wide_q, wide_k, wide_v, attn_mask=added,
+                                             dropout_p=dropout, scale=scale)
     return out.to(v.dtype)

@@ -210,7 +210,7 @@ def test_a_missing_import_of_the_users_own_module_is_not_hidden(tmp_path, monkey
 
 def test_an_unknown_method_is_told_what_there_is():
     with pytest.raises(
-        ValueError, match="choose from none, .*other encodings: rope.*file.py:Class"
+        ValueError, match="choose from none, .*other encodings: .*t5, .*file.py:Class"
     ):
         language_model("rotary", "smoke")
 

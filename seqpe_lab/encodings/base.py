@@ -174,7 +174,8 @@ class PositionEncoding(nn.Module):
         """The same, where it depends on queries and keys; an encoding overrides one of the two.
 
         Args:
-            q, k: (B, H, l, width) and (B, H, L, width), as ``transform`` returned them.
+            q, k: (B, H, l, width) and (B, H, L, width), as ``transform`` returned them, in
+                float32 at least.
             allowed: bool, broadcasts to (B, H, l, L): the keys that a query attends to.
         """
         return self.bias(query_positions, key_positions, layer)
