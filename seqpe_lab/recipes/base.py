@@ -87,6 +87,8 @@ class Training(BaseModel):
     smallest_shift: Share = 1.0  # L_OOD shifts by at least this share of the training context
     distillation_form: Literal["paper", "published"] = "paper"
     shifted: Share = 0.1  # share of the training data whose positions start at a random z
+    # which positions a training sequence gets; shifted belongs to the first two
+    position_sampling: Literal["consecutive", "shift", "random", "skips"] = "consecutive"
     shift_unit: Literal["sequence", "batch"] = "sequence"  # a share of each batch, or whole batches
     distill_shifted: bool = True  # False: no L_OOD on steps with a shifted batch
     clip_separately: bool = False  # True: model and position encoder are clipped separately
@@ -148,10 +150,24 @@ class Training(BaseModel):
         if self.regularize_every > 1 and not (self.alpha or self.beta):
             raise ValueError(f"regularize_every={self.regularize_every} has no effect without "
                              "position losses: leave it at 1")
+        self._check_sampling()
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(f"min_learning_rate={self.min_learning_rate} is above "
                              f"learning_rate={self.learning_rate}: lower it")
         return self
+
+    def _check_sampling(self) -> None:
+        """Refuse ways to sample positions that have no effect, or no vectors for what they draw."""
+        way = self.position_sampling
+        if way in ("random", "skips") and self.shifted:
+            raise ValueError(f"shifted={self.shifted} has no effect with position_sampling={way!r}:"
+                             " set it to 0")
+        if way == "shift" and (self.encoding == "seqpe" or not self.shifted):
+            raise ValueError("position_sampling='shift' gives any encoding the shifted starts that "
+                             "SeqPE has anyway: choose another encoding, and shifted above 0")
+        if way != "consecutive" and self.encoding == "learned":
+            raise ValueError(f"a learned table has only the trained positions: {way!r} needs "
+                             "another encoding")
 
     def _check_distillation(self, length: int, remedy: str) -> None:
         """Refuse teachers and students that L_OOD could not draw; ``length`` is L_i."""
@@ -237,8 +253,11 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
         options = values.get("encoding_options", {}) | theirs.get("encoding_options", {})
         values = values | theirs | {"encoding_options": options}
     values = values | overrides
+    way = values.get("position_sampling", "consecutive")
     if encoding != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
-        values = values | {"alpha": 0.0, "beta": 0.0, "shifted": 0.0}
+        values = values | {"alpha": 0.0, "beta": 0.0} | ({} if way == "shift" else {"shifted": 0.0})
+    elif way in ("random", "skips") and "shifted" not in overrides:
+        values = values | {"shifted": 0.0}
     recipe = kind(method=method, scale=scale, seed=seed, **values)
     from seqpe_lab.encodings import unknown_options  # torch: a recipe is read before it is needed
     if wrong := unknown_options(recipe.encoding, recipe.encoding_options):
