@@ -3,49 +3,28 @@
 Without a bias this is plain scaled-dot-product attention in torch's fused kernels. A bias is added
 for a block of queries at a time, and each block is computed again in the backward pass. So memory
 grows linearly with the context for every encoding.
+
+Where torch.compile compiles a model on a GPU, a bias that depends on differences of positions goes
+through FlexAttention, a fused kernel that adds it to each score.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
-from seqpe_lab.devices import float32_region, moved
-from seqpe_lab.digits import grid, grid_row
+from seqpe_lab.devices import float32_region
 from seqpe_lab.encodings.base import PositionEncoding
+from seqpe_lab.pair_bias import Bias, OfDifferences, Places, bias_between, places
 
 BLOCK = 128  # queries whose biases are in memory at a time
 
-# (q, k, first, allowed) -> (H, l, L) or (B, H, l, L): the bias of a block of l queries, of which
-# ``first`` come before it, for the first L keys; ``allowed`` as in PositionEncoding.content_bias
-Bias = Callable[[Tensor, Tensor, int, Tensor], Tensor]
 Cached = tuple[Any, ...]  # a layer's transformed keys and its values; with a bias also their places
-
-
-class Places(NamedTuple):
-    """Positions on the device of queries and keys, and their range, which the CPU knows."""
-    positions: Tensor  # (L, n) or (B, L, n)
-    lowest: tuple[int, ...]  # in each of n dimensions
-    highest: tuple[int, ...]
-
-    def then(self, later: Places) -> Places:
-        """These, and ``later`` ones after them."""
-        both = [self.positions, later.positions]
-        if both[0].dim() != both[1].dim():  # one of the two is the same for all sequences
-            batch = max(both, key=Tensor.dim).shape[0]
-            both = [p.expand(batch, *p.shape[-2:]) for p in both]
-        return Places(torch.cat(both, -2), tuple(map(min, self.lowest, later.lowest)),
-                      tuple(map(max, self.highest, later.highest)))
-
-    def cut(self, first: int, end: int) -> Places:
-        """The places with these numbers; zeros where there are no more."""
-        more = max(0, end - self.positions.shape[-2])
-        return self._replace(positions=F.pad(self.positions, (0, 0, 0, more))[..., first:end, :])
 
 
 class Located(NamedTuple):
@@ -64,14 +43,6 @@ def prepare(encoding: PositionEncoding, positions: Tensor, vectors: Any = None,
     """
     prepared = encoding.prepare(positions, vectors, device)
     return Located(prepared, places(positions, device)) if encoding.adds_bias else prepared
-
-
-def places(positions: Tensor, device: torch.device | None = None) -> Places:
-    """Positions (L, n) or (B, L, n), which are best kept on the CPU, with their range."""
-    each = positions.flatten(0, -2)
-    low, high = (tuple(map(int, bound.tolist())) for bound in (each.amin(0), each.amax(0)))
-    there, = moved([positions], device)
-    return Places(there, low, high)
 
 
 def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, hidden: Tensor,
@@ -104,67 +75,6 @@ def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, 
     return attend(q, k, v, dropout, causal, mask, bias), (k, v, known)
 
 
-def bias_between(encoding: PositionEncoding, layer: int, of_queries: Places, of_keys: Places,
-                 context: int) -> Bias:
-    """An encoding's bias, in the form that :func:`attend` takes.
-
-    Args:
-        of_queries, of_keys: without tokens before the positions ([CLS]), whose bias is 0.
-        context: number of keys, with such tokens.
-    """
-    prefix = context - of_keys.positions.shape[-2]
-    queries, keys = (F.pad(p.positions, (0, 0, prefix, 0)) for p in (of_queries, of_keys))
-    of_pairs = type(encoding).content_bias is PositionEncoding.content_bias
-    if of_pairs and encoding.relative and not queries.is_floating_point():
-        of_block = _of_differences(encoding, layer, of_queries, of_keys, queries, keys)
-    else:
-        def of_block(q: Tensor, k: Tensor, rows: slice, allowed: Tensor) -> Tensor:
-            seen = keys[..., :k.shape[-2], :]
-            return _not_none(encoding, encoding.content_bias(q, k, queries[..., rows, :], seen,
-                                                             allowed, layer))
-
-    def bias(q: Tensor, k: Tensor, first: int, allowed: Tensor) -> Tensor:
-        rows, seen = slice(first, first + q.shape[-2]), k.shape[-2]
-        added = of_block(q, k, rows, allowed)
-        if prefix:
-            number = torch.arange(context, device=k.device)
-            outside = (number[rows] < prefix).unsqueeze(-1) | (number[:seen] < prefix)
-            added = added.masked_fill(outside, 0.0)
-        return added
-    return bias
-
-
-def _not_none(encoding: PositionEncoding, bias: Tensor | None) -> Tensor:
-    if bias is None:
-        raise TypeError(f"{type(encoding).__name__}.bias returned None: return scores (H, l, L) or "
-                        "(B, H, l, L)")
-    return bias
-
-
-def _of_differences(encoding: PositionEncoding, layer: int, of_queries: Places, of_keys: Places,
-                    queries: Tensor, keys: Tensor) -> Callable:
-    """The bias of a block, looked up among those of all differences of positions.
-
-    The encoding computes each difference once. A difference is numbered as in a grid, and its
-    number is one that belongs to the key minus one that belongs to the query.
-    """
-    low = [k - q for k, q in zip(of_keys.lowest, of_queries.highest)]
-    sizes = [k - q - start + 1 for k, q, start in zip(of_keys.highest, of_queries.lowest, low)]
-    differences, = moved([grid(*sizes) + torch.tensor(low)], keys.device)  # (D, n)
-    with float32_region(keys.device):
-        table = encoding.bias(torch.zeros_like(differences[:1]), differences, layer)
-    table = _not_none(encoding, table)[:, 0]  # (H, D)
-    of_query, of_key = (grid_row(p - p.new_tensor(start), sizes) for p, start in (
-        (queries, [0] * len(low)), (keys, low)))  # each (L,) or (B, L)
-
-    def of_block(q: Tensor, k: Tensor, rows: slice, allowed: Tensor) -> Tensor:
-        number = of_key[..., None, :k.shape[-2]] - of_query[..., rows, None]  # ((B,) l, L)
-        flat = number.flatten().clamp(0, table.shape[-1] - 1)  # tokens without a position: any
-        found = table.gather(1, flat.expand(table.shape[0], -1))  # (H, B l L)
-        return found.unflatten(1, number.shape).movedim(0, -3)
-    return of_block
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool = True,
            mask: Tensor | None = None, bias: Bias | None = None) -> Tensor:
     """Attention where q and k may be wider than v, with a bias if there is one.
@@ -180,7 +90,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool =
         causal: every token attends to itself and those before it; False: to all tokens.
         mask: bool, broadcasts to (B, H, L_q, L), False where a query must not look in addition
             (padding, other texts of a packed sequence). A query that sees no key gets zeros.
-        bias: of pairs of queries and keys, see ``Bias``.
+        bias: of pairs of queries and keys, as :func:`~seqpe_lab.pair_bias.bias_between` returns it.
 
     Returns:
         (B, H, L_q, d_head), scores scaled by 1/sqrt(d_head).
@@ -189,6 +99,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool =
     length, context = q.shape[-2], k.shape[-2]
     if width > d_head:
         v = F.pad(v, (0, width - d_head))
+    if isinstance(bias, OfDifferences) and not dropout and q.is_cuda \
+            and torch.compiler.is_compiling():
+        return _in_flex(q, k, v, causal, mask, bias, d_head**-0.5)[..., :d_head]
     if bias is not None:
         return _in_blocks(q, k, v, dropout, causal, mask, bias, d_head**-0.5)[..., :d_head]
     if causal and (1 < length < context or mask is not None):  # several new tokens after a cache
@@ -234,3 +147,17 @@ def _block(q: Tensor, k: Tensor, v: Tensor, first: int, allowed: Tensor, dropout
         out = F.scaled_dot_product_attention(wide_q, wide_k, wide_v, attn_mask=added,
                                              dropout_p=dropout, scale=scale)
     return out.to(v.dtype)
+
+
+def _in_flex(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None,
+             bias: OfDifferences, scale: float) -> Tensor:
+    """The same in FlexAttention, which has no backward pass on a CPU: (B, H, L_q, width)."""
+    before = k.shape[-2] - q.shape[-2]
+    seen = None if mask is None else mask.expand(len(q), q.shape[1], q.shape[2], k.shape[2])
+
+    def score(product: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        result = product + bias.of_one(b, h, i, j)
+        if causal:
+            result = torch.where(j <= i + before, result, -torch.inf)
+        return result if seen is None else torch.where(seen[b, h, i, j], result, -torch.inf)
+    return flex_attention(q, k, v, score_mod=score, scale=scale)

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from seqpe_lab import PositionEncoding, attention, make_encoding, register
-from seqpe_lab.attention import attend, bias_between, places, positioned_attention, prepare
+from seqpe_lab.attention import attend, positioned_attention, prepare
 from seqpe_lab.course.style import COLOURS, style_of
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import encoding_class
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+from seqpe_lab.pair_bias import bias_between, places
 from seqpe_lab.recipes import image_model, language_model, question_answering
 
 FILE = Path(__file__).parent / "outside_encoding.py"
@@ -282,3 +283,28 @@ def test_bias_between_covers_cached_keys():
     whole = bias_between(encoding, 0, keys, keys, 7)(q, k, 0, None)
     later = bias_between(encoding, 0, last, keys, 7)(q[:, :, 4:], k, 0, None)
     torch.testing.assert_close(later, whole[:, :, 4:])
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("case", POSITIONS)
+@pytest.mark.parametrize("causal", [True, False])
+@torch.no_grad()
+def test_flexattention_adds_the_same_bias(case, causal):
+    """In its slow form, which runs on a CPU; tests/test_gpu.py has the compiled one."""
+    positions, prefix = POSITIONS[case]
+    length = prefix + positions.shape[-2]
+    encoding = encoding_class(OUTSIDE)(H, 1, D, strength=0.7)
+    q, k, v = qkv(length)
+    where = places(positions)
+    bias = bias_between(encoding, 0, where, where, length)
+    mask = torch.rand(B, 1, length, length) < 0.8
+    mask[..., 0] = True
+    for hidden in (None, mask):
+        expected = attend(q, k, v, causal=causal, mask=hidden, bias=bias)
+        out = attention._in_flex(q, k, v, causal, hidden, bias, D**-0.5)
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    later = bias_between(encoding, 0, where.cut(4 - prefix, length - prefix), where, length)
+    if not prefix:  # after a cache
+        expected = attend(q[:, :, 4:], k, v, bias=later)
+        out = attention._in_flex(q[:, :, 4:], k, v, True, None, later, D**-0.5)
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)

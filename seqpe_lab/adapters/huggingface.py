@@ -32,8 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.adapters import check_fit
-from seqpe_lab.attention import Bias, Located, Places, attend, bias_between, prepare
+from seqpe_lab.attention import Located, attend, prepare
 from seqpe_lab.encodings.base import PositionEncoding
+from seqpe_lab.pair_bias import Bias, Places, bias_between
 
 try:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.attention import bias_between, places as located
 from seqpe_lab.digits import grid
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.pair_bias import bias_between, places as located
 
 
 @contextlib.contextmanager
