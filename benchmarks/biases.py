@@ -9,6 +9,7 @@ comparison. Memory is that of a process of its own, above what it holds before t
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import torch
 
@@ -88,7 +89,7 @@ def main() -> None:
         difference = (ours(encoding, *given) - explicit(encoding, *given)).abs().max().item()
         assert difference < EQUAL, f"{name}: the two sides differ by {difference:.1e}"
         time = measure.alternate(
-            lambda: explicit(encoding, *given), lambda: ours(encoding, *given), options.repeats
+            partial(explicit, encoding, *given), partial(ours, encoding, *given), options.repeats
         )["cpu"]
         numbers[name] = {
             "difference": difference,

@@ -44,6 +44,8 @@ def test_one_style_a_method_and_no_two_alike():
     assert len({style[0] for style in style.STYLE.values()}) == len(style.STYLE)
     for task in (text, images):  # no figure shows both
         assert len({style.STYLE[method][1:] for method in task}) == len(task)
+    further = {style.style_of(name) for name in style.NAMES}
+    assert len({colour for _, colour, _, _ in further} - set(style.COLOURS)) == len(style.NAMES)
 
 
 def test_extrapolation_draws_a_line_a_method_over_its_lengths():

@@ -190,6 +190,11 @@ def test_no_encoding_builds_an_l_by_l_tensor(variant, training, tiny_model):
     assert not seen.found
 
 
+@pytest.mark.parametrize("name", ["t5", "fire", "shaw", "deberta", "cope", "fox"])
+def test_no_bias_does_either(name, tiny_model):
+    test_no_encoding_builds_an_l_by_l_tensor((name, {}), True, tiny_model)
+
+
 def test_the_watch_for_l_by_l_tensors_sees_one():
     q = torch.zeros(1, 1, 512, 4)
     with torch.no_grad(), Largest(512) as seen:

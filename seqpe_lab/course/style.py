@@ -54,6 +54,12 @@ STYLE = {
     "seqpe-strong-losses": ("SeqPE, α = β = 0.3", "#D55E00", "dot", "star"),
 }
 
+# encodings without a style of their own: their names in legends, with a computed colour
+NAMES = {"shaw": "Shaw", "t5": "T5", "kerple-log": "KERPLE log", "kerple-power": "KERPLE power",
+         "fire": "FIRE", "sandwich": "Sandwich", "alibi-euclidean": "ALiBi, Euclidean",
+         "swin": "Swin table", "swin-v2": "Swin v2", "cope": "CoPE", "deberta": "DeBERTa",
+         "fox": "FoX"}
+
 
 def label(method: str) -> str:
     """The method's name in legends and tables.
@@ -61,7 +67,7 @@ def label(method: str) -> str:
     >>> label("rope-1e4"), label("my-own")
     ('RoPE 10⁴', 'my-own')
     """
-    return STYLE[method][0] if method in STYLE else method
+    return style_of(method)[0]
 
 
 def style_of(method: str) -> tuple[str, str, str, str]:
@@ -79,7 +85,8 @@ def style_of(method: str) -> tuple[str, str, str, str]:
     hue, shade, dash, marker, *_ = hashlib.sha256(method.encode()).digest()
     red, green, blue = (round(255 * part) for part in colorsys.hls_to_rgb(
         hue / 256, 0.3 + 0.2 * shade / 256, 0.65))
-    return (method, f"#{red:02x}{green:02x}{blue:02x}", ("solid", "dash", "dot")[dash % 3],
+    return (NAMES.get(method, method), f"#{red:02x}{green:02x}{blue:02x}",
+            ("solid", "dash", "dot")[dash % 3],
             ("star-triangle-up", "star-square", "hourglass", "bowtie", "hexagram")[marker % 5])
 
 
