@@ -155,6 +155,12 @@ def test_a_bias_that_returns_nothing_is_named():
         positioned_attention(Empty(), prepare(Empty(), grid(7)), 0, *qkv(7)[:1], *qkv(7))
 
 
+def test_a_bias_without_positions_is_refused_rather_than_left_out():
+    q, k, v = qkv(7)
+    with pytest.raises(TypeError, match="Ragged adds a bias, which needs the positions: prepare"):
+        positioned_attention(Ragged(), Ragged().prepare(grid(7)), 0, q, q, k, v)
+
+
 def test_encodings_without_a_bias_are_not_asked_for_one(variant):
     name, options = variant
     encoding = make_encoding(name, d_model=H * D, heads=H, layers=1, train_shape=16, **options)

@@ -274,10 +274,19 @@ def scales() -> list[str]:
     return sorted({path.stem.rpartition("-")[2] for path in files})
 
 
+def choices() -> list[tuple[str, str]]:
+    """Names and methods to choose from: the paper's, and others of which results are committed."""
+    known = [(f"{label(method)}{where}", method)
+             for where, methods in METHODS.items() for method in methods]
+    measured = {v.method for task in TASKS for scale in scales() for v in ours(task, scale).values}
+    others = measured - {method for _, method in known} - set(OF_IMAGES.values())
+    return known + [(label(method), method) for method in in_order(others)]
+
+
 def explore() -> Panel:
     """Choose a task, methods and lengths; ours and the paper's are drawn side by side."""
     known = scales()
     return Panel("Trained short, tested long", "Which encodings hold beyond the trained length "
                  "(dashed)? Choose methods, and narrow the lengths to see where a line begins to "
                  "rise.", State, compute, draw, words=words, table=table, file="extrapolation",
-                 scale=dict(options=known, value=known[0]))
+                 scale=dict(options=known, value=known[0]), methods=dict(options=choices()))
