@@ -65,8 +65,8 @@ def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, 
     if isinstance(prepared, Located):
         prepared, here = prepared
     elif encoding.adds_bias:
-        raise TypeError(f"{type(encoding).__name__} adds a bias, which needs the positions: prepare "
-                        "with seqpe_lab.attention.prepare, not with the encoding's own")
+        raise TypeError(f"{type(encoding).__name__} adds a bias, which needs the positions: "
+                        "prepare with seqpe_lab.attention.prepare, not with the encoding's own")
     prepared = encoding.at_layer(prepared, hidden, layer, past[0] if past else None)
     q, k = (x.to(v.dtype) for x in encoding.transform(q, k, prepared, layer))
     if past is not None:  # cached keys are already transformed

@@ -155,7 +155,7 @@ def swin_v2(encoding, x, q, k, positions):
     from timm.layers import RelPosMlp
 
     theirs = RelPosMlp((2, 4), H, hidden_dim=16, mode="swin")
-    theirs.mlp.fc1, theirs.mlp.fc2 = encoding.mlps[LAYER][0], encoding.mlps[LAYER][2]
+    theirs.mlp.fc1, theirs.mlp.fc2 = encoding.mlps[LAYER].first, encoding.mlps[LAYER].last
     return theirs.eval().get_bias()
 
 
@@ -372,6 +372,24 @@ def test_it_works_in_the_models_and_every_parameter_learns(case, tiny_model, tin
     missing = [name for name, p in model.named_parameters() if p.grad is None]
     assert not missing
     assert all(p.grad.abs().max() > 0 for p in model.encoding.parameters())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "t5 two-sided"])
+def test_in_bfloat16_it_is_the_bias_of_the_rounded_weights(case):
+    """A model in half precision, and one under autocast, whose biases are float32."""
+    dims = CASES[case][2]
+    length = 8 if dims == 2 else L
+    positions = grid(2, 4) if dims == 2 else grid(L)
+    encoding = make(case)
+    x, q, k, v = (t.detach().bfloat16() for t in inputs(length))
+    encoding.bfloat16().float()  # its weights, rounded
+    whole, _ = run(encoding, *(t.float() for t in (x, q, k, v)), positions, dims == 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed, _ = run(encoding, x, q, k, v, positions, dims == 1)
+    half, _ = run(encoding.bfloat16(), x, q, k, v, positions, dims == 1)
+    for out in (mixed, half):
+        assert out.dtype == torch.bfloat16
+        torch.testing.assert_close(out.float(), whole, atol=0.03, rtol=0.03)
 
 
 def test_fox_keeps_its_sums_exact_in_bfloat16():

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.encodings.alibi import alibi_slopes
@@ -32,6 +33,23 @@ def only_sequences(name: str, shape: ModelShape) -> None:
     if shape.dims > 1:
         raise ValueError(f"{name} is defined for sequences, not for positions of n={shape.dims} "
                          "dimensions: choose swin, swin-v2, kerple-log or alibi-euclidean")
+
+
+class PairMLP(nn.Module):
+    """An MLP of one hidden layer on numbers of pairs: (..., inputs) -> (..., outputs).
+
+    It computes in float32 at least, even if its weights are in a lower precision.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, last_bias: bool = True):
+        super().__init__()
+        self.first, self.last = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs, last_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(torch.promote_types(x.dtype, self.first.weight.dtype))
+        x = F.relu(F.linear(x, self.first.weight.to(x.dtype), self.first.bias.to(x.dtype)))
+        bias = None if self.last.bias is None else self.last.bias.to(x.dtype)
+        return F.linear(x, self.last.weight.to(x.dtype), bias)
 
 
 @register("t5")
@@ -141,8 +159,7 @@ class FIRE(PositionEncoding):
 
     def __init__(self, heads: int, layers: int, hidden: int = 32, threshold: float = 512.0):
         super().__init__()
-        self.mlps = nn.ModuleList(nn.Sequential(nn.Linear(1, hidden), nn.ReLU(),
-                                                nn.Linear(hidden, heads)) for _ in range(layers))
+        self.mlps = nn.ModuleList(PairMLP(1, hidden, heads) for _ in range(layers))
         self.c = nn.Parameter(torch.full((layers,), 0.1))
         self.threshold = threshold
         self.multiplier = nn.Parameter(torch.ones(layers))  # L = multiplier * threshold
@@ -156,7 +173,7 @@ class FIRE(PositionEncoding):
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
         c = self.c[layer].abs()
         limit = (self.multiplier[layer] * self.threshold).abs()
-        far = difference(query_positions, key_positions).abs()  # (..., l, L, 1)
+        far = difference(query_positions, key_positions).abs().float()  # (..., l, L, 1)
         whole = torch.maximum(query_positions.float(), limit).unsqueeze(-2)  # (..., l, 1, 1)
         share = torch.log1p(c * far) / torch.log1p(c * whole).clamp(min=1e-6)
         return self.mlps[layer](share).movedim(-1, -3)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seqpe_lab.digits import grid_row
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
-from seqpe_lab.encodings.distance_biases import difference
+from seqpe_lab.encodings.distance_biases import PairMLP, difference
 
 
 @register("swin")
@@ -61,9 +61,8 @@ class SwinV2(PositionEncoding):
     def __init__(self, window: tuple[int, ...], heads: int, layers: int, hidden: int = 512):
         super().__init__()
         self.window = window
-        self.mlps = nn.ModuleList(
-            nn.Sequential(nn.Linear(len(window), hidden), nn.ReLU(),
-                          nn.Linear(hidden, heads, bias=False)) for _ in range(layers))
+        self.mlps = nn.ModuleList(PairMLP(len(window), hidden, heads, last_bias=False)
+                                  for _ in range(layers))
 
     @classmethod
     def for_model(cls, shape: ModelShape, hidden: int = 512) -> SwinV2:  # type: ignore[override]
@@ -73,5 +72,4 @@ class SwinV2(PositionEncoding):
         behind = -difference(query_positions, key_positions).float()
         scaled = 8 * behind / (behind.new_tensor(self.window) - 1).clamp(min=1)
         spaced = scaled.sign() * torch.log2(scaled.abs() + 1) / math.log2(8)
-        mlp = self.mlps[layer]
-        return 16 * mlp(spaced.to(next(mlp.parameters()).dtype)).sigmoid().movedim(-1, -3)
+        return 16 * self.mlps[layer](spaced).sigmoid().movedim(-1, -3)
