@@ -71,7 +71,7 @@ def train(task: Literal["lm", "qa", "image"], /, *,
 
     Args:
         task: lm: a GPT-2; qa: a GPT-2 fine-tuned to answer questions; image: a ViT classifier.
-        encoding: A method of the list below.
+        encoding: A method listed below, any encoding, or a class: module:Class or file.py:Class.
         scale: Default: $SEQPE_SCALE or small.
         seed: Default: 0; of qa with a base: the base's.
         as_published: Follow the authors' code where it differs from the paper.
@@ -240,16 +240,16 @@ def collect(*, scale: ScaleName = "small") -> None:
 
 @app.command
 def reproduce(what: Literal["table1", "table2", "table3", "table4", "table5", "fig2", "fig3",
-                            "all"], /, *, scale: ScaleName | None = None, seeds: int | None = None,
-              trials: bool = False, folder: str = "reproduced", collect: bool = False,
-              workers: int | None = None, processes: int | None = None, cpu: bool = False,
-              slurm: str | None = None) -> None:
+                            "all", "encodings"], /, *, scale: ScaleName | None = None,
+              seeds: int | None = None, trials: bool = False, folder: str = "reproduced",
+              collect: bool = False, workers: int | None = None, processes: int | None = None,
+              cpu: bool = False, slurm: str | None = None) -> None:
     """Train all runs of one of the paper's tables or figures; write it beside the paper's.
 
     Finished runs are kept, interrupted ones continue. Full scale is the paper's experiment.
 
     Args:
-        what: The table or figure, or all.
+        what: The table or figure, or all; encodings: Table 1 with encodings beyond the paper's.
         scale: Default: $SEQPE_SCALE or small.
         seeds: Runs of each method; default: 5.
         trials: Instead, the trials from which the settings of its methods are chosen.

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from seqpe_lab.devices import moved
 from seqpe_lab.digits import grid
+from seqpe_lab.position_sampling import sampled_positions
 from seqpe_lab.recipes import ImageRecipe, Training
 from seqpe_lab.regularizer import NO_SAMPLES, PositionRegularizer, encode_together
-from seqpe_lab.sampling import seeded, training_positions
+from seqpe_lab.sampling import seeded
 from seqpe_lab.tasks import task_of
 
 
@@ -66,10 +67,12 @@ class Objective(nn.Module):
         losses: dict[str, Tensor] = {}
         if self.regularizer is not None:
             which, contexts = None, positions
-            if positions.dim() == 3:  # few starts, many sequences: each start is encoded once
+            consecutive = recipe.position_sampling in ("consecutive", "shift")
+            if positions.dim() == 3 and consecutive:  # few starts: each is encoded once
                 starts, which = positions[:, 0].unique(dim=0, return_inverse=True)
                 contexts = starts.unsqueeze(1) + grid(*recipe.train_shape)
-            is_shifted = recipe.shift_unit == "batch" and int(positions.min()) > 0
+            is_shifted = (consecutive and recipe.shift_unit == "batch"
+                          and int(positions.min()) > 0)
             distil = recipe.distill_shifted or not is_shifted
             due = regularize and (step + 1) % recipe.regularize_every == 0
             samples = self.regularizer.sample(generator, distil) if due else NO_SAMPLES
@@ -98,14 +101,14 @@ def regularizer_of(model: nn.Module, recipe: Training) -> PositionRegularizer:
 
 
 def main_positions(recipe: Training, generator: torch.Generator) -> Tensor:
-    """Positions of a step's whole batch, a share of it shifted (App. A.5).
+    """Positions of a step's whole batch, as the recipe samples them.
 
     Returns:
         int64 (batch, L, n), or (L, n) where all sequences start alike.
     """
-    return training_positions(recipe.batch, recipe.train_shape, recipe.max_position,
-                              generator=generator, shifted=recipe.shifted,
-                              whole_batch=recipe.shift_unit == "batch")
+    return sampled_positions(recipe.position_sampling, recipe.batch, recipe.train_shape,
+                             recipe.max_position, generator=generator, shifted=recipe.shifted,
+                             whole_batch=recipe.shift_unit == "batch")
 
 
 def part_number(recipe: Training, step: int, part: int) -> int:

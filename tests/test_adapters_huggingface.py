@@ -1,6 +1,7 @@
 """Encodings in transformers: against their own RoPE, BLOOM's ALiBi and the lab's GPT-2."""
 
 import copy
+from pathlib import Path
 
 import fork_server
 import pytest
@@ -49,6 +50,7 @@ ENCODINGS = {
         SEQPE | {"integration": "mul", "shared_projection": False, "projection_bias": 1.0},
     ),
     "seqpe-bias": ("seqpe", SEQPE | {"integration": "bias"}),
+    "a bias": (f"{Path(__file__).parent}/outside_encoding.py:Fading", {"strength": 1.5}),
 }
 IDS = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": None, "pad_token_id": 0}
 LLAMA_SHAPE = IDS | {

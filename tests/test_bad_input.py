@@ -1549,9 +1549,9 @@ CASES = [
     # recipes of images
     (
         "an unknown image method",
-        lambda tmp: image("rope"),
+        lambda tmp: image("rope-2d"),
         ValueError,
-        ["'rope'", "rope-axial", "seqpe-mul-no-losses"],
+        ["'rope-2d'", "rope-axial", "seqpe-mul-no-losses"],
     ),
     (
         "a field of the other task",
@@ -1948,9 +1948,9 @@ CASES = [
     ),
     (
         "an unknown image method on the command line",
-        lambda tmp: cli("train", "image", "--scale", "smoke", "--encoding", "rope"),
+        lambda tmp: cli("train", "image", "--scale", "smoke", "--encoding", "rope-2d"),
         Refused,
-        ["'rope'", "rope-axial"],
+        ["'rope-2d'", "rope-axial"],
     ),
     (
         "a patch that does not fit on the command line",

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from seqpe_lab.course import figure_files, figures, pages
+from seqpe_lab.course import figure_files, figures, pages, style
 from seqpe_lab.course.lesson import Lesson
 from seqpe_lab.recipes import (
     ABLATIONS,
@@ -40,10 +40,12 @@ def lines(figure):
 def test_one_style_a_method_and_no_two_alike():
     text = {*METHODS, *ABLATIONS, *UNSHIFTED, *QA_ABLATIONS}
     images = {*IMAGE_METHODS, *IMAGE_ABLATIONS, *IMAGE_UNSHIFTED}
-    assert set(figures.STYLE) == text | images
-    assert len({style[0] for style in figures.STYLE.values()}) == len(figures.STYLE)
+    assert set(style.STYLE) == text | images
+    assert len({style[0] for style in style.STYLE.values()}) == len(style.STYLE)
     for task in (text, images):  # no figure shows both
-        assert len({figures.STYLE[method][1:] for method in task}) == len(task)
+        assert len({style.STYLE[method][1:] for method in task}) == len(task)
+    further = {style.style_of(name) for name in style.NAMES}
+    assert len({colour for _, colour, _, _ in further} - set(style.COLOURS)) == len(style.NAMES)
 
 
 def test_extrapolation_draws_a_line_a_method_over_its_lengths():
@@ -56,7 +58,7 @@ def test_extrapolation_draws_a_line_a_method_over_its_lengths():
         3.5,
         4.0,
     ]
-    assert lines(figure)[1].line.color == figures.STYLE["seqpe"][1]
+    assert lines(figure)[1].line.color == style.STYLE["seqpe"][1]
     assert figure.layout.shapes[0].x0 == 64  # the trained length
     assert (
         "tokens" in figure.layout.xaxis.title.text
@@ -200,7 +202,7 @@ def test_curves_take_the_colour_of_the_method_they_are_named_after():
     )
     assert [trace.name for trace in figure.data] == ["ALiBi", "mine"] and figure.data[
         0
-    ].line.color == figures.STYLE["alibi"][1]
+    ].line.color == style.STYLE["alibi"][1]
     assert figure.layout.xaxis.title.text == "steps" and figure.layout.annotations[0].text == "here"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqpe_lab.models import gpt2
+from seqpe_lab import attention
 from seqpe_lab.models.checkpoints import load_gpt2
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 
@@ -78,7 +78,7 @@ def test_with_an_encoding_the_last_token_sees_the_order_of_those_before_it(
 
 def test_nope_without_a_mask_is_permutation_equivariant(tiny_model, tokens, monkeypatch):
     monkeypatch.setattr(
-        gpt2, "attend", lambda q, k, v, *_, **__: F.scaled_dot_product_attention(q, k, v)
+        attention, "attend", lambda q, k, v, *_, **__: F.scaled_dot_product_attention(q, k, v)
     )
     model = tiny_model("none", layers=3)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
@@ -188,6 +188,11 @@ def test_no_encoding_builds_an_l_by_l_tensor(variant, training, tiny_model):
             out.sum().backward()
     assert seen.operations > 20
     assert not seen.found
+
+
+@pytest.mark.parametrize("name", ["t5", "fire", "shaw", "deberta", "cope", "fox"])
+def test_no_bias_does_either(name, tiny_model):
+    test_no_encoding_builds_an_l_by_l_tensor((name, {}), True, tiny_model)
 
 
 def test_the_watch_for_l_by_l_tensors_sees_one():

@@ -17,7 +17,10 @@ from seqpe_lab.training import Objective, build_model, train
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
-@pytest.mark.parametrize("method", METHODS)
+BIASED = "t5 kerple-log fire sandwich shaw deberta cope fox".split()
+
+
+@pytest.mark.parametrize("method", [*METHODS, *BIASED])
 def test_losses_and_gradients_of_text_equal_the_cpu_s(method):
     recipe = language_model(method, "smoke")
     tokens = torch.randint(
@@ -26,7 +29,25 @@ def test_losses_and_gradients_of_text_equal_the_cpu_s(method):
     assert_equal_on_both(recipe, 256, lambda device: tokens.to(device))
 
 
-@pytest.mark.parametrize("method", IMAGE_METHODS)
+@pytest.mark.parametrize("encoding", ["t5", "kerple-log", "swin", "fire", "fox"])
+def test_a_compiled_model_computes_the_same_bias(encoding):
+    """In FlexAttention, if the bias depends on differences of positions."""
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = GPT2(GPT2Config(23, 64, 2, 2, 64, 999, 0.0, encoding)).cuda()
+        tokens = torch.randint(23, (2, 300), generator=torch.Generator().manual_seed(0)).cuda()
+        if compiled:
+            torch._dynamo.reset()
+            model.run_layers = torch.compile(model.run_layers)
+        logits = model(tokens)
+        logits.square().mean().backward()
+        results.append([logits.detach(), *(p.grad for p in model.parameters())])
+    for eager, other in zip(*results):
+        torch.testing.assert_close(other, eager, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("method", [*IMAGE_METHODS, "swin", "swin-v2", "alibi-euclidean"])
 def test_losses_and_gradients_of_images_equal_the_cpu_s(method):
     recipe = image_model(method, "smoke")
     images = torch.randn(

@@ -249,7 +249,7 @@ def test_the_learning_rate_decays_to_its_minimum(make):
 
 @pytest.mark.parametrize("method", EVERY)
 def test_every_method_has_a_style_of_its_own(method):
-    from seqpe_lab.course.figures import STYLE
+    from seqpe_lab.course.style import STYLE
 
     assert method in STYLE
 
@@ -605,7 +605,7 @@ def test_the_image_methods_are_the_rows_of_tables_3_and_5_and_the_ablations_thos
 
 @pytest.mark.parametrize("method", EVERY_IMAGE)
 def test_every_image_method_has_a_style_of_its_own(method):
-    from seqpe_lab.course.figures import STYLE
+    from seqpe_lab.course.style import STYLE
 
     assert method in STYLE
 

@@ -15,7 +15,7 @@ from seqpe_lab.package_data import committed_results, paper_table, results_file
 from seqpe_lab.recipes import MAKERS, SCALES, chosen_settings, language_model, settings_from
 from seqpe_lab.recipes.chosen_settings import SETTINGS, TRIAL_SEED
 from seqpe_lab.reproduction import comparison, position_maps, running
-from seqpe_lab.reproduction.manifest import NAMES, TABLES, methods_of, runs_of, trials_of
+from seqpe_lab.reproduction.manifest import FURTHER, NAMES, TABLES, methods_of, runs_of, trials_of
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.training import train
@@ -73,6 +73,19 @@ def test_every_row_has_a_recipe_and_a_name(part, scale):
     for method in methods_of(part, scale):
         assert method in part.rows and label(method) != method
         assert MAKERS[part.task](method, scale, 3).seed == 3
+
+
+def test_further_encodings_are_tried_and_trained_like_the_paper_s_but_not_in_all():
+    (part,) = TABLES["encodings"]
+    assert "encodings" not in NAMES and set(part.rows) == {*recipes.METHODS, *FURTHER}
+    grids = {}
+    for recipe, values in trials_of(["encodings"], "small"):
+        grids.setdefault(recipe.method, set()).add(tuple(values.items()))
+    assert grids.keys() == set(part.rows) and len(set(map(frozenset, grids.values()))) == 1
+    first, second = runs_of(["encodings"], "small", seeds=3)
+    assert len(first) == 3 * len(part.rows) and not second
+    ours = {recipe.digest() for recipe in runs_of(["table1"], "small", seeds=3)[0]}
+    assert ours < {recipe.digest() for recipe in first}
 
 
 def test_table_4_crosses_losses_and_shifted_starts():

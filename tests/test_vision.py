@@ -609,7 +609,7 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine_to_0(tiny_image_recipe)
     assert learning_rate(recipe, 10) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("method", ["learned", "rope-mixed", "seqpe-mul"])
+@pytest.mark.parametrize("method", ["learned", "rope-mixed", "seqpe-mul", "swin"])
 def test_vectors_of_tokens_and_positions_have_no_weight_decay(method, tiny_image_recipe):
     recipe = tiny_image_recipe(method, weight_decay=0.3)
     model = build_model(recipe, 10)

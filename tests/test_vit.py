@@ -460,7 +460,7 @@ def test_gradients_reach_every_parameter(image_variant, tiny_vit):
 
 def test_what_is_exempt_from_weight_decay_exists():
     names = set()
-    for encoding, tokens in itertools.product(["learned", "rope-mixed", "seqpe"], [0, 2]):
+    for encoding, tokens in itertools.product(["learned", "rope-mixed", "seqpe", "swin"], [0, 2]):
         options = dict(patch_size=4, embed_dim=16, depth=1, num_heads=2, reg_tokens=tokens)
         model = ViT(
             ViTConfig(

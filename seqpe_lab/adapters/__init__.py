@@ -6,8 +6,10 @@ only by their own module: ``pip install 'seqpe_lab[adapters]'``.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from seqpe_lab.attention import positioned_attention, prepare
 from seqpe_lab.encodings.base import PositionEncoding
 
 
@@ -40,9 +42,11 @@ def check_fit(encoding: PositionEncoding, positions: Tensor, context: int | tupl
     try:
         if encoding.embed(x, positions.to(x.device), context).shape != x.shape:
             raise ValueError("it changes the shape of the embeddings")
-        prepared = encoding.prepare(positions, None, x.device)
+        prepared = prepare(encoding, positions, None, x.device)
+        hidden = F.pad(x, (0, 0, prefix, 0))
         for layer in range(layers):
-            if any(t.shape[:-1] != q.shape[:-1] for t in encoding.transform(q, q, prepared, layer)):
+            out, _ = positioned_attention(encoding, prepared, layer, hidden, q, q, q)
+            if out.shape != q.shape:
                 raise ValueError("it changes the number of queries or keys")
     except (ValueError, TypeError, RuntimeError, IndexError) as error:
         after = f", {prefix} tokens before the positions" if prefix else ""

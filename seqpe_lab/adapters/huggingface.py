@@ -32,7 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.adapters import check_fit
+from seqpe_lab.attention import Located, attend, prepare
 from seqpe_lab.encodings.base import PositionEncoding
+from seqpe_lab.pair_bias import Bias, Places, bias_between
 
 try:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -106,14 +108,27 @@ def _before_decoder(base: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[t
         x = base.get_input_embeddings()(ids) if x is None else x
         x = encoding.embed(x, positions.to(x.device), int(positions.max()) + 1).to(x.dtype)
         kwargs |= {"input_ids": None, "inputs_embeds": x}
-    prepared = encoding.prepare(positions, None, tokens.device)
+    prepared = prepare(encoding, positions, None, tokens.device)
     return (), kwargs | {"positions": (encoding, prepared)}
 
 
 def _before_attention(attention: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     name = "cache" if "cache" in kwargs else "past_key_values"  # as earlier versions call it
-    layer = _Layer(attention, *kwargs["positions"], kwargs.get(name))
-    return args, kwargs | {"positions": layer, name: None if layer.cache is None else layer}
+    cache, index = kwargs.get(name), attention.layer_idx
+    encoding, prepared = kwargs["positions"]
+    asks = isinstance(prepared, Located) or type(encoding).at_layer is not PositionEncoding.at_layer
+    past = int(cache.get_seq_length(index)) if asks and cache is not None else 0
+    keys = cache.layers[index].keys[:, :, :past] if past else None
+    of_queries = of_keys = None
+    if isinstance(prepared, Located):
+        prepared, of_queries = prepared
+        of_keys = cache.of_keys.cut(0, past).then(of_queries) if past else of_queries
+        if cache is not None:
+            cache.of_keys = of_keys  # the same in every layer
+    hidden = args[0] if args else kwargs["hidden_states"]
+    prepared = encoding.at_layer(prepared, hidden, index, keys)
+    layer = _Layer(attention, encoding, prepared, cache, of_queries, of_keys)
+    return args, kwargs | {"positions": layer, name: None if cache is None else layer}
 
 
 @dataclass
@@ -123,6 +138,17 @@ class _Layer:
     encoding: PositionEncoding
     prepared: Any
     cache: Any
+    of_queries: Places | None  # if it adds a bias
+    of_keys: Places | None
+
+    def bias(self, context: int) -> Bias | None:
+        if self.of_keys is None:
+            return None
+        known = self.of_keys.positions.shape[-2]
+        # a sliding window keeps the last keys; a cache of fixed size has free places, masked
+        of_keys = self.of_keys.cut(max(0, known - context), max(known, context))
+        return bias_between(self.encoding, self.attention.layer_idx, self.of_queries, of_keys,
+                            context)
 
     def transform(self, q: Tensor, k: Tensor) -> list[Tensor]:
         both = self.encoding.transform(q, k, self.prepared, self.attention.layer_idx)
@@ -144,6 +170,9 @@ def _attention(module, q, k, v, mask, dropout=0.0, scaling=None, positions=None,
         (q, k), v = positions.transform(q, positions.each_head(k)), positions.each_head(v)
     else:  # keys were transformed before they were cached
         q, _ = positions.transform(q, q)
+    if bias := positions.bias(k.shape[-2]):
+        out = attend(q, k, v, dropout, mask is None, mask, bias)
+        return out.transpose(1, 2), None
     wide = F.pad(v, (0, q.shape[-1] - v.shape[-1]))  # fused kernels need one width
     out = F.scaled_dot_product_attention(q, k, wide, mask, dropout, scale=scaling,
                                          is_causal=mask is None and q.shape[2] > 1)

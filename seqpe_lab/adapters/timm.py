@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from seqpe_lab.adapters import check_fit
+from seqpe_lab.attention import prepare
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings.base import PositionEncoding
 
@@ -83,7 +84,7 @@ class PositionedViT(VisionTransformer):
                              "mask: leave attn_mask and is_causal out")
         positions = grid(*self.patch_embed.dynamic_feat_size(images.shape[-2:]))
         encoding = self.position_encoding
-        return encoding, encoding.prepare(positions, None, images.device)
+        return encoding, prepare(encoding, positions, None, images.device)
 
     def _pos_embed(self, x: Tensor) -> Tensor:  # (B, rows, columns, d_model) -> (B, T, d_model)
         size, patches = tuple(x.shape[1:3]), x.flatten(1, 2)
@@ -97,7 +98,8 @@ class PositionedViT(VisionTransformer):
             raise ValueError(NOT_RECOMPUTED)
 
     def no_weight_decay(self) -> set[str]:
-        vectors = ("table.weight", "prefix", "frequency")  # trained vectors, like timm's pos_embed
+        # trained vectors, like timm's pos_embed
+        vectors = ("table", "table.weight", "prefix", "frequency")
         return super().no_weight_decay() | {f"position_encoding.{name}" for name in vectors}
 
 

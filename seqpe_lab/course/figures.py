@@ -9,8 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from seqpe_lab.course.style import (STYLE, add_method, add_train_line, finish, label, line_styles,
-                                    number_axis)
+from seqpe_lab.course.style import (add_method, add_train_line, finish, in_order, label,
+                                    line_styles, number_axis)
 
 # --- results of runs ---------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ def _by_method(results: Sequence[Mapping], measure: str, hover: str,
         raise ValueError("no results to draw")
     figure = go.Figure()
     methods = dict.fromkeys(result["method"] for result in results)
-    for method in sorted(methods, key=lambda m: [*STYLE, m].index(m)):
+    for method in in_order(methods):
         own = [result for result in results if result["method"] == method]
         places = _places(own[:1], measure)
         values = np.array([[result[measure][str(place)] for place in places] for result in own])

@@ -1,6 +1,8 @@
 """The look that all figures share: colours of the methods, title, caption, margins, axis labels."""
 from __future__ import annotations
 
+import colorsys
+import hashlib
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -52,6 +54,12 @@ STYLE = {
     "seqpe-strong-losses": ("SeqPE, α = β = 0.3", "#D55E00", "dot", "star"),
 }
 
+# encodings without a style of their own: their names in legends, with a computed colour
+NAMES = {"shaw": "Shaw", "t5": "T5", "kerple-log": "KERPLE log", "kerple-power": "KERPLE power",
+         "fire": "FIRE", "sandwich": "Sandwich", "alibi-euclidean": "ALiBi, Euclidean",
+         "swin": "Swin table", "swin-v2": "Swin v2", "cope": "CoPE", "deberta": "DeBERTa",
+         "fox": "FoX"}
+
 
 def label(method: str) -> str:
     """The method's name in legends and tables.
@@ -59,7 +67,33 @@ def label(method: str) -> str:
     >>> label("rope-1e4"), label("my-own")
     ('RoPE 10⁴', 'my-own')
     """
-    return STYLE[method][0] if method in STYLE else method
+    return style_of(method)[0]
+
+
+def style_of(method: str) -> tuple[str, str, str, str]:
+    """(name in legends, colour, dash, marker): as in ``STYLE``, else computed from the name.
+
+    So an encoding of one's own has the same colour in every figure.
+
+    >>> style_of("alibi")
+    ('ALiBi', '#0072B2', 'solid', 'pentagon')
+    >>> style_of("my-own")
+    ('my-own', '#329820', 'dot', 'star-triangle-up')
+    """
+    if method in STYLE:
+        return STYLE[method]
+    hue, shade, dash, marker, *_ = hashlib.sha256(method.encode()).digest()
+    red, green, blue = (round(255 * part) for part in colorsys.hls_to_rgb(
+        hue / 256, 0.3 + 0.2 * shade / 256, 0.65))
+    return (NAMES.get(method, method), f"#{red:02x}{green:02x}{blue:02x}",
+            ("solid", "dash", "dot")[dash % 3],
+            ("star-triangle-up", "star-square", "hourglass", "bowtie", "hexagram")[marker % 5])
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Methods in the order of ``STYLE``, then others in the order of their names."""
+    place = {method: number for number, method in enumerate(STYLE)}
+    return sorted(methods, key=lambda method: (place.get(method, len(place)), method))
 
 
 def line_styles(names: Iterable[str]) -> dict[str, dict]:
@@ -173,7 +207,7 @@ def add_method(figure: go.Figure, method: str, x: Sequence, seeds: Sequence[Sequ
         hover: what the mouse shows, in plotly's notation.
         trace: further properties of the line, such as row and col.
     """
-    name, colour, dash, marker = STYLE.get(method, (method, "#000000", "solid", "circle"))
+    name, colour, dash, marker = style_of(method)
     trace["legendgroup"] = method
     if max(map(len, seeds)) > 1:
         add_band(figure, x, list(map(min, seeds)), list(map(max, seeds)), colour, **trace)

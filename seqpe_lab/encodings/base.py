@@ -9,12 +9,12 @@ An encoding of your own is a class that overrides what it needs and is registere
 
     make_encoding("mine", d_model=64, heads=4, layers=2, train_shape=128)
 
-Every model, recipe and lesson then accepts ``encoding="mine"``.
+Every model, recipe and lesson then accepts ``encoding="mine"``. Without a registration they accept
+the class as "package.module:Class" or "folder/file.py:Class".
 """
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +67,21 @@ class PositionEncoding(nn.Module):
     """No position information (NoPE; SeqPE, Sec. 2). Each encoding overrides what it needs.
 
     A model calls ``embed`` once on its token embeddings, ``prepare`` once per forward pass, and
-    ``transform`` in every layer, on queries and keys, right before plain attention. So no
-    encoding builds an L x L matrix.
+    ``transform`` in every layer, on queries and keys, right before plain attention. Three hooks
+    are for encodings that need more; without them attention runs in torch's fused kernels:
+
+    * ``at_layer``, before ``transform``: the layer's hidden state (FoX's forget gates);
+    * ``bias``: scores to add that depend on pairs of positions (T5, KERPLE, Swin);
+    * ``content_bias``: the same, depending on queries and keys, too (Shaw, CoPE, DeBERTa).
+
+    Attention computes both biases for a block of queries at a time and computes them again in the
+    backward pass, so no encoding stores an L x L matrix.
 
     Some models put tokens without a position before the others ([CLS] of a vision transformer). An
     encoding that transforms queries and keys is built with their number, ``prefix``, and
-    ``prepare`` adds rows for them before those of the positions.
+    ``prepare`` adds rows for them before those of the positions. Their bias is 0.
     """
+    relative = False  # True: ``bias`` depends on key position minus query position only
 
     @classmethod
     def for_model(cls, shape: ModelShape, **options: Any) -> PositionEncoding:
@@ -137,27 +145,76 @@ class PositionEncoding(nn.Module):
         """
         return q, k
 
+    def at_layer(self, prepared: Any, hidden: Tensor, layer: int,
+                 past_keys: Tensor | None = None) -> Any:
+        """What ``transform`` gets as ``prepared``, where it depends on the layer's hidden state.
+
+        Args:
+            prepared: what ``prepare`` returned.
+            hidden: (B, L, d_model), of which queries and keys are projections.
+            past_keys: (B, H, P, width), cached keys as ``transform`` returned them, if any.
+        """
+        return prepared
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor | None:
+        """Scores of pairs of positions, added to q.k / sqrt(d_head).
+
+        Args:
+            query_positions: integers (l, n) or (B, l, n), on the device of queries and keys: those
+                of one block.
+            key_positions: integers (L, n) or (B, L, n), cached ones first.
+
+        Returns:
+            float (H, l, L) or (B, H, l, L), in nats. Causal masks are applied afterwards.
+        """
+        return None
+
+    def content_bias(self, q: Tensor, k: Tensor, query_positions: Tensor, key_positions: Tensor,
+                     allowed: Tensor, layer: int) -> Tensor | None:
+        """The same, where it depends on queries and keys; an encoding overrides one of the two.
+
+        Args:
+            q, k: (B, H, l, width) and (B, H, L, width), as ``transform`` returned them, in
+                float32 at least.
+            allowed: bool, broadcasts to (B, H, l, L): the keys that a query attends to.
+        """
+        return self.bias(query_positions, key_positions, layer)
+
+    @property
+    def adds_bias(self) -> bool:
+        """Whether attention has to ask for a bias."""
+        mine, none = type(self), PositionEncoding
+        return (mine.bias, mine.content_bias) != (none.bias, none.content_bias)
+
 
 ENCODINGS: dict[str, type[PositionEncoding]] = {}  # by name
+
+
+def subclass(encoding: Any) -> type[PositionEncoding]:
+    """The same class; TypeError for anything but a :class:`PositionEncoding`'s subclass."""
+    if not (isinstance(encoding, type) and issubclass(encoding, PositionEncoding)):
+        raise TypeError(f"{encoding!r} is no subclass of PositionEncoding")
+    return encoding
 
 
 def register(name: str) -> Callable[[type[PositionEncoding]], type[PositionEncoding]]:
     """A class decorator that makes an encoding known as ``name``.
 
     Raises:
-        ValueError: another class has that name.
+        ValueError: another class has that name, or it has a colon.
         TypeError: not a subclass of :class:`PositionEncoding`.
 
     >>> @register("example")
     ... class Example(PositionEncoding):
     ...     pass
-    >>> make_encoding("example", d_model=8, heads=2, layers=1, train_shape=16)
-    Example()
+    >>> ENCODINGS["example"]
+    <class 'seqpe_lab.encodings.base.Example'>
     >>> del ENCODINGS["example"]
     """
     def add(encoding: type[PositionEncoding]) -> type[PositionEncoding]:
-        if not (isinstance(encoding, type) and issubclass(encoding, PositionEncoding)):
-            raise TypeError(f"{encoding!r} is no subclass of PositionEncoding")
+        subclass(encoding)
+        if ":" in name:
+            raise ValueError(f"{name!r} would be read as module:Class: choose a name without colon")
         known = ENCODINGS.get(name)
         if known and (known.__module__, known.__qualname__) != (encoding.__module__,
                                                                 encoding.__qualname__):
@@ -169,76 +226,3 @@ def register(name: str) -> Callable[[type[PositionEncoding]], type[PositionEncod
 
 
 register("none")(PositionEncoding)
-
-
-def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
-                  train_shape: int | tuple[int, ...], dims: int = 1, prefix: int = 0,
-                  **options: Any) -> PositionEncoding:
-    """Build the encoding called ``name`` for a model of this shape.
-
-    Args:
-        name: one of ``ENCODINGS``.
-        d_model, heads, layers: of the model.
-        train_shape: tokens of a training sequence, or (rows, columns) of the training grid.
-        dims: n, dimensions of a position, if ``train_shape`` is one number for all of them.
-        prefix: number of tokens before the others that have no position ([CLS]).
-        options: of the encoding: the keyword parameters of its ``for_model``.
-
-    Raises:
-        ValueError: an unknown name (with the choices), heads that do not divide d_model, or a model
-            that the encoding does not fit, such as a grid for ALiBi.
-        TypeError: an option that the encoding does not have (with those it has).
-
-    >>> make_encoding("rope", d_model=8, heads=2, layers=1, train_shape=16, base=1e6)
-    RoPE()
-    >>> make_encoding("rotary", d_model=8, heads=2, layers=1, train_shape=16)
-    Traceback (most recent call last):
-    ValueError: unknown encoding 'rotary': choose from none, sinusoidal, learned, alibi, ...
-    """
-    encoding = encoding_class(name)
-    if wrong := unknown_options(name, options):
-        raise TypeError(wrong)
-    if isinstance(train_shape, Sequence):
-        sizes = tuple(train_shape)
-        if dims not in (1, len(sizes)):
-            raise ValueError(f"train_shape={sizes} has {len(sizes)} dimensions but dims={dims}")
-    else:
-        sizes = (train_shape,) * dims
-    return encoding.for_model(ModelShape(d_model, heads, layers, sizes, prefix), **options)
-
-
-def encoding_class(name: str) -> type[PositionEncoding]:
-    """The class that is registered under a name.
-
-    Raises:
-        ValueError: an unknown name, with the choices.
-    """
-    if name not in ENCODINGS:
-        raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}; a class "
-                         "of your own must first be registered in the same program "
-                         "(seqpe_lab.register)")
-    return ENCODINGS[name]
-
-
-def unknown_options(name: str, options: Iterable[str]) -> str:
-    """What is wrong with the names of a method's options; empty if nothing is.
-
-    >>> unknown_options("rope", ["base", "bse"])
-    "encoding 'rope' has no option bse: it has base, pairing"
-    """
-    known = option_names(encoding_class(name))
-    unknown = ", ".join(sorted(set(options) - known))
-    return (f"encoding {name!r} has no option {unknown}: it has "
-            f"{', '.join(sorted(known)) or 'none'}") if unknown else ""
-
-
-def option_names(encoding: type[PositionEncoding]) -> set[str]:
-    """The names of an encoding's options.
-
-    >>> sorted(option_names(ENCODINGS["rope"]))
-    ['base', 'pairing']
-    """
-    inherited = encoding.for_model.__qualname__ == "PositionEncoding.for_model"
-    parameters = inspect.signature(encoding if inherited else encoding.for_model).parameters
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name for name, p in parameters.items() if p.kind in named} - {"shape"}

@@ -12,7 +12,7 @@ import torch
 from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
 from torch import Tensor
 
-from seqpe_lab.course.style import STYLE, add_band, add_note, add_train_line, finish, label
+from seqpe_lab.course.style import add_band, add_note, add_train_line, finish, label, style_of
 from seqpe_lab.explorers import attention_parts, shipped_models
 from seqpe_lab.explorers.attention_parts import Curve, Parts
 from seqpe_lab.explorers.drawing import BARE, subplots
@@ -195,7 +195,7 @@ def _draw_image(figure: go.Figure, state: State) -> None:
 
 
 def _draw_curve(figure: go.Figure, numbers: Numbers) -> None:
-    curve, colour = numbers.curve, STYLE[numbers.method][1]
+    curve, colour = numbers.curve, style_of(numbers.method)[1]
     place = dict(row=2, col=1 if numbers.is_text else 2)
     add_band(figure, curve.distance, curve.mean - curve.spread, curve.mean + curve.spread, colour,
              **place)

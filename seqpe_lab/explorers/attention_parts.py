@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from seqpe_lab.digits import grid
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.pair_bias import bias_between, places as located
 
 
 @contextlib.contextmanager
@@ -91,7 +92,15 @@ def split(model: nn.Module, inputs: Tensor, start: int, layer: int) -> Parts:
     with recorded(model.encoding) as seen:
         model(inputs, start=begin)
     q, k, q_after, k_after = seen.layers[layer]
+    length = q.shape[-2]
+    places = torch.arange(length).unsqueeze(-1) if is_text else grid(*model.grid_of(inputs))
+    sees = torch.ones(length, length, dtype=torch.bool)
+    sees = sees.tril() if is_text else sees
     score = _scores(q_after, k_after, q.shape[-1])
+    if model.encoding.adds_bias:
+        where = located(places + torch.tensor(begin))
+        bias = bias_between(model.encoding, layer, where, where, length)
+        score = score + bias(q_after, k_after, 0, sees).double().view_as(score)
     if bool(seen.added.any()):  # absolute: this layer once more, without the vectors
         prefix = q.shape[-2] - seen.added.shape[-2]
         vectors = F.pad(seen.added, (0, 0, prefix, 0))
@@ -99,11 +108,7 @@ def split(model: nn.Module, inputs: Tensor, start: int, layer: int) -> Parts:
             model(inputs, start=begin)
         q, k = without.layers[layer][:2]
     content = _scores(q, k, q.shape[-1])
-    length = score.shape[-1]
-    sees = torch.ones(length, length, dtype=torch.bool)
-    sees = sees.tril() if is_text else sees
     weights = score.masked_fill(~sees, -torch.inf).softmax(-1)
-    places = torch.arange(length).unsqueeze(-1) if is_text else grid(*model.grid_of(inputs))
     distance = F.pad(torch.cdist(places.double(), places.double()), (length - len(places), 0) * 2,
                      value=torch.nan)
     return Parts(*(t.numpy() for t in (content, score - content, weights, sees, distance)))

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from ipywidgets import Dropdown, SelectionRangeSlider, SelectMultiple
 
 from seqpe_lab.course import figures
-from seqpe_lab.course.style import (QUIET, STYLE, add_method, add_train_line, finish, label,
+from seqpe_lab.course.style import (QUIET, add_method, add_train_line, finish, in_order, label,
                                     number_axis)
 from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
@@ -197,7 +197,7 @@ def draw(numbers: Numbers) -> go.Figure:
             figure.update_xaxes(showticklabels=False, **BARE, **place)
             figure.update_yaxes(showticklabels=False, **BARE, **place)
             continue
-        for method in sorted({v.method for v in values}, key=list(STYLE).index):
+        for method in in_order({v.method for v in values}):
             own = [v for v in values if v.method == method]
             x = sorted({v.length for v in own})
             add_method(figure, method, x, [[v.value for v in own if v.length == n] for n in x],
@@ -253,7 +253,7 @@ def words(numbers: Numbers) -> str:
     text = ["The sides differ in model and data: compare shapes, order and ratios, not heights."]
     for where, only in (("Ours", have[0] - have[1]), ("The paper's", have[1] - have[0])):
         if only:
-            names = [label(m) for m in STYLE if m in only]
+            names = [label(m) for m in in_order(only)]
             text.append(f"{where} only: {', '.join(names)}.")
     return " ".join(text)
 
@@ -274,10 +274,19 @@ def scales() -> list[str]:
     return sorted({path.stem.rpartition("-")[2] for path in files})
 
 
+def choices() -> list[tuple[str, str]]:
+    """Names and methods to choose from: the paper's, and others of which results are committed."""
+    known = [(f"{label(method)}{where}", method)
+             for where, methods in METHODS.items() for method in methods]
+    measured = {v.method for task in TASKS for scale in scales() for v in ours(task, scale).values}
+    others = measured - {method for _, method in known} - set(OF_IMAGES.values())
+    return known + [(label(method), method) for method in in_order(others)]
+
+
 def explore() -> Panel:
     """Choose a task, methods and lengths; ours and the paper's are drawn side by side."""
     known = scales()
     return Panel("Trained short, tested long", "Which encodings hold beyond the trained length "
                  "(dashed)? Choose methods, and narrow the lengths to see where a line begins to "
                  "rise.", State, compute, draw, words=words, table=table, file="extrapolation",
-                 scale=dict(options=known, value=known[0]))
+                 scale=dict(options=known, value=known[0]), methods=dict(options=choices()))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from seqpe_lab.attention import prepare
 from seqpe_lab.devices import device_of
 from seqpe_lab.digits import check_context, grid
 from seqpe_lab.models.gpt2 import GPT2
@@ -57,8 +58,8 @@ class InferenceModel(nn.Module):
             if not torch.allclose(added, other, atol=1e-4):
                 raise ValueError(f"{type(model.encoding).__name__} does more to embeddings than to "
                                  "add a vector: it cannot be tabulated")
-            prepared = model.encoding.prepare(positions, None, device)
-            shorter = model.encoding.prepare(positions[:-1], None, device)
+            prepared = prepare(model.encoding, positions, None, device)
+            shorter = prepare(model.encoding, positions[:-1], None, device)
         self.register_buffer("added", added.clone())
         leaves, self.structure = pytree.tree_flatten(prepared)
         self.leaves: list = []  # numbers and the like; a tensor's place holds its axis of positions

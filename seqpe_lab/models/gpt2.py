@@ -13,15 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.attention import attend
+from seqpe_lab.attention import Cached, positioned_attention, prepare
 from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_context, is_integer
 from seqpe_lab.encodings import PositionEncoding, make_encoding
 from seqpe_lab.models import generation
 from seqpe_lab.models.output_layer import logits
 from seqpe_lab.models.padding import real_positions, real_tokens
-
-Cached = tuple[Tensor, Tensor]  # keys, as the encoding transformed them, and values of a layer
 
 
 @dataclass
@@ -62,12 +60,10 @@ class Attention(nn.Module):
                 past: Cached | None, mask: Tensor | None = None) -> tuple[Tensor, Cached]:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
                    for part in self.c_attn(x).chunk(3, -1))  # (B, H, L, d_head)
-        q, k = encoding.transform(q, k, prepared, layer)
-        if past is not None:  # cached keys are already transformed
-            k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
-        out = attend(q, k, v, self.dropout if self.training else 0.0, mask=mask)
+        out, present = positioned_attention(encoding, prepared, layer, x, q, k, v, past,
+                                            self.dropout if self.training else 0.0, mask=mask)
         out = self.c_proj(out.transpose(1, 2).flatten(-2))
-        return F.dropout(out, self.dropout, self.training), (k, v)
+        return F.dropout(out, self.dropout, self.training), present
 
 
 class MLP(nn.Module):
@@ -183,7 +179,7 @@ class GPT2(nn.Module):
         positions = check_context(positions, batch, length, 1, self.config.max_position)
         x = self._embedded(tokens, positions, real is not None, context_len)
         x = F.dropout(x, self.config.dropout, self.training)
-        prepared = self.encoding.prepare(positions, vectors, x.device)
+        prepared = prepare(self.encoding, positions, vectors, x.device)
         mask = None if real is None else moved([real[:, None, None]], x.device)[0]
         return self.run_layers(x, prepared, cache, mask)
 
@@ -206,7 +202,7 @@ class GPT2(nn.Module):
 
         Args:
             x: float (B, L, d_model), the embedded tokens.
-            prepared: what the encoding's ``prepare`` returned.
+            prepared: what :func:`~seqpe_lab.attention.prepare` returned.
             cache: as in :meth:`hidden_states`.
             mask: bool (B, 1, 1, context), False for padding; None without padding.
 

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import Attention as TimmAttention
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from seqpe_lab.attention import attend
+from seqpe_lab.attention import positioned_attention, prepare
 from seqpe_lab.digits import check_context, grid
 from seqpe_lab.encodings import PositionEncoding, make_encoding
 
@@ -109,7 +109,7 @@ class ViT(nn.Module):
                              f"{rows * columns} patches")
         x = self.vit.patch_embed(images).flatten(1, 2)  # (B, N, d_model)
         x = self.encoding.embed(x, positions, (rows, columns))
-        return self.classify(x, self.encoding.prepare(positions, vectors, x.device))
+        return self.classify(x, prepare(self.encoding, positions, vectors, x.device))
 
     def classify(self, x: Tensor, prepared: Any) -> Tensor:
         """Class logits from embedded patches, (B, N, d_model) -> (B, classes), without checks.
@@ -128,7 +128,7 @@ class ViT(nn.Module):
 
         Args:
             x: float (B, T, d_model), embedded patches behind the prefix tokens.
-            prepared: what the encoding's ``prepare`` returned.
+            prepared: what :func:`~seqpe_lab.attention.prepare` returned.
 
         Returns:
             (B, T, d_model).
@@ -142,7 +142,7 @@ class ViT(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay: as in timm, vectors of tokens and of positions."""
         return {"vit.cls_token", "vit.reg_token", "encoding.table.weight", "encoding.prefix",
-                "encoding.frequency"}
+                "encoding.frequency", "encoding.table"}
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """(rows, columns) of patches; ValueError for images that do not fit this model."""
@@ -159,9 +159,9 @@ def attention(attn: TimmAttention, x: Tensor, encoding: PositionEncoding, prepar
               layer: int) -> Tensor:
     """timm's attention with positions in queries and keys: (B, T, d_model) -> the same."""
     q, k, v = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    q, k = encoding.transform(attn.q_norm(q), attn.k_norm(k), prepared, layer)
     dropout = attn.attn_drop.p if attn.training else 0.0
-    out = attend(q.to(v.dtype), k.to(v.dtype), v, dropout, causal=False)  # (B, H, T, d_head)
+    out, _ = positioned_attention(encoding, prepared, layer, x, attn.q_norm(q), attn.k_norm(k), v,
+                                  dropout=dropout, causal=False)  # (B, H, T, d_head)
     return attn.proj_drop(attn.proj(attn.norm(out.transpose(1, 2).flatten(-2))))
 
 

@@ -87,6 +87,8 @@ class Training(BaseModel):
     smallest_shift: Share = 1.0  # L_OOD shifts by at least this share of the training context
     distillation_form: Literal["paper", "published"] = "paper"
     shifted: Share = 0.1  # share of the training data whose positions start at a random z
+    # which positions a training sequence gets; shifted belongs to the first two
+    position_sampling: Literal["consecutive", "shift", "random", "skips"] = "consecutive"
     shift_unit: Literal["sequence", "batch"] = "sequence"  # a share of each batch, or whole batches
     distill_shifted: bool = True  # False: no L_OOD on steps with a shifted batch
     clip_separately: bool = False  # True: model and position encoder are clipped separately
@@ -148,10 +150,24 @@ class Training(BaseModel):
         if self.regularize_every > 1 and not (self.alpha or self.beta):
             raise ValueError(f"regularize_every={self.regularize_every} has no effect without "
                              "position losses: leave it at 1")
+        self._check_sampling()
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(f"min_learning_rate={self.min_learning_rate} is above "
                              f"learning_rate={self.learning_rate}: lower it")
         return self
+
+    def _check_sampling(self) -> None:
+        """Refuse ways to sample positions that have no effect, or no vectors for what they draw."""
+        way = self.position_sampling
+        if way in ("random", "skips") and self.shifted:
+            raise ValueError(f"shifted={self.shifted} has no effect with position_sampling={way!r}:"
+                             " set it to 0")
+        if way == "shift" and (self.encoding == "seqpe" or not self.shifted):
+            raise ValueError("position_sampling='shift' gives any encoding the shifted starts that "
+                             "SeqPE has anyway: choose another encoding, and shifted above 0")
+        if way != "consecutive" and self.encoding == "learned":
+            raise ValueError(f"a learned table has only the trained positions: {way!r} needs "
+                             "another encoding")
 
     def _check_distillation(self, length: int, remedy: str) -> None:
         """Refuse teachers and students that L_OOD could not draw; ``length`` is L_i."""
@@ -217,29 +233,55 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     Later values replace earlier ones: the class's defaults, those of the scale, the method's chosen
     settings, those of the method, of the published form if ``published``, and ``overrides``. With
     another encoding than the method's, the run goes by the encoding's name: the method's own name
-    and options would say what it is not.
+    and options would say what it is not. The name of an encoding, or of a class as
+    "package.module:Class" or "folder/file.py:Class", is a method, too.
     """
     scale = scale or default_scale()
-    for name, value, known in (("scale", scale, SCALES), ("method", method, methods)):
-        if value not in known:
-            raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(known)}")
-    row = methods[method]
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}: choose from {', '.join(SCALES)}")
+    if method not in methods:
+        _check_encoding(method, methods)
+        overrides = {"encoding": method} | overrides
+    row = methods.get(method, {})
     encoding = overrides.get("encoding", row.get("encoding", "seqpe"))
     if encoding != row.get("encoding", "seqpe"):
-        method, row = str(encoding), {} if encoding == "seqpe" else {"encoding_options": {}}
+        method = run_name(str(encoding))
+        row = {} if encoding == "seqpe" else {"encoding_options": {}}
     values = presets[scale] | settings_of(kind.task, method, scale) | row
     if published:
         theirs = as_published(kind.task, encoding, scale)
         options = values.get("encoding_options", {}) | theirs.get("encoding_options", {})
         values = values | theirs | {"encoding_options": options}
     values = values | overrides
+    way = values.get("position_sampling", "consecutive")
     if encoding != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
-        values = values | {"alpha": 0.0, "beta": 0.0, "shifted": 0.0}
+        values = values | {"alpha": 0.0, "beta": 0.0} | ({} if way == "shift" else {"shifted": 0.0})
+    elif way in ("random", "skips") and "shifted" not in overrides:
+        values = values | {"shifted": 0.0}
     recipe = kind(method=method, scale=scale, seed=seed, **values)
     from seqpe_lab.encodings import unknown_options  # torch: a recipe is read before it is needed
     if wrong := unknown_options(recipe.encoding, recipe.encoding_options):
         raise ValueError(wrong)
     return recipe
+
+
+def run_name(method: str) -> str:
+    """What a run is called: a method's name, and of an encoding in a file that of its class.
+
+    >>> run_name("rope-1e4"), run_name("my_package.my_pe:MyPE")
+    ('rope-1e4', 'MyPE')
+    """
+    return method.rpartition(":")[2]
+
+
+def _check_encoding(method: str, methods: dict[str, dict]) -> None:
+    """Refuse a name that is neither a method nor an encoding, nor the place of a class."""
+    from seqpe_lab.encodings import ENCODINGS  # torch
+    if ":" not in method and (method == "seqpe" or method not in ENCODINGS):
+        others = [name for name in ENCODINGS if name not in methods and name != "seqpe"]
+        raise ValueError(f"unknown method {method!r}: choose from {', '.join(methods)}; other "
+                         f"encodings: {', '.join(others)}; or name a class of your own as "
+                         "package.module:Class or folder/file.py:Class")
 
 
 def default_scale() -> str:

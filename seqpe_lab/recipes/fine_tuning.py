@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from seqpe_lab.recipes.base import AtLeast0, Count, Share
+from seqpe_lab.recipes.base import AtLeast0, Count, Share, run_name
 from seqpe_lab.recipes.language_modeling import Lengths, Recipe, language_model
 from seqpe_lab.recipes.published_form import as_published as published_fields
 
@@ -103,7 +103,7 @@ def question_answering(method: str | None = None, scale: str | None = None,
     """
     if base is None:
         base = language_model(tuned_method(method or "seqpe"), scale, seed or 0, as_published)
-    method = method or base.method
+    method = run_name(method or base.method)
     if base.encoding != "seqpe" if method in QA_ABLATIONS else base.method != method:
         raise ValueError(f"method {method!r} does not tune a base of method {base.method!r}: "
                          "leave out one of the two")

@@ -30,6 +30,7 @@ class Table(NamedTuple):
     reference: str = "seqpe"
 
 
+FURTHER = ("shaw", "t5", "kerple-log", "kerple-power", "fire", "sandwich", "deberta", "cope", "fox")
 _TABLE_1 = {"none": "NoPE", "sinusoidal": "APE-Sin", "learned": "APE-Learn",
             "rope-1e4": "RoPE-10^4", "rope-1e6": "RoPE-10^6", "rope-1e8": "RoPE-10^8",
             "alibi": "ALiBi", "seqpe": "SeqPE"}
@@ -59,6 +60,9 @@ TABLES: dict[str, list[Table]] = {
                      "accuracy", (4, "images"), _table_4("seqpe-mul"), "seqpe-mul")],
     "table5": [Table("table5", "Table 5: sum, bias and mul on images", "image", "accuracy", (5,),
                      {f"seqpe-{how}": how for how in ("sum", "bias", "mul")}, "seqpe-mul")],
+    # beyond the paper: other encodings of sequences, with the options that are their own defaults
+    "encodings": [Table("encodings", "Table 1 with other encodings: language modelling", "lm",
+                        "perplexity", (1,), _TABLE_1 | dict.fromkeys(FURTHER))],
 }
 # Heat maps of the position vectors of trained models: (task, methods). Fig. 2 shows the first two;
 # the third has both losses.
@@ -66,7 +70,7 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "fig2": ("lm", ("seqpe-no-losses", "seqpe-delta-only", "seqpe")),
     "fig3": ("image", ("learned", "seqpe-mul")),
 }
-NAMES = (*TABLES, *FIGURES)
+NAMES = (*(name for name in TABLES if name != "encodings"), *FIGURES)  # the paper's, or "all"
 
 
 def methods_of(table: Table, scale: str) -> list[str]:
@@ -120,15 +124,17 @@ def trials_of(names: Sequence[str], scale: str) -> list[tuple[recipes.Training, 
     Raises:
         ValueError: a scale whose settings are not chosen by trials.
 
-    >>> len(trials_of(["table1"], "small"))
-    48
+    >>> len(trials_of(["table1"], "small")), len(trials_of(["encodings"], "small"))
+    (48, 102)
     """
     if scale not in ("smoke", "small"):
         raise ValueError(f"there are no trials at scale {scale!r}, whose settings are the paper's "
                          "or fixed: choose small (or smoke, to see that it runs)")
-    tasks = {"lm" if task == "qa" else task for task, _ in _needed(names, scale)}
+    needed = list(_needed(names, scale))
+    tasks = {"lm" if task == "qa" else task for task, _ in needed}
+    further = [method for _, method in needed if method in FURTHER]
     trials = []
-    for task, rows, presets in (("lm", recipes.METHODS, recipes.PRESETS),
+    for task, rows, presets in (("lm", [*recipes.METHODS, *further], recipes.PRESETS),
                                 ("image", recipes.IMAGE_METHODS, recipes.IMAGE_PRESETS)):
         grid = recipes.trial_values(presets[scale]["learning_rate"]) if task in tasks else []
         for method, values in product(rows, grid):

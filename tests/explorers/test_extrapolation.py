@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -262,3 +263,20 @@ def test_the_page_shows_the_static_twin_after_every_move():
         assert len(panel.figure.data) == 4
         assert json.loads(panel.plot.figure)["data"] == json.loads(panel.figure.to_json())["data"]
     panel.close()
+
+
+def test_methods_with_results_of_our_own_can_be_chosen(monkeypatch):
+    import seqpe_lab.explorers.extrapolation_panel as module
+
+    paper = {method for methods in module.METHODS.values() for method in methods}
+    assert {method for _, method in module.choices()} >= paper
+    ours = module.ours
+    more = [module.Value("t5", 0, 64, 5.0, 1.0), module.Value("MyPE", 0, 64, 5.0, 1.0)]
+    monkeypatch.setattr(
+        module, "ours", lambda *asked: replace(ours(*asked), values=ours(*asked).values + more)
+    )
+    assert module.choices()[-2:] == [("MyPE", "MyPE"), ("T5", "t5")]
+    assert ("T5", "t5") in module.explore().controls["methods"].options
+    drawn = module.draw(module.compute(module.State(methods=("MyPE", "t5"))))
+    named = {trace.name: trace.line.color for trace in drawn.data if trace.name}
+    assert named.keys() == {"MyPE", "T5"} and len(set(named.values())) == 2

@@ -1,0 +1,96 @@
+"""Positions that the content decides: CoPE counts chosen tokens, FoX forgets at a learned rate."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
+from seqpe_lab.encodings.distance_biases import only_sequences
+
+
+@register("cope")
+class CoPE(PositionEncoding):
+    """CoPE (Golovneva et al. 2024): a position is how many tokens have been counted.
+
+    g_ij = sigmoid(q_i.k_j / sqrt(d_head)) says how much key j counts for query i, and key j is at
+    p_ij = g_ij + ... + g_ii. The bias is q_i.e[p_ij], where e is interpolated between its values at
+    whole numbers, and a layer's e is shared by its heads. Only for causal models.
+
+    Args:
+        max_count: positions are limited to max_count - 1; the paper's is 64.
+    """
+
+    def __init__(self, d_head: int, layers: int, max_count: int = 64):
+        super().__init__()
+        if max_count < 1:
+            raise ValueError(f"max_count must be at least 1, got {max_count}")
+        self.d_head, self.vectors = d_head, nn.Parameter(torch.zeros(layers, max_count, d_head))
+
+    @classmethod
+    def for_model(cls, shape: ModelShape, max_count: int = 64) -> CoPE:  # type: ignore[override]
+        only_sequences("CoPE", shape)
+        return cls(shape.d_head, shape.layers, max_count)
+
+    def content_bias(self, q: Tensor, k: Tensor, query_positions: Tensor, key_positions: Tensor,
+                     allowed: Tensor, layer: int) -> Tensor:
+        gates = (q @ k.transpose(-1, -2) / self.d_head**0.5).sigmoid() * allowed
+        count = gates.flip(-1).cumsum(-1).flip(-1)  # of the keys from j to the last allowed
+        count = count.clamp(max=self.vectors.shape[1] - 1)
+        low = count.detach().floor()
+        at_whole = q @ self.vectors[layer].T.to(q.dtype)  # (B, H, l, max_count)
+        below = at_whole.gather(-1, low.long())
+        above = at_whole.gather(-1, count.detach().ceil().long())
+        return below + (count - low) * (above - below)
+
+
+@register("fox")
+class FoX(PositionEncoding):
+    """FoX (Lin et al. 2025): adds log f_{j+1} + ... + log f_i for forget gates f.
+
+    f_t = sigmoid(w.x_t + b) for each head, from the hidden state x. With c_t = log f_1 + ... +
+    log f_t the bias is c_i - c_j, and c_i is the same for a whole row, so softmax does not notice
+    it: one key feature, -c_j, does it all, in fused attention. In low precision the feature is
+    split into three, which together keep float32's digits. Gates that are all e^-m make ALiBi.
+
+    Args:
+        d_head, heads, layers, d_model: of the main model.
+        start: initial b; with 0 a gate starts at 1/2, larger values forget more slowly.
+    """
+
+    def __init__(self, d_head: int, heads: int, layers: int, d_model: int, start: float = 0.0):
+        super().__init__()
+        self.d_head = d_head
+        gates = [nn.Linear(d_model, heads) for _ in range(layers)]
+        self.gates = nn.ModuleList(gates)
+        for gate in gates:
+            nn.init.normal_(gate.weight, std=0.02)
+            nn.init.constant_(gate.bias, start)
+
+    @classmethod
+    def for_model(cls, shape: ModelShape, start: float = 0.0) -> FoX:  # type: ignore[override]
+        if shape.dims > 1 or shape.prefix:
+            raise ValueError("FoX forgets along a causal sequence, which a grid does not have: "
+                             "choose another encoding")
+        return cls(shape.d_head, shape.heads, shape.layers, shape.d_model, start)
+
+    def at_layer(self, prepared: None, hidden: Tensor, layer: int,
+                 past_keys: Tensor | None = None) -> Tensor:
+        """-c of each token times sqrt(d_head), float32 (B, H, L, 1); it goes on after the cache."""
+        gate = self.gates[layer]
+        forgotten = -F.logsigmoid(gate(hidden.to(next(gate.parameters()).dtype)).float())
+        total = forgotten.cumsum(1).transpose(1, 2).unsqueeze(-1) * self.d_head**0.5
+        if past_keys is not None and past_keys.shape[-2]:
+            last = past_keys[:, :, -1:, self.d_head:self.d_head + 3].float()
+            total = total + last.sum(-1, keepdim=True)
+        return total
+
+    def transform(self, q: Tensor, k: Tensor, prepared: Tensor,
+                  layer: int) -> tuple[Tensor, Tensor]:
+        parts, rest = [], prepared
+        for _ in range(3):
+            parts.append(rest.to(k.dtype))
+            rest = rest - parts[-1].float()
+        fill = (0, -(self.d_head + 3) % 8)  # fused kernels require a multiple of 8 features
+        one = F.pad(q.new_ones(*q.shape[:-1], 3), fill)
+        return torch.cat([q, one], -1), torch.cat([k, F.pad(torch.cat(parts, -1), fill)], -1)
