@@ -21,7 +21,7 @@ WHOLE = "whole"  # the split of files none of which names one
 _SPLIT = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 # words that stand beside a split's name: test_set, train-00000-of-00001, images_val
 _BESIDE = {"set", "split", "data", "image", "images", "img", "imgs", "text", "texts", "file",
-           "files", "part", "of"}
+           "files", "tokens", "raw", "rows", "part", "of"}
 # names of splits elsewhere, which could be taken for one of ours or for a class
 _OTHERS = re.compile(r"eval|evaluation|holdout|heldout|unlabell?ed|unsupervised|tests|"
                      r"(train|test|valid|val|dev)(a|b|train|val|dev|test)")
