@@ -31,6 +31,7 @@ from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_ma
                                  start_processes)
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
+from seqpe_lab.run_data import check_data, keep_data, kept_tokenizer
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.stop_signals import Interrupted, StopSignals, ignore_stop_signals
@@ -101,6 +102,7 @@ class _Loop:
                  workers: int | None):
         self.accelerator, self.run, self.recipe = accelerator, run, run.recipe
         self.task = task_of(run.recipe, workers, partial(on_all, accelerator))
+        self.task.kept_tokenizer = kept_tokenizer(run)
         with accelerator.local_main_process_first():  # one process a machine prepares the data
             self.data = data or self.task.load_data()
         self.task.check(self.data)
@@ -125,6 +127,7 @@ class _Loop:
         elif isinstance(recipe, QARecipe):
             load_base(model, recipe)
         agreed(self.accelerator, "(steps done, hash of the data)", (self.first, self.data.hash))
+        on_main(self.accelerator, keep_data, run, self.data)
         on_main(self.accelerator, run.truncate_metrics, self.first)
         loader = DataLoader(
             self.task.training_set(self.data), batch_size=recipe.micro_batch,
@@ -286,8 +289,15 @@ def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -
             "data": data.provenance(), **provenance(device_of(model))}
 
 
-def trained_model(run: Run, data: Data, device: torch.device | str = "cpu") -> nn.Module:
-    """The model of a run with its last weights, in evaluation mode on ``device``."""
+def trained_model(run: Run, data: Data, device: torch.device | str = "cpu",
+                  same_data: bool = True) -> nn.Module:
+    """The model of a run with its last weights, in evaluation mode on ``device``.
+
+    Raises:
+        ValueError: ``same_data``, and the run was trained on other data; names both hashes.
+    """
+    if same_data:
+        check_data(run, data)
     model = build_model(run.recipe, task_of(run.recipe).outputs(data))
     model.load_state_dict(run.model_weights())
     return model.to(device).eval()

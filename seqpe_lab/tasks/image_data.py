@@ -164,7 +164,8 @@ def _digits() -> ImageData:
 def _from_parquet(source: str, path: Path, tables: list[Path]) -> ImageData:
     from datasets import concatenate_datasets
     root = path if path.is_dir() else path.parent
-    splits = {"train" if split == WHOLE else split: concatenate_datasets([*map(read_parquet, files)])
+    splits = {"train" if split == WHOLE else split:
+              concatenate_datasets([read_parquet(file) for file in files])
               for split, files in by_split(root, tables).items()}
     return _from_datasets(source, path.name, splits, ", ".join(map(str, tables)))
 

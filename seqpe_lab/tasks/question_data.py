@@ -155,8 +155,8 @@ def _from_folder(folder: Path) -> dict[str, Iterator[Row]]:
     files = by_split(folder, data_files(folder, TABLES))
     for split in ("train", "validation"):
         if split not in files:
-            raise FileNotFoundError(
-                f"{folder / split}.parquet is missing: a folder of questions holds {QUESTION_FILES}")
+            raise FileNotFoundError(f"{folder / split}.parquet is missing: a folder of questions "
+                                    f"holds {QUESTION_FILES}")
     return {split: chain.from_iterable(_rows(read_table(file), str(file)) for file in some)
             for split, some in files.items()}
 
