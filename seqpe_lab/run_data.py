@@ -37,9 +37,9 @@ def check_data(run: Run, data: Data) -> None:
     now = {"data": data.hash, "tokenizer": tokenizer and _sha256(tokenizer)}
     for name, known in trained_on(run).items():
         if known != now[name]:
-            raise ValueError(
-                f"{run.folder} was trained on another {name} (hash {known}, now {now[name]}): "
-                "bring the files back as they were, or train a new run in another folder")
+            other = "on other data" if name == "data" else "with another tokenizer"
+            raise ValueError(f"{run.folder} was trained {other} (hash {known}, now {now[name]}): "
+                             "bring it back as it was, choose another folder, or delete this one")
 
 
 def trained_on(run: Run) -> dict[str, str | None]:

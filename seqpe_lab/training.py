@@ -112,14 +112,12 @@ class _Loop:
     def prepare(self, compile: bool) -> None:
         """Load the last checkpoint, if any, and wrap everything for this process."""
         recipe, run, model = self.recipe, self.run, self.model
+        on_main(self.accelerator, keep_data, run, self.data)
         optimizer = make_optimizer(model, recipe)
         self.first = 0  # the number of the first step to take
         self.deterministic = torch.are_deterministic_algorithms_enabled()  # in all steps so far
         if run.checkpoints():
             weights, optimizer_state, state = run.load_checkpoint(run.checkpoints()[-1])
-            if state["data"] != self.data.hash:
-                raise ValueError(f"{run.folder} was trained on other data (hash {state['data']}, "
-                                 f"now {self.data.hash}): choose another folder or delete it")
             model.load_state_dict(weights)
             unflatten_optimizer(optimizer, model, optimizer_state)
             self.first = state["step"]
@@ -127,7 +125,6 @@ class _Loop:
         elif isinstance(recipe, QARecipe):
             load_base(model, recipe)
         agreed(self.accelerator, "(steps done, hash of the data)", (self.first, self.data.hash))
-        on_main(self.accelerator, keep_data, run, self.data)
         on_main(self.accelerator, run.truncate_metrics, self.first)
         loader = DataLoader(
             self.task.training_set(self.data), batch_size=recipe.micro_batch,

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from tqdm.auto import tqdm
 
-from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.atomic_files import stamp, write_atomically
 from seqpe_lab.devices import cores_per_process
 from seqpe_lab.hub import cache_folder
 
@@ -87,8 +86,7 @@ def check_all(count: int, read: Callable[[int], Encoded | None], name: Callable[
               origin: str, written: Sequence[Path]) -> list[str]:
     """Decode every image once; show a bar.
 
-    What was found is kept in the cache until a file changes: its place, its size, or one of the
-    times that the system notes, among them one that no program can set back.
+    What was found is kept in the cache until a file changes.
 
     Args:
         count: how many images there are.
@@ -103,9 +101,8 @@ def check_all(count: int, read: Callable[[int], Encoded | None], name: Callable[
     Raises:
         ValueError: images that cannot be read; names two and counts them.
     """
-    stats = [(str(path), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-             for path, s in zip(written, map(os.stat, written))]
-    found = cache_folder() / "images" / f"{_sha256(repr(stats).encode())[:32]}.txt"
+    stamps = "".join(map(stamp, written))
+    found = cache_folder() / "images" / f"{_sha256(stamps.encode())[:32]}.txt"
     if written and found.exists():
         digests = found.read_text(encoding="utf-8").split()
         if len(digests) == count:
