@@ -155,7 +155,7 @@ def by_split(root: Path, files: Sequence[Path], file_names: bool = True) -> dict
                              "name all of them or their folders train, validation or test, or none")
         warnings.warn(f"{root}: {shown} belong to none of the three splits and are left out",
                       stacklevel=3)
-    return found
+    return {split: found[split] for split in (*SPLIT_NAMES, WHOLE) if split in found}
 
 
 def known_splits(splits: Mapping[str, T], origin: str) -> dict[str, T]:
