@@ -750,6 +750,29 @@ def test_a_run_keeps_its_tokenizer(trained, monkeypatch, capsys):
     assert known["tokenizer"] in capsys.readouterr().err
 
 
+def test_a_large_text_is_not_tokenised_again_for_the_kept_tokenizer(folder, monkeypatch):
+    monkeypatch.setattr(token_storage, "LARGE", 100)
+    path = folder({"a.txt": BOOK}) / "a.txt"
+    first = load_text(str(path), "bpe:280")
+    other = tokenization.load_tokenizer("bpe:270", {"a": BOOK}).to_str()
+    assert len(load_text(str(path), "bpe:280", other).train) > len(first.train)
+    monkeypatch.setattr(
+        token_storage, "store_tokens", lambda *arguments: pytest.fail("was tokenised again")
+    )
+    again = load_text(str(path), "bpe:280", first.tokenizer_json)
+    assert torch.equal(again.test[:], first.test[:])
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_kept_tokenizer_stays_what_was_written(large, folder, monkeypatch):
+    """Some tokenizers round their numbers when they are read, so writing them again may differ."""
+    monkeypatch.setattr(token_storage, "LARGE", 100 if large else 10**9)
+    kept = tokenization.load_tokenizer("bpe:280", {"a": BOOK}).to_str().replace(",", ", ", 1)
+    path = str(folder({"a.txt": BOOK}) / "a.txt")
+    assert load_text(path, "bpe:280", kept).tokenizer_json == kept
+    assert load_questions("facts", "bpe:280", path, kept).tokenizer_json == kept
+
+
 def test_a_tokenizer_s_file_belongs_to_the_run_too(trained, folder):
     path = folder({"tokenizer.json": ""}) / "tokenizer.json"
     tokenization.load_tokenizer("bpe:280", {"a": BOOK}).save(str(path))

@@ -122,7 +122,7 @@ def load_questions(source: str = "facts", tokenizer: str = "bytes", text: str = 
     end = tuple(encode({"": ""}).tolist())
     return QAData(source, tokenizer, description, splits, vocab_size,
                   lambda text: encode({"": text}).tolist()[: -len(end) or None], decode, end,
-                  digest.hexdigest()[:16], bpe and bpe.to_str())
+                  digest.hexdigest()[:16], kept or (bpe and bpe.to_str()))
 
 
 def check_split(split: Split, what: str) -> None:

@@ -109,6 +109,7 @@ def load_text(source: str = "python", tokenizer: str = "bytes",
             shutil.rmtree(folder, ignore_errors=True)
     splits, description = load_documents(source)
     bpe = load_tokenizer(tokenizer, splits["train"], kept)
+    written = kept or (bpe and bpe.to_str())
     digest = hashlib.sha256()
     for split in SPLITS:
         for text in (split, *splits[split].values()):
@@ -119,12 +120,12 @@ def load_text(source: str = "python", tokenizer: str = "bytes",
                          for split in ("validation", "test")}}
     if sum(about["characters"].values()) >= token_storage.LARGE:
         texts = {split: list(splits[split].values()) for split in SPLITS}
-        token_storage.store_tokens(folder, texts, bpe, about | {"tokenizer": bpe and bpe.to_str()})
+        token_storage.store_tokens(folder, texts, bpe, about | {"tokenizer": written})
         return _from_storage(folder, source, tokenizer)
     encode, decode, vocab_size = as_functions(bpe)
     tokens = {split: encode(splits[split]) for split in SPLITS}
     return TextData(source, tokenizer, vocab_size=vocab_size, decode=decode, **tokens, **about,
-                    tokenizer_json=bpe and bpe.to_str())
+                    tokenizer_json=written)
 
 
 def _stored_in(source: str, tokenizer: str, kept: str | None) -> Path:
@@ -133,8 +134,11 @@ def _stored_in(source: str, tokenizer: str, kept: str | None) -> Path:
     for path in (Path(name).expanduser() for name in (source, tokenizer) if name.strip()):
         files = data_files(path, ENDINGS) if path.is_dir() else [path] * path.is_file()
         read += [(str(file), sha256(file)) for file in files]
-    name = json.dumps([source, tokenizer, kept, read]).encode()
-    return cache_folder() / "tokens" / hashlib.sha256(name).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps([source, tokenizer, read]).encode()).hexdigest()[:16]
+    folder = cache_folder() / "tokens" / name
+    if kept is None or token_storage.stored_tokenizer(folder) == kept:
+        return folder
+    return folder.with_name(f"{name}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}")
 
 
 def _from_storage(folder: Path, source: str, tokenizer: str) -> TextData:
