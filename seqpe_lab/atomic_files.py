@@ -1,4 +1,4 @@
-"""Files that are never seen half written, even if the writer is killed; changes, and locks."""
+"""Files that are never seen half written, even if the writer is killed; stamps and locks."""
 from __future__ import annotations
 
 import hashlib

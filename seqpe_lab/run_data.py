@@ -42,10 +42,11 @@ def check_data(run: Run, data: Data) -> None:
                              "bring it back as it was, choose another folder, or delete this one")
 
 
-def trained_on(run: Run) -> dict[str, str | None]:
-    """The hashes of a run's data and tokenizer, as far as they are known.
+def trained_on(run: Run) -> dict[str, str]:
+    """The hashes of a run's "data" and "tokenizer", as far as they are known.
 
-    Nothing is known before the first checkpoint, and of runs of earlier versions only "data".
+    Nothing is known before the first checkpoint, and "data" alone of bytes, of images, and of runs
+    of earlier versions.
     """
     if not (last := run.checkpoints()[-1:]):
         return {}
@@ -54,7 +55,8 @@ def trained_on(run: Run) -> dict[str, str | None]:
         known["data"] = json.loads((last[0] / "state.json").read_text(encoding="utf-8"))["data"]
     if (path := run.folder / "data.json").exists():
         try:
-            known["tokenizer"] = json.loads(path.read_text(encoding="utf-8"))["tokenizer"]
+            if tokenizer := json.loads(path.read_text(encoding="utf-8"))["tokenizer"]:
+                known["tokenizer"] = tokenizer
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is broken ({error!r}): delete it if neither the data nor the "
                              "tokenizer has changed since the training") from error

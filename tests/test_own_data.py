@@ -120,6 +120,7 @@ TEXT_FILES = {
     ".txt.gz": lambda text: gzip.compress(text.encode()),
     ".jsonl": lambda text: json.dumps({"id": 1, "text": text}) + "\n\n",
     ".json": lambda text: json.dumps([{"text": text}], indent=1),
+    ".tsv": lambda text: f'id\ttext\n1\t"{text}"\n',
     ".csv": lambda text: f'id,text\r\n1,"{text}"\r\n',
     ".parquet": lambda text: table(text=[text]),
 }
@@ -319,6 +320,7 @@ def test_rows_without_a_text_are_counted_and_left_out(folder):
         ("a.txt.gz", b"no gzip", ["a.txt.gz", "decompressed"]),
         ("a.txt.gz", gzip.compress(b"cut short " * 50)[:-9], ["a.txt.gz", "decompressed"]),
         ("a.csv", 'text\n"no end', ["a.csv", "CSV"]),
+        ("a.csv", "text,id\none, two,3", ["a.csv", "line 2", "put texts in quotes"]),
         ("a.parquet", b"PAR1 no parquet", ["a.parquet", "parquet"]),
     ],
 )
@@ -326,6 +328,11 @@ def test_broken_files_are_refused_by_name(name, content, fragments, folder):
     with pytest.raises(ValueError) as error:
         load_text(str(folder({name: content})))
     assert all(part in str(error.value) for part in fragments), error.value
+
+
+def test_json_lines_may_be_named_json(folder):
+    lines = '{"text": "one"}\n{"text": "two\u2028three"}\n'
+    assert read_table(folder({"a.json": lines}) / "a.json")["text"] == ["one", "two\u2028three"]
 
 
 def test_csv_fields_may_be_whole_texts_with_line_ends(folder):

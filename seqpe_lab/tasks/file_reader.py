@@ -53,8 +53,8 @@ def read_text(file: Path) -> str:
 def read_table(file: Path) -> dict[str, Sequence]:
     """The columns of a table, by name; a value that a row of JSON does not have is None.
 
-    JSON is one object a line (.jsonl), or a list of objects, or such a list as "data" of an object
-    (.json); CSV (.tsv: with tabs) has the names of the columns in its first line.
+    JSON is one object a line (.jsonl, .json), or a list of objects, or such a list as "data" of an
+    object (.json); CSV (.tsv: with tabs) has the names of the columns in its first line.
 
     Raises:
         ValueError: the file is not what its ending says.
@@ -68,8 +68,12 @@ def read_table(file: Path) -> dict[str, Sequence]:
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a field may be a whole text
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True,
                                 delimiter="\t" if kind == ".tsv" else ",")
+        records = []
         try:
-            records = list(reader)
+            for record in reader:
+                if None in record:  # the rest of a text with an unquoted comma
+                    raise csv.Error("more fields than names of columns: put texts in quotes")
+                records.append(record)
         except csv.Error as error:
             raise ValueError(f"{file} cannot be read as {kind[1:].upper()}, line "
                              f"{reader.line_num} ({error})") from error
@@ -81,21 +85,29 @@ def read_table(file: Path) -> dict[str, Sequence]:
 
 
 def _json_objects(file: Path, text: str, kind: str) -> list[dict]:
-    records = []
+    records: list = []
     try:
-        if kind == ".json":
-            records = json.loads(text)
-            records = records.get("data", [records]) if isinstance(records, dict) else records
-        else:
-            # not splitlines: a string may hold other line separators
+        if kind == ".json" and not _is_json_lines(text):
+            whole = json.loads(text)
+            records = whole.get("data", [whole]) if isinstance(whole, dict) else whole
+        else:  # not splitlines: a string may hold other line separators
             for line in filter(str.strip, text.split("\n")):
                 records.append(json.loads(line))
     except ValueError as error:
-        place = f" of its row {len(records)}" if kind == ".jsonl" else ""
+        place = f" of its row {len(records)}" if records else ""
         raise ValueError(f"{file} cannot be read as JSON ({error}{place})") from error
     if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
         raise ValueError(f"{file} must hold objects with named values, one for each row")
     return records
+
+
+def _is_json_lines(text: str) -> bool:
+    """Whether the first line is complete and another follows: many name such a file .json."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except ValueError:
+        return False
 
 
 def present(values: Iterable, column: str, origin: object) -> dict[int, str]:
