@@ -1,4 +1,4 @@
-"""Files that are never seen half written, even if the writer is killed; and locks on them."""
+"""Files that are never seen half written, even if the writer is killed; stamps and locks."""
 from __future__ import annotations
 
 import hashlib
@@ -36,6 +36,17 @@ def read_json_lines(path: Path) -> list[dict]:
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """A hash that is another one after every change of a file, without reading it.
+
+    It covers the file's place, number, size, and the times of its last changes. Of these, programs
+    can set back the one of the content, but not the one at which the system noted a change.
+    """
+    stat = path.stat()
+    seen = (str(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
 
 
 def flush(path: Path) -> None:

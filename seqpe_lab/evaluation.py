@@ -11,6 +11,7 @@ from torch import nn
 
 from seqpe_lab.devices import best_device
 from seqpe_lab.processes import on_all, start_processes
+from seqpe_lab.run_data import check_data, kept_tokenizer, trained_on
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.base import alone, evaluated_in
@@ -45,7 +46,9 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
             raise ValueError(f"--{name} {given[name]} has no effect without {wanted}")
     if "books" in given and "split" in given:
         raise ValueError("--split has no effect beside --books, which are read whole")
-    data = task_of(run.recipe).load_data()
+    task = task_of(run.recipe)
+    task.kept_tokenizer = kept_tokenizer(run)
+    data = task.load_data()
     measure = {"qa": _questions, "image": _images}.get(run.recipe.task, _text)
     if "books" in given:
         measure = _books
@@ -104,15 +107,19 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
     from seqpe_lab.tasks.perplexity import bits_per_character
     from seqpe_lab.tasks.text_data import load_documents
     from seqpe_lab.tasks.tokenization import make_tokenizer
-    recipe, last = run.recipe, run.checkpoints()[-1:]
-    trained_on = run.load_checkpoint(last[0])[2]["data"] if last else data.hash
-    if books == recipe.source == "python" and trained_on != data.hash:
+    recipe, known = run.recipe, trained_on(run).get("data", data.hash)
+    if books == recipe.source == "python" and known != data.hash:
         raise ValueError(f"{run.folder} was trained on another Python's documentation, or on this "
-                         f"one with its repeated passages (hash {trained_on}, here {data.hash}), "
+                         f"one with its repeated passages (hash {known}, here {data.hash}), "
                          "which may hold these books: give others with --books")
-    whole = load_books(books, count)
-    encode, decode, _ = make_tokenizer(recipe.tokenizer, load_documents(recipe.source)[0]["train"])
-    model, lengths = _model(run, data, cpu), lengths or recipe.eval_lens
+    whole, kept = load_books(books, count), kept_tokenizer(run)
+    learns = kept is None and recipe.tokenizer.startswith("bpe:")  # of an earlier version
+    if learns:
+        check_data(run, data)
+    encode, decode, _ = make_tokenizer(
+        recipe.tokenizer, load_documents(recipe.source)[0]["train"] if learns else {}, kept)
+    model = trained_model(run, data, best_device(cpu), same_data=False)
+    lengths = lengths or recipe.eval_lens
     for m in bits_per_character(model, whole.texts, encode, decode, lengths, **window):
         yield (f"{m.length:>7} tokens: {m.bits:.4f} bits per character ({m.protocol}; "
                f"{m.documents} of {len(whole.texts)} books of {whole.description}: "

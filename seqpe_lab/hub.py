@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from seqpe_lab.atomic_files import stamp
+
 T = TypeVar("T")
 
 
@@ -108,8 +110,9 @@ def read_parquet(file: Path):
         ValueError: the file is not parquet, or is broken; names it.
     """
     from datasets import Dataset
-    try:
-        return Dataset.from_parquet(str(file), cache_dir=str(cache_folder() / "datasets"))
+    try:  # datasets itself would know a changed file by its time alone
+        return Dataset.from_parquet(
+            str(file), cache_dir=str(cache_folder() / "datasets" / stamp(file)[:16]))
     except Exception as error:  # datasets and pyarrow raise many kinds
         raise ValueError(
             f"{file} cannot be read as parquet ({type(error).__name__}: {error})") from error

@@ -31,6 +31,7 @@ from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_ma
                                  start_processes)
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
+from seqpe_lab.run_data import check_data, keep_data, kept_tokenizer
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.stop_signals import Interrupted, StopSignals, ignore_stop_signals
@@ -101,6 +102,7 @@ class _Loop:
                  workers: int | None):
         self.accelerator, self.run, self.recipe = accelerator, run, run.recipe
         self.task = task_of(run.recipe, workers, partial(on_all, accelerator))
+        self.task.kept_tokenizer = kept_tokenizer(run)
         with accelerator.local_main_process_first():  # one process a machine prepares the data
             self.data = data or self.task.load_data()
         self.task.check(self.data)
@@ -110,14 +112,12 @@ class _Loop:
     def prepare(self, compile: bool) -> None:
         """Load the last checkpoint, if any, and wrap everything for this process."""
         recipe, run, model = self.recipe, self.run, self.model
+        on_main(self.accelerator, keep_data, run, self.data)
         optimizer = make_optimizer(model, recipe)
         self.first = 0  # the number of the first step to take
         self.deterministic = torch.are_deterministic_algorithms_enabled()  # in all steps so far
         if run.checkpoints():
             weights, optimizer_state, state = run.load_checkpoint(run.checkpoints()[-1])
-            if state["data"] != self.data.hash:
-                raise ValueError(f"{run.folder} was trained on other data (hash {state['data']}, "
-                                 f"now {self.data.hash}): choose another folder or delete it")
             model.load_state_dict(weights)
             unflatten_optimizer(optimizer, model, optimizer_state)
             self.first = state["step"]
@@ -286,8 +286,15 @@ def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -
             "data": data.provenance(), **provenance(device_of(model))}
 
 
-def trained_model(run: Run, data: Data, device: torch.device | str = "cpu") -> nn.Module:
-    """The model of a run with its last weights, in evaluation mode on ``device``."""
+def trained_model(run: Run, data: Data, device: torch.device | str = "cpu",
+                  same_data: bool = True) -> nn.Module:
+    """The model of a run with its last weights, in evaluation mode on ``device``.
+
+    Raises:
+        ValueError: ``same_data``, and the run was trained on other data; names both hashes.
+    """
+    if same_data:
+        check_data(run, data)
     model = build_model(run.recipe, task_of(run.recipe).outputs(data))
     model.load_state_dict(run.model_weights())
     return model.to(device).eval()

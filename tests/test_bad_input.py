@@ -2134,10 +2134,10 @@ CASES = [
         ["(15, 8)", "16"],
     ),
     (
-        "labels that are words",
-        lambda tmp: image_table(tmp, ("cat", "dog") * 20),
+        "labels that are lists",
+        lambda tmp: image_table(tmp, ([0], [1]) * 20),
         ValueError,
-        ["label", "rows.parquet"],
+        ["label", "rows.parquet", "whole numbers or words", "[0] (list)"],
     ),
     (
         "labels that are missing",

@@ -73,7 +73,7 @@ def test_books_of_a_folder_come_longest_first_with_their_paths_as_names(tmp_path
         "one.txt": "x" * 5,
         "b/two.txt": "é" * 9,
         "three.txt": "z" * 7,
-        "notes.md": "not a book",
+        "notes.pdf": "not a book",
     }.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     found = load_books(str(tmp_path))

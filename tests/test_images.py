@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from seqpe_lab.tasks import image_data as images
+from seqpe_lab.tasks import image_tables
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.image_data import Images, load_images
 from seqpe_lab.tasks.image_views import render
@@ -388,7 +388,7 @@ def test_a_table_too_large_for_memory_is_read_on_demand(parquet, monkeypatch):
     for n, name in enumerate(SPLITS):
         path = parquet(cells(range(100 * n, 100 * n + 20)), [0, 1] * 10, f"{name}.parquet")
     whole = load_images(str(path.parent))
-    monkeypatch.setattr(images, "IN_MEMORY", 10)
+    monkeypatch.setattr(image_tables, "IN_MEMORY", 10)
     data = load_images(str(path.parent))
     assert not isinstance(data.train.files, list)
     assert all(
@@ -401,7 +401,7 @@ def test_a_table_too_large_for_memory_is_read_on_demand(parquet, monkeypatch):
 def test_a_table_too_large_for_memory_can_lack_a_split_as_imagenet_does(parquet, monkeypatch):
     parquet(cells(range(80)), [0, 1] * 40, "train.parquet")
     path = parquet(cells(range(100, 120)), [0, 1] * 10, "test.parquet")
-    monkeypatch.setattr(images, "IN_MEMORY", 10)
+    monkeypatch.setattr(image_tables, "IN_MEMORY", 10)
     data = load_images(str(path.parent))
     assert (
         len(data.test) == 20

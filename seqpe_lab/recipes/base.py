@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
@@ -19,6 +20,7 @@ from seqpe_lab.recipes.published_form import as_published
 
 ScaleName = Literal["smoke", "small", "medium", "full"]
 SCALES: tuple[str, ...] = get_args(ScaleName)
+NAMES = ("python", "digits", "facts", "bytes", "gpt2")  # of data and tokenizers, never paths
 
 # Types of fields. The description says what a value must be; error messages quote it.
 Count = Annotated[int, Field(ge=1, description="must be a whole number of at least 1")]
@@ -193,7 +195,7 @@ class Training(BaseModel):
 
     def changed(self, **values: Any) -> Self:
         """A copy of the recipe with other values, checked like a new one."""
-        return type(self)(**dict(self) | values)
+        return type(self)(**dict(self) | with_absolute_paths(values))
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(), indent=1, sort_keys=True)
@@ -252,7 +254,7 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
         theirs = as_published(kind.task, encoding, scale)
         options = values.get("encoding_options", {}) | theirs.get("encoding_options", {})
         values = values | theirs | {"encoding_options": options}
-    values = values | overrides
+    values = values | with_absolute_paths(overrides)
     way = values.get("position_sampling", "consecutive")
     if encoding != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
         values = values | {"alpha": 0.0, "beta": 0.0} | ({} if way == "shift" else {"shifted": 0.0})
@@ -282,6 +284,22 @@ def _check_encoding(method: str, methods: dict[str, dict]) -> None:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(methods)}; other "
                          f"encodings: {', '.join(others)}; or name a class of your own as "
                          "package.module:Class or folder/file.py:Class")
+
+
+def with_absolute_paths(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a recipe; the paths of files that are there no longer depend on where one is.
+
+    >>> with_absolute_paths({"source": "python", "tokenizer": "bpe:512", "steps": 3})
+    {'source': 'python', 'tokenizer': 'bpe:512', 'steps': 3}
+    """
+    def absolute(name: str, value: Any) -> Any:
+        if name not in ("source", "questions", "tokenizer") or not isinstance(value, str):
+            return value
+        path = Path(value).expanduser()
+        is_name = value in NAMES or value.startswith(("hub:", "bpe:")) or not value.strip()
+        return value if is_name or not path.exists() else str(path.absolute())
+
+    return {name: absolute(name, value) for name, value in values.items()}
 
 
 def default_scale() -> str:

@@ -47,12 +47,16 @@ class Task(ABC):
     the result. How the work is divided is up to the task: either each process computes a part
     (``on_all``), or the first computes everything (``once``).
 
+    ``kept_tokenizer`` may be set before the data is loaded: the tokenizer.json that a run keeps.
+
     Args:
         recipe: plain values, everything that a run depends on.
         workers: processes that load data beside this one; by default :func:`loading_workers`
             decides. The results do not depend on it.
         on_all: calls a function on every process, as :func:`alone` does for a single one.
     """
+
+    kept_tokenizer: str | None = None
 
     def __init__(self, recipe: Training, workers: int | None = None, on_all: Callable = alone):
         self.recipe, self.workers, self.on_all = recipe, workers, on_all

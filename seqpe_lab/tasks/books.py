@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqpe_lab.hub import load_from_hub, no_source, three_ways_out
-from seqpe_lab.tasks.text_data import TEXT_FILES, Documents, load_documents, read_files
+from seqpe_lab.tasks.data_files import WHOLE, by_split, data_files
+from seqpe_lab.tasks.file_reader import column_of, present
+from seqpe_lab.tasks.text_data import (ENDINGS, TEXT_FILES, Documents, load_documents,
+                                       read_files)
 
 PG19 = "hub:emozilla/pg19-test"  # the 100 test books as parquet; deepmind/pg19 needs a script
 _WAYS_OUT = three_ways_out("download its parquet files elsewhere and pass their path as `source`",
@@ -44,13 +47,14 @@ def load_books(source: str = "python", count: int = 10) -> Books:
     Args:
         source: "python", the test split of the documentation of this Python; "pg19"
             (:data:`PG19`); another "hub:NAME" with a split "test" and a column "text"; or a path,
-            of a .txt, .raw or .parquet file or a folder of them. Line ends become newlines. Whether
-            a model was trained on books of a path or of the hub is not checked.
+            of a file of text or a folder of them, whose test split is taken if its names name
+            splits (:mod:`~seqpe_lab.tasks.data_files`). Line ends become newlines. Whether a model
+            was trained on books of a path or of the hub is not checked.
         count: the largest number of books.
 
     Raises:
-        ValueError: an unknown source, an empty document, a file that is not UTF-8 (each named),
-            count < 1.
+        ValueError: an unknown source, an empty document, a file that is not UTF-8 (each named), a
+            folder of named splits without a test split, count < 1.
         FileNotFoundError: a path that is not there.
         ConnectionError: the hub cannot be reached; names the three ways out.
     """
@@ -65,7 +69,7 @@ def load_books(source: str = "python", count: int = 10) -> Books:
         description = name.removeprefix("hub:")
         books = _from_hub(description)
     elif source.strip() and path.exists():
-        books, description = read_files(path, [path] if path.is_file() else None), path.name
+        books, description = read_files(path, _test_files(path)), path.name
     else:
         no_source("books", source, TEXT_FILES, "'python', 'pg19', a path, or 'hub:NAME'")
     if empty := [book for book, text in books.items() if not text.strip()]:
@@ -77,12 +81,20 @@ def load_books(source: str = "python", count: int = 10) -> Books:
     return Books(source, description, texts, digest.hexdigest()[:16])
 
 
+def _test_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    parts = by_split(path, data_files(path, ENDINGS))
+    if parts and not parts.keys() & {WHOLE, "test"}:
+        raise ValueError(f"{path} has books of the splits {' and '.join(sorted(parts))} but none "
+                         "for test: add them, or give the path of the folder with the books")
+    return parts.get("test", parts.get(WHOLE, []))
+
+
 def _from_hub(name: str) -> Documents:
     rows = load_from_hub(f"the books {name!r}", _WAYS_OUT, name, split="test")
-    if "text" not in rows.column_names:
-        raise ValueError(f"the books {name!r} have no column 'text', only "
-                         f"{', '.join(rows.column_names)}")
+    columns = {column: rows[column] for column in rows.column_names}
+    texts = present(column_of(columns, "text", f"the data set {name!r}"), "text", name)
     has_titles = "short_book_title" in rows.column_names
     titles = rows["short_book_title"] if has_titles else [""] * len(rows)
-    return {f"{i} {title}".strip(): text or ""
-            for i, (title, text) in enumerate(zip(titles, rows["text"]))}
+    return {f"{i} {titles[i]}".strip(): text for i, text in texts.items()}

@@ -6,24 +6,25 @@ loaded is named, counted and hashed in its :class:`ImageData`.
 from __future__ import annotations
 
 import hashlib
-import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
 
 from seqpe_lab.hub import load_from_hub, no_source, read_parquet, three_ways_out
 from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.data_files import WHOLE, by_split, data_files, known_splits, split_place
+from seqpe_lab.tasks.image_decoding import check_all, decode
+from seqpe_lab.tasks.image_tables import (column_names, encoded, encoded_images, labels_of,
+                                          labels_of_words)
 
-IN_MEMORY = 100_000  # encoded images of a table with at most so many are kept in memory
 DIGITS, IMAGENET = ((0.3,), (0.4,)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, std
-ROLES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
-         "test": "test"}
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _WAYS_OUT = three_ways_out("download the images elsewhere and pass their folder as `source`",
                            "use source='digits', which needs no network")
@@ -59,25 +60,13 @@ class Images:
         """The image as timm's transforms take it, grey ("L") or "RGB".
 
         Raises:
-            ValueError: a file that is no image; names it.
+            ValueError: an image that cannot be read, as :func:`decode` refuses it; names it.
         """
-        item = self.files[index]
-        if isinstance(item, dict):
-            item = _file(item)
+        item = encoded(self.files[index])
         if isinstance(item, np.ndarray):
             return Image.fromarray(item[0] if self.channels == 1 else item.transpose(1, 2, 0))
-        try:
-            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
-                if image.mode.startswith("I"):  # 16 bits, which PIL would clip at 255
-                    deep = (np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255)
-                    image = Image.fromarray(deep.astype(np.uint8))
-                return image.convert("L" if self.channels == 1 else "RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, TypeError, AttributeError) as error:
-            inside = isinstance(item, bytes | None)
-            name = f"image {index} of {self.origin}" if inside else item
-            reason = str(error).partition(" <_io")[0]  # without the address of a buffer
-            raise ValueError(
-                f"{name} cannot be read as an image ({reason}): remove or replace it") from error
+        inside = isinstance(item, bytes | None)
+        return decode(item, self.channels, f"image {index} of {self.origin}" if inside else item)
 
     def select(self, indices: Sequence[int]) -> Images:
         """Some of the images; nothing is read."""
@@ -92,8 +81,7 @@ class ImageData:
     Attributes:
         description: one line for captions.
         channels, classes: 1 or 3; the classes' names.
-        hash: sha256 of all images and labels (for a folder, of paths and sizes; for a large table,
-            of numbers), 16 hex digits.
+        hash: sha256 of all encoded images and labels (and their paths in a folder), 16 hex digits.
         mean, std: for the normalisation of the model's input, a number for each channel.
     """
     source: str
@@ -129,16 +117,18 @@ def load_images(source: str = "digits") -> ImageData:
     """Load and split labelled images.
 
     Args:
-        source: "digits"; a folder with a folder of images for each class, or with train/ (and
-            validation/ or val/, test/) above those; a folder or file of parquet with columns
-            "image" and "label" (files named train, validation, test keep their roles); or
-            "hub:NAME", for instance "hub:uoft-cs/cifar10" or "hub:ILSVRC/imagenet-1k".
+        source: "digits"; a folder with a folder of images for each class, or with a folder for each
+            split above those; a folder or file of parquet with columns "image" and "label"; or
+            "hub:NAME", for instance "hub:uoft-cs/cifar10" or "hub:ILSVRC/imagenet-1k". Names of
+            splits are those of :mod:`~seqpe_lab.tasks.data_files`.
 
     A missing test or validation split is cut from train: a tenth of it, at most 10,000 images.
-    ImageNet's test labels are secret, so its validation split serves as test split.
+    ImageNet's test labels are secret, so its validation split serves as test split. All images are
+    decoded once, as :mod:`~seqpe_lab.tasks.image_decoding` describes.
 
     Raises:
-        ValueError: an unknown source, an empty folder, a label out of range.
+        ValueError: an unknown source, an empty folder, a label out of range, an image that cannot
+            be read.
         FileNotFoundError: a path that is not there.
         ConnectionError: the hub cannot be reached; names the three ways out.
     """
@@ -148,8 +138,16 @@ def load_images(source: str = "digits") -> ImageData:
         return _from_hub(source)
     path = Path(source).expanduser()
     if source.strip() and path.exists():
-        tables = [path] if path.suffix == ".parquet" else sorted(path.rglob("*.parquet"))
-        return _from_parquet(source, tables) if tables else _from_folder(source, path)
+        tables = data_files(path, [".parquet"])
+        if not path.is_dir() and not tables:
+            raise ValueError(f"{source} is neither a folder nor a parquet file")
+        files = data_files(path, ENDINGS) if path.is_dir() else []
+        if tables and files:
+            raise ValueError(f"{source} holds parquet files ({tables[0].name}) and images "
+                             f"({files[0].name}): give the folder of one kind")
+        if tables:
+            return _from_parquet(source, path, tables)
+        return _from_folder(source, path, files)
     no_source("images", source, "a folder with one folder a class, or parquet files",
               "'digits', a folder, or 'hub:NAME'")
 
@@ -163,15 +161,13 @@ def _digits() -> ImageData:
                    images, {"train": [_digest(file.tobytes()) for file in files]})
 
 
-def _from_parquet(source: str, tables: list[Path]) -> ImageData:
+def _from_parquet(source: str, path: Path, tables: list[Path]) -> ImageData:
     from datasets import concatenate_datasets
-    parts: dict[str, list] = {}
-    for table in tables:
-        stem = table.stem.lower()
-        role = next((ROLES[word] for word in ROLES if stem.startswith(word)), "train")
-        parts.setdefault(role, []).append(read_parquet(table))
-    splits = {role: concatenate_datasets(sets) for role, sets in parts.items()}
-    return _from_datasets(source, Path(source).name, splits, ", ".join(map(str, tables)))
+    root = path if path.is_dir() else path.parent
+    splits = {"train" if split == WHOLE else split:
+              concatenate_datasets([read_parquet(file) for file in files])
+              for split, files in by_split(root, tables).items()}
+    return _from_datasets(source, path.name, splits, ", ".join(map(str, tables)))
 
 
 def _from_hub(source: str) -> ImageData:
@@ -179,88 +175,60 @@ def _from_hub(source: str) -> ImageData:
     splits = dict(load_from_hub(name, _WAYS_OUT, name))
     if name.endswith("imagenet-1k"):
         splits = {"train": splits["train"], "test": splits["validation"]}
-    return _from_datasets(source, name, splits, name)
+    return _from_datasets(source, name, known_splits(splits, name), name)
 
 
 def _from_datasets(source: str, description: str, splits: dict, origin: str) -> ImageData:
-    found, digests, names = {}, {}, []
-    for role, table in splits.items():
-        columns = table.column_names
-        image = next((c for c in ("image", "img") if c in columns), None)
-        label = next((c for c in ("label", "fine_label") if c in columns), None)
-        if image is None or label is None:
-            raise ValueError(f"{origin} has columns {', '.join(columns)}: it needs 'image' and "
-                             "'label'")
-        names = list(getattr(table.features[label], "names", None) or names)
-        files, digests[role] = _files_of(table, image, role, origin)
-        found[role] = Images(files, _labels_of(table, label, origin), 3, origin)
-    highest = max((int(i.labels.max()) for i in found.values() if len(i)), default=-1)
-    names = names or [str(c) for c in range(highest + 1)]
+    columns = {split: column_names(table, origin) for split, table in splits.items()}
+    names, labels = labels_of(splits, {split: columns[split][1] for split in splits}, origin)
+    found, digests = {}, {}
+    for split, table in splits.items():
+        where = f"the {split} split of {origin}" if len(splits) > 1 else origin
+        files, digests[split] = encoded_images(table, columns[split][0], where)
+        found[split] = Images(files, labels[split], 3, where)
     return _finish(source, description, names, found, digests)
 
 
-def _labels_of(table, column: str, origin: str) -> Tensor:
-    labels = np.asarray(table.with_format("numpy")[column][:])
-    if np.issubdtype(labels.dtype, np.integer):
-        return torch.from_numpy(labels.astype(np.int64))
-    missing = np.issubdtype(labels.dtype, np.floating) and np.isnan(labels).any()
-    raise ValueError(f"the label column of {origin} must hold whole numbers: "
-                     + ("some are missing" if missing else f"it holds {labels.dtype}"))
-
-
-def _files_of(table, column: str, role: str, origin: str) -> tuple[Sequence, list[str]]:
-    """Encoded files and their digests; those of a large table stay on the disk."""
-    from datasets import Image
-    try:
-        cells = table.cast_column(column, Image(decode=False))[column]
-        if len(cells) > IN_MEMORY:
-            return cells, [_digest(f"{role} {i}") for i in range(len(cells))]
-        files = [_file(cell) for cell in cells]
-    except Exception as error:  # datasets and pyarrow raise many kinds
-        raise ValueError(f"the image column of {origin} does not hold encoded images "
-                         f"({type(error).__name__}: {error})") from error
-    return files, [_digest(file if isinstance(file, bytes) else str(file)) for file in files]
-
-
-def _digest(content: bytes | str) -> str:
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
-
-
-def _file(cell: dict | None) -> bytes | str | None:
-    """An undecoded cell of an image column: the encoded file, else its path."""
-    return cell and (cell["path"] if cell["bytes"] is None else cell["bytes"])
-
-
-def _from_folder(source: str, path: Path) -> ImageData:
-    if not path.is_dir():
-        raise ValueError(f"{source} is neither a folder nor a parquet file")
-    parts = {ROLES[child.name.lower()]: child for child in sorted(path.iterdir())
-             if child.is_dir() and child.name.lower() in ROLES}
-    if parts and "train" not in parts:
+def _from_folder(source: str, path: Path, files: list[Path]) -> ImageData:
+    parts = by_split(path, files, file_names=False)
+    if WHOLE not in parts and "train" not in parts and parts:
         raise ValueError(f"{source} has {' and '.join(sorted(parts))} but no train folder: give "
                          "one, or one folder a class")
-    found, digests, names = {}, {}, []
-    for role in ("train", *(part for part in parts if part != "train")):
-        root = parts.get(role, path)
-        files = {file: file.relative_to(root) for file in sorted(root.rglob("*"))
-                 if file.suffix.lower() in ENDINGS and file.parent != root
-                 and not any(part.startswith(".") for part in file.relative_to(root).parts)}
-        if not files:
-            raise ValueError(f"{root} holds no images: it needs one folder a class with "
-                             f"{', '.join(ENDINGS)} files")
-        classes = [name.parts[0] for name in files.values()]
-        names = names or sorted(set(classes))
-        if unknown := sorted(set(classes) - set(names)):
-            raise ValueError(f"{root} has classes that the training folder does not have: "
-                             f"{', '.join(unknown)}")
-        labels = torch.tensor([names.index(name) for name in classes])
-        found[role] = Images(list(files), labels, 3, str(root))
-        digests[role] = [_digest(f"{name} {file.stat().st_size}") for file, name in files.items()]
-    return _finish(source, path.name, names, found, digests)
+    parts = {"train" if split == WHOLE else split: some for split, some in parts.items()}
+    classes: dict[str, list[str]] = {}
+    for split, some in parts.items():
+        inside = [(file, name) for file in some if (name := _class_of(path, file))]
+        if len(inside) < len(some):
+            outside = next(file for file in some if not _class_of(path, file))
+            warnings.warn(f"{len(some) - len(inside)} images of {source} are in no class's folder, "
+                          f"such as {outside}: they are left out", stacklevel=3)
+        parts[split], classes[split] = [file for file, _ in inside], [name for _, name in inside]
+    if not any(parts.values()):
+        raise ValueError(f"{path} holds no images: it needs one folder a class with "
+                         f"{', '.join(ENDINGS)} files")
+    names, labels = labels_of_words(classes, source)
+    found = {split: Images(some, labels[split], 3, source) for split, some in parts.items()}
+    digests = {split: check_all(len(some), some.__getitem__, some.__getitem__, source, some)
+               for split, some in parts.items()}
+    paths = [file.relative_to(path).as_posix() for some in parts.values() for file in some]
+    return _finish(source, path.name, names, found, digests, "\n".join(paths))
+
+
+def _class_of(root: Path, file: Path) -> str | None:
+    """The folder of a file's class: the one in its split's folder, or else the outermost."""
+    folders = file.relative_to(root).parts[:-1]
+    _, place = split_place((*folders, file.name), file_name=False)
+    if place + 1 < len(folders):
+        return folders[place + 1]
+    return folders[0] if place > 0 else None  # cat/train/1.png; train/1.png has no class
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _finish(source: str, description: str, names: list[str], found: dict[str, Images],
-            digests: dict[str, list[str]]) -> ImageData:
+            digests: dict[str, list[str]], paths: str = "") -> ImageData:
     """Check the splits, cut those that are missing from train by the images' digests, and hash."""
     if "train" not in found:
         raise ValueError(f"{source!r} has no train split, only {', '.join(sorted(found))}: name a "
@@ -275,6 +243,7 @@ def _finish(source: str, description: str, names: list[str], found: dict[str, Im
     if missing := [split for split in ("test", "validation") if split not in found]:
         found = found | _cut(found["train"], digests["train"], missing, source)
     content = "".join(role + "".join(digests[role]) for role in sorted(digests)).encode()
+    content += paths.encode()
     content += b"".join(found[split].labels.numpy().tobytes() for split in SPLITS)
     mean, std = DIGITS if source == "digits" else IMAGENET
     return ImageData(source, description, found["train"].channels, names, found["train"],

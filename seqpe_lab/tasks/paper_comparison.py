@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from seqpe_lab.hub import load_from_hub, three_ways_out
 from seqpe_lab.package_data import paper_table
 from seqpe_lab.recipes import image_model
+from seqpe_lab.tasks.data_files import data_files, ending, is_leftover, split_of
+from seqpe_lab.tasks.file_reader import TEXTS, read_text
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
 from seqpe_lab.tasks.images import Accuracy, accuracy
 from seqpe_lab.tasks.text_data import load_text
@@ -42,8 +44,8 @@ def text_of(source: str, tokenizer: str) -> Tensor:
         name, _, config = source.removeprefix("hub:").partition(":")
         lines = load_from_hub(f"the data set {name!r}", _WAYS_OUT, name, config or None,
                               split="test")["text"]
-    elif path.suffix in (".raw", ".txt") and path.is_file():
-        lines = [line + "\n" for line in path.read_text(encoding="utf-8").split("\n")]
+    elif ending(path) in TEXTS and path.is_file():
+        lines = [line + "\n" for line in read_text(path).split("\n")]
     else:
         return load_text(source, tokenizer).test
     encode = make_tokenizer(tokenizer, {})[0]
@@ -55,13 +57,16 @@ def images_of(source: str) -> tuple[Images, ImageData]:
     """The images that a ViT is tested on, and the data they come from.
 
     Args:
-        source: as in :func:`~seqpe_lab.tasks.image_data.load_images`; of a folder with val/,
-            validation/ or test/ only that one is read, and a folder of classes is taken whole.
+        source: as in :func:`~seqpe_lab.tasks.image_data.load_images`; of a folder with a folder
+            for validation (or else for test) only that one is read, and a folder of classes is
+            taken whole.
     """
-    path = Path(source).expanduser()
-    inner = (path / name for name in ("val", "validation", "test") if source.strip())
-    data = load_images(str(next((folder for folder in inner if folder.is_dir()), source)))
-    if not path.is_dir() or any(path.rglob("*.parquet")):
+    path, inner = Path(source).expanduser(), {}
+    if source.strip() and path.is_dir():
+        inner = {split_of(child.name): str(child) for child in sorted(path.iterdir())
+                 if child.is_dir() and not is_leftover(child.name)}
+    data = load_images(inner.get("validation", inner.get("test", source)))
+    if not path.is_dir() or data_files(path, [".parquet"]):
         return data.test, data
     splits = (data.train, data.validation, data.test)  # the loader has cut the folder in three
     files = [file for split in splits for file in split.files]

@@ -45,12 +45,14 @@ class Prompt(NamedTuple):
         text: the answer as text.
         depth: where its document stands, from 0 (the first) to 1 (the last).
         documents: which documents of the split there are, in order.
+        others: answers that are right, too.
     """
     tokens: Tensor
     answer: Tensor
     text: str
     depth: float
     documents: tuple[int, ...]
+    others: tuple[str, ...] = ()
 
 
 class Prompts:
@@ -146,13 +148,14 @@ class Prompts:
                  *(self.document(number, document) for number, document in enumerate(order, 1)),
                  self._tail(index)]
         return Prompt(torch.tensor([*itertools.chain(*parts)]), torch.tensor(self._answer(index)),
-                      question.answer, place / max(1, len(others)), order)
+                      question.answer, place / max(1, len(others)), order, question.others)
 
     def _answers(self, document: int, index: int) -> bool:
-        """Whether a document holds the answer to a question, or has the topic of its document."""
+        """Whether a document holds an answer to a question, or has the topic of its document."""
         question, topics = self.split.questions[index], self.split.topics
         same_topic = bool(topics) and topics[document] == topics[question.document]
-        return same_topic or question.answer.lower() in self.lower[document]
+        return same_topic or any(answer.lower() in self.lower[document]
+                                 for answer in (question.answer, *question.others))
 
     def _tail(self, index: int) -> tuple[int, ...]:
         return self.encode(self.template.tail.format(question=self.split.questions[index].text))

@@ -6,17 +6,21 @@ that a model must find the answer in its context and copy it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from seqpe_lab.hub import load_from_hub, no_source, read_parquet, three_ways_out
+from seqpe_lab.hub import load_from_hub, no_source, three_ways_out
 from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.data_files import by_split, data_files, known_splits
 from seqpe_lab.tasks.facts import facts
+from seqpe_lab.tasks.file_reader import TABLES, normalised, read_table
 from seqpe_lab.tasks.text_data import load_documents
-from seqpe_lab.tasks.tokenization import make_tokenizer
+from seqpe_lab.tasks.tokenization import as_functions, load_tokenizer
 
+QUESTION_FILES = "train and validation (and test) as .parquet, .jsonl, .json, .csv or .tsv"
 FACTS = {"train": 20_000, "validation": 1_000, "test": 1_000}  # how many are drawn
 _WAYS_OUT = three_ways_out(
     "download train.parquet and validation.parquet elsewhere and pass their folder",
@@ -27,6 +31,7 @@ class Question(NamedTuple):
     text: str
     answer: str
     document: int  # number of the document that holds the answer, in its split
+    others: tuple[str, ...] = ()  # in tests these are right, too
 
 
 class Split(NamedTuple):
@@ -52,6 +57,7 @@ class QAData:
         decode: token numbers -> str.
         end: the token(s) after an answer.
         hash: sha256 of all documents and questions, 16 hex digits.
+        tokenizer_json: the tokenizer as the contents of a tokenizer.json; None for bytes.
     """
     source: str
     tokenizer: str
@@ -62,6 +68,7 @@ class QAData:
     decode: Callable[[Sequence[int]], str]
     end: tuple[int, ...]
     hash: str
+    tokenizer_json: str | None = None
 
     def provenance(self) -> dict:
         """What to store beside a result."""
@@ -71,16 +78,21 @@ class QAData:
                 "questions": {name: len(split.questions) for name, split in self.splits.items()}}
 
 
-def load_questions(source: str = "facts", tokenizer: str = "bytes",
-                   text: str = "python") -> QAData:
+def load_questions(source: str = "facts", tokenizer: str = "bytes", text: str = "python",
+                   kept: str | None = None) -> QAData:
     """Load questions and documents.
 
     Args:
-        source: "facts" (invented, no network), a folder with train.parquet and validation.parquet
-            in SQuAD's columns, or "hub:NAME", for instance "hub:rajpurkar/squad_v2", whose 86,821
-            answerable training questions are the paper's 86,820 but for one.
+        source: "facts" (invented, no network), a folder of tables in SQuAD's columns (title,
+            context, question, answers) or of SQuAD's own JSON files, whose names name splits
+            (:mod:`~seqpe_lab.tasks.data_files`), or "hub:NAME", for instance
+            "hub:rajpurkar/squad_v2", whose 86,821 answerable training questions are the paper's
+            86,820 but for one. Without a test split, a fifth of the validation articles (by a hash
+            of their titles) are the validation split, and the others the test split. Questions
+            without an answer are left out.
         tokenizer: of the language model, as :func:`~seqpe_lab.tasks.text_data.load_text` takes it.
         text: what a "bpe:SIZE" tokenizer was trained on.
+        kept: the contents of the tokenizer.json that a run keeps, in place of that.
 
     Raises:
         ValueError: an unknown source, an empty document, an answer that its document does not hold.
@@ -92,23 +104,25 @@ def load_questions(source: str = "facts", tokenizer: str = "bytes",
         splits, description = {split: _invented(split) for split in SPLITS}, "invented facts"
     elif source.startswith("hub:"):
         description = source.removeprefix("hub:")
-        splits = _squad(load_from_hub(f"the data set {description!r}", _WAYS_OUT, description))
+        splits = _splits(_from_hub(description))
     elif folder.is_dir():
-        splits, description = _squad(_from_folder(folder)), folder.name
+        splits, description = _splits(_from_folder(folder)), folder.name
     else:
-        no_source("questions", source, "a folder with train.parquet and validation.parquet",
+        no_source("questions", source, f"a folder with {QUESTION_FILES}",
                   "'facts', a folder, or 'hub:NAME'")
     digest = hashlib.sha256()
     for name, split in splits.items():
         check_split(split, f"the {name} split of {source!r}")
-        content = (name, split.documents, [tuple(question) for question in split.questions])
-        digest.update(repr(content).encode())
-    learnt_from = load_documents(text)[0]["train"] if tokenizer.startswith("bpe:") else {}
-    encode, decode, vocab_size = make_tokenizer(tokenizer, learnt_from)
+        questions = [tuple(question) if question.others else question[:3]
+                     for question in split.questions]
+        digest.update(repr((name, split.documents, questions)).encode())
+    learns = tokenizer.startswith("bpe:") and kept is None
+    bpe = load_tokenizer(tokenizer, load_documents(text)[0]["train"] if learns else {}, kept)
+    encode, decode, vocab_size = as_functions(bpe)
     end = tuple(encode({"": ""}).tolist())
     return QAData(source, tokenizer, description, splits, vocab_size,
                   lambda text: encode({"": text}).tolist()[: -len(end) or None], decode, end,
-                  digest.hexdigest()[:16])
+                  digest.hexdigest()[:16], kept or (bpe and bpe.to_str()))
 
 
 def check_split(split: Split, what: str) -> None:
@@ -137,36 +151,79 @@ def _invented(split: str) -> Split:
                  [fact.topic for fact in drawn])
 
 
-def _from_folder(folder: Path) -> dict:
-    files = {split: folder / f"{split}.parquet" for split in ("train", "validation")}
-    for file in files.values():
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} is missing: a folder of questions holds train.parquet "
-                                    "and validation.parquet")
-    return {split: read_parquet(file) for split, file in files.items()}
+def _from_folder(folder: Path) -> dict[str, Iterator[Row]]:
+    files = by_split(folder, data_files(folder, TABLES))
+    for split in ("train", "validation"):
+        if split not in files:
+            raise FileNotFoundError(f"{folder / split}.parquet is missing: a folder of questions "
+                                    f"holds {QUESTION_FILES}")
+    return {split: chain.from_iterable(_rows(read_table(file), str(file)) for file in some)
+            for split, some in files.items()}
 
 
-def _squad(rows) -> dict[str, Split]:
-    """SQuAD's train split; a fifth of its validation articles as validation, the rest as test."""
+def _from_hub(name: str) -> dict[str, Iterator[Row]]:
+    splits = load_from_hub(f"the data set {name!r}", _WAYS_OUT, name)
+    found = known_splits(splits, name)
+    for split in ("train", "validation"):
+        if split not in found:
+            raise ValueError(f"the questions have no split {split}, only {', '.join(splits)}")
+    return {split: _rows({column: table[column] for column in table.column_names},
+                         f"the {split} split of {name}")
+            for split, table in found.items()}
+
+
+class Row(NamedTuple):
+    """A question as SQuAD's tables hold it."""
+    title: str
+    context: str
+    question: str
+    answers: list[str]  # the gold answers; of SQuAD 2.0's unanswerable questions none
+
+
+def _rows(table: Mapping[str, Sequence], origin: str) -> Iterator[Row]:
+    if "paragraphs" in table:
+        try:
+            table = _flat(table)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{origin} is not as SQuAD's own files are ({error!r})") from error
+    if missing := sorted({*Row._fields} - table.keys()):
+        raise ValueError(f"{origin} has no column {', '.join(missing)}: questions need SQuAD's, "
+                         f"{', '.join(Row._fields)}")
+    for number, values in enumerate(zip(*(table[column] for column in Row._fields))):
+        answers = values[-1].get("text") if isinstance(values[-1], Mapping) else values[-1]
+        answers = answers if isinstance(answers, list) else [answers]
+        for name, value in (*zip(Row._fields[:-1], values), *(("answers", a) for a in answers)):
+            if not isinstance(value, str):
+                raise ValueError(f"row {number} of {origin} has {value!r} as {name}: correct it or "
+                                 "take it out")
+        yield Row(*map(normalised, values[:-1]), [normalised(text) for text in answers])
+
+
+def _flat(articles: Mapping[str, Sequence]) -> dict[str, Sequence]:
+    """The nested articles of SQuAD's own files as columns."""
+    rows = [(title, paragraph["context"], asked["question"], [a["text"] for a in asked["answers"]])
+            for title, paragraphs in zip(articles["title"], articles["paragraphs"])
+            for paragraph in paragraphs for asked in paragraph["qas"]]
+    return dict(zip(Row._fields, zip(*rows)))
+
+
+def _splits(rows: Mapping[str, Iterator[Row]]) -> dict[str, Split]:
+    """The splits as named; of two, a fifth of the validation articles, and the rest as test."""
     splits = {name: Split([], []) for name in SPLITS}
-    needed = ("title", "context", "question", "answers")
-    for official in ("train", "validation"):
-        if official not in rows:
-            raise ValueError(f"the questions have no split {official}, only {', '.join(rows)}")
-        table = rows[official]
-        if missing := set(needed) - set(table.column_names):
-            raise ValueError(f"the {official} questions have no column "
-                             f"{', '.join(sorted(missing))}: they need SQuAD's")
+    for official, some in rows.items():
         places: dict[str, tuple[str, int]] = {}
-        for title, context, question, answers in zip(*(table[column] for column in needed)):
-            if not answers["text"]:
+        for title, context, question, answers in some:
+            if not answers:
                 continue  # SQuAD 2.0's unanswerable ones
             if context not in places:
-                held_out = hashlib.sha256(title.encode()).digest()[0] < 51
-                name = "train" if official == "train" else "validation" if held_out else "test"
+                name = official
+                if official == "validation" and "test" not in rows:
+                    held_out = hashlib.sha256(title.encode()).digest()[0] < 51
+                    name = "validation" if held_out else "test"
                 places[context] = name, len(splits[name].documents)
                 splits[name].documents.append(context)
             name, document = places[context]
-            answer = answers["text"][0]
-            splits[name].questions.append(Question(question.strip(), answer, document))
+            others = () if name == "train" else tuple(
+                dict.fromkeys(text for text in answers if text != answers[0]))
+            splits[name].questions.append(Question(question.strip(), answers[0], document, others))
     return splits

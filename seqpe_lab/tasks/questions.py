@@ -35,7 +35,8 @@ class QuestionTask(TextTask):
     recipe: QARecipe
 
     def load_data(self) -> QAData:
-        return load_questions(self.recipe.questions, self.recipe.tokenizer, self.recipe.source)
+        return load_questions(self.recipe.questions, self.recipe.tokenizer, self.recipe.source,
+                              self.kept_tokenizer)
 
     def make_model(self, outputs: int) -> GPT2:
         """The language model's; its position encoder is frozen where the recipe keeps it."""
@@ -137,7 +138,7 @@ class Answer(NamedTuple):
     nats: float  # negative log-likelihood of the right answer's tokens, without the end mark
     tokens: int  # how many those are
     generated: str  # by greedy generation, up to the end mark
-    correct: bool  # whether that is the right answer, apart from case and surrounding space
+    correct: bool  # whether that is a right answer, apart from case and surrounding space
     depth: float  # of the document with the answer, as in Prompt
 
 
@@ -209,7 +210,8 @@ def _answer_together(model: GPT2, data: QAData, prompts: Sequence[Prompt], new_t
     for prompt, costs, numbers in zip(prompts, nats, generated[:, 1:].cpu().tolist()):
         counted = len(prompt.answer) - len(data.end)
         text = data.decode(_until(numbers, data.end)).strip()
-        correct = text.lower() == prompt.text.strip().lower()
+        right_texts = {right.strip().lower() for right in (prompt.text, *prompt.others)}
+        correct = text.lower() in right_texts
         answers.append(Answer(costs[:counted].sum().item(), counted, text, correct, prompt.depth))
     return answers
 

@@ -24,7 +24,7 @@ class TextTask(Task):
     recipe: Recipe
 
     def load_data(self) -> TextData:
-        return load_text(self.recipe.source, self.recipe.tokenizer)
+        return load_text(self.recipe.source, self.recipe.tokenizer, self.kept_tokenizer)
 
     def outputs(self, data: TextData) -> int:
         return data.vocab_size

@@ -16,23 +16,27 @@ import shutil
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from seqpe_lab.atomic_files import write_atomically
-from seqpe_lab.hub import cache_folder, load_from_hub, no_source, read_parquet, three_ways_out
+from seqpe_lab.atomic_files import sha256, write_atomically
+from seqpe_lab.hub import cache_folder, load_from_hub, no_source, three_ways_out
 from seqpe_lab.tasks import token_storage
 from seqpe_lab.tasks.base import SPLITS
+from seqpe_lab.tasks.data_files import WHOLE, by_split, data_files, ending, known_splits
+from seqpe_lab.tasks.file_reader import (TABLES, TEXTS, column_of, present, read_table,
+                                         read_text)
 from seqpe_lab.tasks.repeats import overlap, without_repeats
 from seqpe_lab.tasks.token_storage import StoredTokens
 from seqpe_lab.tasks.tokenization import as_functions, load_tokenizer
 
 Documents = dict[str, str]  # name -> text
-ENDINGS = (".txt", ".raw", ".parquet")
-TEXT_FILES = "a .txt, .raw or .parquet file or a folder of them"
+ENDINGS = TEXTS + TABLES
+_OTHER_ENDINGS = ".md, .jsonl, .json, .csv or .tsv; all but parquet also as .gz"
+TEXT_FILES = f"a .txt, .raw or .parquet file (or {_OTHER_ENDINGS}) or a folder of them"
 _WAYS_OUT = three_ways_out("download the files elsewhere and pass their path as `source`",
                            "use source='python', which needs no network")
 
@@ -51,6 +55,7 @@ class TextData:
         decode: token numbers -> str.
         overlap: the share of the validation and test text's windows of 50 bytes that occur in the
             training text, too; None where it was not measured.
+        tokenizer_json: the tokenizer as the contents of a tokenizer.json; None for bytes.
     """
     source: str
     tokenizer: str
@@ -63,6 +68,7 @@ class TextData:
     hash: str
     decode: Callable[[Tensor], str]
     overlap: dict[str, float] | None = None
+    tokenizer_json: str | None = None
 
     def provenance(self) -> dict:
         """What to store beside a result."""
@@ -72,26 +78,29 @@ class TextData:
                 "overlap": self.overlap}
 
 
-def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
+def load_text(source: str = "python", tokenizer: str = "bytes",
+              kept: str | None = None) -> TextData:
     """Load, split and tokenise a text.
 
     Args:
-        source: "python" (the documentation of this Python), a path (a .txt, .raw or .parquet file,
-            or a folder of them; files named train, validation/valid and test keep their roles), or
-            "hub:NAME" / "hub:NAME:CONFIG", such as "hub:Salesforce/wikitext:wikitext-103-raw-v1".
+        source: "python" (the documentation of this Python), a path (a file of text or a table with
+            a column "text", or a folder of them, whose names may name splits: see
+            :mod:`~seqpe_lab.tasks.data_files`), or "hub:NAME" / "hub:NAME:CONFIG", such as
+            "hub:Salesforce/wikitext:wikitext-103-raw-v1".
         tokenizer: as :func:`~seqpe_lab.tasks.tokenization.make_tokenizer` takes it; "bpe:SIZE" is
             trained on the training split.
+        kept: the contents of the tokenizer.json that a run keeps, in place of that.
 
     A text of more than 32 million characters is tokenised once, and its tokens are kept in the
-    cache, in a folder named by a hash of the source, its files' sizes and times, and the tokenizer.
-    From then on neither the text nor the hub is needed, and a run takes no memory for its tokens.
+    cache, in a folder named by a hash of the source, its files' bytes, and the tokenizer. From then
+    on the hub is not needed, and a run takes no memory for its tokens.
 
     Raises:
         ValueError: an unknown source or tokenizer, a file that holds no text or is not UTF-8.
         FileNotFoundError: a path that is not there.
         ConnectionError: the hub cannot be reached; names the three ways out.
     """
-    folder = _stored_in(source, tokenizer)
+    folder = _stored_in(source, tokenizer, kept)
     if (folder / "about.json").exists():
         try:
             return _from_storage(folder, source, tokenizer)
@@ -99,7 +108,8 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
             warnings.warn(f"{error}: the text is tokenised again", stacklevel=2)
             shutil.rmtree(folder, ignore_errors=True)
     splits, description = load_documents(source)
-    bpe = load_tokenizer(tokenizer, splits["train"])
+    bpe = load_tokenizer(tokenizer, splits["train"], kept)
+    written = kept or (bpe and bpe.to_str())
     digest = hashlib.sha256()
     for split in SPLITS:
         for text in (split, *splits[split].values()):
@@ -110,23 +120,25 @@ def load_text(source: str = "python", tokenizer: str = "bytes") -> TextData:
                          for split in ("validation", "test")}}
     if sum(about["characters"].values()) >= token_storage.LARGE:
         texts = {split: list(splits[split].values()) for split in SPLITS}
-        token_storage.store_tokens(folder, texts, bpe,
-                                   about | {"tokenizer": bpe and bpe.to_str()})
+        token_storage.store_tokens(folder, texts, bpe, about | {"tokenizer": written})
         return _from_storage(folder, source, tokenizer)
     encode, decode, vocab_size = as_functions(bpe)
     tokens = {split: encode(splits[split]) for split in SPLITS}
-    return TextData(source, tokenizer, vocab_size=vocab_size, decode=decode, **tokens, **about)
+    return TextData(source, tokenizer, vocab_size=vocab_size, decode=decode, **tokens, **about,
+                    tokenizer_json=written)
 
 
-def _stored_in(source: str, tokenizer: str) -> Path:
+def _stored_in(source: str, tokenizer: str, kept: str | None) -> Path:
     """The folder that the tokens of a large text are kept in, whether it is there or not."""
-    stamps = []
+    read = []  # every file that the tokens depend on
     for path in (Path(name).expanduser() for name in (source, tokenizer) if name.strip()):
-        for file in text_files(path) if path.is_dir() else [path] * path.is_file():
-            stat = file.stat()
-            stamps.append((str(file.resolve()), stat.st_size, stat.st_mtime_ns))
-    name = hashlib.sha256(json.dumps([source, tokenizer, stamps]).encode()).hexdigest()[:16]
-    return cache_folder() / "tokens" / name
+        files = data_files(path, ENDINGS) if path.is_dir() else [path] * path.is_file()
+        read += [(str(file), sha256(file)) for file in files]
+    name = hashlib.sha256(json.dumps([source, tokenizer, read]).encode()).hexdigest()[:16]
+    folder = cache_folder() / "tokens" / name
+    if kept is None or token_storage.stored_tokenizer(folder) == kept:
+        return folder
+    return folder.with_name(f"{name}-{hashlib.sha256(kept.encode()).hexdigest()[:8]}")
 
 
 def _from_storage(folder: Path, source: str, tokenizer: str) -> TextData:
@@ -135,7 +147,8 @@ def _from_storage(folder: Path, source: str, tokenizer: str) -> TextData:
     tokens, about = token_storage.open_tokens(folder)
     written = about.pop("tokenizer")
     _, decode, vocab_size = as_functions(Tokenizer.from_str(written) if written else None)
-    return TextData(source, tokenizer, vocab_size=vocab_size, decode=decode, **tokens, **about)
+    return TextData(source, tokenizer, vocab_size=vocab_size, decode=decode, **tokens, **about,
+                    tokenizer_json=written)
 
 
 # --- documents -----------------------------------------------------------------------------------
@@ -211,19 +224,21 @@ def _split_by_hash(documents: Documents) -> dict[str, Documents]:
 
 
 def _from_path(path: Path) -> dict[str, Documents]:
-    roles: dict[str, list[Path]] = {}
-    for file in text_files(path):
-        words = set(file.stem.lower().replace("-", ".").replace("_", ".").split("."))
-        named = {"train": {"train"}, "validation": {"validation", "valid"}, "test": {"test"}}
-        role = next((split for split in SPLITS if words & named[split]), "all")
-        roles.setdefault(role, []).append(file)
-    missing = [split for split in SPLITS if split not in roles]
+    if path.is_file():  # its name is the reader's choice, and says nothing of its parts
+        return _cut(read_files(path))
+    parts = by_split(path, data_files(path, ENDINGS))
+    missing = [split for split in SPLITS if split not in parts]
     if not missing:
-        return {split: read_files(path, roles[split]) for split in SPLITS}
-    if len(missing) == 1:
-        raise ValueError(f"{path} has files for two of the splits but none for {missing[0]}: name "
-                         "one of them so, or none")
-    documents = read_files(path)
+        return {split: read_files(path, parts[split]) for split in SPLITS}
+    if parts.keys() <= {WHOLE, "train"}:
+        return _cut(read_files(path, *parts.values()))
+    raise ValueError(f"{path} has files of the splits {' and '.join(sorted(parts))} but none for "
+                     f"{' and '.join(missing)}: give them, or train alone, from which the others "
+                     "are cut")
+
+
+def _cut(documents: Documents) -> dict[str, Documents]:
+    """The three splits of a text without named ones."""
     if len(documents) >= 60:
         return _split_by_hash(documents)
     # a few long documents: the last tenth of each is held out
@@ -235,50 +250,35 @@ def _from_path(path: Path) -> dict[str, Documents]:
     return splits
 
 
-def text_files(path: Path) -> list[Path]:
-    """The files of text in a folder, or a file itself if it is one."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [file for file in files if file.suffix in ENDINGS]
-
-
-def read_files(path: Path, files: list[Path] | None = None) -> Documents:
+def read_files(path: Path, files: Sequence[Path] | None = None) -> Documents:
     """The documents of a file or folder, by their paths in it; of some of its files, if named.
 
     Raises:
-        ValueError: no files of text, one that is not UTF-8, a table without strings in "text".
+        ValueError: no files of text, one that cannot be read, a table without strings in "text".
     """
     root, documents = path if path.is_dir() else path.parent, {}
-    files = text_files(path) if files is None else files
+    files = data_files(path, ENDINGS) if files is None else files
     if not files:
-        raise ValueError(f"{path} holds no {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file")
+        raise ValueError(f"{path} holds no .txt, .raw or .parquet file (nor {_OTHER_ENDINGS})")
     for file in files:
         name = file.relative_to(root).as_posix()
-        if file.suffix == ".parquet":
-            documents |= {f"{name}/{i}": text for i, text in enumerate(_read_table(file))}
-            continue
-        try:
-            documents[name] = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{file} is not UTF-8 (byte {error.start}): convert it first") from error
+        if ending(file) in TEXTS:
+            documents[name] = read_text(file)
+        else:
+            rows = present(column_of(read_table(file), "text", file), "text", file)
+            documents |= {f"{name}/{row}": text for row, text in rows.items()}
     return documents
-
-
-def _read_table(file: Path) -> list[str]:
-    rows = read_parquet(file)
-    if "text" not in rows.column_names:
-        raise ValueError(f"{file} has no column 'text', only {', '.join(rows.column_names)}")
-    if (kind := rows.features["text"].dtype) not in ("string", "large_string"):
-        raise ValueError(f"the column 'text' of {file} holds {kind}: it must hold strings")
-    return [text or "" for text in rows["text"]]
 
 
 def _from_hub(source: str) -> dict[str, Documents]:
     name, _, config = source.removeprefix("hub:").partition(":")
     rows = load_from_hub(f"the data set {name!r}", _WAYS_OUT, name, config or None)
-    if missing := [split for split in SPLITS if split not in rows]:
+    found = known_splits(rows, name)
+    if missing := [split for split in SPLITS if split not in found]:
         raise ValueError(f"the data set {name!r} has no split {', '.join(missing)}, only "
                          f"{', '.join(rows)}")
     # a row may be one line of a text, so all rows of a split form one document
-    return {split: {split: "".join(line if line.endswith("\n") else line + "\n"
-                                   for line in rows[split]["text"])} for split in SPLITS}
+    return {split: {split: "".join(line if line.endswith("\n") else line + "\n" for line in
+                                   present(found[split]["text"], "text", f"{name}, {split}")
+                                   .values())}
+            for split in SPLITS}

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,14 @@ def open_tokens(folder: Path) -> tuple[dict[str, StoredTokens], dict]:
     if not intact:
         raise ValueError(f"{folder} does not hold what was written: truncated or altered")
     return {split: StoredTokens(file) for split, file in files.items()}, about
+
+
+def stored_tokenizer(folder: Path) -> str | None:
+    """The tokenizer, as JSON, of the tokens in a folder; None of bytes, and without readable ones.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads((folder / "about.json").read_text(encoding="utf-8"))["about"]["tokenizer"]
+    return None
 
 
 def _file(folder: Path, split: str) -> Path:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,21 +18,26 @@ if TYPE_CHECKING:
 END_OF_DOCUMENT = "<|endoftext|>"  # of the BPE tokenizers; as bytes, documents end in byte 0
 PIECE = 2**14  # the fewest characters of a piece into which a long text is cut
 AT_ONCE = 256  # pieces that are tokenised in one call
+LONG_WORD = 1_000  # characters; a BPE is trained on longer words in parts of so many
+_LONG = re.compile(rf"\S{{{LONG_WORD}}}(?=\S)")
 _CUT = re.compile(r"(?<=\S)(?=[ \n])")  # white space for Python and for the tokenizers
 _WAYS_OUT = three_ways_out(
     "download its tokenizer.json elsewhere and pass the path as `tokenizer`",
     "use tokenizer='bytes' or 'bpe:SIZE', which need no network")
 
 
-def make_tokenizer(name: str, train: Mapping[str, str]) -> tuple[Callable, Callable, int]:
+def make_tokenizer(name: str, train: Mapping[str, str],
+                   kept: str | None = None) -> tuple[Callable, Callable, int]:
     """A tokenizer as two functions and the size of its vocabulary.
 
     Args:
         name: "bytes", "bpe:SIZE", "gpt2", or the path of a tokenizer.json.
         train: documents by name, which "bpe:SIZE" is trained on; others do not need them.
+        kept: the contents of a tokenizer.json that a run keeps, in place of the one named.
 
     Returns:
-        encode: documents by name -> int64 (tokens,), with an end mark after each document;
+        encode: documents by name -> int64 (tokens,), with an end mark after each document, and no
+            other token that the tokenizer's own post-processor would add;
         decode: token numbers -> str, end marks left out;
         vocab_size.
 
@@ -44,7 +49,7 @@ def make_tokenizer(name: str, train: Mapping[str, str]) -> tuple[Callable, Calla
     >>> encode({"a": "Hi", "b": "é"}).tolist(), decode([72, 105])
     ([72, 105, 0, 195, 169, 0], 'Hi')
     """
-    return as_functions(load_tokenizer(name, train))
+    return as_functions(load_tokenizer(name, train, kept))
 
 
 def as_functions(bpe: Tokenizer | None) -> tuple[Callable, Callable, int]:
@@ -63,17 +68,20 @@ def as_functions(bpe: Tokenizer | None) -> tuple[Callable, Callable, int]:
     return encode, decode, bpe.get_vocab_size() if bpe else 256
 
 
-def load_tokenizer(name: str, train: Mapping[str, str]) -> Tokenizer | None:
+def load_tokenizer(name: str, train: Mapping[str, str],
+                   kept: str | None = None) -> Tokenizer | None:
     """The ``tokenizers.Tokenizer`` of a name, as :func:`make_tokenizer` takes it; None: bytes."""
     if name == "bytes":
         return None
     from tokenizers import Tokenizer
-    if name.startswith("bpe:"):
+    if kept is not None:
+        bpe = Tokenizer.from_str(kept)
+    elif name.startswith("bpe:"):
         size = name.removeprefix("bpe:")
         if not size.isdigit() or int(size) < 257:
             raise ValueError(f"a byte-level BPE needs at least 257 entries, got {name!r}: for "
                              "instance 'bpe:1024'")
-        bpe = _train_bpe(train.values(), int(size))
+        bpe = _train_bpe(list(train.values()), int(size))
     elif name == "gpt2":
         bpe = ask_hub("GPT-2's vocabulary", _WAYS_OUT,
                       lambda: Tokenizer.from_pretrained("openai-community/gpt2"))
@@ -91,15 +99,28 @@ def load_tokenizer(name: str, train: Mapping[str, str]) -> Tokenizer | None:
     return bpe
 
 
-def _train_bpe(texts: Iterable[str], size: int) -> Tokenizer:
+def _train_bpe(texts: Sequence[str], size: int) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator(texts, trainers.BpeTrainer(
+    bpe.train_from_iterator(_short_texts(texts), trainers.BpeTrainer(
         vocab_size=size, special_tokens=[END_OF_DOCUMENT], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     return bpe
+
+
+def _short_texts(texts: Sequence[str]) -> Iterator[str]:
+    """Texts in pieces, whose words are those of the whole, but none longer than ``LONG_WORD``.
+
+    The trainer takes some 80 bytes of memory for each character of a text at a time, and time that
+    grows with the square of a word's length.
+    """
+    for number, begin, end in pieces(texts, None):
+        for word in _LONG.finditer(texts[number], begin, end):
+            yield texts[number][begin: word.end()]
+            begin = word.end()
+        yield texts[number][begin:end]
 
 
 # --- long texts ----------------------------------------------------------------------------------
@@ -133,11 +154,10 @@ def can_be_cut(bpe: Tokenizer) -> bool:
 
     This holds for GPT-2's own pattern, which never looks back over white space.
     """
-    from tokenizers import pre_tokenizers, processors
+    from tokenizers import pre_tokenizers
     pattern, added = bpe.pre_tokenizer, bpe.get_added_tokens_decoder().values()
     return (isinstance(pattern, pre_tokenizers.ByteLevel) and pattern.use_regex
             and not pattern.add_prefix_space and bpe.normalizer is None
-            and isinstance(bpe.post_processor, processors.ByteLevel | None)
             and not any(t.rstrip or re.search(r"\S\s", t.content) for t in added))
 
 
@@ -152,4 +172,4 @@ def tokenise(texts: Sequence[str], spans: Sequence[Span],
     mark = bpe.token_to_id(END_OF_DOCUMENT)
     mark = [] if mark is None else [mark]
     return [np.array(encoding.ids + mark * ends, np.uint32)
-            for encoding, ends in zip(bpe.encode_batch_fast(cut), last)]
+            for encoding, ends in zip(bpe.encode_batch_fast(cut, add_special_tokens=False), last)]
