@@ -52,7 +52,11 @@ class Task(ABC):
         workers: processes that load data beside this one; by default :func:`loading_workers`
             decides. The results do not depend on it.
         on_all: calls a function on every process, as :func:`alone` does for a single one.
+
+    Attributes:
+        protocol: how results are measured, in words, if that is known before.
     """
+    protocol: str = ""
 
     def __init__(self, recipe: Training, workers: int | None = None, on_all: Callable = alone):
         self.recipe, self.workers, self.on_all = recipe, workers, on_all

@@ -21,7 +21,7 @@ import pytest
 import torch
 from fork_server import PROCESSES, collect_garbage_again, torchrun
 
-from seqpe_lab import runs
+from seqpe_lab import checkpoint_files
 from seqpe_lab.cli import main
 from seqpe_lab.runs import Run, RunningError
 from seqpe_lab.tasks.image_views import EvaluationViews
@@ -52,9 +52,9 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     os.dup2(handle, 1), os.dup2(handle, 2)
     torch.set_num_threads(1)
     collect_garbage_again()
-    save_file, main_loss = runs.save_file, TextTask.main_loss
+    save_file, main_loss = checkpoint_files.save_file, TextTask.main_loss
     if spoil == "slow disk":
-        runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
+        checkpoint_files.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
     if spoil == "full disk":
 
         def save_no_file(tensors, path):
@@ -62,7 +62,7 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
                 raise OSError(28, "No space left on device")
             save_file(tensors, path)
 
-        runs.save_file = save_no_file
+        checkpoint_files.save_file = save_no_file
     if spoil == "record":
 
         def recorded(task, model, tokens, *others, **options):
