@@ -34,10 +34,8 @@ def refuse_divergence(recipe: Training, step: int, values: Mapping[str, Any],
     Traceback (most recent call last):
     seqpe_lab.divergence.DivergedError: alibi, seed 3, diverged at step 7 of 12: loss is inf...
     """
-    for name, value in _numbers(values):
-        if not math.isfinite(value):
-            break
-    else:
+    wrong = next((pair for pair in _numbers(values) if not math.isfinite(pair[1])), None)
+    if wrong is None:
         return
     before = "no step was logged before"
     if records := log():
@@ -46,13 +44,13 @@ def refuse_divergence(recipe: Training, step: int, values: Mapping[str, Any],
             f"{key} {number:.4g}" for key, number in last.items())
     raise DivergedError(
         f"{recipe.method}, seed {recipe.seed}, diverged at step {step:,} of {recipe.steps:,}: "
-        f"{name} is {value} ({before}). Lower learning_rate ({recipe.learning_rate:g}) or clip "
+        f"{wrong[0]} is {wrong[1]} ({before}). Lower learning_rate ({recipe.learning_rate:g}) or clip "
         f"({recipe.clip:g}), or raise warmup_steps ({recipe.warmup_steps:,})")
 
 
 def refuse_infinite_gradients(recipe: Training, step: int, norms: Sequence[Tensor],
                               log: Callable[[], Sequence[Mapping]]) -> None:
-    """The same for the gradient norms of the last steps, up to ``step``, scalars on one device."""
+    """The same for the gradient norms of the last steps, up to ``step``; scalars."""
     values = torch.stack([*norms]).tolist() if norms else []  # waits for a GPU once
     for number, norm in enumerate(values, start=step - len(values) + 1):
         refuse_divergence(recipe, number, {"gradient_norm": norm}, log)

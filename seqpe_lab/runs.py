@@ -20,7 +20,7 @@ from seqpe_lab.atomic_files import flush, sha256, write_atomically
 from seqpe_lab.checkpoint_files import (read_state, read_weights, remove_checkpoint,
                                         write_checkpoint)
 from seqpe_lab.folder_claims import RunningError
-from seqpe_lab.metrics_log import MetricsLog
+from seqpe_lab.metrics_log import MetricsLog, last_record
 from seqpe_lab.run_files import RunFileError
 from seqpe_lab.run_folder import RunFolder, main_measure, runs_folder
 
@@ -119,7 +119,9 @@ class Run(RunFolder):
             except (OSError, SafetensorError) as error:
                 claim.check()
                 last = self.checkpoints()
-                left = f"the last good one is {last[-1].name}" if last else "none was written before"
+                left = "none was written before"
+                if last:
+                    left = f"the last good one is {last[-1].name}"
                 raise OSError(f"the checkpoint of step {step} could not be written to {folder} "
                               f"({error}): {left}; free some space and start again to resume"
                               ) from error

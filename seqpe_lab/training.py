@@ -291,7 +291,9 @@ def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -
 
 
 def trained_model(run: Run, data: Data, device: torch.device | str = "cpu") -> nn.Module:
-    """The model of a run with its last weights, in evaluation mode on ``device``."""
+    """The model of a run, in evaluation mode on ``device``; DivergedError if it has failed."""
+    if failure := run.failure():
+        raise DivergedError(f"{run.folder} has failed: {failure['failed']}")
     model = build_model(run.recipe, task_of(run.recipe).outputs(data))
     model.load_state_dict(run.model_weights())
     return model.to(device).eval()

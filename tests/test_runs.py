@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
-from seqpe_lab import provenance as provenance_module
 from seqpe_lab import checkpoint_files, run_folder, runs
+from seqpe_lab import provenance as provenance_module
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.provenance import provenance

@@ -22,12 +22,14 @@ class Program(NamedTuple):
         report: returns the line to show once it has succeeded.
         log: a file for all that it prints; overwritten.
         environment: variables for it, in addition to those of this process.
+        reported: exit statuses beside 0 after which ``report`` says what happened.
     """
     name: str
     command: Sequence[str] | None
     report: Callable[[], str]
     log: Path
     environment: Mapping[str, str] = {}
+    reported: Sequence[int] = ()
 
 
 class Stage(NamedTuple):
@@ -77,7 +79,7 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             stage, program, _, began = running.pop(future)
             seconds = f"{time.monotonic() - began:.0f} s"
-            if status := future.result():
+            if (status := future.result()) and status not in program.reported:
                 failures.append(f"{program.name} failed with exit status {status}; the whole "
                                 f"output is in {program.log}. Its end:\n{_last_lines(program.log)}")
                 show(f"  {program.name}: failed, {seconds}; see {program.log}")

@@ -54,7 +54,7 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     collect_garbage_again()
     save_file, main_loss = checkpoint_files.save_file, TextTask.main_loss
     if spoil == "slow disk":
-        checkpoint_files.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
+        checkpoint_files.save_file = lambda *where: (save_file(*where), time.sleep(0.02))
     if spoil == "full disk":
 
         def save_no_file(tensors, path):
