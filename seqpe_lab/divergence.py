@@ -44,14 +44,14 @@ def refuse_divergence(recipe: Training, step: int, values: Mapping[str, Any],
             f"{key} {number:.4g}" for key, number in last.items())
     raise DivergedError(
         f"{recipe.method}, seed {recipe.seed}, diverged at step {step:,} of {recipe.steps:,}: "
-        f"{wrong[0]} is {wrong[1]} ({before}). Lower learning_rate ({recipe.learning_rate:g}) or clip "
-        f"({recipe.clip:g}), or raise warmup_steps ({recipe.warmup_steps:,})")
+        f"{wrong[0]} is {wrong[1]} ({before}). Lower learning_rate ({recipe.learning_rate:g}) or "
+        f"clip ({recipe.clip:g}), or raise warmup_steps ({recipe.warmup_steps:,})")
 
 
-def refuse_infinite_gradients(recipe: Training, step: int, norms: Sequence[Tensor],
+def refuse_infinite_gradients(recipe: Training, step: int, norms: list[Tensor],
                               log: Callable[[], Sequence[Mapping]]) -> None:
     """The same for the gradient norms of the last steps, up to ``step``; scalars."""
-    values = torch.stack([*norms]).tolist() if norms else []  # waits for a GPU once
+    values = torch.stack(norms).tolist() if norms else []  # waits for a GPU once
     for number, norm in enumerate(values, start=step - len(values) + 1):
         refuse_divergence(recipe, number, {"gradient_norm": norm}, log)
 

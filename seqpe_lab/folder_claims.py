@@ -42,7 +42,6 @@ class Claim:
     """A folder that a thread of this process may write to."""
     folder: Path
     token: str
-    owner: tuple[int, int]  # process and thread
 
     def check(self) -> None:
         """Raises FolderLostError unless the folder is still the one that was claimed."""
@@ -53,7 +52,7 @@ class Claim:
                 "own")
 
 
-_claims: dict[Path, Claim] = {}  # of this process
+_claims: dict[tuple[Path, int, int], Claim] = {}  # by folder, process and thread
 
 
 @contextmanager
@@ -66,25 +65,26 @@ def claimed(folder: Path) -> Iterator[Claim]:
         RunningError: another process or thread has it.
         FolderLostError: this thread had claimed it, but it is another folder by now.
     """
-    key, me = folder.resolve(), (os.getpid(), threading.get_ident())
-    if (held := _claims.get(key)) and held.owner == me:
+    key = folder.resolve(), os.getpid(), threading.get_ident()
+    if held := _claims.get(key):
         held.check()
         yield held
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder)
     try:
-        claim = Claim(folder, secrets.token_hex(16), me)
+        claim = Claim(folder, secrets.token_hex(16))
         about = {"holder": _this_process(), "token": claim.token}
         write_atomically(folder / "claim.json", json.dumps(about))
         _claims[key] = claim
-        yield claim
-    finally:
-        if (ours := _claims.get(key)) and ours.owner == me:
+        try:
+            yield claim
+        finally:
             del _claims[key]
             with suppress(FolderLostError, OSError):
-                ours.check()
+                claim.check()
                 (folder / "claim.json").unlink()
+    finally:
         lock.release()
 
 
@@ -93,8 +93,6 @@ def holder_of(folder: Path) -> str | None:
 
     Looking at a claim never ends it.
     """
-    if (held := _claims.get(folder.resolve())) and held.owner[0] == os.getpid():
-        return _this_process()
     return _holder(folder).get("holder", "another process") if _is_held(folder) else None
 
 

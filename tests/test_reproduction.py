@@ -399,4 +399,4 @@ def test_a_diverged_run_is_named_and_not_taken_for_too_few_seeds():
 
     seeds = dict.fromkeys(range(5), 5.0)
     values = {"seqpe": {"64": seeds}, "none": {"64": seeds | {2: float("nan")}}}
-    assert "| a run diverged |" in difference_table(values, "seqpe", "perplexity at", 2)
+    assert "| a run failed |" in difference_table(values, "seqpe", "perplexity at", 2)

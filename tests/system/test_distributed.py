@@ -521,7 +521,7 @@ def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(f
     process.start()
     while process.exitcode is None and not run.metrics():
         time.sleep(0.001)
-    os.kill(int((run.folder / "lock").read_text().split()[1]), signal.SIGKILL)  # the main one
+    os.kill(int(run.trainer.split()[1]), signal.SIGKILL)  # the main one
     process.join(600)
     assert process.exitcode, log.read_text()
     assert run.state != "finished"
@@ -549,7 +549,7 @@ def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_pre
         "optimizer.safetensors": (flip, "truncated or altered"),
         "state.json": (
             lambda path: path.write_text(path.read_text().replace('"recipe": "', '"recipe": "0')),
-            "belongs to another recipe",
+            "state.json cannot be read",
         ),
     }
     last = copy.checkpoints()[-1]
