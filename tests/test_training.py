@@ -391,6 +391,15 @@ def test_speed_counts_all_processes_and_no_pause(unit, tiny_recipe, tiny_image_r
     assert meter.measure(15)[f"{unit}_per_second"] == pytest.approx(a_step)  # 1 s for the next
 
 
+@pytest.mark.parametrize("clock", [(5.0, 5.0), (5.0, 3.0)], ids=["stands", "goes back"])
+def test_without_a_clock_that_goes_on_there_is_no_speed(clock, tiny_recipe, monkeypatch):
+    times = iter(clock)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    meter = throughput.Throughput(tiny_recipe(), 10, torch.device("cpu"), processes=1)
+    meter.restart(0)
+    assert meter.measure(4).keys() == {"peak_gib"}
+
+
 def test_accelerate_s_own_variable_does_not_divide_gradients_again(
     tiny_recipe, tiny_data, tmp_path, monkeypatch
 ):
