@@ -28,14 +28,9 @@ def write_atomically(path: Path, text: str, check: Callable[[], object] = lambda
         raise
 
 
-def sha256(path: Path, size: int | None = None) -> str:
-    """The hash of a file, or of its first ``size`` bytes; of a missing file that of none."""
-    if not path.exists():
-        return hashlib.sha256().hexdigest()
+def sha256(path: Path) -> str:
     with open(path, "rb") as file:
-        if size is None:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        return hashlib.sha256(file.read(size)).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flush(path: Path) -> None:

@@ -133,7 +133,8 @@ def read_record(path: Path, kind: type[_RunFile] | None, remedy: str) -> dict[st
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise RunFileError(f"{path} is refused: it is damaged ({error}); {remedy}") from error
+        raise RunFileError(f"{path} is refused: it is damaged, or of another version ({error}); "
+                           f"{remedy}") from error
 
 
 def checked(path: Path, kind: type[_RunFile] | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ pickle).
 """
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch import Tensor
 
-from seqpe_lab.atomic_files import flush, sha256, write_atomically
+from seqpe_lab.atomic_files import flush, write_atomically
 from seqpe_lab.checkpoint_files import (read_state, read_weights, remove_checkpoint,
                                         write_checkpoint)
 from seqpe_lab.folder_claims import RunningError
@@ -24,8 +25,9 @@ from seqpe_lab.metrics_log import MetricsLog, last_record
 from seqpe_lab.run_files import RunFileError
 from seqpe_lab.run_folder import RunFolder, main_measure, runs_folder
 
-__all__ = ["CheckpointError", "Run", "RunFileError", "RunningError", "list_runs", "main_measure",
-           "runs_folder", "scan_runs", "KEEP_LAST", "SPEED_AND_MEMORY"]
+__all__ = ["KEEP_LAST", "SPEED_AND_MEMORY", "CheckpointError", "Run", "RunningError", "list_runs",
+           "main_measure", "runs_folder", "scan_runs"]
+
 KEEP_LAST = 2  # so many checkpoints are kept, besides the best
 # fields of metrics.jsonl that differ from run to run (throughput.py); a resumed run repeats others
 SPEED_AND_MEMORY = ("tokens_per_second", "images_per_second", "peak_gib", "matrix_share")
@@ -64,7 +66,7 @@ class Run(RunFolder):
             RunFileError: the log is not what was written, up to the last checkpoint.
         """
         if self.checkpoints() and (logged := self._state(self.checkpoints()[-1])["metrics"]):
-            if sha256(self._log, logged["bytes"]) != logged["sha256"]:
+            if self._log_digest(logged["bytes"]) != logged:
                 raise RunFileError(
                     f"{self._log} is refused: it is not what was logged up to "
                     f"{self.checkpoints()[-1].name}; restore it from a copy, or delete "
@@ -87,6 +89,11 @@ class Run(RunFolder):
         kept = [json.dumps(r) + "\n" for r in self.metrics(speed=True) if r["step"] <= step]
         with self.claim() as claim:
             write_atomically(self._log, "".join(kept), claim.check)
+
+    def _log_digest(self, size: int | None = None) -> dict:
+        """The values of :class:`~seqpe_lab.run_files.LogDigest` for the first ``size`` bytes."""
+        content = (self._log.read_bytes() if self._log.exists() else b"")[:size]
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     # checkpoints
 
@@ -112,9 +119,8 @@ class Run(RunFolder):
                 folder.mkdir(exist_ok=True)
                 if self._log.exists():
                     flush(self._log)
-                size = self._log.stat().st_size if self._log.exists() else 0
-                logged = {"bytes": size, "sha256": sha256(self._log)}
-                about = {"step": step, "recipe": self.recipe.digest(), "metrics": logged}
+                about = {"step": step, "recipe": self.recipe.digest(),
+                         "metrics": self._log_digest()}
                 write_checkpoint(target, model, optimizer, state | about, claim.check)
             except (OSError, SafetensorError) as error:
                 claim.check()

@@ -22,7 +22,6 @@ from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.lesson import NOT_SEEN
 from seqpe_lab.course.parallel import Program, Stage, run_stages
-from seqpe_lab.divergence import DivergedError
 from seqpe_lab.jobs import Job
 from seqpe_lab.package_data import clone
 from seqpe_lab.runs import Run, main_measure, runs_folder
@@ -138,7 +137,7 @@ def _run(recipe: recipes.Training, processes: int, cpu: bool) -> Program:
         return f"{main_measure(run.results()).replace('_', ' ')} {measured}{note}"
     command = None if finished else Job(recipe).command(processes, cpu)
     return Program(f"{recipe.method}, seed {recipe.seed}", command, report,
-                   run.folder / "log.txt", reported=(DivergedError.exit_status,))
+                   run.folder / "log.txt", fails_well=lambda: run.failure() is not None)
 
 
 def _executing(path: Path, folder: Path, scale: str) -> Program:
