@@ -117,7 +117,7 @@ def _is_held(folder: Path) -> bool:
     try:
         handle = os.open(folder / "lock", os.O_RDONLY)
     except FileNotFoundError:
-        return False
+        return _is_touched(folder)
     try:
         import fcntl
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared with others that look

@@ -4,8 +4,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from seqpe_lab.course.style import label
 from seqpe_lab import runs
+from seqpe_lab.course.style import label
 from seqpe_lab.statistics import Difference, mean_and_deviation, paired_difference
 
 # measure: (heading of its tables, decimals)

@@ -23,6 +23,7 @@ from fork_server import PROCESSES, collect_garbage_again, torchrun
 
 from seqpe_lab import checkpoint_files
 from seqpe_lab.cli import main
+from seqpe_lab.divergence import DivergedError
 from seqpe_lab.runs import Run, RunningError
 from seqpe_lab.tasks.image_views import EvaluationViews
 from seqpe_lab.tasks.text import TextTask
@@ -91,6 +92,8 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
             return main_loss(*arguments, **options)
 
         TextTask.main_loss = signalled
+    if spoil == "infinite loss" and number == 1:
+        TextTask.main_loss = lambda *a, **o: main_loss(*a, **o) * float("inf")
     if spoil == "another seed" and number == 1:
         arguments = [*arguments, "--seed", "1"]
     sys.exit(main(arguments))
@@ -582,6 +585,17 @@ def test_a_full_disk_ends_all_processes_and_the_run_resumes(copy, finished):
     ] == ["step-0000003"]
     assert together(copy) == [0, 0]
     assert_equal(copy, finished)
+
+
+def test_a_loss_that_is_infinite_on_one_process_ends_all_and_the_run_has_failed(finished, tmp_path):
+    run = new_run(finished.recipe, tmp_path / "run")
+    started = Together(
+        run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="infinite loss"
+    )
+    assert started.wait() == [DivergedError.exit_status] * 2
+    assert run.state == "failed" and not run.checkpoints()
+    for number in range(2):
+        assert "seed 0, diverged at step 1 of 6" in started.log(number)
 
 
 def test_processes_of_different_recipes_refuse_to_work_together(text_file, tmp_path):
