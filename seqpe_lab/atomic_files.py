@@ -1,36 +1,31 @@
-"""Files that are never seen half written, even if the writer is killed; stamps and locks."""
+"""Files that are never seen half written, even if the writer is killed; and their stamps."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that readers see the old content or the new one, also after a kill."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def write_atomically(path: Path, text: str, check: Callable[[], object] = lambda: None) -> None:
+    """Write a file so that readers see the old content or the new one, also after a kill.
+
+    Args:
+        check: called when all is written under another name; if it raises an error, the file keeps
+            its old content.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        check()
         os.replace(partial, path)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def read_json_lines(path: Path) -> list[dict]:
-    """The records of a file of JSON lines; a line that a kill cut short is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
 
 
 def sha256(path: Path) -> str:
@@ -56,19 +51,3 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def lock(file: TextIO, exclusive: bool) -> bool:
-    """Try to lock an open file until it is closed; False if another process holds the lock.
-
-    The system drops the lock as soon as this process closes any handle of the file. True also where
-    there are no such locks (on Windows, and on some network disks).
-    """
-    try:
-        import fcntl
-        fcntl.lockf(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except (ImportError, OSError):
-        pass
-    return True

@@ -280,16 +280,9 @@ def runs(*, folder: str | None = None) -> None:
     Args:
         folder: Where to look; default: $SEQPE_RUNS or ./runs.
     """
-    from seqpe_lab.jobs import Job
-    from seqpe_lab.runs import list_runs, runs_folder
-    found = list_runs(folder)
-    if not found:
-        print(f"no runs in {folder or runs_folder()}")
-    for run in found:
-        measured = run.measured() if run.results() else {}
-        shown = ", ".join(f"{float(value):.2f} at {where}" for where, value in measured.items())
-        state = f"{Job(run.folder).state:<11} {run.step:>7}/{run.recipe.steps:<7}"
-        print(f"{state} {run.folder}  {shown}".rstrip())
+    from seqpe_lab.run_listing import describe_runs
+    for line in describe_runs(folder):
+        print(line)
 
 
 @app.command

@@ -11,7 +11,6 @@ started distinguishes it from a later process with the same number.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import statistics
@@ -21,12 +20,14 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import torch
 
-from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.metrics_log import MetricsLog
 from seqpe_lab.recipes import Training
+from seqpe_lab.run_files import JobRecord, read_record, write_record
 from seqpe_lab.runs import Run
 from seqpe_lab.throughput import step_size
 
@@ -40,7 +41,7 @@ class Progress:
     Attributes:
         losses: of the last logged step, {"main": 2.1, ...}, nats.
         per_second: ``unit`` ("tokens" or "images") a second, over all devices; the median of the
-            last 20 logged steps, 0.0 before the first.
+            last 20 logged steps, 0.0 before the first and where the clock stood still.
         seconds_left: at this speed until the last step, without validation and checkpoints; None
             unless running.
     """
@@ -73,6 +74,7 @@ class Job:
     def __init__(self, what: Training | str | Path, folder: str | Path | None = None):
         self.run = Run(what, folder) if isinstance(what, Training) else Run.open(what)
         self.folder = self.run.folder = self.run.folder.resolve()
+        self._log = MetricsLog(self.folder / "metrics.jsonl")
 
     def __repr__(self) -> str:
         return f"Job({self.run.recipe.method}, {self.state}, {self.folder})"
@@ -81,14 +83,18 @@ class Job:
     def state(self) -> str:
         """One of ``STATES``.
 
-        "failed" covers every end without a result that nobody asked for, such as a crash or a
-        power cut; "elsewhere" is a process on another machine, which cannot be seen from here.
+        "failed" covers every end without a result that nobody asked for, such as a run that
+        diverged, a crash or a power cut; "elsewhere" is a process on another machine, which cannot
+        be seen from here.
+
+        Raises:
+            RunFileError: a file of the run is damaged.
         """
         record = self._record()
         alive = record is not None and _is_alive(record)  # asked first: it may finish meanwhile
         state = self.run.state
-        if record is None or state in ("running", "finished"):  # also if started in a terminal
-            return state
+        if record is None or state in ("running", "finished", "failed"):
+            return state  # also if started in a terminal
         if alive:
             return "running"
         if record["stopped"]:
@@ -112,7 +118,7 @@ class Job:
             cpu: stay on the CPU where there is a GPU.
 
         Raises:
-            RuntimeError: it runs already, here or on another machine.
+            RuntimeError: it runs already, here or on another machine, or is just being started.
             ValueError: more processes than GPUs; a folder with another recipe.
         """
         cpu = cpu or not torch.cuda.is_available()
@@ -125,18 +131,19 @@ class Job:
         if self.state == "finished":
             return self
         if found := self._processes():
-            numbers = ", ".join(str(process.pid) for process in found)
-            raise RuntimeError(f"{self.folder} is being trained already (process {numbers}): "
-                               "stop it first")
-        with open(self.folder / "log.txt", "ab") as log:
-            log_from, command = log.tell(), self.command(processes, cpu)
-            child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=os.environ | {"SEQPE_JOB": str(self.folder), "PYTHONUNBUFFERED": "1"})
-        self._write({"pid": child.pid, "started": psutil.Process(child.pid).create_time(),
-                     "host": platform.node(), "processes": processes, "cpu": cpu,
-                     "command": command, "log_from": log_from, "stopped": False})
+            self._refuse(found)
+        with self.run.claim():  # of two starts at one time, one comes here
+            if found := self._own_processes():
+                self._refuse(found)
+            with open(self.folder / "log.txt", "ab") as log:
+                log_from, command = log.tell(), self.command(processes, cpu)
+                child = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=os.environ | {"SEQPE_JOB": str(self.folder), "PYTHONUNBUFFERED": "1"})
+            self._write({"pid": child.pid, "started": psutil.Process(child.pid).create_time(),
+                         "host": platform.node(), "processes": processes, "cpu": cpu,
+                         "command": command, "log_from": log_from, "stopped": False})
         # an ended process stays in the system's table until its parent has asked how it ended
         threading.Thread(target=child.wait, daemon=True).start()
         return self
@@ -183,7 +190,12 @@ class Job:
         return state
 
     def log(self, lines: int = 15) -> str:
-        """What the last start printed: the program's own error if there is one, else the end."""
+        """What the last start printed: the program's own error if there is one, else the end.
+
+        Of a run that has failed for good, why.
+        """
+        if failure := self.run.failure():
+            return failure["failed"]
         path, record = self.folder / "log.txt", self._record()
         if record is None or not path.exists():
             return ""
@@ -192,13 +204,17 @@ class Job:
         errors = [line for line in printed if line.startswith("seqpe_lab: ")]
         return "\n".join(dict.fromkeys(errors) or printed[-lines:])  # each process repeats it
 
+    def metrics(self) -> list[dict]:
+        """What is logged so far, speed included; reads only what is new since the last call."""
+        return self._log.read()
+
     def progress(self) -> Progress:
         """The progress that metrics.jsonl records now."""
-        steps, metrics = self.run.recipe.steps, self.run.metrics(speed=True)
+        steps, metrics = self.run.recipe.steps, self.metrics()
         running, last = self.state == "running", metrics[-1] if metrics else {"step": 0}
         unit, size = step_size(self.run.recipe)
         speeds = [record.get(f"{unit}_per_second", 0.0) for record in metrics[-20:]]
-        speed = statistics.median(speeds or [0.0])
+        speed = statistics.median([speed for speed in speeds if speed > 0] or [0.0])
         return Progress(
             last["step"], steps,
             {name: last[name] for name in ("main", "contrastive", "distillation") if name in last},
@@ -208,10 +224,18 @@ class Job:
 
     def _record(self) -> dict | None:
         path = self.folder / "job.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        try:
+            return read_record(path, JobRecord, f"stop what runs there, then delete {path}")
+        except FileNotFoundError:
+            return None
 
     def _write(self, record: dict) -> None:
-        write_atomically(self.folder / "job.json", json.dumps(record, indent=1))
+        write_record(self.folder / "job.json", JobRecord, record)
+
+    def _refuse(self, found: list[psutil.Process]) -> NoReturn:
+        numbers = ", ".join(str(process.pid) for process in found)
+        raise RuntimeError(f"{self.folder} is being trained already (process {numbers}): "
+                           "stop it first")
 
     def _processes(self) -> list[psutil.Process]:
         """All processes of the job, including torchrun's workers after torchrun was killed.
@@ -223,12 +247,15 @@ class Job:
             raise RuntimeError(f"{self.folder} was started on {self._record()['host']}, this is "
                                f"{platform.node()}: stop it there, or delete job.json if that "
                                "machine is gone")
-        found = [process for process in psutil.process_iter(["environ"])
-                 if (process.info["environ"] or {}).get("SEQPE_JOB") == str(self.folder)]
+        found = self._own_processes()
         if not found and (trainer := self.run.trainer):
             raise RuntimeError(f"{self.folder} is being trained already by {trainer}, which was "
                                "started in a terminal: wait for it, or stop it there")
         return found
+
+    def _own_processes(self) -> list[psutil.Process]:
+        return [process for process in psutil.process_iter(["environ"])
+                if (process.info["environ"] or {}).get("SEQPE_JOB") == str(self.folder)]
 
 
 def duration(seconds: float) -> str:

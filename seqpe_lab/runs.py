@@ -1,28 +1,32 @@
-"""A run is a folder: recipe.json, metrics.jsonl, checkpoints/, results.json.
+"""A run is a folder: recipe.json, metrics.jsonl, checkpoints/, and results.json or failure.json.
 
 Nothing in it is ever half written: files and checkpoint folders are written under another name,
-flushed, and renamed, so a run that is killed at any moment can be read and resumed. Checkpoints are
-safetensors only (never pickle) and carry the sha256 of their files.
+flushed, and renamed, so a run that is killed at any moment can be read and resumed. Only the
+process that has claimed the folder writes to it. What is read is checked: each file against a hash,
+and what belongs together by the digest of the recipe. Checkpoints are safetensors only (never
+pickle).
 """
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import platform
-import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TextIO
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from seqpe_lab.atomic_files import flush, lock, read_json_lines, sha256, write_atomically
-from seqpe_lab.package_data import CLONE
-from seqpe_lab.recipes import Training
+from seqpe_lab.atomic_files import flush, write_atomically
+from seqpe_lab.checkpoint_files import (read_state, read_weights, remove_checkpoint,
+                                        write_checkpoint)
+from seqpe_lab.folder_claims import RunningError
+from seqpe_lab.metrics_log import MetricsLog, last_record
+from seqpe_lab.run_files import RunFileError
+from seqpe_lab.run_folder import RunFolder, main_measure, runs_folder
+
+__all__ = ["KEEP_LAST", "SPEED_AND_MEMORY", "CheckpointError", "Run", "RunningError", "list_runs",
+           "main_measure", "runs_folder", "scan_runs"]
 
 KEEP_LAST = 2  # so many checkpoints are kept, besides the best
 # fields of metrics.jsonl that differ from run to run (throughput.py); a resumed run repeats others
@@ -33,97 +37,19 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is broken or of another run; the message names the previous one."""
 
 
-class RunningError(RuntimeError):
-    """Another process is training in the folder; the message says which."""
-
-
-def runs_folder() -> Path:
-    """Where runs are kept: $SEQPE_RUNS, else ``runs`` in the working directory.
-
-    Anywhere within a clone of the lab it is the ``runs`` of the clone's root, so that notebooks
-    and the command line share their runs.
-    """
-    if chosen := os.environ.get("SEQPE_RUNS"):
-        return Path(chosen).expanduser()
-    here = Path.cwd()
-    return (CLONE if CLONE and here.is_relative_to(CLONE) else here) / "runs"
-
-
-class Run:
-    """One run's folder.
-
-    Args:
-        recipe: all settings of the run.
-        folder: by default ``runs/<scale>/<method>-seed<seed>-<digest>``, with ``qa-`` before a run
-            on questions.
-    """
-
-    def __init__(self, recipe: Training, folder: str | Path | None = None):
-        self.recipe = recipe
-        name = f"{recipe.method}-seed{recipe.seed}-{recipe.digest()}"
-        default = runs_folder() / recipe.scale / f"{'qa-' * (recipe.task == 'qa')}{name}"
-        self.folder = Path(folder) if folder else default
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """Open an existing run; raises FileNotFoundError or ValueError if there is none."""
-        path = Path(folder) / "recipe.json"
-        if not path.exists():
-            raise FileNotFoundError(f"{folder} is no run: it holds no recipe.json")
-        return cls(Training.from_json(path.read_text(encoding="utf-8")), folder)
-
-    def create(self) -> None:
-        """Make the folder, or check that it holds this very recipe."""
-        path = self.folder / "recipe.json"
-        if not path.exists():
-            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            write_atomically(path, self.recipe.to_json())
-        elif Training.from_json(path.read_text(encoding="utf-8")) != self.recipe:
-            raise ValueError(f"{self.folder} holds a run of another recipe: "
-                             "choose another folder or delete it")
-
-    @contextmanager
-    def claim(self) -> Iterator[None]:
-        """Keep other processes from training in this folder, until this process ends in any way.
-
-        Raises:
-            RunningError: another process trains there; two would overwrite each other's files.
-        """
-        with open(self.folder / "lock", "a+", encoding="utf-8") as file:
-            for _ in range(10):  # a process that only looks holds the lock for a moment
-                if lock(file, exclusive=True):
-                    break
-                time.sleep(0.05)
-            else:
-                raise RunningError(f"{self.folder} is being trained by {_holder(file)}: "
-                                   "wait for it, or stop it first")
-            file.truncate(0)
-            file.write(_this_process())
-            file.flush()
-            claimed = self.folder.resolve()
-            _claims.add(claimed)
-            try:
-                yield
-            finally:
-                _claims.discard(claimed)
-
-    @property
-    def trainer(self) -> str | None:
-        """The process that trains here now, "process 4711 on node17"; None also without locks."""
-        if self.folder.resolve() in _claims:  # to open and close our own lock file would unlock it
-            return _this_process()
-        try:
-            with open(self.folder / "lock", encoding="utf-8") as file:
-                return None if lock(file, exclusive=False) else _holder(file)
-        except FileNotFoundError:
-            return None
+class Run(RunFolder):
+    """A run's folder with its log and its checkpoints; arguments as there."""
 
     @property
     def state(self) -> str:
         """"new", "running" (a process trains in the folder now), "interrupted" (it can go on from a
-        checkpoint), or "finished"."""
-        if (self.folder / "results.json").exists():
-            return "finished"
+        checkpoint), "failed" (it cannot, see :meth:`failure`), or "finished".
+
+        Raises:
+            RunFileError: its results are damaged or another run's.
+        """
+        if outcome := self.outcome():
+            return "failed" if "failed" in outcome else "finished"
         return "running" if self.trainer else "interrupted" if self.checkpoints() else "new"
 
     # metrics
@@ -131,22 +57,43 @@ class Run:
     @property
     def step(self) -> int:
         """The last step that was logged; 0 before the first."""
-        return max((record["step"] for record in self.metrics()), default=0)
+        return (last_record(self._log) or {"step": 0})["step"]
 
     def metrics(self, speed: bool = False) -> list[dict]:
-        """{"step", "loss", ...} of each logged step, in nats; ``speed`` adds SPEED_AND_MEMORY."""
+        """{"step", "loss", ...} of each logged step, in nats; ``speed`` adds SPEED_AND_MEMORY.
+
+        Raises:
+            RunFileError: the log is not what was written, up to the last checkpoint.
+        """
+        if self.checkpoints() and (logged := self._state(self.checkpoints()[-1])["metrics"]):
+            if self._log_digest(logged["bytes"]) != logged:
+                raise RunFileError(
+                    f"{self._log} is refused: it is not what was logged up to "
+                    f"{self.checkpoints()[-1].name}; restore it from a copy, or delete "
+                    f"{self.folder} to train again")
         return [{name: record[name] for name in record if speed or name not in SPEED_AND_MEMORY}
-                for record in read_json_lines(self.folder / "metrics.jsonl")]
+                for record in MetricsLog(self._log).read()]
 
     def append_metrics(self, record: dict) -> None:
-        """Log a step."""
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Log a step.
+
+        Raises:
+            ValueError: a value that is NaN or infinite.
+        """
+        with self.claim() as claim, open(self._log, "a", encoding="utf-8") as file:
+            claim.check()  # again: now this very file is open
+            file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def truncate_metrics(self, step: int) -> None:
         """Delete what was logged after the checkpoint of ``step``: it will be computed again."""
         kept = [json.dumps(r) + "\n" for r in self.metrics(speed=True) if r["step"] <= step]
-        write_atomically(self.folder / "metrics.jsonl", "".join(kept))
+        with self.claim() as claim:
+            write_atomically(self._log, "".join(kept), claim.check)
+
+    def _log_digest(self, size: int | None = None) -> dict:
+        """The values of :class:`~seqpe_lab.run_files.LogDigest` for the first ``size`` bytes."""
+        content = (self._log.read_bytes() if self._log.exists() else b"")[:size]
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     # checkpoints
 
@@ -156,39 +103,37 @@ class Run:
 
     def save_checkpoint(self, step: int, model: dict[str, Tensor], optimizer: dict[str, Tensor],
                         state: dict) -> Path:
-        """Write a checkpoint under another name, then rename it; keep the last two and the best.
+        """Write a checkpoint, and the log up to it, to the disk; keep the last two and the best.
 
         Args:
-            state: plain values; ``state["validation"]`` (nats) decides which is best, if not None.
+            state: "data" (a hash), "deterministic_algorithms", and "validation" (nats), which
+                decides which is best, if not None.
 
         Raises:
             OSError: for example a full disk; earlier checkpoints are untouched.
         """
         folder = self.folder / "checkpoints"
-        target, partial = folder / f"step-{step:07d}", folder / f".partial-{step:07d}"
-        for leftover in folder.glob(".*"):  # of a run that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            for name, tensors in (("model", model), ("optimizer", optimizer)):
-                tensors = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
-                save_file(tensors, partial / f"{name}.safetensors")
-            hashes = {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))}
-            state = state | {"step": step, "recipe": self.recipe.digest(), "sha256": hashes}
-            write_atomically(partial / "state.json", json.dumps(state, indent=1))
-            for path in partial.iterdir():
-                flush(path)
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(partial, target)
-            flush(folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            last = self.checkpoints()
-            left = f"the last good one is {last[-1].name}" if last else "none was written before"
-            raise OSError(f"the checkpoint of step {step} could not be written to {folder} "
-                          f"({error}): {left}; free some space and start again to resume"
-                          ) from error
-        self._prune()
+        target = folder / f"step-{step:07d}"
+        with self.claim() as claim:
+            try:
+                folder.mkdir(exist_ok=True)
+                if self._log.exists():
+                    flush(self._log)
+                about = {"step": step, "recipe": self.recipe.digest(),
+                         "metrics": self._log_digest()}
+                write_checkpoint(target, model, optimizer, state | about, claim.check)
+            except (OSError, SafetensorError) as error:
+                claim.check()
+                last = self.checkpoints()
+                left = "none was written before"
+                if last:
+                    left = f"the last good one is {last[-1].name}"
+                raise OSError(f"the checkpoint of step {step} could not be written to {folder} "
+                              f"({error}): {left}; free some space and start again to resume"
+                              ) from error
+            everything = self.checkpoints()
+            for path in {*everything[:-KEEP_LAST]} - {self.best_checkpoint()}:
+                remove_checkpoint(path)
         return target
 
     def load_checkpoint(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict]:
@@ -197,33 +142,32 @@ class Run:
         Raises:
             CheckpointError: truncated, altered, unreadable, or of another recipe.
         """
-        def refuse(reason: str) -> NoReturn:
+        state = self._state(path)
+        with self._refusing(path):
+            return *read_weights(path, state), state
+
+    def _state(self, path: Path) -> dict:
+        with self._refusing(path):
+            return read_state(path, self.recipe.digest())
+
+    @contextmanager
+    def _refusing(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, SafetensorError) as error:
             earlier = [c.name for c in self.checkpoints() if c.name < path.name]
             remedy = (f"the previous one is {earlier[-1]}: delete {path} to go on from there"
                       if earlier else f"there is no earlier one: delete {path} to start afresh")
-            raise CheckpointError(f"checkpoint {path} is refused: {reason}; {remedy}")
-
-        try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            hashes, recipe = state["sha256"], state["recipe"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            refuse(f"its state.json cannot be read ({error})")
-        if path.name != f"step-{state.get('step', -1):07d}":
-            refuse(f"its state.json is of step {state.get('step')}")
-        if recipe != self.recipe.digest():
-            refuse(f"it belongs to another recipe ({recipe}, this is {self.recipe.digest()})")
-        for name in ("model.safetensors", "optimizer.safetensors"):
-            if not (path / name).exists():
-                refuse(f"{name} is missing")
-            if sha256(path / name) != hashes.get(name):
-                refuse(f"{name} is not what was written: truncated or altered")
-        model, optimizer = path / "model.safetensors", path / "optimizer.safetensors"
-        return load_file(model), load_file(optimizer), state
+            raise CheckpointError(f"checkpoint {path} is refused: {error}; {remedy}") from error
 
     def best_checkpoint(self) -> Path | None:
-        """The checkpoint with the lowest validation loss."""
+        """The checkpoint with the lowest validation loss.
+
+        Raises:
+            CheckpointError: one of them cannot say its own.
+        """
         scored = [(loss, path) for path in self.checkpoints()
-                  if (loss := _validation(path)) is not None]
+                  if (loss := self._state(path)["validation"]) is not None]
         return min(scored)[1] if scored else None
 
     def model_weights(self) -> dict[str, Tensor]:
@@ -238,57 +182,19 @@ class Run:
         best = self.best_checkpoint() if self.recipe.takes_best else None
         return self.load_checkpoint(best or self.checkpoints()[-1])[0]
 
-    def _prune(self) -> None:
-        everything = self.checkpoints()
-        for path in {*everything[:-KEEP_LAST]} - {self.best_checkpoint()}:
-            aside = path.with_name(f".removed-{path.name}")
-            os.replace(path, aside)  # first: a kill must not leave half a checkpoint
-            shutil.rmtree(aside)
 
-    # results
-
-    def results(self) -> dict | None:
-        """The contents of results.json, or None."""
-        path = self.folder / "results.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-    def measured(self) -> dict[str, float]:
-        """For each length or size: perplexity, or exact match or accuracy in percent."""
-        return (results := self.results())[main_measure(results)]
-
-    def write_results(self, results: dict) -> None:
-        write_atomically(self.folder / "results.json", json.dumps(results, indent=1))
-
-
-def main_measure(results: Mapping) -> str:
-    """The key of the results that a task is compared by; questions also have a perplexity."""
-    return next(key for key in ("exact_match", "accuracy", "perplexity") if key in results)
+def scan_runs(folder: str | Path | None = None) -> tuple[list[Run], dict[Path, str]]:
+    """All runs below a folder, by path, and of those whose recipe cannot be read the reasons."""
+    root = Path(folder) if folder else runs_folder()
+    found, unreadable = [], {}
+    for path in sorted(root.rglob("recipe.json")):
+        try:
+            found.append(Run.open(path.parent))
+        except (ValueError, OSError) as error:
+            unreadable[path.parent] = str(error)
+    return found, unreadable
 
 
 def list_runs(folder: str | Path | None = None) -> list[Run]:
-    """All readable runs below a folder, by path."""
-    root = Path(folder) if folder else runs_folder()
-    found = []
-    for path in sorted(root.rglob("recipe.json")):
-        with suppress(ValueError):  # of another version
-            found.append(Run.open(path.parent))
-    return found
-
-
-_claims: set[Path] = set()  # folders in which this process trains
-
-
-def _this_process() -> str:
-    return f"process {os.getpid()} on {platform.node()}"
-
-
-def _holder(file: TextIO) -> str:
-    file.seek(0)
-    return file.read() or "another process"
-
-
-def _validation(path: Path) -> float | None:
-    try:
-        return json.loads((path / "state.json").read_text(encoding="utf-8")).get("validation")
-    except (OSError, ValueError):
-        return None
+    """All runs below a folder whose recipes can be read, by path."""
+    return scan_runs(folder)[0]

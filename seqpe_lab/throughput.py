@@ -49,13 +49,18 @@ class Throughput:
     def measure(self, step: int) -> dict[str, float]:
         """The values that :data:`~seqpe_lab.runs.SPEED_AND_MEMORY` names, up to ``step``.
 
-        To be called when a GPU has just been waited for.
+        To be called when a GPU has just been waited for. There is no speed if the clock stood still
+        or went back meanwhile.
         """
         first, began = self._first, self._began
         self.restart(step)
-        pace = (step - first) / max(self._began - began, 1e-9)  # steps a second
-        values = {f"{self._unit}_per_second": pace * self._size, "peak_gib": peak_gib(self._device)}
-        return values | ({"matrix_share": pace * self._shares} if self._shares else {})
+        values, seconds = {"peak_gib": peak_gib(self._device)}, self._began - began
+        if seconds > 0:
+            pace = (step - first) / seconds  # steps a second
+            values[f"{self._unit}_per_second"] = pace * self._size
+            if self._shares:
+                values["matrix_share"] = pace * self._shares
+        return values
 
 
 def peak_gib(device: torch.device) -> float:

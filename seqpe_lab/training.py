@@ -25,6 +25,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from seqpe_lab.devices import device_of
+from seqpe_lab.divergence import (DivergedError, refuse_divergence, refuse_infinite_gradients,
+                                  refuse_infinite_weights)
 from seqpe_lab.objective import (Objective, build_model, flatten_optimizer, learning_rate,
                                  make_optimizer, part_number, unflatten_optimizer)
 from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_main,
@@ -32,8 +34,9 @@ from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_ma
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
 from seqpe_lab.run_data import check_data, keep_data, kept_tokenizer
-from seqpe_lab.runs import Run, runs_folder
+from seqpe_lab.runs import Run
 from seqpe_lab.sampling import seed_of
+from seqpe_lab.starting_weights import load_base
 from seqpe_lab.stop_signals import Interrupted, StopSignals, ignore_stop_signals
 from seqpe_lab.tasks import Data, Task, task_of
 from seqpe_lab.tasks.base import evaluated_in, loading_workers
@@ -69,6 +72,9 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
 
     Raises:
         CheckpointError: the last checkpoint is broken or foreign; names it and the previous one.
+        DivergedError: NaN or infinity in a loss, gradient, weight or result, now or before; the
+            run is marked as failed.
+        FolderLostError: the folder was deleted or taken over meanwhile.
         Interrupted: SIGTERM or SIGUSR1 came during the steps; a checkpoint was written.
         RunningError: another process is training in this folder.
         RuntimeError: ``deterministic`` after CUDA has started (see there).
@@ -83,14 +89,17 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
             raise ValueError(f"{world} processes with micro_batch={recipe.micro_batch} do not "
                              f"divide batch={recipe.batch}: lower micro_batch or the number of "
                              "processes")
-        _, finished = agreed(accelerator, "the run (recipe, finished or not)",
-                             (recipe.digest(), run.state == "finished"))
-        on_main(accelerator, run.create)  # raises an error if the folder holds another recipe
-        if not finished:
+        on_main(accelerator, run.check_recipe)
+        outcome = run.outcome()
+        agreed(accelerator, "the run (recipe, finished or not)", (recipe.digest(), bool(outcome)))
+        if outcome and "failed" in outcome:
+            raise DivergedError(f"{outcome['failed']}; this run has failed: to train it again, "
+                                f"delete {run.folder}")
+        if not outcome:
             on_main(accelerator, lambda: claims.enter_context(run.claim()))
+            on_main(accelerator, run.create)
             loop = _Loop(accelerator, run, data, workers)
-            loop.prepare(compile)
-            loop.train(progress, watch)
+            loop.run_all(compile, progress, watch)
             accelerator.free_memory()
     return run
 
@@ -108,6 +117,20 @@ class _Loop:
         self.task.check(self.data)
         self.model = build_model(run.recipe, self.task.outputs(self.data))
         self.uncompiled: Callable[[], AbstractContextManager] = nullcontext
+
+    def run_all(self, compile: bool, progress: bool,
+                watch: Callable[[int, nn.Module], None]) -> None:
+        """Prepare, train and evaluate; a run that diverges is marked as failed."""
+        try:
+            self.prepare(compile)
+            self.train(progress, watch)
+            self.finish()
+        except DivergedError as error:
+            if self.accelerator.is_main_process:
+                self.run.write_failure(str(error), protocol=self.task.protocol,
+                                       data=self.data.provenance(),
+                                       **provenance(self.accelerator.device))
+            raise
 
     def prepare(self, compile: bool) -> None:
         """Load the last checkpoint, if any, and wrap everything for this process."""
@@ -138,7 +161,7 @@ class _Loop:
             Objective(model, recipe), optimizer, loader)
 
     def train(self, progress: bool, watch: Callable[[int, nn.Module], None]) -> None:
-        """All steps that are left, with checkpoints; then the evaluation."""
+        """All steps that are left, with checkpoints."""
         recipe, accelerator = self.recipe, self.accelerator
         main = accelerator.is_main_process
         bar = tqdm(range(self.first, recipe.steps), initial=self.first, total=recipe.steps,
@@ -146,12 +169,14 @@ class _Loop:
         throughput = Throughput(recipe, self.task.outputs(self.data), accelerator.device,
                                 accelerator.num_processes)
         watch(self.first, self.model)
+        norms: list[Tensor] = []  # of the gradients, since the last logged step
         with (StopSignals(accelerator) as stop,
               closing(EventFile(self.run)) if main else nullcontext() as events):
             batches = iter(self.loader)
             throughput.restart(self.first)
             for step in bar:
                 losses, norm = self.step(step, batches)
+                norms.append(norm)
                 done, record = step + 1, {}
                 watch(done, self.model)
                 saves = done % recipe.checkpoint_every == 0 or done == recipe.steps
@@ -160,11 +185,14 @@ class _Loop:
                     record = {name: accelerator.reduce(value, "mean").item()
                               for name, value in losses.items()}
                     record |= {"step": done, "learning_rate": learning_rate(recipe, step),
-                               "gradient_norm": norm()} | throughput.measure(done)
+                               "gradient_norm": float(norm)} | throughput.measure(done)
+                    refuse_infinite_gradients(recipe, done, norms, self.run.metrics)
+                    norms.clear()
                     bar.set_postfix(loss=f"{record['loss']:.3f}")
                 if saves:
                     with self.uncompiled():
                         record["validation"] = self.task.validate(self.model, self.data)
+                refuse_divergence(recipe, done, record, self.run.metrics)
                 if logs and main:  # before the checkpoint: resuming keeps the log up to it
                     self.run.append_metrics(record)
                     events.add(record)
@@ -177,14 +205,13 @@ class _Loop:
                         f"{signal.Signals(received).name} stopped the training after step "
                         f"{done:,} of {recipe.steps:,}; its checkpoint is written: start the same "
                         "command again to go on")
-        self.finish()
 
-    def step(self, step: int, batches: Any) -> tuple[dict[str, Tensor], Callable[[], float]]:
+    def step(self, step: int, batches: Any) -> tuple[dict[str, Tensor], Tensor]:
         """One optimizer step over this process's micro-batches.
 
         Returns:
-            Its losses, and a function that gives the gradient norm before clipping (reading it
-            makes a GPU wait, so it is read only for the log).
+            Its losses, and the gradient norm before clipping, scalars on the device (reading them
+            makes a GPU wait, so they are read only for the log).
         """
         recipe, accelerator = self.recipe, self.accelerator
         world = accelerator.num_processes
@@ -208,7 +235,7 @@ class _Loop:
         norms = [accelerator.clip_grad_norm_(group, recipe.clip) for group in self.clipped()]
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return logged, lambda: float(max(norms))
+        return logged, torch.stack(norms).max()  # NaN if one of them is
 
     def clipped(self) -> list[list[nn.Parameter]]:
         """The groups of parameters whose gradients are clipped together."""
@@ -220,7 +247,8 @@ class _Loop:
         return [group for group in (encoder, others) if group]
 
     def save(self, done: int, validation: float | None) -> None:
-        """Write the checkpoint after ``done`` steps."""
+        """Write the checkpoint after ``done`` steps, if all weights are finite."""
+        refuse_infinite_weights(self.recipe, done, self.model, self.run.metrics)
         self.run.save_checkpoint(done, self.model.state_dict(),
                                  flatten_optimizer(self.optimizer, self.model),
                                  {"validation": validation, "data": self.data.hash,
@@ -232,6 +260,7 @@ class _Loop:
             self.task.on_all(lambda *_: self.model.load_state_dict(self.run.model_weights()))
         with self.uncompiled():
             results = evaluate(self.run, self.model, self.data, self.task)
+        refuse_divergence(self.recipe, self.recipe.steps, results, self.run.metrics)
         on_main(self.accelerator, self.run.write_results,
                 results | {"processes": self.accelerator.num_processes,
                            "deterministic_algorithms": self.deterministic})
@@ -245,31 +274,6 @@ def compile_model(model: nn.Module) -> Callable[[], AbstractContextManager]:
     """
     model.run_layers = torch.compile(model.run_layers)
     return lambda: torch.compiler.set_stance("force_eager")
-
-
-def load_base(model: nn.Module, recipe: Training) -> None:
-    """Load the weights of the run that the recipe starts from.
-
-    A learned table is interpolated to the longer context; W_PE keeps its new weights if the recipe
-    has ``new_projection``.
-
-    Raises:
-        FileNotFoundError: that run does not exist or is not finished; says how to train it.
-    """
-    folder = runs_folder() / recipe.base
-    if not (folder / "results.json").exists():
-        raise FileNotFoundError(f"{folder} holds no finished run to start from: train its language "
-                                "model first (python -m seqpe_lab train lm), or name another "
-                                "`base`")
-    weights = Run.open(folder).model_weights()
-    for name, value in model.state_dict().items():
-        if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:
-            longer = nn.functional.interpolate(weights[name].T.unsqueeze(0), size=len(value),
-                                               mode="linear", align_corners=True)
-            weights[name] = longer[0].T.contiguous()
-        if recipe.new_projection and ".projections." in name:
-            weights[name] = value
-    model.load_state_dict(weights)
 
 
 def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -> dict:
@@ -292,7 +296,10 @@ def trained_model(run: Run, data: Data, device: torch.device | str = "cpu",
 
     Raises:
         ValueError: ``same_data``, and the run was trained on other data; names both hashes.
+        DivergedError: the run has failed.
     """
+    if failure := run.failure():
+        raise DivergedError(f"{run.folder} has failed: {failure['failed']}")
     if same_data:
         check_data(run, data)
     model = build_model(run.recipe, task_of(run.recipe).outputs(data))

@@ -1860,7 +1860,7 @@ CASES = [
         "a broken recipe",
         lambda tmp: recipe_file(tmp, "{"),
         ValueError,
-        ["no recipe of this version"],
+        ["recipe.json is refused", "damaged", "restore it from a copy, or delete"],
     ),
     (
         "a folder that holds another run",

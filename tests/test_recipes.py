@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import math
 import pickle
 from typing import get_args
 
@@ -659,3 +660,20 @@ def test_rarer_position_losses_cost_less():
     )
     contexts = operations(language_model("seqpe-no-losses", "small"), 256)["positions"]
     assert rarely - contexts == pytest.approx((always - contexts) / 4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize(
+    "field",
+    "learning_rate min_learning_rate weight_decay adam_beta2 clip alpha beta hard_share local "
+    "smallest_shift shifted dropout".split(),
+)
+def test_no_number_of_a_recipe_is_nan_infinite_or_negative(field, value, tiny_recipe):
+    with pytest.raises(ValueError, match=f"{field}(.|\n)*{value}"):
+        tiny_recipe(**{field: value})
+
+
+@pytest.mark.parametrize("field", "pivots candidates hard distillation_batch teachers".split())
+def test_no_count_of_a_recipe_is_negative(field, tiny_recipe):
+    with pytest.raises(ValueError, match=f"{field} must be a whole number of at least .*got -1"):
+        tiny_recipe(**{field: -1})

@@ -172,7 +172,9 @@ def test_the_mean_is_taken_in_nats_and_a_trial_that_diverged_never_wins():
     first["perplexity"] = {"64": 10.0, "128": 10.0}
     second["perplexity"] = {"64": 1.0, "128": 20.0}  # a higher mean, but fewer nats
     third["perplexity"] = {"64": math.nan, "128": 1.0}
-    for trials in ([first, second, third], [third, second, first]):
+    failed = {k: v for k, v in tried()[3].items() if k != "perplexity"}
+    failed |= {"failed": "loss is nan", "task": "lm"}
+    for trials in ([first, second, third, failed], [failed, third, second, first]):
         assert settings_from(trials)["lm"]["none"] == second["settings"]
 
 
@@ -297,6 +299,40 @@ def test_finished_runs_are_shown_without_training(project, capsys):
     assert not (project / "data").exists()  # the committed results stay
 
 
+def test_a_failed_run_is_named_in_its_row_and_below_the_picture_and_never_averaged(
+    project, capsys, monkeypatch
+):
+    first, *others = runs_of(["table5"], "smoke", 2)[0]
+    run = Run(first)
+    run.create()
+    run.write_failure("diverged at step 5", commit="c0ffee", protocol="p")
+    for recipe in others:
+        finish(recipe)
+    out = project / "out"
+    command = ["reproduce", "table5", "--scale", "smoke", "--seeds", "2", "--folder", str(out)]
+    assert main(command) == 0  # its state is known, so nothing is trained
+    said, page = capsys.readouterr().out, (out / "table5-smoke.md").read_text()
+    name = label(first.method)
+    assert f"{first.method}, seed {first.seed}: failed: diverged at step 5" in said
+    row = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
+    assert f"| seed {first.seed} failed |" in row and "nan" not in page
+    assert f"not shown: {name}, seed {first.seed}, failed: diverged at step 5" in page
+    monkeypatch.setattr(collecting, "_update_readme", lambda results: None)
+    (path,) = collecting.collect("smoke")
+    stored = [r for r in json.loads(path.read_text()) if "failed" in r]
+    assert [(r["method"], r["seed"]) for r in stored] == [(first.method, first.seed)]
+    table = collecting.readme_table(json.loads(path.read_text()))
+    assert f"| seed {first.seed} failed |" in table
+
+
+def test_a_table_of_failed_runs_alone_is_refused(project):
+    run = Run(language_model("alibi", "smoke"))
+    run.create()
+    run.write_failure("loss is nan", commit="c0ffee")
+    with pytest.raises(ValueError, match="no method has results(.|\n)*ALiBi, seed 0, failed: loss"):
+        collecting.readme_table([run.outcome()])
+
+
 def test_results_of_several_commits_are_refused_before_anything_is_trained(project, capsys):
     first, second, *others = runs_of(["table5"], "smoke", 1)[0]
     finish(first, commit="dead")
@@ -412,4 +448,4 @@ def test_a_diverged_run_is_named_and_not_taken_for_too_few_seeds():
 
     seeds = dict.fromkeys(range(5), 5.0)
     values = {"seqpe": {"64": seeds}, "none": {"64": seeds | {2: float("nan")}}}
-    assert "| a run diverged |" in difference_table(values, "seqpe", "perplexity at", 2)
+    assert "| a run failed |" in difference_table(values, "seqpe", "perplexity at", 2)

@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
+from seqpe_lab import checkpoint_files, run_folder, runs
 from seqpe_lab import provenance as provenance_module
-from seqpe_lab import runs
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.provenance import provenance
@@ -61,7 +61,7 @@ def test_elsewhere_and_of_a_wheel_runs_lie_in_the_working_directory(monkeypatch,
     monkeypatch.delenv("SEQPE_RUNS")
     monkeypatch.chdir(tmp_path)
     assert runs_folder() == tmp_path / "runs"
-    monkeypatch.setattr(runs, "CLONE", None)  # as in an installed wheel
+    monkeypatch.setattr(run_folder, "CLONE", None)  # as in an installed wheel
     monkeypatch.chdir(project)
     assert runs_folder() == project / "runs"
 
@@ -81,7 +81,8 @@ def test_states_go_from_new_over_interrupted_to_finished(run):
     save(run, 3)
     assert run.state == "interrupted"
     run.write_results({"perplexity": {}})
-    assert run.state == "finished" and run.results() == {"perplexity": {}}
+    identity = {"method": "seqpe", "scale": "smoke", "seed": 0, "recipe": run.recipe.digest()}
+    assert run.state == "finished" and run.results() == {"perplexity": {}} | identity
 
 
 # --- metrics ------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def test_a_foreign_checkpoint_is_refused(run, tiny_recipe, tmp_path):
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_no_rubbish(run, monkeypatch, fails):
     save(run, 1)
     real_save, real_replace, full = (
-        runs.save_file,
+        checkpoint_files.save_file,
         os.replace,
         OSError(28, "No space left on device"),
     )
@@ -264,7 +265,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_leaves_no_rubbish(run, m
             raise full
         real_replace(source, target)
 
-    monkeypatch.setattr(runs, "save_file", save_file)
+    monkeypatch.setattr(checkpoint_files, "save_file", save_file)
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(
         OSError,

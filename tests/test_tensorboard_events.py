@@ -31,6 +31,25 @@ def test_a_resumed_run_shows_every_step_once(tiny_recipe, tiny_data, tmp_path):
         )  # float32 there
 
 
+@pytest.mark.parametrize("deleted_at", [1, 5, 6])
+def test_its_folder_may_be_deleted_at_any_time(deleted_at, tiny_recipe, tiny_data, tmp_path):
+    pytest.importorskip(
+        "tensorboard", reason="the tensorboard package is not installed, and training goes without"
+    )
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "run" / "tensorboard"
+
+    def watch(step, model):
+        if step == deleted_at:
+            shutil.rmtree(folder)
+
+    run = train(tiny_recipe(), tmp_path / "run", data=tiny_data, cpu=True, watch=watch)
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert [e.step for e in events.Scalars("loss")] == [r["step"] for r in run.metrics()]
+
+
 def test_without_the_package_nothing_is_written(tiny_recipe, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # its import fails
     run = train(tiny_recipe(steps=1), tmp_path / "run", data=tiny_data, cpu=True)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqpe_lab import runs, throughput, training
+from seqpe_lab import checkpoint_files, throughput, training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.objective import main_positions
 from seqpe_lab.processes import deterministic_algorithms
@@ -391,6 +391,15 @@ def test_speed_counts_all_processes_and_no_pause(unit, tiny_recipe, tiny_image_r
     assert meter.measure(15)[f"{unit}_per_second"] == pytest.approx(a_step)  # 1 s for the next
 
 
+@pytest.mark.parametrize("clock", [(5.0, 5.0), (5.0, 3.0)], ids=["stands", "goes back"])
+def test_without_a_clock_that_goes_on_there_is_no_speed(clock, tiny_recipe, monkeypatch):
+    times = iter(clock)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    meter = throughput.Throughput(tiny_recipe(), 10, torch.device("cpu"), processes=1)
+    meter.restart(0)
+    assert meter.measure(4).keys() == {"peak_gib"}
+
+
 def test_accelerate_s_own_variable_does_not_divide_gradients_again(
     tiny_recipe, tiny_data, tmp_path, monkeypatch
 ):
@@ -597,7 +606,7 @@ def test_the_last_checkpoint_is_refused_by_name_if_it_is_broken_and_the_run_goes
 def test_a_full_disk_stops_the_run_with_its_last_checkpoint_intact_and_it_resumes(
     tiny_recipe, tiny_data, finished, tmp_path, monkeypatch
 ):
-    real = runs.save_file
+    real = checkpoint_files.save_file
 
     def full_at_step_6(tensors, path):
         if "0000006" in str(path):
@@ -605,7 +614,7 @@ def test_a_full_disk_stops_the_run_with_its_last_checkpoint_intact_and_it_resume
         real(tensors, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_file", full_at_step_6)
+        patch.setattr(checkpoint_files, "save_file", full_at_step_6)
         with pytest.raises(OSError, match="the last good one is step-0000003"):
             train(finished.recipe, tmp_path / "run", data=tiny_data, cpu=True)
     run = Run.open(tmp_path / "run")

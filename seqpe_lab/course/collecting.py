@@ -8,9 +8,9 @@ from pathlib import Path
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.figure_files import write_image
-from seqpe_lab.course.result_tables import MEASURES, readme_table
+from seqpe_lab.course.result_tables import MEASURES, main_measure, readme_table
 from seqpe_lab.package_data import clone, results_file
-from seqpe_lab.runs import Run, list_runs, main_measure, runs_folder
+from seqpe_lab.runs import Run, list_runs, runs_folder
 
 # task: (file in data/results, methods in the order of its table)
 RESULTS = {
@@ -28,23 +28,27 @@ OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields that may differ within o
 def collect(scale: str) -> list[Path]:
     """Write the results of all finished runs of a scale, and at small scale the README's part.
 
+    A run that has failed is written as such, with the reason in ``failed`` and without numbers, and
+    tables say so in its row.
+
     At medium and full scale runs may differ from the preset (in source or steps, for instance),
     but all in the same way.
 
     Returns:
-        The files written, each a list with the ``results.json`` of every run, sorted.
+        The files written, each a list with the results or the failure of every run, sorted.
 
     Raises:
         ValueError: no finished run at this scale; runs that were changed in different ways; two
-            runs of one method and seed; results of different commits in one file.
+            runs of one method and seed; results of different commits in one file; a run whose
+            files are damaged.
     """
-    finished = [run for run in list_runs() if run.recipe.scale == scale and run.results()]
+    finished = [run for run in list_runs() if run.recipe.scale == scale and run.outcome()]
     tables: dict[str, list[dict]] = {}
     for task, (name, methods) in RESULTS.items():
         runs = [run for run in finished
                 if run.recipe.task == task and run.recipe.method in methods]
-        results = [run.results() for run in _changed_alike(runs, scale)]
-        results.sort(key=lambda r: (r["protocol"], methods.index(r["method"]), r["seed"]))
+        results = [run.outcome() for run in _changed_alike(runs, scale)]
+        results.sort(key=lambda r: (r.get("protocol", ""), methods.index(r["method"]), r["seed"]))
         if results:
             check_one_commit(results)
             tables[name] = results
@@ -117,7 +121,7 @@ def _changes(run: Run) -> dict:
 def _update_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table of a task; for language models also its picture."""
     from seqpe_lab.course import figures
-    measure = main_measure(results[0])
+    measure = main_measure(results)
     if measure == "perplexity":
         figure = figures.extrapolation(
             [r for r in results if r["method"] in recipes.HEADLINE],

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from seqpe_lab.course.result_tables import complete, failures
 from seqpe_lab.course.style import (add_method, add_train_line, finish, in_order, label,
                                     line_styles, number_axis)
 
@@ -82,8 +83,12 @@ def depths(tables: Mapping[str, Sequence[Sequence[float | None]]], *, lengths: S
 def caption(results: Sequence[Mapping]) -> str:
     """Scale, data, protocol and seeds of results, for the line below a figure.
 
-    Where results differ in one of these, all its values are named.
+    Where results differ in one of these, all its values are named. Methods with failed runs, which
+    are not drawn, are named at the end.
     """
+    failed = failures(results)
+    results = complete(results)
+
     def values(of) -> str:
         return " / ".join(sorted({str(of(result)) for result in results}))
 
@@ -100,7 +105,8 @@ def caption(results: Sequence[Mapping]) -> str:
             f"{values(data)} (hash {values(lambda r: r['data']['hash'])}) · "
             f"{values(lambda r: r['split'])} split, {values(lambda r: r['protocol'])}{chunks}, "
             f"{values(amount)} · "
-            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
+            f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+            + (f" · not shown: {'; '.join(failed.values())}" if failed else ""))
 
 
 def _over_lengths(results: Sequence[Mapping], measure: str, hover: str, train_len: int,
@@ -118,7 +124,7 @@ def _by_method(results: Sequence[Mapping], measure: str, hover: str,
     """Lines through the mean over the seeds, bands from their lowest to their highest value."""
     if not results:
         raise ValueError("no results to draw")
-    figure = go.Figure()
+    figure, results = go.Figure(), complete(results)
     methods = dict.fromkeys(result["method"] for result in results)
     for method in in_order(methods):
         own = [result for result in results if result["method"] == method]
@@ -132,7 +138,7 @@ def _by_method(results: Sequence[Mapping], measure: str, hover: str,
 
 def _places(results: Sequence[Mapping], measure: str) -> list[int]:
     """The lengths or sizes at which results were measured, in order."""
-    return sorted({int(place) for result in results for place in result[measure]})
+    return sorted({int(place) for result in complete(results) for place in result[measure]})
 
 
 # --- tables of similarities --------------------------------------------------------------------

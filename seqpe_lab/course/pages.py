@@ -106,7 +106,7 @@ def not_seen(page: Path) -> list[str]:
 
 def training_programs(training: Sequence[recipes.Training], processes: int = 1,
                       cpu: bool = False) -> list[Program]:
-    """A program for each recipe, seed by seed.
+    """A program for each recipe, seed by seed; that a run diverges is its result.
 
     The slowest are first, so that all workers end at about one time.
 
@@ -123,7 +123,7 @@ def training_programs(training: Sequence[recipes.Training], processes: int = 1,
 
 def _run(recipe: recipes.Training, processes: int, cpu: bool) -> Program:
     run = Run(recipe)
-    finished = run.state == "finished"
+    finished = run.state in ("finished", "failed")
     if not finished:
         run.create()
     note = " (finished before)" if finished else ""
@@ -131,10 +131,13 @@ def _run(recipe: recipes.Training, processes: int, cpu: bool) -> Program:
         note = f" (from {run.checkpoints()[-1].name})"
 
     def report() -> str:
+        if failure := run.failure():
+            return f"failed: {failure['failed']}"
         measured = ", ".join(f"{value:.2f} at {where}" for where, value in run.measured().items())
         return f"{main_measure(run.results()).replace('_', ' ')} {measured}{note}"
     command = None if finished else Job(recipe).command(processes, cpu)
-    return Program(f"{recipe.method}, seed {recipe.seed}", command, report, run.folder / "log.txt")
+    return Program(f"{recipe.method}, seed {recipe.seed}", command, report,
+                   run.folder / "log.txt", fails_well=lambda: run.failure() is not None)
 
 
 def _executing(path: Path, folder: Path, scale: str) -> Program:
@@ -175,7 +178,7 @@ def _write_headline(headline: Sequence[recipes.Recipe], folder: Path) -> str:
     from seqpe_lab.course import figures
     train_len, longest = headline[0].train_len, max(headline[0].eval_lens)
     figure = figures.extrapolation(
-        [Run(recipe).results() for recipe in headline], train_len=train_len,
+        [Run(recipe).outcome() for recipe in headline], train_len=train_len,
         title=f"Trained on {train_len} tokens, tested on up to {longest:,}")
     write_figure(figure, folder, "headline")
     _write_index(folder)

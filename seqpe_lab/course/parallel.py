@@ -22,12 +22,15 @@ class Program(NamedTuple):
         report: returns the line to show once it has succeeded.
         log: a file for all that it prints; overwritten.
         environment: variables for it, in addition to those of this process.
+        fails_well: called after an exit status other than 0; True if the end of the program is a
+            result that ``report`` names.
     """
     name: str
     command: Sequence[str] | None
     report: Callable[[], str]
     log: Path
     environment: Mapping[str, str] = {}
+    fails_well: Callable[[], bool] = lambda: False
 
 
 class Stage(NamedTuple):
@@ -77,7 +80,7 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             stage, program, _, began = running.pop(future)
             seconds = f"{time.monotonic() - began:.0f} s"
-            if status := future.result():
+            if (status := future.result()) and not program.fails_well():
                 failures.append(f"{program.name} failed with exit status {status}; the whole "
                                 f"output is in {program.log}. Its end:\n{_last_lines(program.log)}")
                 show(f"  {program.name}: failed, {seconds}; see {program.log}")

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from seqpe_lab import runs
 from seqpe_lab.course.style import label
-from seqpe_lab.runs import main_measure
 from seqpe_lab.statistics import Difference, mean_and_deviation, paired_difference
 
 # measure: (heading of its tables, decimals)
@@ -14,19 +14,26 @@ MEASURES = {
     "perplexity": ("perplexity at", 2),
     "accuracy": ("top-1 accuracy (%) at", 1),
 }
-Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # {method: {column: {seed: value}}}
+# {method: {column: {seed: value}}}; NaN stands for a run that failed, and is never averaged
+Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 
 
 def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, dict[int, float]]]:
     """The values of a measure at each length or size, and their mean, for each seed.
+
+    A run that failed (see :meth:`~seqpe_lab.runs.Run.outcome`) has NaN in each column.
+
+    Raises:
+        ValueError: all runs have failed; names them.
 
     >>> by_method([{"method": "none", "seed": 0, "perplexity": {"64": 4.0, "128": 6.0}}],
     ...           "perplexity")
     {'none': {'64': {0: 4.0}, '128': {0: 6.0}, 'mean': {0: 5.0}}}
     """
     values: dict[str, dict[str, dict[int, float]]] = {}
+    columns = next(result[measure] for result in complete(results) if measure in result)
     for result in results:
-        measured = result[measure]
+        measured = result.get(measure) or dict.fromkeys(columns, math.nan)
         mean = sum(measured.values()) / len(measured)
         for column, value in (measured | {"mean": mean}).items():
             values.setdefault(result["method"], {}).setdefault(column, {})[result["seed"]] = value
@@ -36,6 +43,8 @@ def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, d
 def summary_table(values: Values, heading: str, decimals: int, reference: str = "") -> str:
     """A row for each method: mean ± standard deviation over its seeds, and their number.
 
+    Where a seed's run has failed, the row says so in place of a mean.
+
     Args:
         reference: a method; if ``values`` has it, a column gives the paired difference to it in
             the last measured column, as in :func:`difference_table`.
@@ -43,7 +52,7 @@ def summary_table(values: Values, heading: str, decimals: int, reference: str = 
     *columns, last = next(iter(values.values()))
     titles, rows = [heading, *map(_title, [*columns, last]), "seeds"], []
     for method, measured in values.items():
-        cells = [_summary(seeds.values(), decimals) for seeds in measured.values()]
+        cells = [_summary(seeds, decimals) for seeds in measured.values()]
         rows.append([label(method), *cells, str(len(measured[last]))])
         if reference in values:
             shared = measured[last].keys() & values[reference][last].keys()
@@ -58,6 +67,7 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
     """A row for each method but the reference: its paired differences, and the last one's verdict.
 
     An interval in square brackets is that of :func:`~seqpe_lab.statistics.paired_difference`.
+    Where a run of either method has failed there is no difference.
     """
     theirs, rows = values[reference], []
     for method in (method for method in values if method != reference):
@@ -65,7 +75,7 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
                  for column, seeds in values[method].items()]
         verdict = found[-1].verdict if math.isfinite(found[-1].low) else "too few seeds to say"
         if math.isnan(found[-1].mean):
-            verdict = "a run diverged"
+            verdict = "a run failed"
         rows.append([label(method), *(_interval(d, decimals) for d in found), verdict])
     *columns, last = map(_title, theirs)
     return markdown([heading, *columns, last, f"the {last} is"], rows)
@@ -73,9 +83,9 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
 
 def readme_table(results: Sequence[Mapping], measure: str | None = None) -> str:
     """The table of a measure, by default the task's main one, at each length or size."""
-    measure = measure or main_measure(results[0])
+    measure = measure or main_measure(results)
     # Runs on objects placed on larger canvases are a control, shown in lesson 11 alone.
-    results = [r for r in results if not r["protocol"].startswith("object")]
+    results = [r for r in results if not r.get("protocol", "").startswith("object")]
     values = by_method(results, measure)
     reference = "seqpe-mul" if "seqpe-mul" in values else "seqpe"
     return summary_table(values, *MEASURES[measure], reference)
@@ -97,12 +107,48 @@ def _title(column: str) -> str:
     return f"{int(column):,}" if column.isdigit() else column
 
 
-def _summary(values: Collection[float], decimals: int) -> str:
-    mean, deviation = mean_and_deviation(values)
+def main_measure(results: Sequence[Mapping]) -> str:
+    """The measure that the results of a task are compared by; ValueError if all runs failed."""
+    return runs.main_measure(complete(results)[0])
+
+
+def complete(results: Sequence[Mapping]) -> list[Mapping]:
+    """The results of methods without a failed run: a mean of the others would be of fewer seeds.
+
+    Raises:
+        ValueError: there are none; names the failed runs.
+    """
+    failed = failures(results)
+    if kept := [result for result in results if result["method"] not in failed]:
+        return kept
+    raise ValueError("no method has results of all its runs: "
+                     f"{'; '.join(failed.values()) or 'there are no runs'}")
+
+
+def failures(results: Sequence[Mapping]) -> dict[str, str]:
+    """For each method with failed runs, which and why.
+
+    >>> failures([{"method": "alibi", "seed": 2, "failed": "loss is nan"}])
+    {'alibi': 'ALiBi, seed 2, failed: loss is nan'}
+    """
+    found: dict[str, list[str]] = {}
+    for result in results:
+        if "failed" in result:
+            name = f"{label(result['method'])}, seed {result['seed']}"
+            found.setdefault(result["method"], []).append(f"{name}, failed: {result['failed']}")
+    return {method: "; ".join(reasons) for method, reasons in found.items()}
+
+
+def _summary(seeds: Mapping[int, float], decimals: int) -> str:
+    if wrong := [str(seed) for seed, value in seeds.items() if math.isnan(value)]:
+        return f"seed {', '.join(wrong)} failed"
+    mean, deviation = mean_and_deviation(seeds.values())
     return f"{mean:.{decimals}f}" + (
         "" if deviation is None else f" ± {deviation:.{decimals}f}")
 
 
 def _interval(difference: Difference, decimals: int) -> str:
+    if math.isnan(difference.mean):
+        return "a run failed"
     mean, low, high = (f"{value:+.{decimals}f}" for value in difference)
     return f"{mean} [{low}, {high}]" if math.isfinite(difference.low) else mean

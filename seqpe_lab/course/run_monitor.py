@@ -29,7 +29,7 @@ EXPLANATIONS = {
     "interrupted": "Not running; Resume continues from its last checkpoint.",
     "running": "Running.",
     "stopped": "Stopped; Resume continues from the last checkpoint.",
-    "failed": "Its process ended without a result. The end of its log:",
+    "failed": "It ended without a result:",
     "finished": "Finished.",
     "elsewhere": "Started on another machine: stop it there. The curve is read from the folder.",
 }
@@ -37,7 +37,7 @@ EXPLANATIONS = {
 
 def loss_curve(job: Job) -> go.Figure:
     """Every logged loss against the step; long runs are thinned out evenly up to the last step."""
-    recipe, metrics = job.run.recipe, job.run.metrics()
+    recipe, metrics = job.run.recipe, job.metrics()
     stride = -(-len(metrics) // POINTS) or 1
     shown = metrics[::-1][::stride][::-1]
     series = {words: [record.get(name) for record in shown] for name, words in LOSSES.items()
@@ -69,7 +69,7 @@ class RunMonitor(ipywidgets.VBox):
     def __init__(self, what: Training | Job | str | Path, *, processes: int = 1,
                  cpu: bool = False):
         job = what if isinstance(what, Job) else Job(what)
-        self.job, self._drawn, self.plot = job, -1, Plot()
+        self.job, self._drawn, self.plot = job, None, Plot()
         self.status, self.message = ipywidgets.HTML(), ipywidgets.HTML()
         actions = {"Start": lambda: job.start(processes, cpu), "Stop": job.stop,
                    "Resume": job.resume}
@@ -86,10 +86,9 @@ class RunMonitor(ipywidgets.VBox):
 
     def refresh(self) -> str:
         """Show what the run's folder says now; returns the state."""
-        state, file = self.job.state, self.job.folder / "metrics.jsonl"
-        size = file.stat().st_size if file.exists() else 0
-        if size != self._drawn:
-            self._drawn, self.figure = size, loss_curve(self.job)
+        state, metrics = self.job.state, self.job.metrics()
+        if (seen := (len(metrics), metrics[-1:])) != self._drawn:
+            self._drawn, self.figure = seen, loss_curve(self.job)
             self.plot.show(self.figure)
         log = f"<pre>{html.escape(self.job.log())}</pre>" if state == "failed" else ""
         progress = html.escape(str(self.job.progress()))

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from ipywidgets import Dropdown, SelectionRangeSlider, SelectMultiple
 
 from seqpe_lab.course import figures
+from seqpe_lab.course.result_tables import complete
 from seqpe_lab.course.style import (QUIET, add_method, add_train_line, finish, in_order, label,
                                     number_axis)
 from seqpe_lab.explorers.drawing import BARE, subplots
@@ -130,8 +131,8 @@ def ours(task: str, scale: str) -> Side:
     trained = image_model(scale=scale).image_size if asked.images else recipe.train_len
     name = f"{asked.results}-{scale}"
     runs = committed_results(name) if asked.results and results_file(name).exists() else []
-    runs = [run for run in runs if "canvas" not in run["protocol"]]  # the paper resizes images
-    values = [value for run in runs
+    runs = [run for run in runs if "canvas" not in run.get("protocol", "")]  # the paper resizes
+    values = [value for run in (complete(runs) if runs else [])
               for value in _values(run["method"], run["seed"], run[asked.measure], trained)]
     return Side(f"ours, scale {scale}", trained, values, runs)
 

@@ -173,11 +173,15 @@ def _settings(path: Path) -> dict:
     text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
     try:
         table = json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         import yaml  # comes with huggingface_hub
         try:
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise ValueError(f"{path} is refused: it refers to its own parts (YAML aliases, "
+                                 "*name), with which a few lines can stand for gigabytes; write "
+                                 "the values out")
             table = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             table = None
     if not isinstance(table, dict):
         raise ValueError(f"{path} is neither JSON nor YAML with a table of settings: download it "

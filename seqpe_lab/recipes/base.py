@@ -32,6 +32,7 @@ ShareBelow1 = Annotated[float, Field(ge=0, lt=1, description="must lie in [0, 1)
 Seed = Annotated[int, Field(
     ge=0, lt=2**32, description="must be a whole number of at least 0 and below 2**32")]
 Rate = Annotated[float, Field(gt=0, description="must be above 0")]
+LossWeight = Annotated[float, Field(allow_inf_nan=True)]  # checked together, see below
 Options = Annotated[dict[str, JsonValue], Field(description="must be a table of options")]
 WITHOUT_LIMITS: dict[Any, str] = {int: "must be a whole number", float: "must be a number",
                              str: "must be a word", bool: "must be true or false"}
@@ -51,7 +52,7 @@ class Training(BaseModel):
     Traceback (most recent call last):
     ValueError: steps must be a whole number of at least 1, got 0
     """
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     method: str = "seqpe"
     scale: ScaleName = "full"
@@ -70,22 +71,22 @@ class Training(BaseModel):
     learning_rate: Rate = 5e-5
     min_learning_rate: Weight = 0.0  # at the end of the decay
     warmup_steps: AtLeast0 = 4_000
-    weight_decay: float = 0.0  # the position encoder always has 0
-    adam_beta2: float = 0.999
-    clip: float = 5.0  # largest gradient norm
+    weight_decay: Weight = 0.0  # the position encoder always has 0
+    adam_beta2: ShareBelow1 = 0.999
+    clip: Rate = 5.0  # largest gradient norm
     precision: Literal["bf16", "fp32"] = "bf16"  # on a GPU; the CPU computes in float32
     # position losses (SeqPE only): L = L_main + alpha L_delta + beta L_OOD, Eq. 15
-    alpha: float = 0.1
-    beta: float = 0.1
+    alpha: LossWeight = 0.1
+    beta: LossWeight = 0.1
     # n: only at every n-th step, with n times the weight; quicker, but worse on long contexts
     regularize_every: Count = 1
-    pivots: int = 32  # batch size of L_delta
-    candidates: int = 32  # m of L_delta
-    hard: int = 8  # look-alikes among the candidates
+    pivots: Count = 32  # batch size of L_delta
+    candidates: Count = 32  # m of L_delta
+    hard: AtLeast0 = 8  # look-alikes among the candidates
     hard_share: Share = 1.0  # share of the global candidate sets that hold look-alikes
     local: Share = 0.5  # share of the pivots with local candidates
-    distillation_batch: int = 32  # batch size of L_OOD
-    teachers: int = 32  # m of L_OOD
+    distillation_batch: Count = 32  # batch size of L_OOD
+    teachers: Count = 32  # m of L_OOD
     smallest_shift: Share = 1.0  # L_OOD shifts by at least this share of the training context
     distillation_form: Literal["paper", "published"] = "paper"
     shifted: Share = 0.1  # share of the training data whose positions start at a random z
@@ -123,6 +124,8 @@ class Training(BaseModel):
         field, value = cls.model_fields[name], values[name]
         if errors[0]["type"] == "literal_error":
             return f"unknown {name} {value!r}: choose from {', '.join(get_args(field.annotation))}"
+        if errors[0]["type"] == "finite_number":
+            return f"{name} must be a finite number, got {value!r}"
         return f"{name} {field.description or WITHOUT_LIMITS[field.annotation]}, got {value!r}"
 
     @field_validator("encoding")
@@ -146,8 +149,8 @@ class Training(BaseModel):
             raise ValueError(
                 f"max_position={self.max_position} does not fit into k={digits} digits in base "
                 f"{base}: raise `digits` in encoding_options or lower max_position")
-        if not (self.alpha >= 0 and self.beta >= 0):
-            raise ValueError("loss weights must be at least 0, "
+        if not (0 <= self.alpha < math.inf and 0 <= self.beta < math.inf):
+            raise ValueError("loss weights must be finite numbers of at least 0, "
                              f"got alpha={self.alpha}, beta={self.beta}")
         if self.regularize_every > 1 and not (self.alpha or self.beta):
             raise ValueError(f"regularize_every={self.regularize_every} has no effect without "

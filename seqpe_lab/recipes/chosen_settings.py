@@ -48,7 +48,8 @@ def settings_from(trials: Iterable[Mapping]) -> dict[str, dict[str, dict[str, fl
     taken.
 
     Args:
-        trials: contents of ``results.json``, each with "settings": the fields that were tried.
+        trials: contents of ``results.json`` or, of a trial that failed and so is never chosen,
+            ``failure.json``, each with "settings": the fields that were tried.
 
     Raises:
         ValueError: methods of a task with different grids; results of another split or seed.
@@ -59,7 +60,7 @@ def settings_from(trials: Iterable[Mapping]) -> dict[str, dict[str, dict[str, fl
             raise ValueError(f"a trial of {trial['method']} was measured on the {trial['split']} "
                              f"split with seed {trial['seed']}: settings are chosen on the "
                              f"validation split with seed {TRIAL_SEED}")
-        task = "image" if "accuracy" in trial else "lm"
+        task = trial.get("task") or ("image" if "accuracy" in trial else "lm")
         fields = tuple(trial["settings"].items())
         scores.setdefault(task, {}).setdefault(trial["method"], {})[fields] = _cost(trial)
     for task, methods in scores.items():
@@ -72,7 +73,12 @@ def settings_from(trials: Iterable[Mapping]) -> dict[str, dict[str, dict[str, fl
 
 
 def _cost(trial: Mapping) -> float:
-    """Nats per token, or minus the accuracy; the mean over lengths or sizes. Infinite if NaN."""
+    """Nats per token, or minus the accuracy; the mean over lengths or sizes.
+
+    Infinite for a trial that failed, or whose mean is NaN.
+    """
+    if "failed" in trial:
+        return math.inf
     if "accuracy" in trial:
         values = [-value for value in trial["accuracy"].values()]
     else:

@@ -46,7 +46,7 @@ class ImageRecipe(Training):
     micro_batch: Count = 256
     learning_rate: Rate = 1e-3  # 5e-4 for each 512 images
     warmup_steps: AtLeast0 = 6_255  # 5 epochs
-    weight_decay: float = 0.05
+    weight_decay: Weight = 0.05
     # evaluation
     eval_sizes: Sizes = (224, 320, 384, 448, 512, 640, 672)  # pixels a side
     eval_images: AtLeast0 = 0  # of the split it is tested on; 0 takes all

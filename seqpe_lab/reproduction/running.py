@@ -81,7 +81,7 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
     for table in (table for name in names for table in TABLES.get(name, [])):
         training = [recipes.MAKERS[table.task](method, scale, seed)
                     for method in methods_of(table, scale) for seed in range(seeds)]
-        results = [Run(recipe).results() for recipe in training]
+        results = [Run(recipe).outcome() for recipe in training]
         figure = comparison.picture(table, results, training[0])
         show(_write(folder / f"{table.name}-{scale}", comparison.page(table, results), figure))
     for name in (name for name in names if name in FIGURES):
@@ -95,7 +95,7 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
 def refuse_several_commits(training: Sequence[recipes.Training]) -> None:
     """Refuse finished runs of another commit than this one, unless all are finished with one."""
     now, runs = provenance("cpu")["commit"], [Run(recipe) for recipe in training]
-    check_one_commit([run.results() or {"method": run.recipe.method, "seed": run.recipe.seed,
+    check_one_commit([run.outcome() or {"method": run.recipe.method, "seed": run.recipe.seed,
                                         "commit": now} for run in runs])
 
 
@@ -114,7 +114,7 @@ def _write(path: Path, page: str, figure) -> str:
 
 def _write_trials(tried: Sequence[tuple[recipes.Training, dict]], path: Path) -> Path:
     """Write the results of all trials, each with the settings that it tried."""
-    results = [Run(recipe).results() | {"settings": values} for recipe, values in tried]
+    results = [Run(recipe).outcome() | {"settings": values} for recipe, values in tried]
     recipes.settings_from(results)  # refuses trials from which nothing can be chosen
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(results, indent=1))

@@ -54,7 +54,11 @@ class Task(ABC):
         workers: processes that load data beside this one; by default :func:`loading_workers`
             decides. The results do not depend on it.
         on_all: calls a function on every process, as :func:`alone` does for a single one.
+
+    Attributes:
+        protocol: how results are measured, in words, if that is known before.
     """
+    protocol: str = ""
 
     kept_tokenizer: str | None = None
 

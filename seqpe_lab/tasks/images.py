@@ -68,6 +68,15 @@ class ImageTask(Task):
         return accuracy(model, images, data, self.recipe, size, workers=self.workers,
                         on_all=self.on_all, **options)
 
+    @property
+    def protocol(self) -> str:
+        """How accuracy is measured, in words."""
+        if self.recipe.augment == "place":
+            return "object at its trained size on a larger canvas"
+        if self.recipe.test_crop == 1:
+            return "whole image, resized"
+        return f"middle {self.recipe.test_crop:g} of each side, resized"
+
     def evaluate(self, model: ViT, data: ImageData) -> dict:
         """Top-1 accuracy, percent, at the recipe's sizes.
 
@@ -80,12 +89,7 @@ class ImageTask(Task):
             return {str(size): self._accuracy(model, images, data, size, **options).accuracy
                     for size in recipe.eval_sizes}
 
-        protocol = f"middle {recipe.test_crop:g} of each side, resized"
-        if recipe.augment == "place":
-            protocol = "object at its trained size on a larger canvas"
-        elif recipe.test_crop == 1:
-            protocol = "whole image, resized"
-        results = {"protocol": protocol, "split": recipe.eval_split, "images": len(images),
+        results = {"protocol": self.protocol, "split": recipe.eval_split, "images": len(images),
                    "accuracy": by_size()}
         if recipe.encoding == "seqpe":
             results["interpolated"] = by_size(interpolate=True)

@@ -21,8 +21,9 @@ import pytest
 import torch
 from fork_server import PROCESSES, collect_garbage_again, torchrun
 
-from seqpe_lab import runs
+from seqpe_lab import checkpoint_files
 from seqpe_lab.cli import main
+from seqpe_lab.divergence import DivergedError
 from seqpe_lab.runs import Run, RunningError
 from seqpe_lab.tasks.image_views import EvaluationViews
 from seqpe_lab.tasks.text import TextTask
@@ -52,9 +53,9 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
     os.dup2(handle, 1), os.dup2(handle, 2)
     torch.set_num_threads(1)
     collect_garbage_again()
-    save_file, main_loss = runs.save_file, TextTask.main_loss
+    save_file, main_loss = checkpoint_files.save_file, TextTask.main_loss
     if spoil == "slow disk":
-        runs.save_file = lambda tensors, path: (save_file(tensors, path), time.sleep(0.02))
+        checkpoint_files.save_file = lambda *where: (save_file(*where), time.sleep(0.02))
     if spoil == "full disk":
 
         def save_no_file(tensors, path):
@@ -62,7 +63,7 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
                 raise OSError(28, "No space left on device")
             save_file(tensors, path)
 
-        runs.save_file = save_no_file
+        checkpoint_files.save_file = save_no_file
     if spoil == "record":
 
         def recorded(task, model, tokens, *others, **options):
@@ -91,6 +92,8 @@ def rank(number: int, world: int, port: int, log: str, arguments: list[str], spo
             return main_loss(*arguments, **options)
 
         TextTask.main_loss = signalled
+    if spoil == "infinite loss" and number == 1:
+        TextTask.main_loss = lambda *a, **o: main_loss(*a, **o) * float("inf")
     if spoil == "another seed" and number == 1:
         arguments = [*arguments, "--seed", "1"]
     sys.exit(main(arguments))
@@ -521,7 +524,7 @@ def test_torchrun_ends_when_one_of_its_processes_is_killed_and_the_run_resumes(f
     process.start()
     while process.exitcode is None and not run.metrics():
         time.sleep(0.001)
-    os.kill(int((run.folder / "lock").read_text().split()[1]), signal.SIGKILL)  # the main one
+    os.kill(int(run.trainer.split()[1]), signal.SIGKILL)  # the main one
     process.join(600)
     assert process.exitcode, log.read_text()
     assert run.state != "finished"
@@ -549,7 +552,7 @@ def test_all_processes_refuse_a_broken_checkpoint_by_name_and_go_on_from_the_pre
         "optimizer.safetensors": (flip, "truncated or altered"),
         "state.json": (
             lambda path: path.write_text(path.read_text().replace('"recipe": "', '"recipe": "0')),
-            "belongs to another recipe",
+            "state.json cannot be read",
         ),
     }
     last = copy.checkpoints()[-1]
@@ -582,6 +585,17 @@ def test_a_full_disk_ends_all_processes_and_the_run_resumes(copy, finished):
     ] == ["step-0000003"]
     assert together(copy) == [0, 0]
     assert_equal(copy, finished)
+
+
+def test_a_loss_that_is_infinite_on_one_process_ends_all_and_the_run_has_failed(finished, tmp_path):
+    run = new_run(finished.recipe, tmp_path / "run")
+    started = Together(
+        run.folder, ["train", "lm", "--folder", str(run.folder), "--cpu"], spoil="infinite loss"
+    )
+    assert started.wait() == [DivergedError.exit_status] * 2
+    assert run.state == "failed" and not run.checkpoints()
+    for number in range(2):
+        assert "seed 0, diverged at step 1 of 6" in started.log(number)
 
 
 def test_processes_of_different_recipes_refuse_to_work_together(text_file, tmp_path):

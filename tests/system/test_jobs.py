@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import fork_server
@@ -153,6 +154,27 @@ def test_started_found_by_a_fresh_process_stopped_and_resumed_it_equals_an_unbro
     assert (
         job.start(cpu=True).state == "finished" and job._record() == record
     )  # no process for what is there
+
+
+def test_of_two_starts_at_one_moment_one_process_comes(job_of, tiny_recipe, monkeypatch):
+    sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr(Job, "command", lambda job, processes, cpu: sleeps)
+    job, together, said = job_of(tiny_recipe()), threading.Barrier(2), []
+
+    def start():
+        together.wait()
+        try:
+            said.append(Job(job.run.recipe, job.folder).start(cpu=True).state)
+        except RuntimeError as error:
+            said.append(str(error))
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(job._processes()) == 1 and job._record()["pid"] == job._processes()[0].pid
+    assert sum("is being trained" in text for text in said) == 1 and "running" in said
 
 
 def test_two_processes_under_torchrun_stop_and_leave_nobody_behind(recipe, job_of):
@@ -440,9 +462,9 @@ def test_on_a_running_loop_it_follows_the_run_by_itself(tiny_recipe, job_of, wat
         )  # what goes wrong inside the loop is shown, and the loop goes on
         for _ in range(200):
             await asyncio.sleep(0.1)
-            if "JSONDecodeError" in panel.status.value:
+            if "job.json is refused" in panel.status.value:
                 break
-        assert "JSONDecodeError" in panel.status.value and not panel._following.done()
+        assert "job.json is refused" in panel.status.value and not panel._following.done()
         job._write(record)
         for _ in range(200):
             await asyncio.sleep(0.1)

@@ -66,6 +66,19 @@ def test_each_has_a_process_a_log_and_an_environment_of_its_own_and_is_reported(
     assert "SEQPE_WORD" not in os.environ and not (tmp_path / "two.txt").exists()
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_an_end_that_is_a_result_is_reported_and_is_no_failure(named, tmp_path):
+    """As of a run that diverged, which tables name."""
+    said: list[str] = []
+    ending = task(tmp_path, "one", "raise SystemExit(65)")._replace(fails_well=lambda: named)
+    if named:
+        in_parallel([ending], 1, said.append)
+    else:
+        with pytest.raises(RuntimeError, match="one failed with exit status 65"):
+            in_parallel([ending], 1, said.append)
+    assert said[1].startswith("  one: one done" if named else "  one: failed")
+
+
 def test_so_many_at_a_time_and_no_more(tmp_path):
     in_parallel(
         [task(tmp_path, str(n), SLEEP, tmp_path / f"when-{n}", 1.0) for n in range(4)],

@@ -1,0 +1,37 @@
+"""The weights that fine-tuning starts from: those of a finished run."""
+from __future__ import annotations
+
+from torch import nn
+
+from seqpe_lab.divergence import DivergedError
+from seqpe_lab.recipes import Training
+from seqpe_lab.runs import Run, runs_folder
+
+
+def load_base(model: nn.Module, recipe: Training) -> None:
+    """Load the weights of the run that the recipe starts from.
+
+    A learned table is interpolated to the longer context; W_PE keeps its new weights if the recipe
+    has ``new_projection``.
+
+    Raises:
+        DivergedError: that run has failed.
+        FileNotFoundError: that run does not exist or is not finished; says how to train it.
+    """
+    folder = runs_folder() / recipe.base
+    base = Run.open(folder) if (folder / "recipe.json").exists() else None
+    if base and (failure := base.failure()):
+        raise DivergedError(f"the language model to start from has failed: {failure['failed']}")
+    if not (base and base.results()):
+        raise FileNotFoundError(f"{folder} holds no finished run to start from: train its language "
+                                "model first (python -m seqpe_lab train lm), or name another "
+                                "`base`")
+    weights = base.model_weights()
+    for name, value in model.state_dict().items():
+        if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:
+            longer = nn.functional.interpolate(weights[name].T.unsqueeze(0), size=len(value),
+                                               mode="linear", align_corners=True)
+            weights[name] = longer[0].T.contiguous()
+        if recipe.new_projection and ".projections." in name:
+            weights[name] = value
+    model.load_state_dict(weights)
