@@ -33,6 +33,29 @@ def read_json_lines(path: Path) -> list[dict]:
     return records
 
 
+def last_json_line(path: Path, tail: int = 65_536) -> dict:
+    """The last record of a file of JSON lines, of which only the end is read; {} if there is none.
+
+    A line that a kill cut short does not count.
+
+    Args:
+        tail: bytes that are read, more than a line is long.
+    """
+    if not path.exists():
+        return {}
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - tail))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            return record
+    return {}
+
+
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from seqpe_lab.atomic_files import flush, lock, read_json_lines, sha256, write_atomically
+from seqpe_lab.atomic_files import (flush, last_json_line, lock, read_json_lines, sha256,
+                                    write_atomically)
 from seqpe_lab.package_data import CLONE
 from seqpe_lab.recipes import Training
 
@@ -131,7 +132,7 @@ class Run:
     @property
     def step(self) -> int:
         """The last step that was logged; 0 before the first."""
-        return max((record["step"] for record in self.metrics()), default=0)
+        return last_json_line(self.folder / "metrics.jsonl").get("step", 0)
 
     def metrics(self, speed: bool = False) -> list[dict]:
         """{"step", "loss", ...} of each logged step, in nats; ``speed`` adds SPEED_AND_MEMORY."""
