@@ -127,7 +127,8 @@ def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
         raise ValueError(f"a context of {max(lengths)} tokens and its next one do not fit into the "
                          f"{len(tokens)} tokens of the {split} split{limit}: give --lengths of at "
                          f"most {len(tokens) - 1}")
-    for m in perplexity_by_length(_model(run, data, cpu), tokens, lengths, **window):
+    model = _model(run, data, cpu)
+    for m in perplexity_by_length(model, tokens, lengths, **window):
         yield (f"{m.length:>7} tokens: perplexity {m.perplexity:.4f} "
                f"({m.protocol}, {m.tokens:,} tokens of the {split} split, {evaluated_in(model)})")
 

@@ -30,7 +30,7 @@ from seqpe_lab.objective import (Objective, build_model, flatten_optimizer, lear
 from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_main,
                                  start_processes)
 from seqpe_lab.provenance import provenance
-from seqpe_lab.recipes import QARecipe, Training
+from seqpe_lab.recipes import QARecipe, Training, command_for_base
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.stop_signals import Interrupted, StopSignals, ignore_stop_signals
@@ -259,8 +259,8 @@ def load_base(model: nn.Module, recipe: Training) -> None:
     folder = runs_folder() / recipe.base
     if not (folder / "results.json").exists():
         raise FileNotFoundError(f"{folder} holds no finished run to start from: train its language "
-                                "model first (python -m seqpe_lab train lm), or name another "
-                                "`base`")
+                                f"model first (python -m seqpe_lab {command_for_base(recipe)}), or "
+                                "name another `base`")
     weights = Run.open(folder).model_weights()
     for name, value in model.state_dict().items():
         if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:

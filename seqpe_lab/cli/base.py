@@ -1,6 +1,7 @@
 """What all commands share: the program they belong to, its exit status, and checks of options."""
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not arguments:
             commands = ", ".join(name for name in app if not name.startswith("-"))
             raise ValueError(f"name a command: {commands} (see {PROGRAM} --help)")
+        if any(re.fullmatch(r"(--[\w-]+=)?", argument) for argument in arguments):
+            raise ValueError("an argument is empty, perhaps a variable of the shell that is not "
+                             f"set: {' '.join(map(repr, arguments))}")
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         command = " ".join((PROGRAM, *(error.command_chain or ()), "--help"))

@@ -50,6 +50,8 @@ def settings_of_recipe(task: str, settings: list[str]) -> dict[str, Any]:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"--set takes FIELD=VALUE, got {setting!r}")
+        if name in values:
+            raise ValueError(f"--set names {name} twice: {values[name]!r} and {text!r}")
         field = KINDS[task].model_fields.get(name)
         value: Any = text
         is_word = field is not None and (field.annotation is str
@@ -59,8 +61,6 @@ def settings_of_recipe(task: str, settings: list[str]) -> dict[str, Any]:
                 value = json.loads(text)
             except json.JSONDecodeError:
                 pass  # the recipe says what it must be
-        if name in values:
-            raise ValueError(f"--set names {name} twice: {values[name]!r} and {value!r}")
         values[name] = value
     return values
 

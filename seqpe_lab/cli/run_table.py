@@ -1,6 +1,7 @@
 """What ``runs`` lists: every run below a folder, by task and scale, with what distinguishes it."""
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,8 +63,8 @@ def _read(folder: Path) -> Entry:
         run = Run.open(folder)
         entry.recipe, entry.step = run.recipe, run.step
         entry.results = run.results() or {}
-        if entry.results:
-            {at: float(value) for at, value in run.measured().items()}  # as the table shows them
+        json.dumps(entry.results, allow_nan=False)  # a run that diverged has no results
+        _measured(entry)
         entry.state = Job(run.recipe, folder).state
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
         entry.problem, entry.results = f"{type(error).__name__}: {error}".splitlines()[0], {}
@@ -90,9 +91,9 @@ def _group(entries: Sequence[Entry]) -> Iterator[str]:
     """The table of one task and scale."""
     task, scale = entries[0].recipe.task, entries[0].recipe.scale
     finished = [entry for entry in entries if entry.results]
-    places = sorted({int(at) for entry in finished for at in _measured(entry)})
+    places = sorted({at for entry in finished for at in _measured(entry)})
     varied, measures, _ = MEASURES[task]
-    heading = f"{TASKS[task]}, scale {scale}: {len(entries)} runs"
+    heading = f"{TASKS[task]}, scale {scale}: {len(entries)} run{'s' * (len(entries) > 1)}"
     if finished:
         heading += f"; {measures[main_measure(finished[0].results)]} by {varied}"
     yield heading
@@ -101,14 +102,18 @@ def _group(entries: Sequence[Entry]) -> Iterator[str]:
         ("state", "steps", "method", "seed", *(f"{at:,}" for at in places), "differs in", "folder")]
     for entry, different in zip(entries, differences):
         measured = _measured(entry)
-        values = (f"{measured[str(at)]:.2f}" if str(at) in measured else "" for at in places)
+        values = (f"{measured[at]:.2f}" if at in measured else "" for at in places)
         rows.append((entry.state, f"{entry.step:,}/{entry.recipe.steps:,}", entry.recipe.method,
                      entry.recipe.seed, *values, _short(different), shown_path(entry.folder)))
     yield from columns(rows, f"<><>{'>' * len(places)}<<")
 
 
-def _measured(entry: Entry) -> dict[str, float]:
-    return entry.results[main_measure(entry.results)] if entry.results else {}
+def _measured(entry: Entry) -> dict[int, float]:
+    """{length or size: perplexity, or exact match or accuracy in percent}."""
+    if not entry.results:
+        return {}
+    measured = entry.results[main_measure(entry.results)]
+    return {int(at): float(value) for at, value in measured.items()}
 
 
 def different_values(training: Sequence[recipes.Training]) -> list[dict[str, Any]]:
@@ -119,14 +124,20 @@ def different_values(training: Sequence[recipes.Training]) -> list[dict[str, Any
     [{'steps': 3}, {'steps': 3}, {}]
     """
     seen: dict[tuple, dict[str, list]] = {}
+    changes: dict[str, dict[str, Any]] = {}  # the same for all seeds, but where the base varies
     for recipe in training:
         values = seen.setdefault((recipe.task, recipe.scale, recipe.method), {})
         for name, value in recipe:
             if value not in values.setdefault(name, []):
                 values[name].append(value)
-    return [{name: value for name, value in recipes.changed_from_preset(recipe).items()
-             if len(seen[recipe.task, recipe.scale, recipe.method][name]) > 1}
-            for recipe in training]
+    found = []
+    for recipe in training:
+        values = seen[recipe.task, recipe.scale, recipe.method]
+        key = recipe.task + recipe.model_dump_json(exclude={"seed"})
+        if key not in changes:
+            changes[key] = recipes.changed_from_preset(recipe)
+        found.append({n: value for n, value in changes[key].items() if len(values[n]) > 1})
+    return found
 
 
 def _short(values: dict[str, Any]) -> str:

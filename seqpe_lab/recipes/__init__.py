@@ -11,7 +11,7 @@ from seqpe_lab.recipes.base import SCALES, Training, default_scale
 from seqpe_lab.recipes.chosen_settings import SETTINGS, settings_from, trial_values
 from seqpe_lab.recipes.field_effects import without_effect
 from seqpe_lab.recipes.fine_tuning import (QA_ABLATIONS, QA_PRESETS, TUNED, QARecipe,
-                                           question_answering, tuned_method)
+                                           command_for_base, question_answering, tuned_method)
 from seqpe_lab.recipes.image_classification import (IMAGE_ABLATIONS, IMAGE_METHODS, IMAGE_PRESETS,
                                                     IMAGE_UNSHIFTED, PLACED, ImageRecipe,
                                                     image_model)
@@ -24,6 +24,6 @@ __all__ = [
     "ABLATIONS", "HEADLINE", "IMAGE_ABLATIONS", "IMAGE_METHODS", "IMAGE_PRESETS", "IMAGE_UNSHIFTED",
     "MAKERS", "METHODS", "PLACED", "PRESETS", "QA_ABLATIONS", "QA_PRESETS", "SCALES", "SETTINGS",
     "TUNED", "UNSHIFTED", "ImageRecipe", "QARecipe", "Recipe", "Scale", "Training", "about",
-    "as_published", "changed_from_preset", "default_scale", "image_model", "language_model",
-    "question_answering", "settings_from", "trial_values", "tuned_method", "without_effect",
+    "as_published", "changed_from_preset", "command_for_base", "default_scale", "image_model",
+    "language_model", "question_answering", "settings_from", "trial_values", "tuned_method", "without_effect",
 ]
