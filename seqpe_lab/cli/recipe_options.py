@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_origin
 
 from seqpe_lab import recipes
 from seqpe_lab.plain_text import did_you_mean
@@ -85,8 +84,8 @@ def make_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes
         idle["precision"] = "with --cpu a run computes in float32"
     for name in values:
         if name in idle:
-            raise ValueError(f"--set {name}={value_text(values[name])} has no effect: {idle[name]}; "
-                             "leave it out")
+            raise ValueError(f"--set {name}={value_text(values[name])} has no effect: "
+                             f"{idle[name]}; leave it out")
     if values.get("as_published"):
         others = {name: value for name, value in values.items() if name != "as_published"}
         if _make(task, others) == recipe:

@@ -1,4 +1,4 @@
-"""What ``train`` says of a run: what its folder holds, its results with units, what to type next."""
+"""What ``train`` says of a run: what it found, its results with units, what to type next."""
 from __future__ import annotations
 
 import shlex

@@ -66,7 +66,9 @@ def _read(folder: Path) -> Entry:
         json.dumps(entry.results, allow_nan=False)  # a run that diverged has no results
         _measured(entry)
         entry.state = Job(run.recipe, folder).state
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
+    except StopIteration:
+        entry.problem, entry.results = "results.json holds no measure that the table shows", {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         entry.problem, entry.results = f"{type(error).__name__}: {error}".splitlines()[0], {}
     return entry
 

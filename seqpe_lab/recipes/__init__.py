@@ -25,5 +25,6 @@ __all__ = [
     "MAKERS", "METHODS", "PLACED", "PRESETS", "QA_ABLATIONS", "QA_PRESETS", "SCALES", "SETTINGS",
     "TUNED", "UNSHIFTED", "ImageRecipe", "QARecipe", "Recipe", "Scale", "Training", "about",
     "as_published", "changed_from_preset", "command_for_base", "default_scale", "image_model",
-    "language_model", "question_answering", "settings_from", "trial_values", "tuned_method", "without_effect",
+    "language_model", "question_answering", "settings_from", "trial_values", "tuned_method",
+    "without_effect",
 ]

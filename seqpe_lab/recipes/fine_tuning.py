@@ -114,8 +114,8 @@ def question_answering(method: str | None = None, scale: str | None = None,
         raise ValueError(f"scale {scale!r} is not that of the base, {base.scale!r}: leave it out")
     for name in OF_THE_BASE:
         if overrides.get(name, asked := getattr(base, name)) != asked:
-            raise ValueError(f"{name}={overrides[name]} is not that of the language model, {asked}: "
-                             "leave it out, or name a `base` that has it")
+            raise ValueError(f"{name}={overrides[name]} is not that of the language model, "
+                             f"{asked}: leave it out, or name a `base` that has it")
     named = {"method": method} | ({} if seed is None else {"seed": seed})
     kept = {name: value for name, value in base if name not in QARecipe.__annotations__}
     published = published_fields("qa", base.encoding, base.scale) if as_published else {}
