@@ -118,16 +118,15 @@ def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
           split: str | None = None, **window: Any) -> Iterator[str]:
     from seqpe_lab.tasks.perplexity import perplexity_by_length
     split = split or run.recipe.eval_split
-    tokens = getattr(data, split)
+    whole = tokens = getattr(data, split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
-    lengths = lengths or run.recipe.eval_lens
+    model, lengths = _model(run, data, cpu), lengths or run.recipe.eval_lens
     if len(tokens) <= max(lengths):
-        limit = " that the recipe's eval_tokens leaves" if run.recipe.eval_tokens else ""
+        limit = " that the recipe's eval_tokens leaves" if len(tokens) < len(whole) else ""
         raise ValueError(f"a context of {max(lengths)} tokens and its next one do not fit into the "
                          f"{len(tokens)} tokens of the {split} split{limit}: give --lengths of at "
                          f"most {len(tokens) - 1}")
-    model = _model(run, data, cpu)
     for m in perplexity_by_length(model, tokens, lengths, **window):
         yield (f"{m.length:>7} tokens: perplexity {m.perplexity:.4f} "
                f"({m.protocol}, {m.tokens:,} tokens of the {split} split, {evaluated_in(model)})")

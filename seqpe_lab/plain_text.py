@@ -24,12 +24,12 @@ def columns(rows: Sequence[Sequence[object]], align: str) -> list[str]:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """A question for an error message, with a space before it; empty if no known name is near.
+    """A question to end an error message with; empty if no known name is near.
 
     The start of a known name counts like the whole.
 
     >>> did_you_mean("stpes", ["seed", "steps"]), did_you_mean("rope", ["none", "rope-1e4"])
-    (" (did you mean 'steps'?)", " (did you mean 'rope-1e4'?)")
+    (". Did you mean 'steps'?", ". Did you mean 'rope-1e4'?")
     >>> did_you_mean("rotary", ["none", "rope-1e4"])
     ''
     """
@@ -39,4 +39,4 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         for start in (choice, choice[: len(word)]):
             starts.setdefault(start, choice)
     near = difflib.get_close_matches(word, starts, n=1, cutoff=0.7)
-    return f" (did you mean {starts[near[0]]!r}?)" if near else ""
+    return f". Did you mean {starts[near[0]]!r}?" if near else ""

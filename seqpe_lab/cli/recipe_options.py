@@ -32,9 +32,6 @@ def asked_values(task: str, flags: dict[str, Any], settings: list[str]) -> dict[
     if twice := values.keys() & chosen.keys():
         raise ValueError(f"{', '.join(sorted(twice))}: given both as an option and with --set")
     values |= chosen
-    if "method" in values and "encoding" in chosen:
-        raise ValueError(f"a method ({values['method']}) names its encoding: leave out one of "
-                         "--encoding and --set encoding")
     return values
 
 
@@ -76,14 +73,18 @@ def make_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes
     """
     method = values.get("method")
     if method is not None and method not in METHODS[task]:
-        raise ValueError(f"unknown method {method!r}{did_you_mean(method, METHODS[task])}: "
-                         f"choose from {', '.join(METHODS[task])}")
+        raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS[task])}"
+                         + did_you_mean(method, METHODS[task]))
     recipe = _make(task, values)
+    if method is not None and recipe.method != method:
+        raise ValueError(f"--set encoding={recipe.encoding} is not the encoding of the method "
+                         f"{method}: leave out one of --encoding and --set encoding")
     idle = recipes.without_effect(recipe)
     if cpu:
         idle["precision"] = "with --cpu a run computes in float32"
-    for name in values:
-        if name in idle:
+    for name in [name for name in values if name in idle]:
+        left_out = _make(task, {other: values[other] for other in values if other != name})
+        if values[name] != getattr(left_out, name):
             raise ValueError(f"--set {name}={value_text(values[name])} has no effect: "
                              f"{idle[name]}; leave it out")
     if values.get("as_published"):

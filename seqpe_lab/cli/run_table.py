@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -86,7 +85,7 @@ def table(entries: Sequence[Entry]) -> Iterator[str]:
     if damaged:
         yield from [""] * bool(readable)
         yield f"{len(damaged)} damaged, or of another version: mend or delete the folder"
-        yield from columns([(shown_path(entry.folder), entry.problem) for entry in damaged], "<<")
+        yield from columns([(entry.folder, entry.problem) for entry in damaged], "<<")
 
 
 def _group(entries: Sequence[Entry]) -> Iterator[str]:
@@ -106,7 +105,7 @@ def _group(entries: Sequence[Entry]) -> Iterator[str]:
         measured = _measured(entry)
         values = (f"{measured[at]:.2f}" if at in measured else "" for at in places)
         rows.append((entry.state, f"{entry.step:,}/{entry.recipe.steps:,}", entry.recipe.method,
-                     entry.recipe.seed, *values, _short(different), shown_path(entry.folder)))
+                     entry.recipe.seed, *values, _short(different), entry.folder))
     yield from columns(rows, f"<><>{'>' * len(places)}<<")
 
 
@@ -148,9 +147,3 @@ def _short(values: dict[str, Any]) -> str:
     if len(values) > SHOWN:
         shown.append(f"and {len(values) - SHOWN} more (--json)")
     return " ".join(shown)
-
-
-def shown_path(folder: Path) -> str:
-    """Relative to the working directory if it lies below it."""
-    here = Path.cwd()
-    return os.path.relpath(folder, here) if folder.resolve().is_relative_to(here) else str(folder)

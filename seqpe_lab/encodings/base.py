@@ -216,9 +216,9 @@ def encoding_class(name: str) -> type[PositionEncoding]:
         ValueError: an unknown name, with the choices.
     """
     if name not in ENCODINGS:
-        raise ValueError(f"unknown encoding {name!r}{did_you_mean(name, ENCODINGS)}: choose from "
-                         f"{', '.join(ENCODINGS)}; a class of your own must first be registered in "
-                         "the same program (seqpe_lab.register)")
+        raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}; a class "
+                         "of your own must first be registered in the same program "
+                         f"(seqpe_lab.register){did_you_mean(name, ENCODINGS)}")
     return ENCODINGS[name]
 
 
@@ -226,13 +226,13 @@ def unknown_options(name: str, options: Iterable[str]) -> str:
     """What is wrong with the names of a method's options; empty if nothing is.
 
     >>> unknown_options("rope", ["base", "bse"])
-    "encoding 'rope' has no option bse (did you mean 'base'?): it has base, pairing"
+    "encoding 'rope' has no option bse: it has base, pairing. Did you mean 'base'?"
     """
     known = option_names(encoding_class(name))
     unknown = sorted(set(options) - known)
-    return (f"encoding {name!r} has no option {', '.join(unknown)}"
-            f"{did_you_mean(unknown[0], known)}: it has "
-            f"{', '.join(sorted(known)) or 'none'}") if unknown else ""
+    return (f"encoding {name!r} has no option {', '.join(unknown)}: it has "
+            f"{', '.join(sorted(known)) or 'none'}"
+            + did_you_mean(unknown[0], known)) if unknown else ""
 
 
 def option_names(encoding: type[PositionEncoding]) -> set[str]:

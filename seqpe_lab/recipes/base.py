@@ -112,17 +112,17 @@ class Training(BaseModel):
         errors = error.errors()
         unknown = sorted(str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden")
         if unknown:
-            near = did_you_mean(unknown[0], cls.model_fields)
-            return (f"a recipe has no field {', '.join(unknown)}{near}: "
-                    f"it has {', '.join(sorted(cls.model_fields))}")
+            return (f"a recipe has no field {', '.join(unknown)}: "
+                    f"it has {', '.join(sorted(cls.model_fields))}"
+                    + did_you_mean(unknown[0], cls.model_fields))
         if not errors[0]["loc"] or errors[0]["type"] == "value_error":
             return str(errors[0]["ctx"]["error"])
         name = str(errors[0]["loc"][0])
         field, value = cls.model_fields[name], values[name]
         if errors[0]["type"] == "literal_error":
             known = get_args(field.annotation)
-            return (f"unknown {name} {value!r}{did_you_mean(value, known)}: "
-                    f"choose from {', '.join(known)}")
+            return (f"unknown {name} {value!r}: choose from {', '.join(known)}"
+                    + did_you_mean(value, known))
         return f"{name} {field.description or WITHOUT_LIMITS[field.annotation]}, got {value!r}"
 
     @field_validator("encoding")
@@ -226,8 +226,8 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     scale = scale or default_scale()
     for name, value, known in (("scale", scale, SCALES), ("method", method, methods)):
         if value not in known:
-            raise ValueError(f"unknown {name} {value!r}{did_you_mean(value, known)}: "
-                             f"choose from {', '.join(known)}")
+            raise ValueError(f"unknown {name} {value!r}: choose from {', '.join(known)}"
+                             + did_you_mean(value, known))
     row = methods[method]
     encoding = overrides.get("encoding", row.get("encoding", "seqpe"))
     if encoding != row.get("encoding", "seqpe"):

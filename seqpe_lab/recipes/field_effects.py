@@ -11,7 +11,7 @@ _OF_SEQPE = ("alpha", "beta", "regularize_every", "shifted", "shift_unit", "clip
 
 
 def without_effect(recipe: Training) -> dict[str, str]:
-    """{field: why it has no effect}, whatever its value.
+    """{field: why it has no effect}, whatever its value within its limits.
 
     >>> from seqpe_lab.recipes import language_model
     >>> without_effect(language_model("alibi", "small"))["pivots"]
