@@ -144,7 +144,11 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
         raise ValueError(f"{run.folder} was trained on another Python's documentation, or on this "
                          f"one with its repeated passages (hash {trained_on}, here {data.hash}), "
                          "which may hold these books: give others with --books")
-    whole = load_books(books, count)
+    try:
+        whole = load_books(books, count)
+    except ConnectionError as error:  # its remedies in the words of the command line
+        remedies = str(error).replace("source='python'", "--books python")
+        raise ConnectionError(remedies.replace("`source`", "--books")) from error
     encode, decode, _ = make_tokenizer(recipe.tokenizer, load_documents(recipe.source)[0]["train"])
     model, lengths = _model(run, data, cpu), lengths or recipe.eval_lens
     for m in bits_per_character(model, whole.texts, encode, decode, lengths, **window):

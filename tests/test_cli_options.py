@@ -298,6 +298,18 @@ def test_a_length_that_the_text_does_not_have_is_answered_with_the_longest(
     assert "2048" in error and "give --lengths of at most 1024" in error
 
 
+def test_books_out_of_reach_are_answered_with_the_option_that_was_typed(
+    folders, monkeypatch, capsys
+):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # refuses at once
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert main(["evaluate", folders["TEXT"], "--books", "pg19"]) == 2
+    error = capsys.readouterr().err
+    assert "their path as --books" in error and "use --books python" in error
+
+
 def test_a_field_without_effect_may_name_the_value_that_it_has_anyway(monkeypatch):
     """So a whole recipe can be given field by field, as other programs do."""
     recipe = language_model("alibi", "smoke", 2)

@@ -13,8 +13,8 @@ from seqpe_lab.hub import load_from_hub, no_source, three_ways_out
 from seqpe_lab.tasks.text_data import TEXT_FILES, Documents, load_documents, read_files
 
 PG19 = "hub:emozilla/pg19-test"  # the 100 test books as parquet; deepmind/pg19 needs a script
-_WAYS_OUT = three_ways_out("download its parquet files elsewhere and give their path instead",
-                           "take 'python', which needs no network")
+_WAYS_OUT = three_ways_out("download its parquet files elsewhere and pass their path as `source`",
+                           "use source='python', which needs no network")
 
 
 @dataclass(frozen=True)
