@@ -41,12 +41,13 @@ def made(name, recipe, *steps, **results):
     for step in steps:
         run.append_metrics({"step": step, "loss": 1.0})
     if results:
-        run.write_results(results)
+        named = {"method": recipe.method, "scale": recipe.scale, "seed": recipe.seed}
+        run.write_results({**named, "recipe": recipe.digest(), **results})
     return run.folder
 
 
 def some_runs():
-    made("a", language_model("alibi", "smoke"), 6, 12, perplexity={"32": 4.125, "64": 5})
+    made("a", language_model("alibi", "smoke"), 6, 12, perplexity={"32": 4.125, "64": 5.0})
     made("b", language_model("alibi", "smoke", 1, steps=500), 10, 250)
     made("c", language_model("alibi", "small", 1))
     made("d", image_model("learned", "smoke"), 12, accuracy={"16": 50.0})
@@ -100,7 +101,7 @@ def test_json_holds_recipe_and_results(listed):
     first = json.loads("\n".join(listed("--json")))[0]
     assert (first["task"], first["state"], first["step"]) == ("lm", "finished", 12)
     assert first["recipe"] == json.loads(language_model("alibi", "smoke").to_json())
-    assert first["results"] == {"perplexity": {"32": 4.125, "64": 5}}
+    assert first["results"]["perplexity"] == {"32": 4.125, "64": 5.0}
 
 
 def break_recipe(folder):

@@ -5,7 +5,6 @@ import json
 from typing import Any, Literal, get_origin
 
 from seqpe_lab import recipes
-from seqpe_lab.plain_text import did_you_mean
 
 METHODS = {
     "lm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED,
@@ -71,25 +70,22 @@ def make_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes
     Raises:
         ValueError: an unknown or unsuitable value, or one that has no effect on this run.
     """
-    method = values.get("method")
-    if method is not None and method not in METHODS[task]:
-        raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS[task])}"
-                         + did_you_mean(method, METHODS[task]))
     recipe = _make(task, values)
-    if method is not None and recipe.method != method:
+    if "encoding" in values and recipe.method != values.get("method", recipe.method):
         raise ValueError(f"--set encoding={recipe.encoding} is not the encoding of the method "
-                         f"{method}: leave out one of --encoding and --set encoding")
+                         f"{values['method']}: leave out one of --encoding and --set encoding")
     idle = recipes.without_effect(recipe)
     if cpu:
         idle["precision"] = "with --cpu a run computes in float32"
-    for name in [name for name in values if name in idle]:
-        left_out = _make(task, {other: values[other] for other in values if other != name})
-        if values[name] != getattr(left_out, name):
-            raise ValueError(f"--set {name}={value_text(values[name])} has no effect: "
-                             f"{idle[name]}; leave it out")
+    for name, value in values.items():
+        if isinstance(value, (int, float)) and value != getattr(recipe, name, value):
+            idle.setdefault(name, f"with encoding {recipe.encoding!r} it is "
+                                  f"{value_text(getattr(recipe, name))}")
+        if name in idle and value != getattr(_make(task, _without(values, name)), name):
+            raise ValueError(f"--set {name}={value_text(value)} has no effect: {idle[name]}; "
+                             "leave it out")
     if values.get("as_published"):
-        others = {name: value for name, value in values.items() if name != "as_published"}
-        if _make(task, others) == recipe:
+        if _make(task, _without(values, "as_published")) == recipe:
             raise ValueError(f"--as-published has no effect: the authors' code trains "
                              f"{recipe.method} at this scale as the paper says; leave it out")
     return recipe
@@ -115,6 +111,10 @@ def _make(task: str, values: dict[str, Any]) -> recipes.Training:
     base = str(values["base"])  # its recipe describes the model
     values = values | {"base": Run.open(runs_folder() / base).recipe}
     return recipes.question_answering(**values).changed(base=base)
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {other: value for other, value in values.items() if other != name}
 
 
 def value_text(value: Any) -> str:

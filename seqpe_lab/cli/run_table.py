@@ -67,7 +67,7 @@ def _read(folder: Path) -> Entry:
         entry.state = Job(run.recipe, folder).state
     except StopIteration:
         entry.problem, entry.results = "results.json holds no measure that the table shows", {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         entry.problem, entry.results = f"{type(error).__name__}: {error}".splitlines()[0], {}
     return entry
 

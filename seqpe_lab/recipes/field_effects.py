@@ -6,8 +6,8 @@ from seqpe_lab.recipes.base import Training
 _OF_DELTA = ("pivots", "candidates", "hard", "hard_share", "local")
 _OF_OOD = ("distillation_batch", "teachers", "smallest_shift", "distillation_form",
            "distill_shifted")
-_OF_SEQPE = ("alpha", "beta", "regularize_every", "shifted", "shift_unit", "clip_separately",
-             "new_projection", "keep_encoder", *_OF_DELTA, *_OF_OOD)
+_OF_SEQPE = ("alpha", "beta", "regularize_every", "clip_separately", "new_projection",
+             "keep_encoder", *_OF_DELTA, *_OF_OOD)
 
 
 def without_effect(recipe: Training) -> dict[str, str]:
@@ -15,7 +15,7 @@ def without_effect(recipe: Training) -> dict[str, str]:
 
     >>> from seqpe_lab.recipes import language_model
     >>> without_effect(language_model("alibi", "small"))["pivots"]
-    "encoding 'alibi' has no position losses and no shifted starts"
+    "encoding 'alibi' has no position encoder and no position losses"
     >>> without_effect(language_model("seqpe-ood-only", "small"))["pivots"]
     'alpha is 0'
     """
@@ -26,7 +26,7 @@ def without_effect(recipe: Training) -> dict[str, str]:
             found.update({name: because for name in fields
                           if name in type(recipe).model_fields and name not in found})
 
-    idle(f"encoding {recipe.encoding!r} has no position losses and no shifted starts",
+    idle(f"encoding {recipe.encoding!r} has no position encoder and no position losses",
          recipe.encoding != "seqpe", *_OF_SEQPE)
     idle("keep_encoder is true, so nothing of the position encoder is clipped",
          getattr(recipe, "keep_encoder", False), "clip_separately")
