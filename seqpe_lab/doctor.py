@@ -53,6 +53,7 @@ def describe() -> Iterator[str]:
         rows.append((f"  scale {scale} of {task}", fits[task, scale], *needs,
                      f"{elsewhere.time} on {elsewhere.hardware}" if elsewhere else ""))
     yield from columns(rows, "<<<<<<")
+    yield from (f"  {scale}: {recipes.about('lm', scale).expect}" for scale in recipes.SCALES)
     yield ""
     yield from verdict(fits, machine.name, missing)
 

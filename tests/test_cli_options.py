@@ -2,10 +2,13 @@
 
 import json
 import shlex
+from typing import get_args
 
 import pytest
 
 from seqpe_lab.cli import app, main
+from seqpe_lab.cli.run_commands import State
+from seqpe_lab.jobs import STATES
 from seqpe_lab.recipes import image_model, language_model, question_answering, without_effect
 from seqpe_lab.runs import Run
 
@@ -124,6 +127,10 @@ def test_the_table_holds_every_command_and_option():
         if not command.startswith("-")
     }
     assert options == {command: set(known) for command, known in REFUSED.items()}
+
+
+def test_runs_can_be_filtered_by_every_state():
+    assert get_args(State) == (*STATES, "damaged")
 
 
 @pytest.fixture(scope="module")

@@ -236,3 +236,22 @@ def test_doctor_s_verdict_names_what_fits_and_what_is_missing():
     assert "train lm" in said and "pip install" not in said
     nothing = " ".join(verdict(dict.fromkeys(fits, "too slow"), "this CPU", ["timm"]))
     assert "lm at no scale" in nothing and "Missing: timm" in nothing and "pip install" in nothing
+
+
+def test_train_says_how_far_the_run_in_a_folder_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("seqpe_lab.training.train", lambda *_, **__: None)
+    run = Run(language_model("alibi", "smoke", 3, batch=16), tmp_path)
+    run.create()
+
+    def said() -> str:
+        with pytest.raises(AttributeError):  # the stand-in returns no run to report on
+            main(["train", "lm", "--folder", str(tmp_path)])
+        return capsys.readouterr().out
+
+    recipe = "lm, method alibi, scale smoke, seed 3, changed: batch=16\n"
+    assert said() == f"{tmp_path}: new, 12 steps; {recipe}"
+    run.append_metrics({"step": 7, "loss": 1.0})
+    run.save_checkpoint(6, {}, {}, {"validation": None})
+    assert said() == (f"{tmp_path}: goes on from a checkpoint; 7 of 12 steps are logged; {recipe}")
+    with run.claim():
+        assert said() == f"{tmp_path}: running; {recipe}"

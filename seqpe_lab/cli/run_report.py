@@ -24,10 +24,11 @@ MEASURES: dict[str, tuple[str, dict[str, str], str]] = {
 
 def before_training(run: Run) -> str:
     """One line: the folder, how far its run is, and what distinguishes it from its preset."""
-    recipe, done = run.recipe, run.step
+    recipe, state = run.recipe, run.state
     state = {"finished": "finished before, nothing is trained",
-             "interrupted": f"goes on after a checkpoint; {done:,} of {recipe.steps:,} steps are "
-                            "logged"}.get(run.state, f"new, {recipe.steps:,} steps")
+             "new": f"new, {recipe.steps:,} steps",
+             "interrupted": f"goes on from a checkpoint; {run.step:,} of {recipe.steps:,} steps "
+                            "are logged"}.get(state, state)
     changed = recipes.changed_from_preset(recipe)
     shown = " ".join(f"{name}={value_text(value)}" for name, value in changed.items())
     return (f"{run.folder}: {state}; {recipe.task}, method {recipe.method}, scale {recipe.scale}, "
@@ -74,7 +75,7 @@ def results_table(run: Run) -> Iterator[str]:
     yield from columns(rows, ">" * len(rows[0]))
     counts = [f"{results[key]:,} {key}" for key in ("tokens", "questions", "images")
               if key in results]
-    yield f"on {' '.join(counts)} ({results['protocol']}, {results['split']} split)"
+    yield f"on {', '.join(counts)} ({results['protocol']}, {results['split']} split)"
     yield f"data: {data['description']}, hash {data['hash']}"
     if shared := data.get("overlap"):
         yield (f"{100 * shared['test']:.2f} % of the test text's windows of 50 bytes also occur in "
