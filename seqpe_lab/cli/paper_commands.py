@@ -71,8 +71,7 @@ def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: in
         folder: Where figures, executed lessons and their index.html are written; default: figures.
         scale: Size of the models and their training; default: $SEQPE_SCALE or small.
         seed: The seed of the runs; default: 0.
-        workers: Runs or lessons at a time, each on its share of the cores; default: 1 with a GPU,
-            else 2.
+        workers: Runs or lessons at a time; default: 1 with a GPU, else 2.
     """
     from seqpe_lab.course.pages import make_figures
     check_counts(workers=workers)

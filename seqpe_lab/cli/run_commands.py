@@ -24,8 +24,8 @@ Methods of qa (default seqpe): the same and {', '.join(_OF_QA)}.
 
 Methods of image (default seqpe-mul): {', '.join(METHODS['image'])}.
 
-Fields for --set, such as steps=500 eval_lens=[64,128] source=book.txt:
-{', '.join(dict.fromkeys(name for kind in KINDS.values() for name in kind.model_fields))}.
+Fields for --set, such as steps=500 eval_lens=[64,128] source=book.txt (words and paths as they are,
+other values in JSON): {', '.join(dict.fromkeys(name for kind in KINDS.values() for name in kind.model_fields))}.
 
 On several GPUs, or on several machines that share the run's folder (a step processes the same
 number of tokens or images however many there are): "torchrun --standalone --nproc_per_node 4 -m
@@ -35,7 +35,8 @@ micro_batch=16 --folder SHARED". "accelerate launch" does the same on GPUs; on t
 process only."""
 
 
-@app.command(help_epilogue=TRAIN_NOTES)
+@app.command(help_epilogue="\n" + "\n\n".join(" ".join(paragraph.split())
+                                               for paragraph in TRAIN_NOTES.split("\n\n")))
 def train(task: Task, /, *,
           encoding: Annotated[str | None, Parameter(name=("--encoding", "--method"))] = None,
           scale: ScaleName | None = None, seed: int | None = None, as_published: bool = False,
@@ -50,8 +51,7 @@ def train(task: Task, /, *,
         scale: Default: $SEQPE_SCALE or small.
         seed: Default: 0; of qa with a base: the base's.
         as_published: Follow the authors' code where it differs from the paper.
-        settings: FIELD=VALUE: other values for fields of the recipe (listed below), in JSON; words
-            and paths as they are. May be given several times.
+        settings: FIELD=VALUE, as often as needed: values for fields of the recipe, listed below.
         folder: The run's folder; if it holds a recipe.json, no other option is needed.
         cpu: Stay on the CPU.
         workers: Processes that prepare data beside each training process; default: as needed.
