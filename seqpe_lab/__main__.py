@@ -1,4 +1,4 @@
-"""python -m seqpe_lab: the command line (see cli.py)."""
+"""python -m seqpe_lab: the command line (see the folder cli)."""
 import sys
 
 

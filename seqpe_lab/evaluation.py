@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,7 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
             raise ValueError(f"--{name} {given[name]} has no effect without {wanted}")
     if "books" in given and "split" in given:
         raise ValueError("--split has no effect beside --books, which are read whole")
+    _check_reach(run, **given)
     task = task_of(run.recipe)
     task.kept_tokenizer = kept_tokenizer(run)
     data = task.load_data()
@@ -53,6 +54,34 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
     if "books" in given:
         measure = _books
     return measure(run, data, cpu, **given)
+
+
+def _check_reach(run: Run, lengths: Sequence[int] = (), sizes: Sequence[int] = (),
+                 stride: int | None = None, **others: Any) -> None:
+    """Refuse lengths and sizes that no data would make possible for this model."""
+    recipe = run.recipe
+    reach = recipe.max_position - getattr(recipe, "new_tokens", 0)
+    for length in lengths:
+        if length > reach:
+            answer = " with the tokens of an answer" if run.recipe.task == "qa" else ""
+            raise ValueError(f"--lengths {length} reaches{answer} beyond max_position="
+                             f"{recipe.max_position} of this run: choose at most {reach}")
+        if run.recipe.task == "qa" and length < min(recipe.eval_lens):
+            raise ValueError(f"--lengths {length} leaves no room for some of the questions, which "
+                             f"fit {min(recipe.eval_lens)} tokens: choose at least that")
+    if stride is not None and stride > (shortest := min(lengths or recipe.eval_lens)):
+        raise ValueError(f"--stride {stride} would leave out tokens between windows of {shortest}: "
+                         "choose at most the shortest of --lengths")
+    if sizes:
+        from seqpe_lab.tasks.image_views import object_side
+    for size in sizes:
+        if size % recipe.patch or size // recipe.patch > recipe.max_position:
+            raise ValueError(
+                f"--sizes {size}: this run takes multiples of its patch of {recipe.patch} pixels, "
+                f"up to {recipe.patch * recipe.max_position}")
+        if recipe.augment == "place" and size < object_side(recipe):
+            raise ValueError(f"--sizes {size}: a canvas must hold its object, whose side is "
+                             f"{object_side(recipe)} pixels")
 
 
 def _model(run: Run, data: Any, cpu: bool) -> nn.Module:
@@ -92,10 +121,15 @@ def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
           split: str | None = None, **window: Any) -> Iterator[str]:
     from seqpe_lab.tasks.perplexity import perplexity_by_length
     split = split or run.recipe.eval_split
-    tokens = getattr(data, split)
+    whole = tokens = getattr(data, split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
     model, lengths = _model(run, data, cpu), lengths or run.recipe.eval_lens
+    if len(tokens) <= max(lengths):
+        limit = " that the recipe's eval_tokens leaves" if len(tokens) < len(whole) else ""
+        raise ValueError(f"a context of {max(lengths)} tokens and its next one do not fit into the "
+                         f"{len(tokens)} tokens of the {split} split{limit}: give --lengths of at "
+                         f"most {len(tokens) - 1}")
     for m in perplexity_by_length(model, tokens, lengths, **window):
         yield (f"{m.length:>7} tokens: perplexity {m.perplexity:.4f} "
                f"({m.protocol}, {m.tokens:,} tokens of the {split} split, {evaluated_in(model)})")
@@ -112,7 +146,12 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
         raise ValueError(f"{run.folder} was trained on another Python's documentation, or on this "
                          f"one with its repeated passages (hash {known}, here {data.hash}), "
                          "which may hold these books: give others with --books")
-    whole, kept = load_books(books, count), kept_tokenizer(run)
+    try:
+        whole = load_books(books, count)
+    except ConnectionError as error:  # its remedies in the words of the command line
+        remedies = str(error).replace("source='python'", "--books python")
+        raise ConnectionError(remedies.replace("`source`", "--books")) from error
+    kept = kept_tokenizer(run)
     learns = kept is None and recipe.tokenizer.startswith("bpe:")  # of an earlier version
     if learns:
         check_data(run, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from torch import nn
 
 from seqpe_lab.divergence import DivergedError
-from seqpe_lab.recipes import Training
+from seqpe_lab.recipes import Training, command_for_base
 from seqpe_lab.runs import Run, runs_folder
 
 
@@ -24,8 +24,8 @@ def load_base(model: nn.Module, recipe: Training) -> None:
         raise DivergedError(f"the language model to start from has failed: {failure['failed']}")
     if not (base and base.results()):
         raise FileNotFoundError(f"{folder} holds no finished run to start from: train its language "
-                                "model first (python -m seqpe_lab train lm), or name another "
-                                "`base`")
+                                f"model first (python -m seqpe_lab {command_for_base(recipe)}), or "
+                                "name another `base`")
     weights = base.model_weights()
     for name, value in model.state_dict().items():
         if name.endswith("encoding.table.weight") and weights[name].shape != value.shape:

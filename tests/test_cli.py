@@ -1,6 +1,8 @@
 """python -m seqpe_lab train | evaluate | runs | doctor | figures"""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -70,17 +72,42 @@ def test_train_takes_every_field_of_the_recipe(trained):
     assert Run.open(trained).state == "finished"
 
 
+def shown_table(printed: str) -> list[list[str]]:
+    """The rows of the first table that was printed, whose columns are two spaces apart."""
+    lines = printed.split("\n\n")[1].splitlines()
+    rows = [re.split(r" {2,}", line.strip()) for line in lines]
+    return [row for row in rows if len(row) == len(rows[0])]
+
+
 def test_train_on_a_folder_with_a_recipe_needs_no_other_option_and_shows_a_finished_run(
     trained, capsys
 ):
     assert main(["train", "lm", "--folder", str(trained)]) == 0
     printed = capsys.readouterr().out
+    found = printed.splitlines()[0]
+    assert found.startswith(f"{trained}: finished before, nothing is trained; lm, method seqpe,")
+    assert all(f" {setting}" in found for setting in ("seed 5", "steps=3", "eval_lens=[16,32]"))
+    results = Run.open(trained).results()
+    assert shown_table(printed) == [
+        ["context (tokens)", "perplexity (per byte)"],
+        *([length, f"{value:.2f}"] for length, value in results["perplexity"].items()),
+    ]
     assert (
-        str(trained) in printed
-        and json.dumps(Run.open(trained).results()["perplexity"]) in printed
-        and "(non-overlapping, test split)" in printed
+        "on 64 tokens (non-overlapping, test split)" in printed
+        and f"data: text.txt, hash {results['data']['hash']}" in printed
         and "0.00 % of the test text's windows of 50 bytes also occur in the training" in printed
     )
+
+
+def test_train_ends_with_commands_that_work(trained, trained_image, capsys):
+    for task, folder in (("lm", trained), ("image", trained_image)):
+        assert main(["train", task, "--folder", str(folder)]) == 0
+        *_, evaluate, runs = capsys.readouterr().out.splitlines()
+        for line, command in ((evaluate, "evaluate"), (runs, "runs")):
+            program, arguments = line.removeprefix("next:").split(f" {command}", 1)
+            assert program.strip() == "python -m seqpe_lab"
+            assert main([command, *shlex.split(arguments)]) == 0
+        capsys.readouterr()
 
 
 def test_evaluate_shows_the_stored_perplexities(trained, capsys):
@@ -148,16 +175,24 @@ def test_images_are_trained_shown_and_listed_like_text(trained_image, capsys):
     printed = capsys.readouterr().out
     assert (
         str(trained_image) in printed
-        and json.dumps(results["accuracy"]) in printed
         and "whole image, resized" in printed
         and "test split" in printed
     )
+    assert shown_table(printed) == [
+        ["image side (pixels)", "top-1 accuracy (%)", "the same, position vectors interpolated"],
+        *(
+            [size, f"{value:.2f}", f"{results['interpolated'][size]:.2f}"]
+            for size, value in results["accuracy"].items()
+        ),
+    ]
     assert main(["runs", "--folder", str(trained_image.parent)]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    heading, header, line = capsys.readouterr().out.splitlines()
+    assert heading == "images, scale smoke: 1 run; top-1 accuracy (%) by image side (pixels)"
+    assert header.split()[:6] == ["state", "steps", "method", "seed", "8", "12"]
     assert (
         line.startswith("finished")
         and "2/2" in line
-        and f"{results['accuracy']['12']:.2f} at 12" in line
+        and f"{results['accuracy']['8']:.2f}  {results['accuracy']['12']:.2f}" in line
     )
 
 
@@ -347,10 +382,13 @@ def test_evaluate_takes_lengths_protocol_and_split(trained, capsys):
 
 def test_runs_lists_state_steps_and_results(trained, tmp_path, capsys):
     assert main(["runs", "--folder", str(trained.parent)]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    assert (
-        line.startswith("finished") and "3/3" in line and str(trained) in line and " at 32" in line
-    )
+    heading, header, line = capsys.readouterr().out.splitlines()
+    assert heading.endswith("1 run; perplexity (per token) by context (tokens)")
+    assert line.startswith("finished") and "3/3" in line and str(trained) in line
+    measured = Run.open(trained).results()["perplexity"]
+    assert [line[header.index(at) - 4 :].split()[0] for at in (" 16", " 32")] == [
+        f"{value:.2f}" for value in measured.values()
+    ]
     assert main(["runs", "--folder", str(tmp_path)]) == 0
     assert f"no runs in {tmp_path}" in capsys.readouterr().out
 

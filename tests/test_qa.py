@@ -667,7 +667,11 @@ def test_the_command_line_tunes_shows_evaluates_and_lists(base, capsys, tmp_path
         == 0
     )
     results = Run.open(folder).results()
-    assert json.dumps(results["exact_match"]) in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "context (tokens)  exact match (%)  perplexity (of the answers)" in printed
+    for length, value in results["exact_match"].items():
+        row = [length, f"{value:.2f}", f"{results['perplexity'][length]:.2f}"]
+        assert row in [line.split() for line in printed.splitlines()]
     assert (
         main(["train", "lm", "--folder", str(folder)]) == 2
         and "say train qa" in capsys.readouterr().err
@@ -685,10 +689,9 @@ def test_the_command_line_tunes_shows_evaluates_and_lists(base, capsys, tmp_path
         and "run on questions" in capsys.readouterr().err
     )
     assert main(["runs", "--folder", str(tmp_path)]) == 0
-    assert (
-        "finished" in (line := capsys.readouterr().out)
-        and f"{results['exact_match']['160']:.2f} at 160" in line
-    )
+    heading, header, line = capsys.readouterr().out.splitlines()
+    assert "exact match (%) by context (tokens)" in heading and header.split()[5] == "160"
+    assert line.startswith("finished") and line.split()[5] == f"{results['exact_match']['160']:.2f}"
 
 
 def test_a_figure_of_answers_and_one_of_depths():

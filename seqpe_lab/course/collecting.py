@@ -114,8 +114,7 @@ def _changes(run: Run) -> dict:
     """The fields in which a run's recipe differs from the preset of its method and scale."""
     recipe = run.recipe
     kept = {"augment": recipe.augment} if recipe.task == "image" else {}
-    preset = recipes.MAKERS[recipe.task](recipe.method, recipe.scale, recipe.seed, **kept)
-    return {name: value for name, value in vars(recipe).items() if value != vars(preset)[name]}
+    return recipes.changed_from_preset(recipe, **kept)
 
 
 def _update_readme(results: Sequence[Mapping]) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 
+
 @dataclass(frozen=True)
 class ModelShape:
     """What an encoding may need to know about its model.

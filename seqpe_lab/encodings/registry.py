@@ -7,6 +7,7 @@ from typing import Any
 
 from seqpe_lab.encodings.base import ENCODINGS, ModelShape, PositionEncoding, subclass
 from seqpe_lab.encodings.class_files import load_class
+from seqpe_lab.plain_text import did_you_mean
 
 
 def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
@@ -58,7 +59,7 @@ def encoding_class(name: str) -> type[PositionEncoding]:
         raise ValueError(f"unknown encoding {name!r}: choose from {', '.join(ENCODINGS)}; name a "
                          "class of your own as package.module:Class or folder/file.py:Class; under "
                          "a name it must first be registered in the same program "
-                         "(seqpe_lab.register)")
+                         f"(seqpe_lab.register){did_you_mean(name, ENCODINGS)}")
     return ENCODINGS[name]
 
 
@@ -66,12 +67,13 @@ def unknown_options(name: str, options: Iterable[str]) -> str:
     """What is wrong with the names of a method's options; empty if nothing is.
 
     >>> unknown_options("rope", ["base", "bse"])
-    "encoding 'rope' has no option bse: it has base, pairing"
+    "encoding 'rope' has no option bse: it has base, pairing. Did you mean 'base'?"
     """
     known = option_names(encoding_class(name))
-    unknown = ", ".join(sorted(set(options) - known))
-    return (f"encoding {name!r} has no option {unknown}: it has "
-            f"{', '.join(sorted(known)) or 'none'}") if unknown else ""
+    unknown = sorted(set(options) - known)
+    return (f"encoding {name!r} has no option {', '.join(unknown)}: it has "
+            f"{', '.join(sorted(known)) or 'none'}"
+            + did_you_mean(unknown[0], known)) if unknown else ""
 
 
 def option_names(encoding: type[PositionEncoding]) -> set[str]:

@@ -9,20 +9,22 @@ devices each accumulates the gradients of more micro-batches.
 """
 from seqpe_lab.recipes.base import SCALES, Training, default_scale
 from seqpe_lab.recipes.chosen_settings import SETTINGS, settings_from, trial_values
+from seqpe_lab.recipes.field_effects import without_effect
 from seqpe_lab.recipes.fine_tuning import (QA_ABLATIONS, QA_PRESETS, TUNED, QARecipe,
-                                           question_answering, tuned_method)
+                                           command_for_base, question_answering, tuned_method)
 from seqpe_lab.recipes.image_classification import (IMAGE_ABLATIONS, IMAGE_METHODS, IMAGE_PRESETS,
                                                     IMAGE_UNSHIFTED, PLACED, ImageRecipe,
                                                     image_model)
 from seqpe_lab.recipes.language_modeling import (ABLATIONS, HEADLINE, METHODS, PRESETS, UNSHIFTED,
                                                  Recipe, language_model)
 from seqpe_lab.recipes.published_form import as_published
-from seqpe_lab.recipes.scales import MAKERS, Scale, about
+from seqpe_lab.recipes.scales import MAKERS, Scale, about, changed_from_preset
 
 __all__ = [
     "ABLATIONS", "HEADLINE", "IMAGE_ABLATIONS", "IMAGE_METHODS", "IMAGE_PRESETS", "IMAGE_UNSHIFTED",
     "MAKERS", "METHODS", "PLACED", "PRESETS", "QA_ABLATIONS", "QA_PRESETS", "SCALES", "SETTINGS",
     "TUNED", "UNSHIFTED", "ImageRecipe", "QARecipe", "Recipe", "Scale", "Training", "about",
-    "as_published", "default_scale", "image_model", "language_model", "question_answering",
-    "settings_from", "trial_values", "tuned_method",
+    "as_published", "changed_from_preset", "command_for_base", "default_scale", "image_model",
+    "language_model", "question_answering", "settings_from", "trial_values", "tuned_method",
+    "without_effect",
 ]

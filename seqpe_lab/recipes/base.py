@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import (BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator,
                       model_validator)
 
+from seqpe_lab.plain_text import did_you_mean
 from seqpe_lab.recipes.chosen_settings import settings_of
 from seqpe_lab.recipes.published_form import as_published
 
@@ -117,13 +118,16 @@ class Training(BaseModel):
         unknown = sorted(str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden")
         if unknown:
             return (f"a recipe has no field {', '.join(unknown)}: "
-                    f"it has {', '.join(sorted(cls.model_fields))}")
+                    f"it has {', '.join(sorted(cls.model_fields))}"
+                    + did_you_mean(unknown[0], cls.model_fields))
         if not errors[0]["loc"] or errors[0]["type"] == "value_error":
             return str(errors[0]["ctx"]["error"])
         name = str(errors[0]["loc"][0])
         field, value = cls.model_fields[name], values[name]
         if errors[0]["type"] == "literal_error":
-            return f"unknown {name} {value!r}: choose from {', '.join(get_args(field.annotation))}"
+            known = get_args(field.annotation)
+            return (f"unknown {name} {value!r}: choose from {', '.join(known)}"
+                    + did_you_mean(value, known))
         if errors[0]["type"] == "finite_number":
             return f"{name} must be a finite number, got {value!r}"
         return f"{name} {field.description or WITHOUT_LIMITS[field.annotation]}, got {value!r}"
@@ -243,7 +247,8 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
     """
     scale = scale or default_scale()
     if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}: choose from {', '.join(SCALES)}")
+        raise ValueError(f"unknown scale {scale!r}: choose from {', '.join(SCALES)}"
+                         + did_you_mean(scale, SCALES))
     if method not in methods:
         _check_encoding(method, methods)
         overrides = {"encoding": method} | overrides
@@ -286,7 +291,8 @@ def _check_encoding(method: str, methods: dict[str, dict]) -> None:
         others = [name for name in ENCODINGS if name not in methods and name != "seqpe"]
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(methods)}; other "
                          f"encodings: {', '.join(others)}; or name a class of your own as "
-                         "package.module:Class or folder/file.py:Class")
+                         "package.module:Class or folder/file.py:Class"
+                         + did_you_mean(method, [*methods, *others]))
 
 
 def with_absolute_paths(values: dict[str, Any]) -> dict[str, Any]:

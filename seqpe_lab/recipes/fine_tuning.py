@@ -59,6 +59,9 @@ QA_PRESETS: dict[str, dict] = {
     "full": dict(learning_rate=5e-5, weight_decay=0.0, batch=128, micro_batch=16),
 }
 
+# fields that its weights decide
+OF_THE_BASE = ("d_model", "layers", "heads", "encoding", "tokenizer")
+
 TUNED = ("none", "rope-1e4", "alibi", "seqpe")  # the language models that the lesson fine-tunes
 
 # Which parts of SeqPE are fine-tuned. The first row is the paper's, and what "seqpe" does at medium
@@ -95,7 +98,7 @@ def question_answering(method: str | None = None, scale: str | None = None,
         overrides: any field of :class:`QARecipe` that does not change the model's shape.
 
     Raises:
-        ValueError: a method or scale that is not the base's.
+        ValueError: a method, a scale or a shape of the model that is not the base's.
 
     >>> recipe = question_answering("alibi", scale="small")
     >>> recipe.train_len, recipe.eval_lens[-1], recipe.base.startswith("small/alibi-seed0-")
@@ -109,9 +112,31 @@ def question_answering(method: str | None = None, scale: str | None = None,
                          "leave out one of the two")
     if scale not in (None, base.scale):
         raise ValueError(f"scale {scale!r} is not that of the base, {base.scale!r}: leave it out")
+    for name in OF_THE_BASE:
+        if overrides.get(name, asked := getattr(base, name)) != asked:
+            raise ValueError(f"{name}={overrides[name]} is not that of the language model, "
+                             f"{asked}: leave it out, or name a `base` that has it")
     named = {"method": method} | ({} if seed is None else {"seed": seed})
-    folder = f"{base.scale}/{base.method}-seed{base.seed}-{base.digest()}"
     kept = {name: value for name, value in base if name not in QARecipe.__annotations__}
     published = published_fields("qa", base.encoding, base.scale) if as_published else {}
     return QARecipe(**kept | {"eval_tokens": 0} | QA_PRESETS[base.scale] | published
-                    | QA_ABLATIONS.get(method, {}) | named | {"base": folder} | overrides)
+                    | QA_ABLATIONS.get(method, {}) | named | {"base": _folder(base)} | overrides)
+
+
+def command_for_base(recipe: QARecipe) -> str:
+    """What to type for the language model that a recipe starts from, as far as it is known.
+
+    >>> command_for_base(question_answering("seqpe-kept-encoder", "small", seed=2))
+    'train lm --encoding seqpe --scale small --seed 2'
+    """
+    for published in (False, True):
+        base = language_model(tuned_method(recipe.method), recipe.scale, recipe.seed, published)
+        if recipe.base == _folder(base):
+            return (f"train lm --encoding {base.method} --scale {base.scale} --seed {base.seed}"
+                    + " --as-published" * published)
+    return "train lm"
+
+
+def _folder(base: Recipe) -> str:
+    """Of a language model's run, within the runs folder."""
+    return f"{base.scale}/{base.method}-seed{base.seed}-{base.digest()}"

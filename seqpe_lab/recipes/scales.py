@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from seqpe_lab.recipes.base import Training
 from seqpe_lab.recipes.fine_tuning import question_answering
 from seqpe_lab.recipes.image_classification import image_model
 from seqpe_lab.recipes.language_modeling import language_model
@@ -42,15 +44,37 @@ def about(task: str, scale: str) -> Scale:
     recipe = MAKERS[task](scale=scale)
     outputs = OUTPUTS[recipe.source if task == "image" else recipe.tokenizer]
     machine = H200 if scale in ("medium", "full") else this_cpu()
-    return Scale(machine.name, _in_words(hours(recipe, outputs, machine)),
+    return Scale(machine.name, hours_in_words(hours(recipe, outputs, machine)),
                  f"about {memory(recipe, outputs, machine.precision):.1f} GiB",
                  EXPECTED.get(f"{scale} {task}") or EXPECTED[scale])
 
 
-def _in_words(hours: float) -> str:
+def changed_from_preset(recipe: Training, **kept: Any) -> dict[str, Any]:
+    """The fields in which a recipe differs from that of its method, scale and seed.
+
+    Args:
+        kept: fields that the preset shall have, too.
+
+    >>> changed_from_preset(language_model("alibi", "smoke", seed=3, steps=5))
+    {'steps': 5}
+    """
+    make, scale, seed = MAKERS[recipe.task], recipe.scale, recipe.seed
+    try:
+        preset = make(recipe.method, scale, seed, **kept)
+    except ValueError:  # an encoding of the reader's own, whose runs go by its name
+        preset = make(scale=scale, seed=seed, encoding=recipe.encoding, **kept)
+    return {name: value for name, value in recipe if value != dict(preset)[name]}
+
+
+def hours_in_words(hours: float) -> str:
+    """A time that is only about right.
+
+    >>> hours_in_words(0.01), hours_in_words(1.2), hours_in_words(1_000)
+    ('under a minute', 'about 72 min', 'about 42 days')
+    """
     minutes = 60 * hours
     if minutes < 1:
         return "under a minute"
     if minutes < 100:
         return f"about {minutes:.0f} min"
-    return f"about {hours:.0f} h" if hours < 72 else f"about {hours / 24:.0f} days"
+    return f"about {hours:.0f} h" if hours < 72 else f"about {hours / 24:,.0f} days"

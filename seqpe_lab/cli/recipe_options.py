@@ -1,0 +1,126 @@
+"""The recipe that the options of ``train`` ask for; options that would do nothing are refused."""
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, get_origin
+
+from seqpe_lab import recipes
+
+METHODS = {
+    "lm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED,
+    "qa": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED | recipes.QA_ABLATIONS,
+    "image": recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED}
+KINDS: dict[str, type[recipes.Training]] = {
+    "lm": recipes.Recipe, "qa": recipes.QARecipe, "image": recipes.ImageRecipe}
+FLAGS = {"method": "--encoding", "scale": "--scale", "seed": "--seed",
+         "as_published": "--as-published"}  # options that are values of a recipe
+
+
+def asked_values(task: str, flags: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Values of a recipe from the options of ``train``, without those that were not given.
+
+    Args:
+        flags: {name in ``FLAGS``: its value, or None or False if it was not given}.
+        settings: of ``--set``.
+
+    Raises:
+        ValueError: the same thing is asked for twice; a setting that is none.
+    """
+    values = {name: value for name, value in flags.items() if value not in (None, False)}
+    chosen = settings_of_recipe(task, settings)
+    if twice := values.keys() & chosen.keys():
+        raise ValueError(f"{', '.join(sorted(twice))}: given both as an option and with --set")
+    values |= chosen
+    return values
+
+
+def settings_of_recipe(task: str, settings: list[str]) -> dict[str, Any]:
+    """Fields of a recipe from FIELD=VALUE: JSON, but for words and paths the text itself.
+
+    >>> settings_of_recipe("lm", ["source=2024", "seed=3", "eval_lens=[64, 128]"])
+    {'source': '2024', 'seed': 3, 'eval_lens': [64, 128]}
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD=VALUE, got {setting!r}")
+        if name in values:
+            raise ValueError(f"--set names {name} twice: {values[name]!r} and {text!r}")
+        field = KINDS[task].model_fields.get(name)
+        value: Any = text
+        is_word = field is not None and (field.annotation is str
+                                         or get_origin(field.annotation) is Literal)
+        if not is_word or text.startswith('"'):
+            try:
+                value = json.loads(text)
+            except json.JSONDecodeError:
+                pass  # the recipe says what it must be
+        values[name] = value
+    return values
+
+
+def make_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes.Training:
+    """The recipe that was asked for.
+
+    Args:
+        values: of :func:`asked_values`.
+        cpu: the run stays on the CPU.
+
+    Raises:
+        ValueError: an unknown or unsuitable value, or one that has no effect on this run.
+    """
+    recipe = _make(task, values)
+    if "encoding" in values and recipe.method != values.get("method", recipe.method):
+        raise ValueError(f"--set encoding={recipe.encoding} is not the encoding of the method "
+                         f"{values['method']}: leave out one of --encoding and --set encoding")
+    idle = recipes.without_effect(recipe)
+    if cpu:
+        idle["precision"] = "with --cpu a run computes in float32"
+    for name, value in values.items():
+        if isinstance(value, (int, float)) and value != getattr(recipe, name, value):
+            idle.setdefault(name, f"with encoding {recipe.encoding!r} it is "
+                                  f"{value_text(getattr(recipe, name))}")
+        if name in idle and value != getattr(_make(task, _without(values, name)), name):
+            raise ValueError(f"--set {name}={value_text(value)} has no effect: {idle[name]}; "
+                             "leave it out")
+    if values.get("as_published"):
+        if _make(task, _without(values, "as_published")) == recipe:
+            raise ValueError(f"--as-published has no effect: the authors' code trains "
+                             f"{recipe.method} at this scale as the paper says; leave it out")
+    return recipe
+
+
+def refuse_other_recipe(folder: str, found: recipes.Training, asked: recipes.Training,
+                        values: dict[str, Any]) -> None:
+    """Raise ValueError if a folder's recipe is not the one that the options ask for."""
+    if asked == found:  # the same command again resumes
+        return
+    options = dict.fromkeys(FLAGS.get(name, "--set") for name in values)
+    other = [f"{name} is {value_text(value)} there, {value_text(dict(asked)[name])} here"
+             for name, value in found if value != dict(asked)[name]]
+    shown = "; ".join(other[:4]) + (f"; and {len(other) - 4} more" if len(other) > 4 else "")
+    raise ValueError(f"{folder} holds a run of another recipe than that of {', '.join(options)} "
+                     f"({shown}): leave them out, or choose another folder")
+
+
+def _make(task: str, values: dict[str, Any]) -> recipes.Training:
+    if task != "qa" or "base" not in values:
+        return recipes.MAKERS[task](**values)
+    from seqpe_lab.runs import Run, runs_folder
+    base = str(values["base"])  # its recipe describes the model
+    values = values | {"base": Run.open(runs_folder() / base).recipe}
+    return recipes.question_answering(**values).changed(base=base)
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {other: value for other, value in values.items() if other != name}
+
+
+def value_text(value: Any) -> str:
+    """A recipe's value as ``--set`` takes it.
+
+    >>> value_text("a.txt"), value_text((64, 128)), value_text(0.1)
+    ('a.txt', '[64,128]', '0.1')
+    """
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

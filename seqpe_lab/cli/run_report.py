@@ -1,0 +1,89 @@
+"""What ``train`` says of a run: what it found, its results with units, what to type next."""
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from seqpe_lab import recipes
+from seqpe_lab.cli.base import PROGRAM
+from seqpe_lab.cli.recipe_options import value_text
+from seqpe_lab.plain_text import columns
+from seqpe_lab.runs import Run
+from seqpe_lab.tasks import task_of
+
+# task: (what is varied, {key of the results: its name and unit}, a next step with a run)
+MEASURES: dict[str, tuple[str, dict[str, str], str]] = {
+    "lm": ("context (tokens)", {"perplexity": "perplexity (per token)"}, "--protocol sliding"),
+    "qa": ("context (tokens)", {"exact_match": "exact match (%)",
+                                "perplexity": "perplexity (of the answers)"}, "--split validation"),
+    "image": ("image side (pixels)", {"accuracy": "top-1 accuracy (%)",
+                                      "interpolated": "the same, position vectors interpolated"},
+              "--split validation")}
+
+
+def before_training(run: Run) -> str:
+    """One line: the folder, how far its run is, and what distinguishes it from its preset."""
+    recipe, state = run.recipe, run.state
+    state = {"finished": "finished before, nothing is trained",
+             "new": f"new, {recipe.steps:,} steps",
+             "interrupted": f"goes on from a checkpoint; {run.step:,} of {recipe.steps:,} steps "
+                            "are logged"}.get(state, state)
+    changed = recipes.changed_from_preset(recipe)
+    shown = " ".join(f"{name}={value_text(value)}" for name, value in changed.items())
+    return (f"{run.folder}: {state}; {recipe.task}, method {recipe.method}, scale {recipe.scale}, "
+            f"seed {recipe.seed}{f', changed: {shown}' if shown else ''}")
+
+
+def check_data(run: Run, named: bool) -> str:
+    """Compare a finished run's data with what its source is now, if that is a path.
+
+    Args:
+        named: the options name the source, so it must be there; else a missing one is only noted.
+
+    Returns:
+        A remark for the reader, or "".
+
+    Raises:
+        ValueError: the source holds other data than the run was trained on.
+    """
+    recipe, then = run.recipe, run.results()["data"]["hash"]
+    source = recipe.questions if recipe.task == "qa" else recipe.source
+    if source in ("python", "digits", "facts") or source.startswith("hub:"):
+        return ""
+    if not named and not Path(source).expanduser().exists():
+        return f"{source} is not here, so it was not compared with the data of the run"
+    now = task_of(recipe).load_data().hash
+    if now != then:
+        raise ValueError(
+            f"{run.folder} holds results on other data: its {source} had the hash {then}, now it "
+            f"has {now}. Choose another folder for a new run (--folder), delete this one, or put "
+            "the old data back")
+    return ""
+
+
+def results_table(run: Run) -> Iterator[str]:
+    """The results of a finished run, line by line."""
+    results, (varied, measures, _) = run.results(), MEASURES[run.recipe.task]
+    data = results["data"]
+    kinds = {key: name for key, name in measures.items() if key in results}
+    if run.recipe.task == "lm" and run.recipe.tokenizer == "bytes":
+        kinds["perplexity"] = "perplexity (per byte)"
+    rows = [(varied, *kinds.values())]
+    rows += [(f"{int(at):,}", *(f"{results[key][at]:.2f}" for key in kinds))
+             for at in next(iter(results[key] for key in kinds))]
+    yield from columns(rows, ">" * len(rows[0]))
+    counts = [f"{results[key]:,} {key}" for key in ("tokens", "questions", "images")
+              if key in results]
+    yield f"on {', '.join(counts)} ({results['protocol']}, {results['split']} split)"
+    yield f"data: {data['description']}, hash {data['hash']}"
+    if shared := data.get("overlap"):
+        yield (f"{100 * shared['test']:.2f} % of the test text's windows of 50 bytes also occur in "
+               "the training text")
+
+
+def next_commands(run: Run) -> Iterator[str]:
+    """What to type next."""
+    folder = shlex.quote(str(run.folder))
+    yield f"next: {PROGRAM} evaluate {folder} {MEASURES[run.recipe.task][2]}"
+    yield f"      {PROGRAM} runs"

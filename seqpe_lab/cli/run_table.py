@@ -1,0 +1,152 @@
+"""What ``runs`` lists: every run below a folder, by task and scale, with what distinguishes it."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from seqpe_lab import recipes
+from seqpe_lab.cli.recipe_options import value_text
+from seqpe_lab.cli.run_report import MEASURES
+from seqpe_lab.jobs import Job
+from seqpe_lab.plain_text import columns
+from seqpe_lab.runs import Run, main_measure
+
+TASKS = {"lm": "language models", "qa": "questions", "image": "images"}
+SHOWN = 4  # fields in which a run differs; the others are counted
+
+
+@dataclass
+class Entry:
+    """A folder with a recipe.json.
+
+    Attributes:
+        state: one of :data:`seqpe_lab.jobs.STATES`, or "damaged".
+        recipe: None if it cannot be read.
+        results: of a finished run.
+        problem: of a damaged folder, what cannot be read; of a run that diverged, where.
+    """
+    folder: Path
+    state: str
+    step: int = 0
+    recipe: recipes.Training | None = None
+    results: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+    def value(self, name: str) -> Any:
+        """"state", or a value of the recipe, "task" included; None where there is none."""
+        return self.state if name == "state" else getattr(self.recipe, name, None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for programs."""
+        recipe = {} if self.recipe is None else self.recipe.model_dump(mode="json")
+        return {"folder": str(self.folder), "state": self.state, "step": self.step,
+                "task": self.value("task"), "recipe": recipe, "results": self.results,
+                "problem": self.problem}
+
+
+def read_runs(root: Path) -> list[Entry]:
+    """All runs below a folder, by path; of each only small files and the end of its log are read.
+
+    A folder that cannot be read is an entry of its own and hides no other.
+    """
+    return [_read(path.parent) for path in sorted(root.rglob("recipe.json"))]
+
+
+def _read(folder: Path) -> Entry:
+    entry = Entry(folder, "damaged")
+    try:
+        run = Run.open(folder)
+        entry.recipe, entry.step = run.recipe, run.step
+        entry.results = run.results() or {}
+        entry.problem = (run.failure() or {}).get("failed", "")
+        _measured(entry)
+        entry.state = Job(run.recipe, folder).state
+    except StopIteration:
+        entry.problem, entry.results = "results.json holds no measure that the table shows", {}
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        entry.problem, entry.results = f"{type(error).__name__}: {error}".splitlines()[0], {}
+    return entry
+
+
+def table(entries: Sequence[Entry]) -> Iterator[str]:
+    """Lines: a table for each task and scale, then the damaged folders with what is wrong."""
+    readable = [entry for entry in entries if entry.state != "damaged"]
+
+    def place(entry: Entry) -> tuple[int, int]:
+        return list(TASKS).index(entry.recipe.task), recipes.SCALES.index(entry.recipe.scale)
+    for number, (_, group) in enumerate(groupby(sorted(readable, key=place), key=place)):
+        yield from [""] * (number > 0)
+        yield from _group(list(group))
+    if failed := [entry for entry in readable if entry.problem]:
+        yield from ["", f"{len(failed)} failed: delete the folder to train again"]
+        yield from columns([(entry.folder, entry.problem) for entry in failed], "<<")
+    damaged = [entry for entry in entries if entry.state == "damaged"]
+    if damaged:
+        yield from [""] * bool(readable)
+        yield f"{len(damaged)} damaged, or of another version: mend or delete the folder"
+        yield from columns([(entry.folder, entry.problem) for entry in damaged], "<<")
+
+
+def _group(entries: Sequence[Entry]) -> Iterator[str]:
+    """The table of one task and scale."""
+    task, scale = entries[0].recipe.task, entries[0].recipe.scale
+    finished = [entry for entry in entries if entry.results]
+    places = sorted({at for entry in finished for at in _measured(entry)})
+    varied, measures, _ = MEASURES[task]
+    heading = f"{TASKS[task]}, scale {scale}: {len(entries)} run{'s' * (len(entries) > 1)}"
+    if finished:
+        heading += f"; {measures[main_measure(finished[0].results)]} by {varied}"
+    yield heading
+    differences = different_values([entry.recipe for entry in entries])
+    rows: list[tuple[object, ...]] = [
+        ("state", "steps", "method", "seed", *(f"{at:,}" for at in places), "differs in", "folder")]
+    for entry, different in zip(entries, differences):
+        measured = _measured(entry)
+        values = (f"{measured[at]:.2f}" if at in measured else "" for at in places)
+        rows.append((entry.state, f"{entry.step:,}/{entry.recipe.steps:,}", entry.recipe.method,
+                     entry.recipe.seed, *values, _short(different), entry.folder))
+    yield from columns(rows, f"<><>{'>' * len(places)}<<")
+
+
+def _measured(entry: Entry) -> dict[int, float]:
+    """{length or size: perplexity, or exact match or accuracy in percent}."""
+    if not entry.results:
+        return {}
+    measured = entry.results[main_measure(entry.results)]
+    return {int(at): float(value) for at, value in measured.items()}
+
+
+def different_values(training: Sequence[recipes.Training]) -> list[dict[str, Any]]:
+    """For each recipe, what it changes of its preset, in the fields that vary among its method's.
+
+    >>> different_values([recipes.language_model("alibi", "smoke", seed, steps=steps, batch=16)
+    ...                   for seed, steps in ((0, 3), (1, 3), (0, 12))])
+    [{'steps': 3}, {'steps': 3}, {}]
+    """
+    seen: dict[tuple, dict[str, list]] = {}
+    changes: dict[str, dict[str, Any]] = {}  # the same for all seeds, but where the base varies
+    for recipe in training:
+        values = seen.setdefault((recipe.task, recipe.scale, recipe.method), {})
+        for name, value in recipe:
+            if value not in values.setdefault(name, []):
+                values[name].append(value)
+    found = []
+    for recipe in training:
+        values = seen[recipe.task, recipe.scale, recipe.method]
+        key = recipe.task + recipe.model_dump_json(exclude={"seed"})
+        if key not in changes:
+            changes[key] = recipes.changed_from_preset(recipe)
+        found.append({n: value for n, value in changes[key].items() if len(values[n]) > 1})
+    return found
+
+
+def _short(values: dict[str, Any]) -> str:
+    """The first few as --set takes them, and how many more there are."""
+    shown = [f"{name}={value_text(value)}" for name, value in list(values.items())[:SHOWN]]
+    if len(values) > SHOWN:
+        shown.append(f"and {len(values) - SHOWN} more (--json)")
+    return " ".join(shown)
