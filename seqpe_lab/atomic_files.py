@@ -9,7 +9,11 @@ from typing import TextIO
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that readers see the old content or the new one, also after a kill."""
+    """Write a file so that readers see the old content or the new one, also after a kill.
+
+    Raises:
+        OSError: names the file, also where the disk is full or the file too large.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(partial, "w", encoding="utf-8") as file:
@@ -17,8 +21,10 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # write(2) does not name its file
+            error.filename = str(path)
         raise
 
 

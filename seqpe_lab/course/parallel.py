@@ -12,6 +12,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
+# Linux ends the program when this process ends in any way (prctl(2), PR_SET_PDEATHSIG = 1); what
+# replaces the small program keeps that, and its process number.
+LAUNCH = """
+import ctypes, os, signal, sys
+parent, *command = sys.argv[1:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        sys.exit(143)
+os.execvp(command[0], command)
+"""
 
 class Program(NamedTuple):
     """A program to run.
@@ -49,7 +60,8 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
     """Run the programs of all stages in order, ``workers`` at a time, and report on each.
 
     Each program gets its share of the cores. A failure is reported at once; programs that do not
-    depend on it still run. Ctrl-C and SIGTERM end all programs.
+    depend on it still run. Ctrl-C, SIGTERM and the end of the terminal end all programs; on Linux
+    so does a kill of this process.
 
     Args:
         show: takes each line of the report.
@@ -84,7 +96,9 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
             else:
                 succeeded(stage, f"  {program.name}: {program.report()}, {seconds}")
 
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stops = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous = {number: signal.signal(number, lambda number, _: sys.exit(128 + number))
+                for number in stops}
     with ThreadPoolExecutor(workers) as pool:  # its threads do nothing but wait for the programs
         try:
             for stage in stages:
@@ -109,14 +123,16 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
         finally:
             for _, _, process, _ in running.values():
                 process.terminate()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
     if failures:
         raise RuntimeError("\n\n".join(failures))
 
 
 def _start(program: Program, share: Mapping[str, str]) -> subprocess.Popen:
+    launch = [sys.executable, "-S", "-c", LAUNCH, str(os.getpid())]
     with open(program.log, "wb") as log:
-        return subprocess.Popen(program.command, stdin=subprocess.DEVNULL, stdout=log,
+        return subprocess.Popen([*launch, *program.command], stdin=subprocess.DEVNULL, stdout=log,
                                 stderr=subprocess.STDOUT,
                                 env={**os.environ, **share, **program.environment})
 

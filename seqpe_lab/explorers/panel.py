@@ -20,6 +20,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
+from seqpe_lab.course.hidden_errors import report_error
 from seqpe_lab.course.plot_widget import Plot
 
 CARD = ("background:#fff;color:#111;padding:6px 10px;border-radius:4px;"  # readable on dark pages
@@ -155,6 +156,7 @@ class Panel(ipywidgets.VBox):
         try:
             action()
         except Exception as error:
+            report_error(error)
             name = "" if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: "
             self.show_message(f"{name}{error}", wrong=True)
         else:
