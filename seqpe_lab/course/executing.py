@@ -80,8 +80,8 @@ def execute(lesson: Path, folder: Path, scale: str) -> str:
     from nbclient.exceptions import CellControlSignal
     from nbconvert import HTMLExporter
 
-    page, number = page_of(folder, lesson), lesson.stem.split("_")[0]
-    for left in (page.with_suffix(".json"), page, *folder.glob(f"{number}-*")):
+    page = page_of(folder, lesson)
+    for left in (page.with_suffix(".json"), page, *folder.glob(f"{_number(lesson)}-*")):
         left.unlink(missing_ok=True)
     made_of = sources(lesson, scale)
     notebook = nbformat.read(lesson, as_version=4)
@@ -102,13 +102,19 @@ def execute(lesson: Path, folder: Path, scale: str) -> str:
               **provenance("cpu")}
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(banner(record)))
     text, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": lesson.stem}})
+    write_page(folder, lesson, text, record)
+    return error
+
+
+def write_page(folder: Path, lesson: Path, text: str, record: Mapping[str, Any]) -> None:
+    """Write a page, and beside it the record with a hash of the page and each of its figures."""
+    page = page_of(folder, lesson)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, text)
-    made = [page, *folder.glob(f"{number}-*")]
+    made = [page, *folder.glob(f"{_number(lesson)}-*")]
     names = [file.relative_to(folder).as_posix() for file in sorted(made)]
     write_atomically(page.with_suffix(".json"),
-                     json.dumps(record | {"files": _hashes(folder, names)}, indent=1))
-    return error
+                     json.dumps({**record, "files": _hashes(folder, names)}, indent=1))
 
 
 def banner(record: Mapping[str, Any]) -> str:
@@ -122,6 +128,11 @@ def banner(record: Mapping[str, Any]) -> str:
     colour = "#b00020" if failed else "#555"
     return f'<div role="status" style="border-left:4px solid {colour};padding-left:10px">' \
            f"{failed}{html.escape(about)}</div>"
+
+
+def _number(lesson: Path) -> str:
+    """The lesson's number, with which the names of its figures begin."""
+    return lesson.stem.split("_")[0]
 
 
 def _error_shown(notebook: NotebookNode) -> str:
