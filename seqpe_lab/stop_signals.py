@@ -84,7 +84,7 @@ def imports_finish() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         inside = [f.f_code.co_filename for f, _ in traceback.walk_stack(frame)][:-depth]
         if "<frozen importlib._bootstrap>" in inside:
-            threading.Timer(0.05, _thread.interrupt_main).start()  # try again soon
+            threading.Timer(0.05, _interrupt_main_thread).start()  # try again soon
         elif callable(previous):
             previous(number, frame)
 
@@ -93,6 +93,13 @@ def imports_finish() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):  # ends a wait of the main thread, too
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def ignore_stop_signals(worker: int = 0) -> None:
