@@ -518,7 +518,19 @@ def test_the_index_names_each_run_its_state_and_what_made_it(tmp_path, monkeypat
     assert new.folder.name in index and "<td>new</td>" in index
 
 
-def test_a_script_of_plotly_that_was_cut_short_is_written_anew(tmp_path, no_browser):
+def test_a_new_start_waits_for_what_a_killed_one_left_behind(tmp_path, monkeypatch, tiny_recipe):
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
+    trainers, said = iter(["process 1", "process 1", None]), []
+    monkeypatch.setattr(Run, "trainer", property(lambda run: next(trainers)))
+    monkeypatch.setattr(pages.time, "sleep", lambda seconds: said.append(seconds))
+    run = Run(tiny_recipe("alibi"))
+    pages._wait_for_others([run], said.append)
+    assert said == [f"Waiting for other processes, which train {run.folder.name}", 0.5]
+    assert next(trainers, "asked until nobody trains") == "asked until nobody trains"
+
+
+def test_a_script_of_plotly_that_was_cut_short_is_written_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure_files, "find_browser", lambda: None)
     figure = figures.heatmap(np.eye(2), title="a claim")
     figure_files.write_figure(figure, tmp_path, "one")
     script = tmp_path / "plotly.min.js"
@@ -549,4 +561,9 @@ def test_a_figure_without_a_title_numbers_or_a_plain_name_is_not_shown(figure, n
 
 def test_a_gap_in_a_line_is_no_mistake():
     figure = figures.curves([1, 2], {"a": [None, 2.0]}, title="t", x_title="", y_title="")
-    assert Lesson("01", "smoke", 0).show(figure, "a") is figure
+    lab = Lesson("01", "smoke", 0)
+    assert lab.show(figure, "a") is figure
+    masked = figures.heatmaps({"a": [[1.0, np.nan]], "b": [[np.nan]]}, title="t")
+    assert lab.show(masked, "a", gaps=True) is masked
+    with pytest.raises(ValueError, match="shows nothing for 'trace 0'"):
+        lab.show(figures.heatmap([[np.nan]], title="t"), "a", gaps=True)

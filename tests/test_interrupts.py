@@ -150,7 +150,8 @@ for name, write in {
         write()
     except OSError as error:
         left = [path.name for path in (folder / name).rglob("*") if path.is_file()]
-        print(name, left if name != "cache" else [], type(error).__name__, error)
+        left = [name for name in left if not name.endswith(".lock")]
+        print(name, left, type(error).__name__, error)
 """
 
 

@@ -123,8 +123,8 @@ def banner(record: Mapping[str, Any]) -> str:
     about = (f"Executed on {record['time']} with seqpe_lab {record['version']} (commit "
              f"{record['commit']}, torch {record['versions'].get('torch')}), scale "
              f"{record['scale']}. Runs: {runs}.")
-    failed = f"<b>This lesson failed: {html.escape(record['error'])}</b><br>The cells after that " \
-             "were not executed.<br>" if record["error"] else ""
+    failed = f"<b>This lesson failed: {html.escape(record['error'])}</b><br>What follows may not " \
+             "have been executed.<br>" if record["error"] else ""
     colour = "#b00020" if failed else "#555"
     return f'<div role="status" style="border-left:4px solid {colour};padding-left:10px">' \
            f"{failed}{html.escape(about)}</div>"

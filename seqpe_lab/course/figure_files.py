@@ -40,10 +40,13 @@ def write_figure(figure: go.Figure, folder: Path, name: str) -> bool:
     return write_image(figure, folder / f"{name}.png")
 
 
-def check_figure(figure: go.Figure, name: str) -> None:
+def check_figure(figure: go.Figure, name: str, gaps: bool = False) -> None:
     """Refuse a figure that shows nothing or something that is no number, or cannot be a file.
 
     Every trace must hold numbers (or texts), and neither NaN nor infinity; None is a gap.
+
+    Args:
+        gaps: NaN is a gap, too, and some of the traces may be empty, as in an explorer.
 
     Raises:
         ValueError: says what is wrong, and where.
@@ -61,16 +64,18 @@ def check_figure(figure: go.Figure, name: str) -> None:
         raise ValueError("the figure has no title: a figure says what it shows")
     if not figure.data:
         raise ValueError(f"the figure {title!r} has no traces: it would be empty")
+    empty = []
     for number, trace in enumerate(figure.data):
-        own, shown = trace.name or f"trace {number}", {}
+        own = trace.name or f"trace {number}"
         for field, values in _fields(trace).items():
-            shown[field] = [value for value in _flat(values) if value is not None]
-            for value in shown[field]:
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError(f"the figure {title!r} shows {value} in the {field} of "
-                                     f"{own!r}: give finite numbers, or None for a gap")
-        if not all(shown.values()):
-            raise ValueError(f"the figure {title!r} shows nothing for {own!r}")
+            shown = [v for v in _flat(values) if v is not None and not (gaps and v != v)]
+            wrong = [v for v in shown if isinstance(v, float) and not math.isfinite(v)]
+            if wrong:
+                raise ValueError(f"the figure {title!r} shows {wrong[0]} in the {field} of "
+                                 f"{own!r}: give finite numbers, or None for a gap")
+            empty += [own] * (not shown)
+    if empty and not (gaps and len({*empty}) < len(figure.data)):
+        raise ValueError(f"the figure {title!r} shows nothing for {empty[0]!r}")
 
 
 def _fields(trace: Any) -> dict[str, Any]:
@@ -78,7 +83,8 @@ def _fields(trace: Any) -> dict[str, Any]:
     if trace.type == "table":
         return {"cells": [[math.nan if str(cell) == "nan" else cell for cell in column]
                           for column in trace.cells.values or ()]}
-    names = ("z",) if trace.type in ("heatmap", "contour", "surface") else ("x", "y", "z")
+    flat = trace.type in ("heatmap", "contour", "surface")
+    names = ("z",) if flat else ("x", "y", "z", "r", "values")
     return {name: trace[name] for name in names if name in trace and trace[name] is not None}
 
 

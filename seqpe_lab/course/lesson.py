@@ -149,7 +149,7 @@ class Lesson:
                 raise AssertionError(f"{NOT_SEEN}{claim}")
             print(f"✓ {claim}" if seen else f"{NOT_SEEN}{claim}")
 
-    def show(self, figure, name: str):
+    def show(self, figure, name: str, gaps: bool = False):
         """Show a plotly figure; make it the last expression of a cell.
 
         When ``make figures`` executes the lesson, the figure is written to a file and the lesson
@@ -157,12 +157,10 @@ class Lesson:
 
         Args:
             name: file name without ending; the lesson's number is put before it.
-
-        Raises:
-            ValueError: the figure has no title, is empty, or shows NaN or infinity; a name that is
-                no file name.
+            gaps: as :func:`~seqpe_lab.course.figure_files.check_figure` takes it, which checks the
+                figure and raises a ValueError if it has no title or shows no numbers.
         """
-        check_figure(figure, name)
+        check_figure(figure, name, gaps)
         folder = os.environ.get("SEQPE_FIGURES")
         if not folder:
             return figure
@@ -182,7 +180,7 @@ class Lesson:
         from seqpe_lab.explorers import explore
         panel = explore(name)
         if os.environ.get("SEQPE_FIGURES"):
-            return self.show(panel.figure, f"explorer-{name}")
+            return self.show(panel.figure, f"explorer-{name}", gaps=True)
         return panel
 
 
