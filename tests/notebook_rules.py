@@ -4,8 +4,8 @@
 
 * A mark that skips a cell or accepts its errors fails it, unless ``MARKED`` names the cell.
 * Errors in threads, tasks and controls fail the cell (seqpe_lab.course.hidden_errors).
-* A measured number in the prose (with decimals or thousands) must occur in the lesson's code, where
-  it is asserted, in what the lesson prints, or in the paper's tables; else its last cell fails.
+* A measured number in the prose (with decimals or thousands) must occur in the lesson's code, in
+  what the lesson prints, or in the paper's tables; else its last cell fails.
 """
 
 import re
@@ -84,7 +84,7 @@ def pytest_runtest_call(item):
         left = set(unproved(notebook.nb, "\n".join(notebook.printed))) - QUOTED.get(lesson, set())
         if left:
             item.raise_cell_error(
-                f"the prose says {', '.join(sorted(left))}, which the lesson neither asserts nor "
+                f"the prose says {', '.join(sorted(left))}, which the lesson neither checks nor "
                 "prints nor quotes from data/paper: see QUOTED"
             )
     return result

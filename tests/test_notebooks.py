@@ -112,10 +112,8 @@ def test_an_answer_that_is_not_computed_is_borne_out_by_results(lesson):
     }
     for node in calls:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in reveals - UNPROVED:
-            literal = isinstance(node.args[0], ast.Constant)
-            assert not literal or "holds" in [word.arg for word in node.keywords], node.args[
-                0
-            ].value
+            computed = not isinstance(node.args[0], ast.Constant)
+            assert computed or "holds" in {word.arg for word in node.keywords}, ast.unparse(node)
 
 
 def test_there_are_lessons():
