@@ -117,6 +117,7 @@ class Lesson:
             return _images(recipe.source)
         return _text(recipe.source, recipe.tokenizer)
 
+    @imports_finish()
     def model(self, run: Run, device: torch.device | str | None = None) -> GPT2 | ViT:
         """A run's model with its trained weights, in evaluation mode.
 
@@ -172,6 +173,7 @@ class Lesson:
             shown = f'<img src="../{name}.png" style="max-width:100%">'
         return HTML(f'<a href="../{name}.html">{shown}</a>')
 
+    @imports_finish()
     def explore(self, name: str):
         """An explorer (see :mod:`seqpe_lab.explorers`); make it the last expression of a cell.
 

@@ -21,7 +21,7 @@ from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import executing
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.lesson import NOT_SEEN
-from seqpe_lab.course.parallel import Program, Stage, run_stages
+from seqpe_lab.course.parallel import Program, Stage, end_with_parent, run_stages
 from seqpe_lab.jobs import Job
 from seqpe_lab.package_data import clone
 from seqpe_lab.runs import Run, main_measure, runs_folder
@@ -46,6 +46,8 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
     workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    if "MAKELEVEL" in os.environ:  # started by make, which may be killed
+        end_with_parent()
 
     def show(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)

@@ -1,6 +1,7 @@
 """Run programs in parallel, stage by stage, each a subprocess with its own log file."""
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,8 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-# Linux ends the program when this process ends in any way (prctl(2), PR_SET_PDEATHSIG = 1); what
-# replaces the small program keeps that, and its process number.
+# The program that follows keeps what prctl (see end_with_parent) sets, and the process number.
 LAUNCH = """
 import ctypes, os, signal, sys
 parent, *command = sys.argv[1:]
@@ -23,6 +23,7 @@ if sys.platform == "linux":
         sys.exit(143)
 os.execvp(command[0], command)
 """
+
 
 class Program(NamedTuple):
     """A program to run.
@@ -54,6 +55,12 @@ class Stage(NamedTuple):
     programs: Callable[[], Sequence[Program]]
     then: Callable[[], str | None] = lambda: None
     waits: bool = False
+
+
+def end_with_parent() -> None:
+    """On Linux, end this process, as by SIGTERM, when the one that started it ends in any way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, see prctl(2)
 
 
 def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None]) -> None:
