@@ -73,10 +73,11 @@ def imports_finish() -> Iterator[None]:
     """While it is open, SIGINT waits for the end of an import.
 
     A module whose import was interrupted stays half imported: whatever needs it fails until the
-    process is started again, and in a notebook all variables are lost. Also a decorator; it has an
-    effect in the main thread only.
+    process is started again, and in a notebook all variables are lost. Also a decorator. It has no
+    effect outside the main thread, or where Python does not handle SIGINT.
     """
-    if threading.current_thread() is not threading.main_thread():
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield
         return
     depth = len(list(traceback.walk_stack(sys._getframe(2))))  # the caller's frame and all above
@@ -85,14 +86,14 @@ def imports_finish() -> Iterator[None]:
         inside = [f.f_code.co_filename for f, _ in traceback.walk_stack(frame)][:-depth]
         if "<frozen importlib._bootstrap>" in inside:
             threading.Timer(0.05, _interrupt_main_thread).start()  # try again soon
-        elif callable(previous):
+        else:
             previous(number, frame)
 
-    previous = signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous or signal.SIG_DFL)
+        signal.signal(signal.SIGINT, previous)
 
 
 def _interrupt_main_thread() -> None:

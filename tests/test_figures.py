@@ -490,7 +490,11 @@ def test_a_lesson_is_executed_again_at_another_scale_and_after_a_failure(lesson,
     assert pages._executing(lesson, tmp_path, "smoke").command
     executed(tmp_path, "a page", error="cell 3: ValueError: wrong")
     assert pages._executing(lesson, tmp_path, "small").command
-    assert pages._state(tmp_path, lesson, "small") == "failed: cell 3: ValueError: wrong"
+    state = "failed: cell 3: ValueError: wrong"
+    assert pages._state(tmp_path, lesson, "small") == state
+    (tmp_path / "01-loss.json").write_text('{"name": "01-loss", "title": "A loss"}')
+    pages._write_index(tmp_path, [lesson], "small")
+    assert f"A loss</a>; lesson 01: {state}</figcaption>" in (tmp_path / "index.html").read_text()
 
 
 def test_a_name_cannot_be_html_on_the_index(tmp_path):

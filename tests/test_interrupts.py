@@ -37,6 +37,15 @@ def test_an_interrupt_waits_for_the_end_of_an_import_and_for_nothing_else(tmp_pa
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_an_interrupt_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a program that nohup started
+    try:
+        with imports_finish():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_in_another_thread_nothing_changes():
     before, seen = signal.getsignal(signal.SIGINT), []
 

@@ -38,7 +38,8 @@ def load_ipython_extension(shell: Any) -> None:
     show_in_thread = threading.excepthook
 
     def in_thread(about: Any) -> None:
-        report_error(about.exc_value)
+        if about.exc_type is not SystemExit:  # which ends a thread as a return does
+            report_error(about.exc_value)
         show_in_thread(about)
 
     def in_task(loop: asyncio.AbstractEventLoop, about: dict) -> None:

@@ -193,12 +193,13 @@ def _write_index(folder: Path, lessons: Sequence[Path], scale: str,
     """One page with the lessons, the figures and the runs, each with its state; offline, too."""
     shown = [{"page": executing.page_of(folder, path), "state": _state(folder, path, scale)}
              for path in sorted(lessons)]
+    wrong = {lesson["page"].stem.split("_")[0]: lesson["state"] for lesson in shown
+             if not lesson["state"].startswith(NOT_SEEN.removeprefix("✗ "))}
     figures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     figures.sort(key=lambda entry: (entry["name"] != "headline", entry["name"]))
     for entry in figures:
         entry["has_image"] = (folder / f"{entry['name']}.png").exists()
-        entry["state"] = next((lesson["state"] for lesson in shown if lesson["page"].stem.split(
-            "_")[0] == entry["name"].split("-")[0]), "")
+        entry["state"] = wrong.get(entry["name"].split("-")[0], "")
     write_atomically(folder / "index.html", PAGE.render(
         version=__version__, scale=scale, time=time.strftime("%Y-%m-%d %H:%M"), figures=figures,
         lessons=shown, runs=[{"run": run, "made_by": _made_by(run)} for run in runs]))
