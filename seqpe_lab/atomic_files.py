@@ -14,6 +14,9 @@ def write_atomically(path: Path, text: str, check: Callable[[], object] = lambda
     Args:
         check: called when all is written under another name; if it raises an error, the file keeps
             its old content.
+
+    Raises:
+        OSError: names the file, also where the disk is full or the file too large.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -23,8 +26,10 @@ def write_atomically(path: Path, text: str, check: Callable[[], object] = lambda
             os.fsync(file.fileno())
         check()
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # write(2) does not name its file
+            error.filename = str(path)
         raise
 
 

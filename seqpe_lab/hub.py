@@ -1,18 +1,26 @@
 """Data sets and weights of the Hugging Face hub, and parquet files.
 
-If the hub cannot be reached, an error says so within seconds and names what to do instead.
+If the hub cannot be reached, or stops sending, an error says so within seconds and names what to do
+instead.
 """
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from seqpe_lab.atomic_files import stamp
 
 T = TypeVar("T")
+PATIENCE = 8.0  # seconds without a byte after which a download is given up
+
+
+class Stalled(OSError):
+    """The hub sent nothing for :data:`PATIENCE` seconds."""
 
 
 def cache_folder() -> Path:
@@ -81,18 +89,72 @@ def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
         raise ConnectionError(f"the hub cannot be reached for {what} ({problems[0]}). {ways_out}")
 
 
+@contextmanager
+def give_up_when_stalled() -> Iterator[None]:
+    """While it is open, a request to the hub raises :class:`Stalled` when no byte comes any more.
+
+    The hub's client itself would wait for some answers without limit, and try five times again
+    after a pause in a download. A slow download goes on for as long as something comes.
+    """
+    from huggingface_hub import constants, set_client_factory
+    from huggingface_hub.utils import _http
+
+    def report(event: str, about: Mapping[str, Any]) -> None:
+        if type(about.get("exception")).__name__.endswith("Timeout"):
+            raise Stalled(f"nothing came for {PATIENCE:g} s")  # of a kind that is not tried again
+
+    def limit(request: Any) -> None:
+        request.extensions |= {"trace": report, "timeout": dict.fromkeys(
+            ("connect", "read", "write", "pool"), PATIENCE)}
+
+    def watched() -> Any:
+        client = factory()
+        hooks = client.event_hooks
+        client.event_hooks = hooks | {"request": [*hooks.get("request", ()), limit]}
+        return client
+
+    factory, xet = _http._GLOBAL_CLIENT_FACTORY, constants.HF_HUB_DISABLE_XET
+    set_client_factory(watched)
+    constants.HF_HUB_DISABLE_XET = True  # its own protocol does not report when it stalls
+    try:
+        yield
+    finally:
+        set_client_factory(factory)
+        constants.HF_HUB_DISABLE_XET = xet
+
+
 def ask_hub(what: str, ways_out: str, load: Callable[[], T]) -> T:
     """What ``load()`` returns; it loads something from the hub.
 
     Raises:
-        ConnectionError: the hub does not answer, or ``load`` fails; names the ways out.
+        ConnectionError: the hub does not answer or stops sending, or ``load`` fails; names the ways
+            out.
+        OSError: there is no room for what comes.
     """
     require_hub(what, ways_out)
     try:
-        return load()
+        with give_up_when_stalled():
+            return load()
     except Exception as error:  # datasets and the hub's client raise many kinds
+        refuse_full_disk(error, what)
         raise ConnectionError(
             f"the hub did not give {what} ({type(error).__name__}: {error}). {ways_out}") from error
+
+
+def refuse_full_disk(error: BaseException | None, what: str) -> None:
+    """Raise an OSError that names the remedy if an error, or a cause of it, is a full disk.
+
+    >>> refuse_full_disk(OSError(errno.ENOSPC, "No space left on device"), "the text")
+    Traceback (most recent call last):
+    OSError: there is no room for the text ([Errno 28] No space left on device): free some space, or
+        set SEQPE_CACHE and HF_HOME to folders elsewhere
+    """
+    full, cause = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT), error
+    while cause and getattr(cause, "errno", None) not in full:
+        cause = cause.__cause__ or cause.__context__
+    if cause:
+        raise OSError(f"there is no room for {what} ({cause}): free some space, or set SEQPE_CACHE "
+                      "and HF_HOME to folders elsewhere") from error
 
 
 def load_from_hub(what: str, ways_out: str, *arguments, **options):
@@ -108,11 +170,13 @@ def read_parquet(file: Path):
 
     Raises:
         ValueError: the file is not parquet, or is broken; names it.
+        OSError: the cache is full.
     """
     from datasets import Dataset
     try:  # datasets itself would know a changed file by its time alone
         return Dataset.from_parquet(
             str(file), cache_dir=str(cache_folder() / "datasets" / stamp(file)[:16]))
     except Exception as error:  # datasets and pyarrow raise many kinds
+        refuse_full_disk(error, f"the rows of {file}")
         raise ValueError(
             f"{file} cannot be read as parquet ({type(error).__name__}: {error})") from error

@@ -1,13 +1,21 @@
-"""SIGTERM and SIGUSR1, which clusters send before they stop a job: a run ends after its step."""
+"""What signals do to a training: SIGTERM and SIGUSR1, which clusters send, end it after a step;
+SIGINT (Ctrl-C, or the button of a notebook) interrupts no import.
+"""
 from __future__ import annotations
 
+import _thread
 import builtins
 import signal
+import sys
 import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import torch
+
 
 class Interrupted(RuntimeError):
     """A signal ended the training after a step; a checkpoint was written, and the run can go on."""
@@ -58,6 +66,41 @@ class StopSignals:
             return 0
         received = torch.tensor([self.received], device=self.accelerator.device)
         return int(self.accelerator.gather(received).max())
+
+
+@contextmanager
+def imports_finish() -> Iterator[None]:
+    """While it is open, SIGINT waits for the end of an import.
+
+    A module whose import was interrupted stays half imported: whatever needs it fails until the
+    process is started again, and in a notebook all variables are lost. Also a decorator. It has no
+    effect outside the main thread, or where Python does not handle SIGINT.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    depth = len(list(traceback.walk_stack(sys._getframe(2))))  # the caller's frame and all above
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        inside = [f.f_code.co_filename for f, _ in traceback.walk_stack(frame)][:-depth]
+        if "<frozen importlib._bootstrap>" in inside:
+            threading.Timer(0.05, _interrupt_main_thread).start()  # try again soon
+        else:
+            previous(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):  # ends a wait of the main thread, too
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def ignore_stop_signals(worker: int = 0) -> None:

@@ -37,13 +37,15 @@ from seqpe_lab.run_data import check_data, keep_data, kept_tokenizer
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.starting_weights import load_base
-from seqpe_lab.stop_signals import Interrupted, StopSignals, ignore_stop_signals
+from seqpe_lab.stop_signals import (Interrupted, StopSignals, ignore_stop_signals,
+                                    imports_finish)
 from seqpe_lab.tasks import Data, Task, task_of
 from seqpe_lab.tasks.base import evaluated_in, loading_workers
 from seqpe_lab.tensorboard_events import EventFile
 from seqpe_lab.throughput import Throughput
 
 
+@imports_finish()
 def train(recipe: Training, folder: str | Path | None = None, *, data: Data | None = None,
           cpu: bool = False, progress: bool = True, workers: int | None = None,
           compile: bool = False, deterministic: bool = False,

@@ -96,6 +96,9 @@ IMAGE_VARIANTS = {
 def pytest_configure(config):
     config.pluginmanager.register(optional_packages)  # for the package's doctests, too
     if getattr(config.option, "nbval_lax", False):
+        import notebook_rules  # it needs nbval
+
+        config.pluginmanager.register(notebook_rules)
         fork_kernels()
     config.option.loadscopereorder = False  # xdist would start with the files of the most tests
 

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from seqpe_lab.course import figure_files, figures, pages, style
+from seqpe_lab.course import executing, figure_files, figures, pages, style
 from seqpe_lab.course.lesson import Lesson
 from seqpe_lab.recipes import (
     ABLATIONS,
@@ -369,9 +369,18 @@ def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(
         "plotly.min.js" in (tmp_path / "one.html").read_text()
         and not (tmp_path / "one.png").exists()
     )
-    pages._write_index(tmp_path)
+    pages._write_index(tmp_path, [], "small")
     index = (tmp_path / "index.html").read_text()
     assert '<iframe src="one.html"' in index and "a bold claim &amp; more" in index
+
+
+def executed(folder, page="", name="01_digits", **record):
+    """A lesson, its page among the figures, and the record of it; the lesson's file is returned."""
+    lesson = folder / f"{name}.ipynb"
+    lesson.write_text("{}")
+    record = {"error": "", "sources": executing.sources(lesson, "small"), "runs": {}} | record
+    executing.write_page(folder, lesson, page, record)
+    return lesson
 
 
 def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, capsys):
@@ -389,16 +398,13 @@ def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, c
         f'lab.expect("{pages.NOT_SEEN}as code", False)',
         outputs=[new_output("stream", text=capsys.readouterr().out)],
     )
-    (tmp_path / "lessons").mkdir()
-    page = tmp_path / "lessons" / "01_digits.html"
-    page.write_text(
-        HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))[0], encoding="utf-8"
-    )
+    lesson = executed(tmp_path, HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))[0])
+    page = executing.page_of(tmp_path, lesson)
     assert pages.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
-    pages._write_index(tmp_path)
+    pages._write_index(tmp_path, [lesson], "small")
     assert (
-        "01 digits</a>; not in this run: L_delta &lt; log m &amp; no stray; "
-        "the last &lt; the first</li>" in (tmp_path / "index.html").read_text()
+        "01 digits</a>; <strong>not in this run: L_delta &lt; log m &amp; no stray; "
+        "the last &lt; the first</strong></li>" in (tmp_path / "index.html").read_text()
     )
 
 
@@ -406,9 +412,7 @@ def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_s
     for name in ("a", "headline", "b"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "title": name.upper()}))
     (tmp_path / "a.png").write_bytes(b"")
-    (tmp_path / "lessons").mkdir()
-    (tmp_path / "lessons" / "01_digits.html").write_text("")
-    pages._write_index(tmp_path)
+    pages._write_index(tmp_path, [executed(tmp_path)], "small")
     index = (tmp_path / "index.html").read_text()
     assert index.index("HEADLINE") < index.index('id="a"') < index.index('id="b"')
     assert '<img src="a.png"' in index and '<iframe src="b.html"' in index
@@ -432,14 +436,140 @@ def test_a_finished_run_is_reported_and_another_is_trained_in_its_own_folder(
     assert second.report() == "perplexity 4.00 at 16, 5.00 at 32 (finished before)"
 
 
-def test_a_lesson_is_executed_again_only_after_a_change(tmp_path):
-    lesson = tmp_path / "01_digits.ipynb"
-    lesson.write_text("{}")
-    task = pages._executing(lesson, tmp_path, "smoke")
-    assert task.command and task.environment["SEQPE_SCALE"] == "smoke"
-    (tmp_path / "lessons" / "01_digits.html").write_text("")
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+CHANGES = {
+    "the notebook": lambda folder: (folder / "01_digits.ipynb").write_text('{"cells": []}'),
+    "a source": lambda folder: (folder / "package" / "losses.py").write_text("# other"),
+    "committed data": lambda folder: (folder / "data" / "table1.csv").write_text("other"),
+    "the results of its run": lambda folder: (
+        folder / "runs" / "small" / "alibi-seed0-ab" / "results.json"
+    ).write_text("{}"),
+    "the page, cut short": lambda folder: cut_short(folder / "lessons" / "01_digits.html"),
+    "a figure, cut short": lambda folder: cut_short(folder / "01-loss.html"),
+    "a figure, lost": lambda folder: (folder / "01-loss.html").unlink(),
+    "the record, cut short": lambda folder: cut_short(folder / "lessons" / "01_digits.json"),
+}
+
+
+@pytest.fixture
+def lesson(tmp_path, monkeypatch):
+    """An executed lesson with a figure and a run, in a project of its own."""
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
+    for name, file in (("PACKAGE", "package/losses.py"), ("DATA", "data/table1.csv")):
+        path = tmp_path / file
+        path.parent.mkdir()
+        path.write_text("as it was")
+        monkeypatch.setattr(executing, name, path.parent)
+    results = tmp_path / "runs" / "small" / "alibi-seed0-ab" / "results.json"
+    results.parent.mkdir(parents=True)
+    results.write_text("{...}")
+    (tmp_path / "01-loss.html").write_text("a figure")
+    runs = {"alibi-seed0-ab": executing.sha256(results)}
+    return executed(tmp_path, "a page", runs=runs)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_lesson_is_executed_again_after_any_change_and_until_then_is_said_to_be_old(
+    change, lesson, tmp_path
+):
+    task = pages._executing(lesson, tmp_path, "small")
+    assert task.command is None and task.report() == "executed before"
+    assert pages._state(tmp_path, lesson, "small") == ""
+    CHANGES[change](tmp_path)
+    task = pages._executing(lesson, tmp_path, "small")
+    assert task.command and task.environment["SEQPE_SCALE"] == "small"
     assert task.report() == "executed"
-    assert pages._executing(lesson, tmp_path, "smoke").command is None
-    assert pages._executing(lesson, tmp_path, "small").command
-    lesson.write_text('{"cells": []}')
+    expected = (
+        "not executed" if change == "the record, cut short" else "damaged, or of other sources"
+    )
+    assert pages._state(tmp_path, lesson, "small").startswith(expected)
+
+
+def test_a_lesson_is_executed_again_at_another_scale_and_after_a_failure(lesson, tmp_path):
     assert pages._executing(lesson, tmp_path, "smoke").command
+    executed(tmp_path, "a page", error="cell 3: ValueError: wrong")
+    assert pages._executing(lesson, tmp_path, "small").command
+    state = "failed: cell 3: ValueError: wrong"
+    assert pages._state(tmp_path, lesson, "small") == state
+    (tmp_path / "01-loss.json").write_text('{"name": "01-loss", "title": "A loss"}')
+    pages._write_index(tmp_path, [lesson], "small")
+    assert f"A loss</a>; lesson 01: {state}</figcaption>" in (tmp_path / "index.html").read_text()
+
+
+def test_a_name_cannot_be_html_on_the_index(tmp_path):
+    attack = "01_<script>alert('x')<!--\"&?#%"
+    lesson = executed(tmp_path, name=attack, error=attack)
+    entry = {"name": attack, "title": attack}
+    (tmp_path / "figure.json").write_text(json.dumps(entry))
+    pages._write_index(tmp_path, [lesson], "small")
+    index = (tmp_path / "index.html").read_text()
+    assert (
+        "<script" not in index and "<!--" not in index and 'href="lessons/01_%3Cscript%3E' in index
+    )
+    assert index.count("&lt;script&gt;alert(") >= 3
+
+
+def test_the_index_names_each_run_its_state_and_what_made_it(tmp_path, monkeypatch, tiny_recipe):
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
+    finished, new = Run(tiny_recipe("alibi")), Run(tiny_recipe("seqpe"))
+    finished.create()
+    finished.write_results({"commit": "abc123", "versions": {"torch": "2.99"}})
+    pages._write_index(tmp_path, [], "small", [finished, new])
+    index = (tmp_path / "index.html").read_text()
+    for words in (finished.folder.name, "<td>finished</td>", "commit abc123, torch 2.99"):
+        assert words in index
+    assert new.folder.name in index and "<td>new</td>" in index
+
+
+def test_a_new_start_waits_for_what_a_killed_one_left_behind(tmp_path, monkeypatch, tiny_recipe):
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
+    trainers, said = iter(["process 1", "process 1", None]), []
+    monkeypatch.setattr(Run, "trainer", property(lambda run: next(trainers)))
+    monkeypatch.setattr(pages.time, "sleep", lambda seconds: said.append(seconds))
+    run = Run(tiny_recipe("alibi"))
+    pages._wait_for_others([run], said.append)
+    assert said == [f"Waiting for other processes, which train {run.folder.name}", 0.5]
+    assert next(trainers, "asked until nobody trains") == "asked until nobody trains"
+
+
+def test_a_script_of_plotly_that_was_cut_short_is_written_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure_files, "find_browser", lambda: None)
+    figure = figures.heatmap(np.eye(2), title="a claim")
+    figure_files.write_figure(figure, tmp_path, "one")
+    script = tmp_path / "plotly.min.js"
+    whole = script.read_bytes()
+    cut_short(script)
+    figure_files.write_figure(figure, tmp_path, "one")
+    assert script.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "figure, name, message",
+    [
+        (go.Figure(go.Scatter(y=[1])), "a", "no title"),
+        (go.Figure(layout_title_text="t"), "a", "no traces"),
+        (go.Figure(go.Scatter(y=[]), layout_title_text="t"), "a", "shows nothing for 'trace 0'"),
+        (go.Figure(go.Scatter(x=[1], y=[None]), layout_title_text="t"), "a", "shows nothing"),
+        (go.Figure(go.Scatter(x=[np.inf], y=[1]), layout_title_text="t"), "a", "inf in the x"),
+        (figures.heatmap([[1.0, np.nan]], title="t"), "a", "nan in the z"),
+        (figures.table({"a": [float("nan")]}, title="t"), "a", "nan in the cells"),
+        (figures.heatmap(np.eye(2), title="t"), "../a", "cannot name a figure's file"),
+        (figures.heatmap(np.eye(2), title="t"), 'a"><script>', "cannot name a figure's file"),
+    ],
+)
+def test_a_figure_without_a_title_numbers_or_a_plain_name_is_not_shown(figure, name, message):
+    with pytest.raises(ValueError, match=message):
+        Lesson("01", "smoke", 0).show(figure, name)
+
+
+def test_a_gap_in_a_line_is_no_mistake():
+    figure = figures.curves([1, 2], {"a": [None, 2.0]}, title="t", x_title="", y_title="")
+    lab = Lesson("01", "smoke", 0)
+    assert lab.show(figure, "a") is figure
+    masked = figures.heatmaps({"a": [[1.0, np.nan]], "b": [[np.nan]]}, title="t")
+    assert lab.show(masked, "a", gaps=True) is masked
+    with pytest.raises(ValueError, match="shows nothing for 'trace 0'"):
+        lab.show(figures.heatmap([[np.nan]], title="t"), "a", gaps=True)

@@ -195,6 +195,24 @@ def test_an_answer_that_was_no_choice_is_refused():
         lesson.predict("?", ["a", "b"])("c")
 
 
+@pytest.mark.parametrize("holds", [False, torch.tensor(False), np.False_])
+def test_an_answer_that_the_results_contradict_is_not_revealed(holds, capsys):
+    reveal = lesson.predict("Which is nearer to 100?", ["123", "1000"])
+    capsys.readouterr()
+    with pytest.raises(AssertionError, match="contradict the answer '123' to: Which is nearer"):
+        reveal("123", "It is not.", holds=holds)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_question_is_text_and_no_html(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    lesson.predict("Is a < b & c?", ["a", "b"])
+    assert "Is a &lt; b &amp; c?" in shown[0].children[0].value
+
+
 # --- check --------------------------------------------------------------------------------------
 
 

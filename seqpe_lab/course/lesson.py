@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import os
 import re
 import sys
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor
 
 from seqpe_lab import recipes
-from seqpe_lab.course.figure_files import write_figure
+from seqpe_lab.course.figure_files import check_figure, write_figure
+from seqpe_lab.course.hidden_errors import executed
 from seqpe_lab.devices import best_device
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.runs import Run
+from seqpe_lab.stop_signals import imports_finish
 from seqpe_lab.tasks.image_data import ImageData, load_images
 from seqpe_lab.tasks.question_data import QAData, load_questions
 from seqpe_lab.tasks.text_data import TextData, load_text
@@ -81,6 +84,7 @@ class Lesson:
         self.train(recipes.tuned_method(method))
         return self._train(recipes.question_answering(method, self.scale, self.seed, **overrides))
 
+    @imports_finish()
     def _train(self, recipe: recipes.Training) -> Run:
         run = Run(recipe)
         if run.state == "finished":
@@ -93,7 +97,8 @@ class Lesson:
             time = f" ({about.time} with SeqPE, on {about.hardware})"  # of the preset's work only
         size = (f"{recipe.train_len} tokens" if isinstance(recipe, recipes.Recipe)
                 else f"{recipe.image_size} x {recipe.image_size} pixels")
-        print(f"{recipe.method}: training {recipe.steps} steps of {recipe.batch} x {size}{time}")
+        print(f"{recipe.method}: training {recipe.steps} steps of {recipe.batch} x {size}{time}, "
+              f"run {run.folder.name}")
         return train(recipe, data=self.data(recipe))
 
     def text(self, source: str | None = None, tokenizer: str | None = None) -> TextData:
@@ -113,6 +118,7 @@ class Lesson:
             return _images(recipe.source)
         return _text(recipe.source, recipe.tokenizer)
 
+    @imports_finish()
     def model(self, run: Run, device: torch.device | str | None = None) -> GPT2 | ViT:
         """A run's model with its trained weights, in evaluation mode.
 
@@ -133,14 +139,19 @@ class Lesson:
         Args:
             seen: True or False, also as a tensor.
 
+        Raises:
+            AssertionError: it is not seen, and a test executes the notebook.
+
         >>> Lesson("05", "small", seed=0).expect("the loss falls", 0.9 < 0.5)
         ✗ not in this run: the loss falls
         """
         seen = bool(seen)
         if self.scale != "smoke":
+            if not seen and executed() and "SEQPE_FIGURES" not in os.environ:
+                raise AssertionError(f"{NOT_SEEN}{claim}")
             print(f"✓ {claim}" if seen else f"{NOT_SEEN}{claim}")
 
-    def show(self, figure, name: str):
+    def show(self, figure, name: str, gaps: bool = False):
         """Show a plotly figure; make it the last expression of a cell.
 
         When ``make figures`` executes the lesson, the figure is written to a file and the lesson
@@ -148,7 +159,10 @@ class Lesson:
 
         Args:
             name: file name without ending; the lesson's number is put before it.
+            gaps: as :func:`~seqpe_lab.course.figure_files.check_figure` takes it, which checks the
+                figure and raises a ValueError if it has no title or shows no numbers.
         """
+        check_figure(figure, name, gaps)
         folder = os.environ.get("SEQPE_FIGURES")
         if not folder:
             return figure
@@ -160,6 +174,7 @@ class Lesson:
             shown = f'<img src="../{name}.png" style="max-width:100%">'
         return HTML(f'<a href="../{name}.html">{shown}</a>')
 
+    @imports_finish()
     def explore(self, name: str):
         """An explorer (see :mod:`seqpe_lab.explorers`); make it the last expression of a cell.
 
@@ -168,7 +183,7 @@ class Lesson:
         from seqpe_lab.explorers import explore
         panel = explore(name)
         if os.environ.get("SEQPE_FIGURES"):
-            return self.show(panel.figure, f"explorer-{name}")
+            return self.show(panel.figure, f"explorer-{name}", gaps=True)
         return panel
 
 
@@ -195,12 +210,14 @@ def start(title: str, seed: int = 0) -> Lesson:
 
 
 def predict(question: str, choices: Sequence[str]) -> Callable[[str, str], None]:
-    """Display a question with its choices, and return ``reveal(answer, why)``.
+    """Display a question with its choices, and return ``reveal(answer, why, holds=...)``.
 
     Nothing waits for the reader; ``reveal`` compares the answer with the reader's choice.
+    ``holds`` says whether the results bear out an answer that is not computed from them; if they
+    do not, it raises an AssertionError.
 
     >>> reveal = predict("Which is nearer to 100?", ["123", "1000"])       # doctest: +SKIP
-    >>> reveal("1000", "they share more digits")                           # doctest: +SKIP
+    >>> reveal("1000", "they share more digits", holds=shared[1000] > 0)   # doctest: +SKIP
     """
     if len(choices) < 2:
         raise ValueError(f"a prediction needs at least two choices, got {list(choices)}")
@@ -210,12 +227,14 @@ def predict(question: str, choices: Sequence[str]) -> Callable[[str, str], None]
     buttons = ipywidgets.RadioButtons(options=list(choices), value=None,
                                       layout=ipywidgets.Layout(width="auto"))
     buttons.add_class("seqpe-prediction")
-    asked = ipywidgets.HTML(f"<b>Your prediction.</b> {question}")
+    asked = ipywidgets.HTML(f"<b>Your prediction.</b> {html.escape(question)}")
     display(ipywidgets.VBox([asked, buttons]))
 
-    def reveal(answer: str, why: str = "") -> None:
+    def reveal(answer: str, why: str = "", *, holds: bool | Tensor = True) -> None:
         if answer not in choices:
             raise ValueError(f"{answer!r} is none of the choices {list(choices)}")
+        if not holds:
+            raise AssertionError(f"✗ the results contradict the answer {answer!r} to: {question}")
         verdict = {None: "no prediction made", answer: "as you predicted"}.get(
             buttons.value, f"you predicted: {buttons.value}")
         print(f"{question}\n→ {answer} ({verdict}). {why}".rstrip())

@@ -4,30 +4,31 @@ Finished runs and executed lessons are reused, so an interrupted job continues w
 """
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from string import Template
 
 import torch
+from jinja2 import Template
 
-from seqpe_lab import recipes
+from seqpe_lab import __version__, recipes
 from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.course import executing
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.lesson import NOT_SEEN
-from seqpe_lab.course.parallel import Program, Stage, run_stages
+from seqpe_lab.course.parallel import Program, Stage, end_with_parent, run_stages
 from seqpe_lab.jobs import Job
 from seqpe_lab.package_data import clone
 from seqpe_lab.runs import Run, main_measure, runs_folder
 from seqpe_lab.tasks.text_data import load_text
 
-PAGE = Template(Path(__file__).with_name("index.html").read_text(encoding="utf-8"))
+PAGE = Template(Path(__file__).with_name("index.html").read_text(encoding="utf-8"),
+                autoescape=True)
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
@@ -45,6 +46,8 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
     workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    if "MAKELEVEL" in os.environ:  # started by make, which may be killed
+        end_with_parent()
 
     def show(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
@@ -72,11 +75,21 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
     # those that train come first, so that all workers end at about the same time
     lessons.sort(key=lambda path: not re.search(r"lab\.train\(|job\.start\(",
                                                 path.read_text(encoding="utf-8")))
+    runs = [Run(recipe) for recipe in (*headline, *text, *images, *placed, *tuned)]
 
+    def write_index() -> None:
+        _write_index(folder, lessons, scale, runs)
+
+    def write_headline() -> str:
+        line = _write_headline(headline, folder)
+        write_index()
+        return line
+
+    _wait_for_others(runs, show)
     try:
         run_stages([
             Stage(f"Stage 2 of 6: {len(headline)} runs for the headline figure{estimate(7)}",
-                  lambda: training_programs(headline), lambda: _write_headline(headline, folder)),
+                  lambda: training_programs(headline), write_headline),
             Stage(f"Stage 3 of 6: the other {len(text)} runs of the extrapolation lesson"
                   f"{estimate(12)}", lambda: training_programs(text)),
             Stage(f"Stage 4 of 6: {len(images)} runs on images, and {len(placed)} on larger "
@@ -88,8 +101,8 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
                   lambda: [_executing(path, folder, scale) for path in lessons], waits=True),
         ], workers, show)
     finally:
-        _write_index(folder)  # also after a failure, with what is done so far
-    missing = sum(len(not_seen(_page(folder, path))) for path in lessons)
+        write_index()  # also after a failure, with what is done so far
+    missing = sum(len(not_seen(executing.page_of(folder, path))) for path in lessons)
     show(f"Done: open {folder / 'index.html'}" +
         (f" ({missing} of the lessons' expectations did not show in these runs)" if missing
          else ""))
@@ -141,33 +154,27 @@ def _run(recipe: recipes.Training, processes: int, cpu: bool) -> Program:
 
 
 def _executing(path: Path, folder: Path, scale: str) -> Program:
-    """Execute a notebook, unless this very notebook was executed with this very library."""
-    out = _page(folder, path)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stamp = out.with_suffix(".stamp")
-    sources = [path, *sorted((clone() / "seqpe_lab").rglob("*.py"))]
-    content = b"".join(source.read_bytes() for source in sources) + scale.encode()
-    digest = hashlib.sha256(content).hexdigest()
-    if out.exists() and stamp.exists() and stamp.read_text() == digest:
-        return Program(path.stem, None, lambda: "executed before" + _missing(out), out)
-
-    def report() -> str:
-        stamp.write_text(digest)
-        return "executed" + _missing(out)
-    command = [sys.executable, "-m", "nbconvert", "--to=html", "--execute",
-               "--ExecutePreprocessor.store_widget_state=False",
-               "--ExecutePreprocessor.timeout=1800",
-               f"--output-dir={out.parent}", f"--output={out.stem}", str(path)]
+    """Execute a notebook, unless that would give the very page that is there."""
+    page = executing.page_of(folder, path)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    if executing.reusable(folder, path, scale):
+        return Program(path.stem, None, lambda: "executed before" + _missing(page), page)
+    command = [sys.executable, "-m", "seqpe_lab.course.executing", str(path), str(folder), scale]
     environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale,
                    "SEQPE_RUNS": str(runs_folder().resolve())}
-    return Program(path.stem, command, report, out.with_suffix(".log"), environment)
+    return Program(path.stem, command, lambda: "executed" + _missing(page),
+                   page.with_suffix(".log"), environment)
+
+
+def _wait_for_others(runs: Sequence[Run], show: Callable[[str], None]) -> None:
+    """Wait while other processes train these runs, such as those of a job that was just killed."""
+    if busy := [run.folder.name for run in runs if run.trainer]:
+        show(f"Waiting for other processes, which train {', '.join(busy)}")
+        while any(run.trainer for run in runs):
+            time.sleep(0.5)
 
 
 # --- pages -------------------------------------------------------------------------------------
-
-def _page(folder: Path, lesson: Path) -> Path:
-    return folder / "lessons" / f"{lesson.stem}.html"
-
 
 def _missing(page: Path) -> str:
     claims = not_seen(page)
@@ -181,26 +188,40 @@ def _write_headline(headline: Sequence[recipes.Recipe], folder: Path) -> str:
         [Run(recipe).outcome() for recipe in headline], train_len=train_len,
         title=f"Trained on {train_len} tokens, tested on up to {longest:,}")
     write_figure(figure, folder, "headline")
-    _write_index(folder)
     return f"  The headline figure is ready: {folder / 'headline.html'}"
 
 
-def _write_index(folder: Path) -> None:
-    """One page with every figure and a link to every executed lesson; needs no network."""
-    entries = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    entries.sort(key=lambda entry: (entry["name"] != "headline", entry["name"]))
-    figures = []
-    for entry in entries:
-        name, title = html.escape(entry["name"]), html.escape(entry["title"])
-        shown = f'<iframe src="{name}.html" title="{title}" loading="lazy"></iframe>'
-        if (folder / f"{entry['name']}.png").exists():
-            image = f'<img src="{name}.png" alt="{title}" loading="lazy">'
-            shown = f'<a href="{name}.html">{image}</a>'
-        caption = f'<figcaption><a href="{name}.html">{title}</a></figcaption>'
-        figures.append(f'<figure id="{name}">{shown}{caption}</figure>')
-    lessons = [f'<li><a href="lessons/{path.name}">{html.escape(path.stem.replace("_", " "))}</a>'
-               f"{html.escape(_missing(path))}</li>"
-               for path in sorted((folder / "lessons").glob("*.html"))]
-    page = PAGE.substitute(figures="".join(figures),
-                           lessons="".join(lessons) or "<li>not yet executed</li>")
-    write_atomically(folder / "index.html", page)
+def _write_index(folder: Path, lessons: Sequence[Path], scale: str,
+                 runs: Sequence[Run] = ()) -> None:
+    """One page with the lessons, the figures and the runs, each with its state; offline, too."""
+    shown = [{"page": executing.page_of(folder, path), "state": _state(folder, path, scale)}
+             for path in sorted(lessons)]
+    wrong = {lesson["page"].stem.split("_")[0]: lesson["state"] for lesson in shown
+             if not lesson["state"].startswith(NOT_SEEN.removeprefix("✗ "))}
+    figures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    figures.sort(key=lambda entry: (entry["name"] != "headline", entry["name"]))
+    for entry in figures:
+        entry["has_image"] = (folder / f"{entry['name']}.png").exists()
+        entry["state"] = wrong.get(entry["name"].split("-")[0], "")
+    write_atomically(folder / "index.html", PAGE.render(
+        version=__version__, scale=scale, time=time.strftime("%Y-%m-%d %H:%M"), figures=figures,
+        lessons=shown, runs=[{"run": run, "made_by": _made_by(run)} for run in runs]))
+
+
+def _state(folder: Path, lesson: Path, scale: str) -> str:
+    """What a reader must know of a lesson's page; "" where there is nothing to say."""
+    page = executing.page_of(folder, lesson)
+    record = executing.record_of(page)
+    if not record or not page.exists():
+        return "not executed"
+    if record["error"]:
+        return f"failed: {record['error']}"
+    if not executing.reusable(folder, lesson, scale):
+        return "damaged, or of other sources or runs than those that are here now"
+    return _missing(page).removeprefix("; ")
+
+
+def _made_by(run: Run) -> str:
+    results = run.results() or {}
+    torch_version = results.get("versions", {}).get("torch")
+    return f"commit {results['commit']}, torch {torch_version}" if "commit" in results else ""

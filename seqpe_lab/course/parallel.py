@@ -1,6 +1,7 @@
 """Run programs in parallel, stage by stage, each a subprocess with its own log file."""
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -11,6 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
+
+# The program that follows keeps what prctl (see end_with_parent) sets, and the process number.
+LAUNCH = """
+import ctypes, os, signal, sys
+parent, *command = sys.argv[1:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        sys.exit(143)
+os.execvp(command[0], command)
+"""
 
 
 class Program(NamedTuple):
@@ -48,11 +60,18 @@ class Stage(NamedTuple):
     waits: bool = False
 
 
+def end_with_parent() -> None:
+    """On Linux, end this process, as by SIGTERM, when the one that started it ends in any way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, see prctl(2)
+
+
 def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None]) -> None:
     """Run the programs of all stages in order, ``workers`` at a time, and report on each.
 
     Each program gets its share of the cores. A failure is reported at once; programs that do not
-    depend on it still run. Ctrl-C and SIGTERM end all programs.
+    depend on it still run. Ctrl-C, SIGTERM and the end of the terminal end all programs; on Linux
+    so does a kill of this process.
 
     Args:
         show: takes each line of the report.
@@ -87,7 +106,9 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
             else:
                 succeeded(stage, f"  {program.name}: {program.report()}, {seconds}")
 
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stops = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous = {number: signal.signal(number, lambda number, _: sys.exit(128 + number))
+                for number in stops}
     with ThreadPoolExecutor(workers) as pool:  # its threads do nothing but wait for the programs
         try:
             for stage in stages:
@@ -112,14 +133,16 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
         finally:
             for _, _, process, _ in running.values():
                 process.terminate()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
     if failures:
         raise RuntimeError("\n\n".join(failures))
 
 
 def _start(program: Program, share: Mapping[str, str]) -> subprocess.Popen:
+    launch = [sys.executable, "-S", "-c", LAUNCH, str(os.getpid())]
     with open(program.log, "wb") as log:
-        return subprocess.Popen(program.command, stdin=subprocess.DEVNULL, stdout=log,
+        return subprocess.Popen([*launch, *program.command], stdin=subprocess.DEVNULL, stdout=log,
                                 stderr=subprocess.STDOUT,
                                 env={**os.environ, **share, **program.environment})
 

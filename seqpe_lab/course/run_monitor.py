@@ -17,6 +17,7 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from seqpe_lab.course.figures import curves, label
+from seqpe_lab.course.hidden_errors import report_error
 from seqpe_lab.course.page_figures import displayed
 from seqpe_lab.course.plot_widget import Plot
 from seqpe_lab.jobs import Job
@@ -116,6 +117,7 @@ class RunMonitor(ipywidgets.VBox):
             try:
                 state = self.refresh()
             except Exception as error:  # asyncio would hide an exception of a task
+                report_error(error)
                 self.status.value = html.escape(f"{type(error).__name__}: {error}")
 
     def _do(self, action: Callable[[], object]) -> None:
@@ -123,6 +125,7 @@ class RunMonitor(ipywidgets.VBox):
         try:
             action()
         except Exception as error:  # Jupyter does not show exceptions of a button's handler
+            report_error(error)
             self.message.value = f"<b>{html.escape(str(error))}</b>"
         self.refresh()
 

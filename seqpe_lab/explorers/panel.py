@@ -20,6 +20,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 
+from seqpe_lab.course.hidden_errors import report_error
 from seqpe_lab.course.page_figures import displayed
 from seqpe_lab.course.plot_widget import Plot
 
@@ -156,6 +157,7 @@ class Panel(ipywidgets.VBox):
         try:
             action()
         except Exception as error:
+            report_error(error)
             name = "" if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: "
             self.show_message(f"{name}{error}", wrong=True)
         else:

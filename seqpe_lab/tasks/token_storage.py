@@ -71,8 +71,11 @@ def store_tokens(folder: Path, splits: Mapping[str, Sequence[str]], bpe: Tokeniz
                      for begin in tqdm(range(0, len(spans), AT_ONCE), desc=f"tokenising {split}")
                      for part in tokenise(texts, spans[begin: begin + AT_ONCE], bpe)]
             partial = file.with_name(f".{os.getpid()}.{file.name}")
-            np.save(partial, np.concatenate(parts))
-            os.replace(partial, file)
+            try:
+                np.save(partial, np.concatenate(parts))
+                os.replace(partial, file)
+            finally:
+                partial.unlink(missing_ok=True)
         digests = {split: sha256(_file(folder, split)) for split in splits}
         write_atomically(folder / "about.json", json.dumps({"about": about, "sha256": digests}))
     except OSError as error:
