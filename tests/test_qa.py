@@ -732,7 +732,7 @@ def test_a_figure_of_answers_and_one_of_depths():
 
 def test_finished_runs_are_collected(tmp_path, monkeypatch):
     from seqpe_lab import package_data
-    from seqpe_lab.course import collecting
+    from seqpe_lab.reproduction import collecting
 
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(package_data, "CLONE", tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from earlier_version import as_committed
 
-from seqpe_lab.course.collecting import MARKS, readme_table
+from seqpe_lab.reproduction.collecting import MARKS, readme_table
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.recipes import (
     HEADLINE,

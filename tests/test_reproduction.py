@@ -9,12 +9,11 @@ import torch
 
 from seqpe_lab import recipes
 from seqpe_lab.cli import main
-from seqpe_lab.course import collecting
 from seqpe_lab.course.style import label
 from seqpe_lab.package_data import committed_results, paper_table, results_file
 from seqpe_lab.recipes import MAKERS, SCALES, chosen_settings, language_model, settings_from
 from seqpe_lab.recipes.chosen_settings import SETTINGS, TRIAL_SEED
-from seqpe_lab.reproduction import comparison, position_maps, running
+from seqpe_lab.reproduction import collecting, comparison, position_maps, running
 from seqpe_lab.reproduction.manifest import NAMES, TABLES, methods_of, runs_of, trials_of
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of

@@ -33,6 +33,24 @@ def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, d
     return values
 
 
+def summary_columns(values: Values, heading: str, decimals: int,
+                    reference: str = "") -> dict[str, list[str]]:
+    """The columns of :func:`summary_table`, for :func:`~seqpe_lab.course.figures.table`."""
+    *_, last = next(iter(values.values()))
+    columns = {heading: [label(method) for method in values]}
+    for column in next(iter(values.values())):
+        columns[_title(column)] = [plus_minus(measured[column].values(), decimals)
+                                   for measured in values.values()]
+    columns["seeds"] = [str(len(measured[last])) for measured in values.values()]
+    if reference in values:
+        theirs = values[reference][last]
+        columns[f"{last} minus {label(reference)}"] = [
+            "" if method == reference or not measured[last].keys() & theirs.keys()
+            else with_interval(paired_difference(measured[last], theirs), decimals)
+            for method, measured in values.items()]
+    return columns
+
+
 def summary_table(values: Values, heading: str, decimals: int, reference: str = "") -> str:
     """A row for each method: mean ± standard deviation over its seeds, and their number.
 
@@ -40,18 +58,8 @@ def summary_table(values: Values, heading: str, decimals: int, reference: str = 
         reference: a method; if ``values`` has it, a column gives the paired difference to it in
             the last measured column, as in :func:`difference_table`.
     """
-    *columns, last = next(iter(values.values()))
-    titles, rows = [heading, *map(_title, [*columns, last]), "seeds"], []
-    for method, measured in values.items():
-        cells = [_summary(seeds.values(), decimals) for seeds in measured.values()]
-        rows.append([label(method), *cells, str(len(measured[last]))])
-        if reference in values:
-            shared = measured[last].keys() & values[reference][last].keys()
-            rows[-1].append("" if method == reference or not shared else _interval(
-                paired_difference(measured[last], values[reference][last]), decimals))
-    if reference in values:
-        titles.append(f"{last} minus {label(reference)}")
-    return markdown(titles, rows)
+    columns = summary_columns(values, heading, decimals, reference)
+    return markdown([*columns], [*zip(*columns.values())])
 
 
 def difference_table(values: Values, reference: str, heading: str, decimals: int) -> str:
@@ -64,9 +72,9 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
         found = [paired_difference(seeds, theirs[column])
                  for column, seeds in values[method].items()]
         verdict = found[-1].verdict if math.isfinite(found[-1].low) else "too few seeds to say"
-        if math.isnan(found[-1].mean):
+        if not math.isfinite(found[-1].mean):
             verdict = "a run diverged"
-        rows.append([label(method), *(_interval(d, decimals) for d in found), verdict])
+        rows.append([label(method), *(with_interval(d, decimals) for d in found), verdict])
     *columns, last = map(_title, theirs)
     return markdown([heading, *columns, last, f"the {last} is"], rows)
 
@@ -97,12 +105,26 @@ def _title(column: str) -> str:
     return f"{int(column):,}" if column.isdigit() else column
 
 
-def _summary(values: Collection[float], decimals: int) -> str:
+def plus_minus(values: Collection[float], decimals: int) -> str:
+    """Mean ± standard deviation over seeds; of one seed only its value.
+
+    >>> plus_minus([4.0, 5.0, 6.0], 2), plus_minus([4.0], 2), plus_minus([4.0, math.nan], 2)
+    ('5.00 ± 1.00', '4.00', 'failed: 1 of 2')
+    """
+    if failed := sum(not math.isfinite(value) for value in values):
+        return f"failed: {failed} of {len(values)}"
     mean, deviation = mean_and_deviation(values)
     return f"{mean:.{decimals}f}" + (
         "" if deviation is None else f" ± {deviation:.{decimals}f}")
 
 
-def _interval(difference: Difference, decimals: int) -> str:
+def with_interval(difference: Difference, decimals: int) -> str:
+    """A difference and its interval, if it has one.
+
+    >>> with_interval(Difference(0.28, 0.14, 0.38), 2)
+    '+0.28 [+0.14, +0.38]'
+    """
+    if not math.isfinite(difference.mean):
+        return "failed"
     mean, low, high = (f"{value:+.{decimals}f}" for value in difference)
     return f"{mean} [{low}, {high}]" if math.isfinite(difference.low) else mean

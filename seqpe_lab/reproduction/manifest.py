@@ -6,6 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from seqpe_lab import recipes
+from seqpe_lab.package_data import paper_table
 from seqpe_lab.recipes.chosen_settings import TRIAL_SEED
 
 
@@ -67,6 +68,21 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "fig3": ("image", ("learned", "seqpe-mul")),
 }
 NAMES = (*TABLES, *FIGURES)
+
+
+def paper_rows(table: Table) -> dict[str, dict[str, float]]:
+    """{method: {length or size: number, ..., "average": number}} of the paper's rows.
+
+    >>> paper_rows(TABLES["table5"][0])["seqpe-sum"]["224"]
+    80.9
+    """
+    rows = {}
+    for row in paper_table(*table.paper):
+        measured = {column: value for column, value in row.items()
+                    if column.isdigit() or column == "average"}
+        named = [str(value) for column, value in row.items() if column not in measured]
+        rows[", ".join(named)] = measured
+    return {method: rows[name] for method, name in table.rows.items() if name}
 
 
 def methods_of(table: Table, scale: str) -> list[str]:

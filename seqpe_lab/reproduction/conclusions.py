@@ -1,0 +1,147 @@
+"""Conclusions from findings, in words: for lessons, and for the README (``collect`` writes it).
+
+No conclusion is typed by hand; with fewer than five seeds a row, none is drawn.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from seqpe_lab import recipes
+from seqpe_lab.course import figures
+from seqpe_lab.course.result_tables import MEASURES, by_method, summary_columns
+from seqpe_lab.course.style import label
+from seqpe_lab.reproduction import comparison
+from seqpe_lab.reproduction.findings import (FAILED, FEW, OPEN, PARTS, TIE, Finding, compare,
+                                             flatness, of_table, rows_of, values_of)
+from seqpe_lab.statistics import LEAST
+
+if TYPE_CHECKING:
+    from seqpe_lab.course.lesson import Lesson
+
+OF_MEASURE = {"perplexity": ("table1", "table4-text"), "exact_match": ("table2-exact-match",),
+              "accuracy": ("table3", "table4-images", "table5")}
+
+
+def follows_protocol(results: Iterable[Mapping]) -> bool:
+    """Whether all results are of one commit, with at least five seeds a row (PROTOCOL.md)."""
+    commits, seeds = _commits_and_seeds(results)
+    return len(commits) == 1 and min(map(len, seeds.values())) >= LEAST
+
+
+def standing(results: Iterable[Mapping]) -> str:
+    """How many seeds and commits are behind results, in a sentence or two."""
+    results = list(results)
+    commits, seeds = _commits_and_seeds(results)
+    counts = sorted(map(len, seeds.values()))
+    number = str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    if follows_protocol(results):
+        return (f"{number} seeds a row, all of commit {commits.pop()}; settings were chosen on "
+                "validation data, as data/results/PROTOCOL.md says.")
+    return (f"{number} seed{'s' * (counts[-1] > 1)} a row, of {len(commits)} "
+            f"commit{'s' * (len(commits) > 1)}. These results do not follow "
+            "data/results/PROTOCOL.md, which asks for five seeds a row, all of one commit.")
+
+
+def summary(found: Iterable[Finding]) -> str:
+    """Findings as a list in Markdown; what contradicts the paper comes first, in bold."""
+    found = list({(f.method, f.other): f for f in found}.values())  # rows of two tables once
+    lines = [f"**Against the paper: {f.claim}** ({f.evidence}; the paper: {f.paper_evidence})."
+             for f in found if f.contradicts]
+    for heading, chosen in (("As in the paper", [f for f in found if f.decided and f.paper]),
+                            ("Not compared in the paper",
+                             [f for f in found if f.decided and not f.paper])):
+        lines += _grouped(heading, [f for f in chosen if not f.contradicts])
+    for f in found:
+        if f.verdict in (TIE, OPEN, FAILED):
+            paper = f"; the paper: {f.paper_evidence}" if f.paper_evidence else ""
+            lines.append(f"{f.claim[0].upper()}{f.claim[1:]} ({f.evidence}{paper}).")
+    if few := [f for f in found if f.verdict == FEW]:
+        rows = dict.fromkeys(label(f.method) for f in few)
+        lines.append("With fewer than five seeds no interval exists, and nothing is concluded "
+                     f"about {_listed(rows) if len(few) < len(found) else 'these rows'}.")
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def conclusions(measure: str, results: Sequence[Mapping]) -> str:
+    """The README's text on a measure: what its results are, and all they say."""
+    found = [f for name in OF_MEASURE[measure] for f in of_table(name, results)]
+    return f"{standing(results)}\n\n{summary(found)}"
+
+
+def headline(results: Sequence[Mapping]) -> str:
+    """The README's picture, with what it shows, and SeqPE's comparison with ALiBi."""
+    part, rows = PARTS["table1"], [r for r in results if r["method"] in recipes.HEADLINE]
+    values = by_method(rows, "perplexity")
+    grown = ", ".join(f"{label(method)} {flatness(part, values, method).evidence}"
+                      for method in recipes.HEADLINE if method in values)
+    first, *_, last = map(int, rows[0]["perplexity"])
+    text = (f"![Perplexity against context length, trained on {first} tokens; from {first} to "
+            f"{last:,} tokens it changes by: {grown}](data/results/extrapolation.png)\n")
+    if {"seqpe", "alibi"} <= values.keys():
+        found = compare(part, values, "seqpe", "alibi")
+        text += f"\nMean perplexity over the lengths: {found.claim} ({found.evidence}).\n"
+    return text
+
+
+def table(name: str, results: Sequence[Mapping]) -> go.Figure:
+    """A table of committed results: mean ± standard deviation, differences to the reference."""
+    part, rows = PARTS[name], rows_of(name, results)
+    return figures.table(
+        summary_columns(values_of(name, rows), *MEASURES[part.measure], part.reference),
+        title=f"{part.title}, committed results", caption=f"{figures.caption(rows)} · ± standard "
+        "deviation over the seeds; in brackets 95 % intervals, from five seeds on")
+
+
+def picture(name: str, results: Sequence[Mapping]) -> go.Figure:
+    """Committed results of a table: means, with bands from the lowest to the highest seed."""
+    part = PARTS[name]
+    figure = comparison.picture(part, rows_of(name, results),
+                                recipes.MAKERS[part.task](part.reference, "small"))
+    return figure.update_layout(title_text=f"{figure.layout.title.text}, committed results")
+
+
+def compare_own_runs(lab: Lesson, name: str, committed: Sequence[Mapping],
+                     own: Sequence[Mapping]) -> None:
+    """Report whether a reader's own runs, of one seed, agree with what committed results decide.
+
+    Where those decide nothing, nothing is expected of one seed.
+    """
+    mine = {(f.method, f.other): f for f in of_table(name, own, one_seed=True)}
+    theirs = [f for f in of_table(name, committed) if (f.method, f.other) in mine]
+    for f in theirs:
+        if f.decided:
+            lab.expect(f.claim, mine[f.method, f.other].verdict == f.verdict)
+    if left := sum(not f.decided for f in theirs):
+        print(f"Nothing is expected of one seed in {left} of {len(theirs)} comparisons: "
+              "the committed results do not decide them.")
+
+
+def _grouped(heading: str, found: Sequence[Finding]) -> list[str]:
+    """A line for each verdict and row that others are compared with."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for f in found:
+        groups.setdefault((f.verdict, f.other), []).append(f)
+    lines = []
+    for (verdict, other), group in groups.items():
+        # Differences to the reference stand in its table; of many, the numbers are left out here.
+        brief = other and len(group) > 2
+        names = [label(f.method) + ("" if brief else f" ({f.evidence})") for f in group]
+        lines.append(f"{heading}, {verdict}{f' than {label(other)}' if other else ''}: "
+                     f"{_listed(names)}.")
+    return lines
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "; ".join(names)  # names of rows contain commas
+
+
+def _commits_and_seeds(results: Iterable[Mapping]) -> tuple[set[str], dict[str, set[int]]]:
+    commits, seeds = set(), {}
+    for result in results:
+        if not result["protocol"].startswith("object"):
+            commits.add(str(result.get("commit")))
+            seeds.setdefault(result["method"], set()).add(result["seed"])
+    return commits, seeds
