@@ -50,19 +50,17 @@ def summary(found: Iterable[Finding]) -> str:
     found = list({(f.method, f.other): f for f in found}.values())  # rows of two tables once
     lines = [f"**Against the paper: {f.claim}** ({f.evidence}; the paper: {f.paper_evidence})."
              for f in found if f.contradicts]
-    for heading, chosen in (("As in the paper", [f for f in found if f.decided and f.paper]),
-                            ("Not compared in the paper",
-                             [f for f in found if f.decided and not f.paper])):
-        lines += _grouped(heading, [f for f in chosen if not f.contradicts])
-    for f in found:
-        if f.verdict in (TIE, OPEN, FAILED):
-            paper = f"; the paper: {f.paper_evidence}" if f.paper_evidence else ""
-            lines.append(f"{f.claim[0].upper()}{f.claim[1:]} ({f.evidence}{paper}).")
+    decided = [f for f in found if f.decided and not f.contradicts]
+    lines += _grouped("As in the paper, ", [f for f in decided if f.paper])
+    lines += _grouped("Not compared in the paper, ", [f for f in decided if not f.paper])
+    lines += _grouped("", [f for f in found if f.verdict in (TIE, OPEN)])
+    if failed := dict.fromkeys(f.evidence for f in found if f.verdict == FAILED):
+        lines.append(f"Failed, so that nothing is concluded about the row: {_listed(failed)}.")
     if few := [f for f in found if f.verdict == FEW]:
         rows = dict.fromkeys(label(f.method) for f in few)
         lines.append("With fewer than five seeds no interval exists, and nothing is concluded "
                      f"about {_listed(rows) if len(few) < len(found) else 'these rows'}.")
-    return "".join(f"- {line}\n" for line in lines)
+    return "".join(f"- {line[0].upper()}{line[1:]}\n" for line in lines)
 
 
 def conclusions(measure: str, results: Sequence[Mapping]) -> str:
@@ -126,11 +124,15 @@ def _grouped(heading: str, found: Sequence[Finding]) -> list[str]:
         groups.setdefault((f.verdict, f.other), []).append(f)
     lines = []
     for (verdict, other), group in groups.items():
-        # Differences to the reference stand in its table; of many, the numbers are left out here.
-        brief = other and len(group) > 2
-        names = [label(f.method) + ("" if brief else f" ({f.evidence})") for f in group]
-        lines.append(f"{heading}, {verdict}{f' than {label(other)}' if other else ''}: "
-                     f"{_listed(names)}.")
+        # of many decided rows the numbers stand in the table
+        brief = group[0].decided and len(group) > 2 and verdict != "flat"
+        names = []
+        for f in group:
+            paper = f"; the paper: {f.paper_evidence}" * bool(f.paper and not f.decided)
+            names.append(label(f.method) + f" ({f.evidence}{paper})" * (not brief))
+        link = f" from {label(other)}" if verdict == TIE else f" than {label(other)}" * bool(other)
+        what = "flat or not is open" if verdict == OPEN else verdict + link
+        lines.append(f"{heading}{what}: {_listed(names)}.")
     return lines
 
 

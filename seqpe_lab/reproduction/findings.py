@@ -20,7 +20,8 @@ from seqpe_lab.statistics import Difference, paired_difference
 PARTS = {part.name: part for parts in TABLES.values() for part in parts}
 # compared besides each row with the table's reference
 ALSO = {
-    "table3": [("rope-axial", "none"), ("rope-mixed", "none")],
+    "table3": [("rope-axial", "none"), ("rope-axial", "sinusoidal"), ("rope-mixed", "none"),
+               ("rope-mixed", "learned")],
     "table4-text": [("seqpe-ood-only", "seqpe-no-losses"), ("seqpe-delta-only", "seqpe-no-losses")],
     "table4-images": [("seqpe-mul-ood-only", "seqpe-mul-no-losses"),
                       ("seqpe-mul-delta-only", "seqpe-mul-no-losses")],
@@ -114,9 +115,12 @@ def compare(part: Table, values: Values, method: str, other: str, column: str = 
     sign = -1 if part.measure == "perplexity" else 1
     decimals = MEASURES[part.measure][1]
     difference = _difference(mine, theirs, one_seed)
-    verdict = _decided(difference, sign, mine, theirs)
-    evidence = (f"{plus_minus(mine.values(), decimals)} against "
-                f"{plus_minus(theirs.values(), decimals)}, {with_interval(difference, decimals)}")
+    failed = _failed({method: mine, other: theirs})
+    verdict = _undecided(difference, failed) or (
+        TIE if difference.verdict == TIE else "better" if sign * difference.mean > 0 else "worse")
+    evidence = failed or (
+        f"{plus_minus(mine.values(), decimals)} against "
+        f"{plus_minus(theirs.values(), decimals)}, {with_interval(difference, decimals)}")
     paper = paper_rows(part)
     if not {method, other} <= paper.keys() or column != "mean":
         return Finding(method, other, verdict, "", evidence, "")
@@ -129,13 +133,16 @@ def flatness(part: Table, values: Values, method: str, one_seed: bool = False) -
     """Whether perplexity at the last length is at most ``FLAT`` times that at the first."""
     change = changes(part, values)[method]
     difference = _difference(change, dict.fromkeys(change, 0.0), one_seed)
-    bound = math.log(FLAT)
-    verdict = _undecided(difference, change)
+    bound, failed = math.log(FLAT), _failed({method: change})
+    verdict = _undecided(difference, failed)
     if not verdict:
         verdict = ("flat" if difference.high <= bound else
                    "not flat" if difference.low > bound else OPEN)
-    ratio, low, high = (_times(value) for value in difference)
-    evidence = ratio if math.isinf(difference.low) or one_seed else f"{ratio} [{low}, {high}]"
+    evidence = _times(difference.mean)
+    if verdict == FAILED:
+        evidence = failed
+    elif not one_seed and math.isfinite(difference.low):
+        evidence += f" [{math.exp(difference.low):.2f}, {math.exp(difference.high):.2f}]"
     row = paper_rows(part).get(method)
     if row is None:
         return Finding(method, "", verdict, "", evidence, "")
@@ -152,8 +159,9 @@ def changes(part: Table, values: Values) -> dict[str, dict[int, float]]:
     found = {}
     for method, columns in values.items():
         first, *_, last = (seeds for column, seeds in columns.items() if column != "mean")
-        found[method] = {seed: math.log(last[seed] / first[seed]) if part.measure == "perplexity"
-                         else last[seed] - first[seed] for seed in first}
+        found[method] = {seed: math.log(last[seed]) - math.log(first[seed])
+                         if part.measure == "perplexity" else last[seed] - first[seed]
+                         for seed in first}
     return found
 
 
@@ -190,17 +198,15 @@ def _difference(a: Mapping[int, float], b: Mapping[int, float],
     return Difference(*[difference.mean] * 3) if one_seed else difference
 
 
-def _decided(difference: Difference, sign: int, *rows: Mapping[int, float]) -> str:
-    if verdict := _undecided(difference, *rows):
-        return verdict
-    if difference.verdict == TIE:
-        return TIE
-    return "better" if sign * difference.mean > 0 else "worse"
+def _failed(rows: Mapping[str, Mapping[int, float]]) -> str:
+    """Names the runs whose value is no number."""
+    return ", ".join(f"seed {seed} of {label(method)}" for method, values in rows.items()
+                     for seed, value in values.items() if not math.isfinite(value))
 
 
-def _undecided(difference: Difference, *rows: Mapping[int, float]) -> str:
+def _undecided(difference: Difference, failed: str) -> str:
     """``FAILED`` or ``FEW``, if nothing can be said."""
-    if not all(math.isfinite(value) for row in rows for value in row.values()):
+    if failed:
         return FAILED
     return FEW if math.isinf(difference.low) else ""
 
