@@ -749,7 +749,7 @@ def test_finished_runs_are_collected(tmp_path, monkeypatch):
             "perplexity": {"128": 1.1, "256": 2.0},
         }
     )
-    begin, end = collecting.MARKS["exact_match"]
+    begin, end = collecting.marks("exact_match")
     (tmp_path / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
     (path,) = collecting.collect("small")
     assert (

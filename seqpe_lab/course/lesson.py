@@ -220,7 +220,8 @@ def predict(question: str, choices: Sequence[str]) -> Callable[[str | Sequence[s
         if buttons.value is None:
             verdict = "no prediction made"
         elif buttons.value in answers:
-            verdict = "as you predicted" if len(answers) == 1 else f"{verdict}, which is one of them"
+            verdict = ("as you predicted" if len(answers) == 1
+                       else f"{verdict}, which is one of them")
         shown = " or ".join(answers) or "not decided"
         print(f"{question}\n→ {shown} ({verdict}). {why}".rstrip())
 

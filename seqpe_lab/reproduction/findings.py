@@ -114,13 +114,14 @@ def compare(part: Table, values: Values, method: str, other: str, column: str = 
     mine, theirs = values[method][column], values[other][column]
     sign = -1 if part.measure == "perplexity" else 1
     decimals = MEASURES[part.measure][1]
-    difference = _difference(mine, theirs, one_seed)
+    measured = _difference(mine, theirs)
+    difference = _one_seed(measured) if one_seed else measured
     failed = _failed({method: mine, other: theirs})
     verdict = _undecided(difference, failed) or (
         TIE if difference.verdict == TIE else "better" if sign * difference.mean > 0 else "worse")
     evidence = failed or (
         f"{plus_minus(mine.values(), decimals)} against "
-        f"{plus_minus(theirs.values(), decimals)}, {with_interval(difference, decimals)}")
+        f"{plus_minus(theirs.values(), decimals)}, {with_interval(measured, decimals)}")
     paper = paper_rows(part)
     if not {method, other} <= paper.keys() or column != "mean":
         return Finding(method, other, verdict, "", evidence, "")
@@ -132,7 +133,8 @@ def compare(part: Table, values: Values, method: str, other: str, column: str = 
 def flatness(part: Table, values: Values, method: str, one_seed: bool = False) -> Finding:
     """Whether perplexity at the last length is at most ``FLAT`` times that at the first."""
     change = changes(part, values)[method]
-    difference = _difference(change, dict.fromkeys(change, 0.0), one_seed)
+    difference = _difference(change, dict.fromkeys(change, 0.0))
+    difference = _one_seed(difference) if one_seed else difference
     bound, failed = math.log(FLAT), _failed({method: change})
     verdict = _undecided(difference, failed)
     if not verdict:
@@ -191,11 +193,15 @@ def leaders(scores: Mapping[str, Mapping[int, float]], lower: bool = False) -> l
 
 # --- parts --------------------------------------------------------------------------------------
 
-def _difference(a: Mapping[int, float], b: Mapping[int, float],
-                one_seed: bool = False) -> Difference:
-    difference = paired_difference(a, b) if a.keys() & b.keys() else Difference(
-        math.nan, -math.inf, math.inf)
-    return Difference(*[difference.mean] * 3) if one_seed else difference
+def _difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+    """The paired difference; without a common seed as undecided as with too few."""
+    return (paired_difference(a, b) if a.keys() & b.keys()
+            else Difference(math.nan, -math.inf, math.inf))
+
+
+def _one_seed(difference: Difference) -> Difference:
+    """As if the mean were exact."""
+    return Difference(*[difference.mean] * 3)
 
 
 def _failed(rows: Mapping[str, Mapping[int, float]]) -> str:

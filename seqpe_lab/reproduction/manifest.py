@@ -76,13 +76,18 @@ def paper_rows(table: Table) -> dict[str, dict[str, float]]:
     >>> paper_rows(TABLES["table5"][0])["seqpe-sum"]["224"]
     80.9
     """
-    rows = {}
-    for row in paper_table(*table.paper):
-        measured = {column: value for column, value in row.items()
-                    if column.isdigit() or column == "average"}
-        named = [str(value) for column, value in row.items() if column not in measured]
-        rows[", ".join(named)] = measured
+    rows = {row_name(row): {column: value for column, value in row.items() if _measured(column)}
+            for row in paper_table(*table.paper)}
     return {method: rows[name] for method, name in table.rows.items() if name}
+
+
+def row_name(row: Mapping[str, str | float]) -> str:
+    """The cells of a row of the paper that name it, before those that are measured."""
+    return ", ".join(str(value) for column, value in row.items() if not _measured(column))
+
+
+def _measured(column: str) -> bool:
+    return column.isdigit() or column == "average"
 
 
 def methods_of(table: Table, scale: str) -> list[str]:
