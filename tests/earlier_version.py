@@ -9,12 +9,12 @@ from seqpe_lab.recipes import Training
 from seqpe_lab.reproduction.conclusions import follows_protocol
 
 
-def as_committed(recipe: Training, results: Sequence[Mapping]) -> Training:
-    """The recipe itself if ``results``, all of its task, follow the protocol.
+def as_committed(recipe: Training, result: Mapping, results: Sequence[Mapping]) -> Training:
+    """The recipe itself if ``result`` is of the commit of ``results`` that follow the protocol.
 
     Else with other position losses and image MLPs, and no shifted starts in rows without L_OOD.
     """
-    if follows_protocol(results):
+    if follows_protocol(results) and result["commit"] == results[0]["commit"]:
         return recipe
     late = recipe.method.endswith(("no-losses", "delta-only"))
     changed = {"shifted": 0.0 if late else recipe.shifted, "pivots": 32, "distillation_batch": 32}

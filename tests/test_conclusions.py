@@ -295,7 +295,8 @@ def test_own_runs_are_compared_with_what_is_decided_alone(capsys):
 def test_results_follow_the_protocol_with_one_commit_and_five_seeds():
     results = made_up("lm", "as in the paper")
     assert follows_protocol(results) and standing(results).startswith("5 seeds a row, all of com")
-    for changed in (results[1:], [results[0] | {"commit": "dead"}, *results[1:]]):
+    without_a_row = [r for r in results if r["method"] != "seqpe-unshifted"]
+    for changed in (results[1:], without_a_row, [results[0] | {"commit": "dead"}, *results[1:]]):
         assert not follows_protocol(changed)
         assert "do not follow data/results/PROTOCOL.md" in standing(changed)
     committed = committed_results("length-extrapolation-small")

@@ -60,7 +60,7 @@ def test_the_picture_in_the_readme_is_there():
 @pytest.mark.parametrize("result", RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}")
 def test_every_committed_result_carries_its_provenance(result):
     preset = language_model(result["method"], result["scale"], result["seed"])
-    recipe = as_committed(preset, RESULTS)
+    recipe = as_committed(preset, result, RESULTS)
     assert isinstance(recipe, Recipe) and result["recipe"] == recipe.digest(), (
         "the recipe has changed since: train and collect again"
     )
@@ -80,7 +80,7 @@ def test_every_committed_result_carries_its_provenance(result):
 def test_every_committed_image_result_carries_its_provenance(result):
     shown = "place" if result["protocol"].startswith("object") else "zoom"
     preset = image_model(result["method"], result["scale"], result["seed"], augment=shown)
-    recipe = as_committed(preset, IMAGE_RESULTS)
+    recipe = as_committed(preset, result, IMAGE_RESULTS)
     assert result["recipe"] == recipe.digest(), (
         "the recipe has changed since: train and collect again"
     )
@@ -97,7 +97,7 @@ def test_every_committed_image_result_carries_its_provenance(result):
 @pytest.mark.parametrize("result", QA_RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}")
 def test_every_committed_result_of_questions_carries_its_provenance(result):
     base = language_model(tuned_method(result["method"]), result["scale"], result["seed"])
-    recipe = question_answering(result["method"], base=as_committed(base, QA_RESULTS))
+    recipe = question_answering(result["method"], base=as_committed(base, result, QA_RESULTS))
     assert result["recipe"] == recipe.digest(), (
         "the recipe has changed since: train and collect again"
     )

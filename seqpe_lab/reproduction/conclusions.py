@@ -16,6 +16,8 @@ from seqpe_lab.course.style import label
 from seqpe_lab.reproduction import comparison
 from seqpe_lab.reproduction.findings import (FAILED, FEW, OPEN, PARTS, TIE, Finding, compare,
                                              flatness, of_table, rows_of, values_of)
+from seqpe_lab.reproduction.manifest import methods_of
+from seqpe_lab.runs import main_measure
 from seqpe_lab.statistics import LEAST
 
 if TYPE_CHECKING:
@@ -25,15 +27,20 @@ OF_MEASURE = {"perplexity": ("table1", "table4-text"), "exact_match": ("table2-e
               "accuracy": ("table3", "table4-images", "table5")}
 
 
-def follows_protocol(results: Iterable[Mapping]) -> bool:
-    """Whether all results are of one commit, with at least five seeds a row (PROTOCOL.md)."""
+def follows_protocol(results: Sequence[Mapping]) -> bool:
+    """Whether results have all rows of their tables, five seeds each, of one commit (PROTOCOL.md).
+
+    Args:
+        results: all of a task at small scale.
+    """
     commits, seeds = _commits_and_seeds(results)
-    return len(commits) == 1 and min(map(len, seeds.values())) >= LEAST
+    tables = (PARTS[name] for name in OF_MEASURE[main_measure(results[0])])
+    rows = {method for part in tables for method in methods_of(part, "small")}
+    return len(commits) == 1 and all(len(seeds.get(method, ())) >= LEAST for method in rows)
 
 
-def standing(results: Iterable[Mapping]) -> str:
+def standing(results: Sequence[Mapping]) -> str:
     """How many seeds and commits are behind results, in a sentence or two."""
-    results = list(results)
     commits, seeds = _commits_and_seeds(results)
     counts = sorted(map(len, seeds.values()))
     number = str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
@@ -42,7 +49,8 @@ def standing(results: Iterable[Mapping]) -> str:
                 "validation data, as data/results/PROTOCOL.md says.")
     return (f"{number} seed{'s' * (counts[-1] > 1)} a row, of {len(commits)} "
             f"commit{'s' * (len(commits) > 1)}. These results do not follow "
-            "data/results/PROTOCOL.md, which asks for five seeds a row, all of one commit.")
+            "data/results/PROTOCOL.md, which asks for five seeds in each row of the tables, "
+            "all of one commit.")
 
 
 def summary(found: Iterable[Finding]) -> str:

@@ -38,7 +38,9 @@ def test_each_carries_its_recipe_and_provenance(kind, method):
         if kind == "image"
         else (language_model, "length-extrapolation")
     )
-    preset = as_committed(make(method, "small"), committed_results(f"{name}-small"))
+    preset = as_committed(
+        make(method, "small"), about["results"], committed_results(f"{name}-small")
+    )
     assert recipe == preset, "made from another recipe: python -m seqpe_lab bundle"
     results = about["results"]
     assert (
