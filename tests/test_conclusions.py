@@ -7,7 +7,6 @@ import ast
 import contextlib
 import io
 import json
-import math
 
 import nbformat
 import pytest
@@ -19,7 +18,7 @@ from seqpe_lab.course.lesson import Lesson
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.reproduction import collecting, conclusions, findings
 from seqpe_lab.reproduction.conclusions import compare_own_runs, follows_protocol, standing, summary
-from seqpe_lab.reproduction.findings import Finding, leaders, of_table
+from seqpe_lab.reproduction.findings import Finding, of_table
 
 MEASURE = {"lm": "perplexity", "image": "accuracy", "qa": "exact_match"}
 HEADLINE = "**Against the paper: "
@@ -85,16 +84,6 @@ def test_one_seed_is_decided_by_its_sign_only_where_that_is_asked():
     found = {(f.method, f.other): f for f in of_table("table1", own, one_seed=True)}
     assert found["alibi", "seqpe"].verdict == "better" and found["seqpe", ""].verdict == "flat"
     assert "[" not in found["alibi", "seqpe"].evidence
-
-
-def test_leaders_are_the_best_and_all_that_cannot_be_told_from_it():
-    best = dict(enumerate([27.9, 27.6, 27.8, 27.7, 28.0]))
-    tie = dict(enumerate([28.1, 27.9, 27.4, 28.2, 27.8]))
-    far, diverged = dict.fromkeys(range(5), 40.0), dict.fromkeys(range(5), math.nan)
-    scores = {"far": far, "best": best, "tie": tie, "diverged": diverged}
-    assert leaders(scores, lower=True) == ["best", "tie"]
-    assert leaders(scores) == ["far"]
-    assert leaders({m: {0: s[0], 1: s[1]} for m, s in scores.items()}) == []
 
 
 # --- the README -----------------------------------------------------------------------------------

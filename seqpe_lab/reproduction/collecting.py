@@ -132,7 +132,9 @@ def write_readme(results: Sequence[Mapping]) -> None:
     if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
            for path in files):
         for page in (readme, results_file("").parent / "PROTOCOL.md"):
-            write_atomically(page, _between("earlier", "", page.read_text(encoding="utf-8")))
+            before, mark, rest = page.read_text(encoding="utf-8").partition(marks("earlier")[0])
+            after = rest.partition(marks("earlier")[1])[2].lstrip("\n")
+            write_atomically(page, before + after if mark else before)
 
 
 def part_of(text: str, name: str) -> str:

@@ -81,8 +81,9 @@ def headline(results: Sequence[Mapping]) -> str:
     """The README's picture, with what it shows, and SeqPE's comparison with ALiBi."""
     part, rows = PARTS["table1"], [r for r in results if r["method"] in recipes.HEADLINE]
     values = by_method(rows, "perplexity")
-    grown = ", ".join(f"{label(method)} {flatness(part, values, method).evidence}"
+    grown = "; ".join(f"{label(method)} {flatness(part, values, method).evidence}"
                       for method in recipes.HEADLINE if method in values)
+    grown = grown.replace("[", "(").replace("]", ")")  # the text of a picture ends at a "]"
     first, *_, last = map(int, rows[0]["perplexity"])
     text = (f"![Perplexity against context length, trained on {first} tokens; from {first} to "
             f"{last:,} tokens it changes by: {grown}](data/results/extrapolation.png)\n")

@@ -167,30 +167,6 @@ def changes(part: Table, values: Values) -> dict[str, dict[int, float]]:
     return found
 
 
-def leaders(scores: Mapping[str, Mapping[int, float]], lower: bool = False) -> list[str]:
-    """The best method by its mean score, and all from which no difference of it is seen.
-
-    Args:
-        scores: {method: {seed: score}}; methods with a failed run are left out.
-        lower: the lowest score is the best.
-
-    Returns:
-        Nothing where there are too few seeds to tell.
-
-    >>> leaders({"a": dict(enumerate([5, 6, 5, 6, 5])), "b": dict(enumerate([6, 5, 6, 5, 6])),
-    ...          "c": dict.fromkeys(range(5), 1)})
-    ['b', 'a']
-    """
-    sign = -1 if lower else 1
-    sound = {method: seeds for method, seeds in scores.items()
-             if all(map(math.isfinite, seeds.values()))}
-    order = sorted(sound, key=lambda m: -sign * sum(sound[m].values()) / len(sound[m]))
-    against = {m: _difference(sound[m], sound[order[0]]) for m in order[1:]}
-    if not sound or any(math.isinf(difference.low) for difference in against.values()):
-        return []
-    return order[:1] + [m for m, difference in against.items() if difference.verdict == TIE]
-
-
 # --- parts --------------------------------------------------------------------------------------
 
 def _difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
