@@ -110,6 +110,8 @@ def test_a_diverged_run_is_named_and_a_tie_is_a_tie():
     text = generated("tied", "lm")
     assert "- Failed, so that nothing is concluded about the row: seed 2 of NoPE.\n" in text
     assert "nan" not in text
+    title = conclusions.picture("table1", made_up("lm", "tied")).layout.title.text
+    assert title.endswith(", committed results (a run failed, no line: NoPE)")
     (tie,) = (line for line in text.splitlines() if line.startswith("- No difference seen from"))
     assert tie.startswith("- No difference seen from SeqPE: ALiBi (4.9")
     assert "- Flat or not is open: SeqPE, L_δ only (× 1.10 [1." in text

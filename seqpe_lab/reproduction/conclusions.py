@@ -4,6 +4,7 @@ No conclusion is typed by hand; with fewer than five seeds a row, none is drawn.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -96,18 +97,23 @@ def headline(results: Sequence[Mapping]) -> str:
 def table(name: str, results: Sequence[Mapping]) -> go.Figure:
     """A table of committed results: mean ± standard deviation, differences to the reference."""
     part, rows = PARTS[name], rows_of(name, results)
+    columns = summary_columns(values_of(name, rows), *MEASURES[part.measure], part.reference)
+    widths = {"seeds": 0.6, next(iter(columns)): 1.4, [*columns][-1]: 1.8}
     return figures.table(
-        summary_columns(values_of(name, rows), *MEASURES[part.measure], part.reference),
-        title=f"{part.title}, committed results", caption=f"{figures.caption(rows)} · ± standard "
-        "deviation over the seeds; in brackets 95 % intervals, from five seeds on")
+        columns, title=f"{part.title}, committed results",
+        widths=[widths.get(column, 1.0) for column in columns],
+        caption=f"{figures.caption(rows)} · ± standard deviation over the seeds; in brackets 95 % "
+        "intervals, from five seeds on")
 
 
 def picture(name: str, results: Sequence[Mapping]) -> go.Figure:
     """Committed results of a table: means, with bands from the lowest to the highest seed."""
-    part = PARTS[name]
-    figure = comparison.picture(part, rows_of(name, results),
-                                recipes.MAKERS[part.task](part.reference, "small"))
-    return figure.update_layout(title_text=f"{figure.layout.title.text}, committed results")
+    part, rows = PARTS[name], rows_of(name, results)
+    figure = comparison.picture(part, rows, recipes.MAKERS[part.task](part.reference, "small"))
+    failed = dict.fromkeys(label(r["method"]) for r in rows
+                           if not all(map(math.isfinite, r[part.measure].values())))
+    missing = f" (a run failed, no line: {_listed(failed)})" if failed else ""
+    return figure.update_layout(title_text=f"{part.title}, committed results{missing}")
 
 
 def compare_own_runs(lab: Lesson, name: str, committed: Sequence[Mapping],
