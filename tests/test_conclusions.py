@@ -7,6 +7,7 @@ import ast
 import contextlib
 import io
 import json
+import math
 
 import nbformat
 import pytest
@@ -176,6 +177,12 @@ def executed(tmp_path, monkeypatch):
         cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
         own = {r["method"]: r for r in made_up(TASK_OF[lesson], world) if r["seed"] == 0}
         scope = {"results": own, "runs": own, "ratio": dict.fromkeys(own, 1.0)}
+        scope["methods"] = ("seqpe", "alibi", "rope-1e4")  # lesson 16: bits of books
+        scope["curves"] = {
+            m: [math.log2(value) for value in own[m]["perplexity"].values()]
+            for m in scope["methods"]
+            if m in own and "perplexity" in own[m]
+        }
         scope["lengths"] = [*next(iter(own.values()))[MEASURE[TASK_OF[lesson]]]]
         scope["paper"] = {what: package_data.paper_table(2, what) for what in ("em", "perplexity")}
         wanted = [c.source for c in cells if "conclusions" in c.metadata.get("tags", [])]
@@ -189,7 +196,7 @@ def executed(tmp_path, monkeypatch):
     return execute
 
 
-TASK_OF = {"05": "lm", "06": "lm", "09": "lm", "11": "image", "15": "qa"}
+TASK_OF = {"05": "lm", "06": "lm", "09": "lm", "11": "image", "15": "qa", "16": "lm"}
 
 
 def last_value(source: str, scope: dict) -> str:
@@ -264,6 +271,13 @@ def test_a_lesson_says_what_its_committed_results_allow(lesson, executed):
     text = executed(lesson, "as in the paper", seeds=3)
     assert "nothing is concluded" in text and "As in the paper" not in text
     assert "✓" not in text and "✗" not in text and "worse than RoPE (" not in text
+
+
+def test_of_books_is_expected_what_several_seeds_show_of_perplexity(executed):
+    text = executed("16", "as in the paper")
+    for claim in ("SeqPE is flat", "ALiBi is flat", "RoPE 10⁴ is not flat"):
+        assert f"✓ in this run: {claim} on these books, as in lesson 09\n" in text
+    assert "✓" not in executed("16", "as in the paper", seeds=3)
 
 
 def test_own_runs_are_compared_with_what_is_decided_alone(capsys):

@@ -55,7 +55,12 @@ def standing(results: Sequence[Mapping]) -> str:
 
 
 def summary(found: Iterable[Finding]) -> str:
-    """Findings as a list in Markdown; what contradicts the paper comes first, in bold."""
+    """Findings as a list in Markdown; what contradicts the paper comes first, in bold.
+
+    >>> found = Finding("alibi", "seqpe", "better", "worse", "4.6 against 5.0, -0.4", "+0.6")
+    >>> print(summary([found]), end="")
+    - **Against the paper: ALiBi is better than SeqPE** (4.6 against 5.0, -0.4; the paper: +0.6).
+    """
     found = list({(f.method, f.other): f for f in found}.values())  # rows of two tables once
     lines = [f"**Against the paper: {f.claim}** ({f.evidence}; the paper: {f.paper_evidence})."
              for f in found if f.contradicts]
