@@ -85,6 +85,32 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Differe
     return Difference(mean, float(low), float(high))
 
 
+def leaders(scores: Mapping[str, Mapping[int, float]], lower: bool = False) -> list[str]:
+    """The best method by its mean score, and all from which no difference of it is seen.
+
+    Args:
+        scores: {method: {seed: score}}; methods with a run that failed (a score that is no number)
+            are left out.
+        lower: the lowest score is the best.
+
+    Returns:
+        Nothing where there are too few seeds to tell.
+
+    >>> leaders({"a": dict(enumerate([5, 6, 5, 6, 5])), "b": dict(enumerate([6, 5, 6, 5, 6])),
+    ...          "c": dict.fromkeys(range(5), 1)})
+    ['b', 'a']
+    """
+    sign = -1 if lower else 1
+    sound = {method: seeds for method, seeds in scores.items()
+             if all(map(math.isfinite, seeds.values()))}
+    order = sorted(sound, key=lambda m: -sign * sum(sound[m].values()) / len(sound[m]))
+    others = order[1:]
+    if any(len(sound[m].keys() & sound[order[0]].keys()) < LEAST for m in others):
+        return []
+    return order[:1] + [m for m in others if paired_difference(
+        sound[m], sound[order[0]]).verdict == "no difference seen"]
+
+
 def _t_975(freedom: int) -> float:
     """Student's t, 97.5 %, by its expansion about the normal distribution's (for 4 and more)."""
     z = NormalDist().inv_cdf(0.975)

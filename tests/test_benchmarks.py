@@ -479,7 +479,7 @@ def finished(folder, recipe):
 @pytest.fixture
 def collecting(another_project):
     """(runs' folder, collect) with a project's folder of its own."""
-    from seqpe_lab.course.collecting import collect
+    from seqpe_lab.reproduction.collecting import collect
 
     return another_project / "runs", collect
 

@@ -82,8 +82,8 @@ def test_a_scale_that_is_none_is_refused_with_the_choices(monkeypatch):
 @pytest.mark.parametrize(
     "seen, printed",
     [
-        (True, "✓ the loss falls\n"),
-        (torch.tensor(True), "✓ the loss falls\n"),
+        (True, "✓ in this run: the loss falls\n"),
+        (torch.tensor(True), "✓ in this run: the loss falls\n"),
         (torch.tensor(False), "✗ not in this run: the loss falls\n"),
     ],
 )
@@ -184,6 +184,23 @@ def test_reveal_compares_with_the_prediction(predicted, verdict, capsys):
         and f"→ 1000 ({verdict})" in printed
         and "They share more digits." in printed
     )
+
+
+@pytest.mark.parametrize(
+    "answers, predicted, printed",
+    [
+        (["a", "b"], "b", "→ a or b (you predicted: b, which is one of them). Not told apart."),
+        (["a", "b"], "c", "→ a or b (you predicted: c). Not told apart."),
+        ([], "a", "→ not decided (you predicted: a). Not told apart."),
+        (["b"], "b", "→ b (as you predicted). Not told apart."),
+    ],
+)
+def test_a_prediction_may_have_several_answers_or_none(answers, predicted, printed, capsys):
+    reveal = lesson.predict("Which?", ["a", "b", "c"])
+    reveal.buttons.value = predicted
+    capsys.readouterr()
+    reveal(answers, "Not told apart.")
+    assert capsys.readouterr().out == f"Which?\n{printed}\n"
 
 
 def test_nothing_is_chosen_for_the_reader():

@@ -735,7 +735,7 @@ def test_a_figure_of_answers_and_one_of_depths():
 
 def test_finished_runs_are_collected(tmp_path, monkeypatch):
     from seqpe_lab import package_data
-    from seqpe_lab.course import collecting
+    from seqpe_lab.reproduction import collecting
 
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(package_data, "CLONE", tmp_path)
@@ -752,7 +752,7 @@ def test_finished_runs_are_collected(tmp_path, monkeypatch):
             "perplexity": {"128": 1.1, "256": 2.0},
         }
     )
-    begin, end = collecting.MARKS["exact_match"]
+    begin, end = collecting.marks("exact_match")
     (tmp_path / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
     (path,) = collecting.collect("small")
     assert (

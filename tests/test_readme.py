@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from earlier_version import as_committed
 
-from seqpe_lab.course.collecting import MARKS, readme_table
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.recipes import (
     HEADLINE,
@@ -18,6 +17,8 @@ from seqpe_lab.recipes import (
     question_answering,
     tuned_method,
 )
+from seqpe_lab.reproduction import conclusions
+from seqpe_lab.reproduction.collecting import part_of, readme_table
 from seqpe_lab.tasks import text_data
 from seqpe_lab.tasks.repeats import overlap
 from seqpe_lab.tasks.text_data import load_documents, python_documentation
@@ -30,13 +31,25 @@ IMAGE_RESULTS = committed_results("resolution-extrapolation-small")
 QA_RESULTS = committed_results("question-answering-small")
 
 
-@pytest.mark.parametrize("measure", MARKS)
-def test_the_tables_in_the_readme_are_made_from_the_committed_results(measure):
-    begin, end = MARKS[measure]
-    shown = README.split(begin)[1].split(end)[0]
-    assert shown == readme_table(
-        {"perplexity": RESULTS, "accuracy": IMAGE_RESULTS, "exact_match": QA_RESULTS}[measure]
-    ), "run `python -m seqpe_lab collect`"
+OF_MEASURE = {"perplexity": RESULTS, "accuracy": IMAGE_RESULTS, "exact_match": QA_RESULTS}
+
+
+@pytest.mark.parametrize("measure", OF_MEASURE)
+def test_tables_and_conclusions_of_the_readme_are_made_from_the_committed_results(measure):
+    results, remedy = OF_MEASURE[measure], "run `python -m seqpe_lab collect`"
+    assert part_of(README, measure) == readme_table(results), remedy
+    said = part_of(README, f"{measure} conclusions")
+    assert said == conclusions.conclusions(measure, results), remedy
+
+
+def test_the_readme_s_first_picture_says_what_it_shows():
+    assert part_of(README, "headline") == conclusions.headline(RESULTS)
+
+
+def test_the_readme_speaks_of_an_earlier_version_as_long_as_results_are_of_one():
+    protocol = (PROJECT / "data" / "results" / "PROTOCOL.md").read_text(encoding="utf-8")
+    new = all(map(conclusions.follows_protocol, OF_MEASURE.values()))
+    assert [bool(part_of(page, "earlier")) for page in (README, protocol)] == [not new] * 2
 
 
 def test_the_picture_in_the_readme_is_there():
@@ -46,7 +59,8 @@ def test_the_picture_in_the_readme_is_there():
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}")
 def test_every_committed_result_carries_its_provenance(result):
-    recipe = as_committed(language_model(result["method"], result["scale"], result["seed"]))
+    preset = language_model(result["method"], result["scale"], result["seed"])
+    recipe = as_committed(preset, result, RESULTS)
     assert isinstance(recipe, Recipe) and result["recipe"] == recipe.digest(), (
         "the recipe has changed since: train and collect again"
     )
@@ -66,7 +80,7 @@ def test_every_committed_result_carries_its_provenance(result):
 def test_every_committed_image_result_carries_its_provenance(result):
     shown = "place" if result["protocol"].startswith("object") else "zoom"
     preset = image_model(result["method"], result["scale"], result["seed"], augment=shown)
-    recipe = as_committed(preset)
+    recipe = as_committed(preset, result, IMAGE_RESULTS)
     assert result["recipe"] == recipe.digest(), (
         "the recipe has changed since: train and collect again"
     )
@@ -83,7 +97,7 @@ def test_every_committed_image_result_carries_its_provenance(result):
 @pytest.mark.parametrize("result", QA_RESULTS, ids=lambda r: f"{r['method']}-{r['seed']}")
 def test_every_committed_result_of_questions_carries_its_provenance(result):
     base = language_model(tuned_method(result["method"]), result["scale"], result["seed"])
-    recipe = question_answering(result["method"], base=as_committed(base))
+    recipe = question_answering(result["method"], base=as_committed(base, result, QA_RESULTS))
     assert result["recipe"] == recipe.digest(), (
         "the recipe has changed since: train and collect again"
     )
@@ -99,7 +113,7 @@ def test_every_committed_result_of_questions_carries_its_provenance(result):
 
 def test_tuned_methods_have_three_seeds():
     assert all(
-        {r["seed"] for r in QA_RESULTS if r["method"] == method} == {0, 1, 2} for method in TUNED
+        {r["seed"] for r in QA_RESULTS if r["method"] == method} >= {0, 1, 2} for method in TUNED
     )
 
 
@@ -116,7 +130,7 @@ def test_the_methods_of_table_3_have_several_seeds():
 
 def test_the_headline_methods_and_alibi_and_seqpe_have_three_seeds():
     seeds = {method: {r["seed"] for r in RESULTS if r["method"] == method} for method in HEADLINE}
-    assert seeds["seqpe"] == seeds["alibi"] == {0, 1, 2}
+    assert {0, 1, 2} <= seeds["seqpe"] & seeds["alibi"]
     assert all(seeds.values())
 
 
@@ -128,15 +142,12 @@ def test_what_is_said_of_repeated_passages_is_measured():
         overlap(splits["train"].values(), splits["test"].values())
         for splits in (with_repeats, after)
     ]
-    assert f"{100 * shares[0]:.0f} % of the test text's windows of 50 bytes" in README
-    assert f"{100 * shares[0]:.0f} % of the test text's windows of 50 bytes" in (
-        PROJECT / "notebooks" / "09_length_extrapolation.ipynb"
-    ).read_text(encoding="utf-8")
+    if earlier := part_of(README, "earlier"):
+        assert f"{100 * shares[0]:.0f} % of the test text's windows of 50 bytes" in earlier
     whole = sum(map(len, before.values()))
-    assert (
-        f"falls to {100 * shares[1]:.2f} %, and {100 * kept / whole:.0f} % of the text is kept"
-        in README
-    )
+    prose = " ".join(README.split())
+    assert f"{100 * kept / whole:.0f} % of the text is kept" in prose
+    assert f"that also occur in the training text is {100 * shares[1]:.2f} %." in prose
 
 
 def test_every_lesson_named_in_the_readme_is_there_and_the_other_way_round():

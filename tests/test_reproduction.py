@@ -9,13 +9,20 @@ import torch
 
 from seqpe_lab import recipes
 from seqpe_lab.cli import main
-from seqpe_lab.course import collecting
 from seqpe_lab.course.style import label
 from seqpe_lab.package_data import committed_results, paper_table, results_file
 from seqpe_lab.recipes import MAKERS, SCALES, chosen_settings, language_model, settings_from
 from seqpe_lab.recipes.chosen_settings import SETTINGS, TRIAL_SEED
-from seqpe_lab.reproduction import comparison, position_maps, running
-from seqpe_lab.reproduction.manifest import FURTHER, NAMES, TABLES, methods_of, runs_of, trials_of
+from seqpe_lab.reproduction import collecting, comparison, position_maps, running
+from seqpe_lab.reproduction.manifest import (
+    FURTHER,
+    NAMES,
+    TABLES,
+    methods_of,
+    row_name,
+    runs_of,
+    trials_of,
+)
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.training import train
@@ -61,7 +68,7 @@ def project(another_project, monkeypatch):
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
 def test_every_row_of_the_paper_s_table_is_trained_at_full_scale(part):
-    theirs = [comparison._row_name(row) for row in paper_table(*part.paper)]
+    theirs = [row_name(row) for row in paper_table(*part.paper)]
     trained = methods_of(part, "full")
     assert sorted(filter(None, map(part.rows.get, trained))) == sorted(theirs)
     assert part.reference in trained

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from seqpe_lab.statistics import Difference, mean_and_deviation, paired_difference
+from seqpe_lab.statistics import Difference, leaders, mean_and_deviation, paired_difference
 
 
 def seeds(values) -> dict[int, float]:
@@ -70,3 +70,13 @@ def test_the_interval_holds_the_true_difference_as_often_as_its_docstring_says(c
     draws = np.random.default_rng(1).normal(0.3, 1.0, size=(400, count))
     intervals = [paired_difference(seeds(draw), seeds([0.0] * count)) for draw in draws]
     assert least <= np.mean([d.low <= 0.3 <= d.high for d in intervals]) <= most
+
+
+def test_leaders_are_the_best_and_all_that_cannot_be_told_from_it():
+    best = dict(enumerate([27.9, 27.6, 27.8, 27.7, 28.0]))
+    tie = dict(enumerate([28.1, 27.9, 27.4, 28.2, 27.8]))
+    far, diverged = dict.fromkeys(range(5), 40.0), dict.fromkeys(range(5), math.nan)
+    scores = {"far": far, "best": best, "tie": tie, "diverged": diverged}
+    assert leaders(scores, lower=True) == ["best", "tie"]
+    assert leaders(scores) == ["far"]
+    assert leaders({m: {0: s[0], 1: s[1]} for m, s in scores.items()}) == []

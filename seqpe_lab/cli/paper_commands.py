@@ -86,7 +86,7 @@ def collect(*, scale: ScaleName = "small") -> None:
     Args:
         scale: The scale of the runs; default: small.
     """
-    from seqpe_lab.course.collecting import collect
+    from seqpe_lab.reproduction.collecting import collect
     print(*collect(scale), sep="\n")
 
 

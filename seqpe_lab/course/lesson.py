@@ -40,11 +40,12 @@ _questions = functools.lru_cache(maxsize=4)(load_questions)
 
 
 class Lesson:
-    """A lesson's settings: ``title``, ``scale``, ``seed`` and ``device``."""
+    """A lesson's settings: ``title``, ``scale``, ``seed``, ``device``; ``own``, for its figures."""
 
     def __init__(self, title: str, scale: str, seed: int):
         self.title, self.scale, self.seed = title, scale, seed
         self.device = best_device()
+        self.own = f"your run, one seed ({seed})"
 
     def at_scale(self, **values):
         """The value for this scale: the largest given that is not above it.
@@ -149,7 +150,7 @@ class Lesson:
         if self.scale != "smoke":
             if not seen and executed() and "SEQPE_FIGURES" not in os.environ:
                 raise AssertionError(f"{NOT_SEEN}{claim}")
-            print(f"✓ {claim}" if seen else f"{NOT_SEEN}{claim}")
+            print(f"✓ in this run: {claim}" if seen else f"{NOT_SEEN}{claim}")
 
     def show(self, figure, name: str, gaps: bool = False):
         """Show a plotly figure; make it the last expression of a cell.
@@ -209,10 +210,11 @@ def start(title: str, seed: int = 0) -> Lesson:
     return lesson
 
 
-def predict(question: str, choices: Sequence[str]) -> Callable[[str, str], None]:
+def predict(question: str, choices: Sequence[str]) -> Callable[..., None]:
     """Display a question with its choices, and return ``reveal(answer, why, holds=...)``.
 
-    Nothing waits for the reader; ``reveal`` compares the answer with the reader's choice.
+    Nothing waits for the reader; ``reveal`` compares the answer with the reader's choice. Several
+    answers are such that no difference is seen between; without any, nothing is decided.
     ``holds`` says whether the results bear out an answer that is not computed from them; if they
     do not, it raises an AssertionError.
 
@@ -230,14 +232,22 @@ def predict(question: str, choices: Sequence[str]) -> Callable[[str, str], None]
     asked = ipywidgets.HTML(f"<b>Your prediction.</b> {html.escape(question)}")
     display(ipywidgets.VBox([asked, buttons]))
 
-    def reveal(answer: str, why: str = "", *, holds: bool | Tensor = True) -> None:
-        if answer not in choices:
-            raise ValueError(f"{answer!r} is none of the choices {list(choices)}")
+    def reveal(answer: str | Sequence[str], why: str = "", *,
+               holds: bool | Tensor = True) -> None:
+        answers = [answer] if isinstance(answer, str) else [*answer]
+        for answer in answers:
+            if answer not in choices:
+                raise ValueError(f"{answer!r} is none of the choices {list(choices)}")
         if not holds:
             raise AssertionError(f"✗ the results contradict the answer {answer!r} to: {question}")
-        verdict = {None: "no prediction made", answer: "as you predicted"}.get(
-            buttons.value, f"you predicted: {buttons.value}")
-        print(f"{question}\n→ {answer} ({verdict}). {why}".rstrip())
+        verdict = f"you predicted: {buttons.value}"
+        if buttons.value is None:
+            verdict = "no prediction made"
+        elif buttons.value in answers:
+            verdict = ("as you predicted" if len(answers) == 1
+                       else f"{verdict}, which is one of them")
+        shown = " or ".join(answers) or "not decided"
+        print(f"{question}\n→ {shown} ({verdict}). {why}".rstrip())
 
     reveal.buttons = buttons
     return reveal

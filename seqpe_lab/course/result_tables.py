@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from seqpe_lab import runs
 from seqpe_lab.course.style import label
@@ -40,6 +40,24 @@ def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, d
     return values
 
 
+def summary_columns(values: Values, heading: str, decimals: int,
+                    reference: str = "") -> dict[str, list[str]]:
+    """The columns of :func:`summary_table`, for :func:`~seqpe_lab.course.figures.table`."""
+    *_, last = next(iter(values.values()))
+    columns = {heading: [label(method) for method in values]}
+    for column in next(iter(values.values())):
+        columns[_title(column)] = [plus_minus(measured[column].values(), decimals)
+                                   for measured in values.values()]
+    columns["seeds"] = [str(len(measured[last])) for measured in values.values()]
+    if reference in values:
+        theirs = values[reference][last]
+        columns[f"{last} minus {label(reference)}"] = [
+            "" if method == reference or not measured[last].keys() & theirs.keys()
+            else with_interval(paired_difference(measured[last], theirs), decimals)
+            for method, measured in values.items()]
+    return columns
+
+
 def summary_table(values: Values, heading: str, decimals: int, reference: str = "") -> str:
     """A row for each method: mean ± standard deviation over its seeds, and their number.
 
@@ -49,18 +67,8 @@ def summary_table(values: Values, heading: str, decimals: int, reference: str = 
         reference: a method; if ``values`` has it, a column gives the paired difference to it in
             the last measured column, as in :func:`difference_table`.
     """
-    *columns, last = next(iter(values.values()))
-    titles, rows = [heading, *map(_title, [*columns, last]), "seeds"], []
-    for method, measured in values.items():
-        cells = [_summary(seeds, decimals) for seeds in measured.values()]
-        rows.append([label(method), *cells, str(len(measured[last]))])
-        if reference in values:
-            shared = measured[last].keys() & values[reference][last].keys()
-            rows[-1].append("" if method == reference or not shared else _interval(
-                paired_difference(measured[last], values[reference][last]), decimals))
-    if reference in values:
-        titles.append(f"{last} minus {label(reference)}")
-    return markdown(titles, rows)
+    columns = summary_columns(values, heading, decimals, reference)
+    return markdown([*columns], [*zip(*columns.values())])
 
 
 def difference_table(values: Values, reference: str, heading: str, decimals: int) -> str:
@@ -74,9 +82,9 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
         found = [paired_difference(seeds, theirs[column])
                  for column, seeds in values[method].items()]
         verdict = found[-1].verdict if math.isfinite(found[-1].low) else "too few seeds to say"
-        if math.isnan(found[-1].mean):
+        if not math.isfinite(found[-1].mean):
             verdict = "a run failed"
-        rows.append([label(method), *(_interval(d, decimals) for d in found), verdict])
+        rows.append([label(method), *(with_interval(d, decimals) for d in found), verdict])
     *columns, last = map(_title, theirs)
     return markdown([heading, *columns, last, f"the {last} is"], rows)
 
@@ -139,16 +147,26 @@ def failures(results: Sequence[Mapping]) -> dict[str, str]:
     return {method: "; ".join(reasons) for method, reasons in found.items()}
 
 
-def _summary(seeds: Mapping[int, float], decimals: int) -> str:
-    if wrong := [str(seed) for seed, value in seeds.items() if math.isnan(value)]:
-        return f"seed {', '.join(wrong)} failed"
-    mean, deviation = mean_and_deviation(seeds.values())
+def plus_minus(values: Collection[float], decimals: int) -> str:
+    """Mean ± standard deviation over seeds; of one seed only its value.
+
+    >>> plus_minus([4.0, 5.0, 6.0], 2), plus_minus([4.0], 2), plus_minus([4.0, math.nan], 2)
+    ('5.00 ± 1.00', '4.00', 'failed: 1 of 2')
+    """
+    if failed := sum(not math.isfinite(value) for value in values):
+        return f"failed: {failed} of {len(values)}"
+    mean, deviation = mean_and_deviation(values)
     return f"{mean:.{decimals}f}" + (
         "" if deviation is None else f" ± {deviation:.{decimals}f}")
 
 
-def _interval(difference: Difference, decimals: int) -> str:
-    if math.isnan(difference.mean):
-        return "a run failed"
+def with_interval(difference: Difference, decimals: int) -> str:
+    """A difference and its interval, if it has one.
+
+    >>> with_interval(Difference(0.28, 0.14, 0.38), 2)
+    '+0.28 [+0.14, +0.38]'
+    """
+    if not math.isfinite(difference.mean):
+        return "failed"
     mean, low, high = (f"{value:+.{decimals}f}" for value in difference)
     return f"{mean} [{low}, {high}]" if math.isfinite(difference.low) else mean

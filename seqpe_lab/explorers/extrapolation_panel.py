@@ -22,6 +22,7 @@ from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
 from seqpe_lab.package_data import DATA, committed_results, paper_table, results_file
 from seqpe_lab.recipes import image_model, language_model
+from seqpe_lab.statistics import leaders
 
 ROWS = {"NoPE": "none", "APE-Sin": "sinusoidal", "APE-Learn": "learned", "RoPE-10^4": "rope-1e4",
         "RoPE-10^6": "rope-1e6", "RoPE-10^8": "rope-1e8", "ALiBi": "alibi", "SeqPE": "seqpe",
@@ -165,17 +166,24 @@ def within(side: Side, task: Measure, methods: Sequence[str],
     return [v for v in side.values if v.method in chosen and first <= v.length <= last]
 
 
-def winner(values: Sequence[Value], task: Measure) -> tuple[str, int]:
-    """(method, length): which is best at the longest length, by the mean of its seeds.
+def winners(values: Sequence[Value], task: Measure) -> tuple[list[str], int]:
+    """(methods, length): which are best at the longest length.
 
-    >>> winner([Value("none", 0, 64, 9.0, 1.0), Value("alibi", 0, 64, 5.0, 1.0)], TASKS["text"])
-    ('alibi', 64)
+    Of our runs all that their intervals do not tell apart, and none with too few seeds to tell; of
+    the paper's numbers, which have no seeds, one.
+
+    >>> winners([Value("none", "", 64, 9.0, 1.0), Value("alibi", "", 64, 5.0, 1.0)], TASKS["text"])
+    (['alibi'], 64)
     """
     longest = max(v.length for v in values)
-    at_longest = [v for v in values if v.length == longest]
-    best = max if task.higher_is_better else min
-    return best({v.method for v in at_longest}, key=lambda method: np.mean(
-        [v.value for v in at_longest if v.method == method])), longest
+    scores: dict[str, dict[int | str, float]] = {}
+    for v in values:
+        if v.length == longest:
+            scores.setdefault(v.method, {})[v.seed] = v.value
+    if all(v.seed == "" for v in values):
+        best = max if task.higher_is_better else min
+        return [best(scores, key=lambda method: scores[method][""])], longest
+    return leaders(scores, lower=not task.higher_is_better), longest
 
 
 def draw(numbers: Numbers) -> go.Figure:
@@ -217,8 +225,9 @@ def draw(numbers: Numbers) -> go.Figure:
     best = []
     for where, values in zip(("our runs", "the paper"), chosen):
         if values:
-            method, longest = winner(values, task)
-            best.append(f"{label(method)} in {where} ({longest:,})")
+            names, longest = winners(values, task)
+            best.append(f"{' or '.join(map(label, names)) or 'too few seeds to say'} in {where} "
+                        f"({longest:,})")
     title = (f"{'Highest' if task.higher_is_better else 'Lowest'} {measured}{' ratio' * ratio} at "
              f"the {'largest' if task.images else 'longest'}: {', '.join(best)}")
     drawn = {v.method for v in sides[0].values}

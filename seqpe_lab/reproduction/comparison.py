@@ -10,8 +10,7 @@ from seqpe_lab.course import figures
 from seqpe_lab.course.result_tables import (MEASURES, by_method, difference_table, markdown,
                                             summary_table)
 from seqpe_lab.course.style import label
-from seqpe_lab.package_data import paper_table
-from seqpe_lab.reproduction.manifest import Table
+from seqpe_lab.reproduction.manifest import Table, paper_rows
 
 INTERVALS = ('Differences are paired by seed; in brackets 95 % intervals (bootstrap over seeds, '
              'from five seeds on). "Lower" and "higher" stand where the interval excludes 0.')
@@ -24,10 +23,8 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
         results: contents of ``results.json``, as many seeds of each method.
     """
     values, (heading, decimals) = by_method(results, table.measure), MEASURES[table.measure]
-    theirs = paper_table(*table.paper)
-    columns = [column for column in theirs[0] if column.isdigit()] + ["average"]
-    rows = {_row_name(row): row for row in theirs}
-    named = {label(method): rows[row] for method, row in table.rows.items() if row}
+    theirs = paper_rows(table)
+    columns = list(next(iter(theirs.values())))
     return "\n".join([
         f"# {table.title}\n", f"{figures.caption(results)} · commit {results[0].get('commit')}\n",
         "## Ours\n", summary_table(values, heading, decimals),
@@ -35,8 +32,8 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
         difference_table(values, table.reference, heading, decimals),
         "## The paper's\n",
         markdown([heading, *columns],
-                 [[name, *(_printed(row[column], decimals) for column in columns)]
-                  for name, row in named.items()])])
+                 [[label(method), *(_printed(row[column], decimals) for column in columns)]
+                  for method, row in theirs.items()])])
 
 
 def picture(table: Table, results: Sequence[Mapping], recipe: recipes.Training) -> go.Figure:
@@ -53,9 +50,3 @@ def picture(table: Table, results: Sequence[Mapping], recipe: recipes.Training) 
 
 def _printed(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}" if value < 1_000 else f"{value:,.0f}"
-
-
-def _row_name(row: Mapping[str, str | float]) -> str:
-    """The cells of a row of the paper that name it, before those that are measured."""
-    return ", ".join(str(value) for column, value in row.items()
-                     if not column.isdigit() and column != "average")

@@ -6,6 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from seqpe_lab import recipes
+from seqpe_lab.package_data import paper_table
 from seqpe_lab.recipes.chosen_settings import TRIAL_SEED
 
 
@@ -71,6 +72,26 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "fig3": ("image", ("learned", "seqpe-mul")),
 }
 NAMES = (*(name for name in TABLES if name != "encodings"), *FIGURES)  # the paper's, or "all"
+
+
+def paper_rows(table: Table) -> dict[str, dict[str, float]]:
+    """{method: {length or size: number, ..., "average": number}} of the paper's rows.
+
+    >>> paper_rows(TABLES["table5"][0])["seqpe-sum"]["224"]
+    80.9
+    """
+    rows = {row_name(row): {column: value for column, value in row.items() if _measured(column)}
+            for row in paper_table(*table.paper)}
+    return {method: rows[name] for method, name in table.rows.items() if name}
+
+
+def row_name(row: Mapping[str, str | float]) -> str:
+    """The cells of a row of the paper that name it, before those that are measured."""
+    return ", ".join(str(value) for column, value in row.items() if not _measured(column))
+
+
+def _measured(column: str) -> bool:
+    return column.isdigit() or column == "average"
 
 
 def methods_of(table: Table, scale: str) -> list[str]:

@@ -13,7 +13,6 @@ import torch
 
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
-from seqpe_lab.course.collecting import check_one_commit, collect
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.pages import training_programs
 from seqpe_lab.course.parallel import Stage, run_stages
@@ -21,6 +20,7 @@ from seqpe_lab.package_data import results_file
 from seqpe_lab.provenance import provenance
 from seqpe_lab.reproduction import comparison, position_maps
 from seqpe_lab.reproduction.cluster import write_scripts
+from seqpe_lab.reproduction.collecting import check_one_commit, collect
 from seqpe_lab.reproduction.manifest import (FIGURES, NAMES, TABLES, methods_of, runs_of,
                                              trials_of)
 from seqpe_lab.runs import Run

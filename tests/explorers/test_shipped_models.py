@@ -9,6 +9,7 @@ from earlier_version import as_committed
 from optional_packages import needs
 
 from seqpe_lab.explorers import shipped_models
+from seqpe_lab.package_data import committed_results
 from seqpe_lab.recipes import Training, image_model, language_model
 from seqpe_lab.tasks import text_data
 from seqpe_lab.tasks.image_data import load_images
@@ -32,7 +33,14 @@ def test_everything_is_there_and_at_most_10_mb():
 def test_each_carries_its_recipe_and_provenance(kind, method):
     about = shipped_models.about(kind, method)
     recipe = Training.from_json(about["recipe"])
-    preset = as_committed((image_model if kind == "image" else language_model)(method, "small"))
+    make, name = (
+        (image_model, "resolution-extrapolation")
+        if kind == "image"
+        else (language_model, "length-extrapolation")
+    )
+    preset = as_committed(
+        make(method, "small"), about["results"], committed_results(f"{name}-small")
+    )
     assert recipe == preset, "made from another recipe: python -m seqpe_lab bundle"
     results = about["results"]
     assert (

@@ -1,4 +1,4 @@
-"""Gather finished runs into data/results, and write the README's tables and picture from them."""
+"""Gather finished runs into data/results, and write the README's parts that are made from them."""
 from __future__ import annotations
 
 import json
@@ -7,9 +7,11 @@ from pathlib import Path
 
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_image
-from seqpe_lab.course.result_tables import MEASURES, main_measure, readme_table
+from seqpe_lab.course.result_tables import main_measure, readme_table
 from seqpe_lab.package_data import clone, results_file
+from seqpe_lab.reproduction.conclusions import conclusions, follows_protocol, headline
 from seqpe_lab.runs import Run, list_runs, runs_folder
 
 # task: (file in data/results, methods in the order of its table)
@@ -20,8 +22,6 @@ RESULTS = {
     "image": ("resolution-extrapolation",
               [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS, *recipes.IMAGE_UNSHIFTED]),
 }
-MARKS = {measure: (f"<!-- {measure}: begin -->\n", f"<!-- {measure}: end -->")
-         for measure in MEASURES}
 OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields that may differ within one table
 
 
@@ -62,7 +62,7 @@ def collect(scale: str) -> list[Path]:
         write_atomically(path, json.dumps(results, indent=1))
         written.append(path)
         if scale == "small":
-            _update_readme(results)
+            write_readme(results)
     return written
 
 
@@ -117,18 +117,42 @@ def _changes(run: Run) -> dict:
     return recipes.changed_from_preset(recipe, **kept)
 
 
-def _update_readme(results: Sequence[Mapping]) -> None:
-    """Write the README's table of a task; for language models also its picture."""
-    from seqpe_lab.course import figures
-    measure = main_measure(results)
+def write_readme(results: Sequence[Mapping]) -> None:
+    """Write the README's table and text of a task; for language models also its picture."""
+    readme, measure = clone() / "README.md", main_measure(results)
+    text = readme.read_text(encoding="utf-8")
+    text = _between(measure, readme_table(results), text)
+    text = _between(f"{measure} conclusions", conclusions(measure, results), text)
     if measure == "perplexity":
         figure = figures.extrapolation(
             [r for r in results if r["method"] in recipes.HEADLINE],
             train_len=recipes.language_model("seqpe", "small").train_len,
             title="Trained on 64 tokens, tested on up to 1,024")
         write_image(figure, results_file("").parent / "extrapolation.png")
-    begin, end = MARKS[measure]
-    readme = clone() / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
-    after = rest.partition(end)[2]
-    write_atomically(readme, before + begin + readme_table(results) + end + after)
+        text = _between("headline", headline(results), text)
+    write_atomically(readme, text)
+    files = [results_file(f"{name}-small") for name, _ in RESULTS.values()]
+    if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
+           for path in files):
+        for page in (readme, results_file("").parent / "PROTOCOL.md"):
+            before, mark, rest = page.read_text(encoding="utf-8").partition(marks("earlier")[0])
+            after = rest.partition(marks("earlier")[1])[2].lstrip("\n")
+            write_atomically(page, before + after if mark else before)
+
+
+def part_of(text: str, name: str) -> str:
+    """What stands between the marks of a generated part of a page; "" if it has none."""
+    begin, end = marks(name)
+    return text.partition(begin)[2].partition(end)[0]
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The lines before and after a generated part of a page."""
+    return f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+
+
+def _between(name: str, new: str, text: str) -> str:
+    """The text with another part between its marks, which it need not have."""
+    begin, end = marks(name)
+    before, mark, rest = text.partition(begin)
+    return before + begin + new + end + rest.partition(end)[2] if mark else text
