@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @app.command(help_epilogue=METHODS_AND_DEVICES)
-def train(task: Literal["lm", "qa", "image"], /, *,
+def train(task: Literal["lm", "qa", "image", "algorithm"], /, *,
           encoding: Annotated[str | None, Parameter(name=("--encoding", "--method"))] = None,
           scale: ScaleName | None = None, seed: int | None = None, as_published: bool = False,
           settings: Annotated[list[str] | None, Several, Parameter(name="--set")] = None,
