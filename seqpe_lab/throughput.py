@@ -14,13 +14,15 @@ from seqpe_lab.recipes.step_cost import operations
 def step_size(recipe: Training) -> tuple[str, int]:
     """What a step of a recipe takes, over all devices: ("tokens" or "images", how many).
 
+    A grid of symbols counts as an image.
+
     >>> from seqpe_lab.recipes import language_model
     >>> step_size(language_model("seqpe", "full"))
     ('tokens', 65536)
     """
-    if recipe.task == "image":
+    if recipe.dims == 2:
         return "images", recipe.batch
-    return "tokens", recipe.batch * recipe.train_len
+    return "tokens", recipe.batch * recipe.train_shape[0]
 
 
 class Throughput:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from seqpe_lab.recipes import image_model, language_model, question_answering
+from seqpe_lab.recipes import algorithm, image_model, language_model, question_answering
 from seqpe_lab.tasks import Task, task_of
+from seqpe_lab.tasks.algorithms import AlgorithmTask
 from seqpe_lab.tasks.base import epoch_order, evaluation_mode
 from seqpe_lab.tasks.images import ImageTask
 from seqpe_lab.tasks.questions import QuestionTask
@@ -16,10 +17,12 @@ MAKERS = [
     (language_model, TextTask),
     (question_answering, QuestionTask),
     (lambda method, scale: image_model("none", scale), ImageTask),
+    (algorithm, AlgorithmTask),
 ]
+NAMES = ["lm", "qa", "image", "algorithm"]
 
 
-@pytest.mark.parametrize("make, kind", MAKERS, ids=["lm", "qa", "image"])
+@pytest.mark.parametrize("make, kind", MAKERS, ids=NAMES)
 def test_a_recipe_chooses_its_task(make, kind):
     recipe = make("alibi", "smoke")
     task = task_of(recipe)
@@ -39,9 +42,9 @@ def test_a_task_must_provide_everything():
         Task(language_model("alibi", "smoke"))
 
 
-@pytest.mark.parametrize("task", ["lm", "qa", "image"])
+@pytest.mark.parametrize("task", NAMES)
 def test_what_a_task_loads_can_be_trained_on_and_has_a_provenance(task):
-    make, _ = MAKERS[["lm", "qa", "image"].index(task)]
+    make, _ = MAKERS[NAMES.index(task)]
     task = task_of(make("alibi", "smoke"))
     data = task.load_data()
     task.check(data)

@@ -101,7 +101,7 @@ class Training(BaseModel):
     log_every: Count = 10  # steps
     checkpoint_every: Count = 1_000  # steps; validation happens at the same time
 
-    task: ClassVar[str]  # "lm", "qa" or "image"
+    task: ClassVar[str]  # "lm", "qa", "image" or "algorithm"
     dims: ClassVar[int]  # n: of a position
     takes_best: ClassVar[bool] = False  # the result is the checkpoint with the best validation
 
@@ -214,10 +214,12 @@ class Training(BaseModel):
         Raises:
             ValueError: not a recipe, or one with fields that this version does not know.
         """
-        from seqpe_lab.recipes import ImageRecipe, QARecipe, Recipe  # they import this module
+        # they import this module
+        from seqpe_lab.recipes import AlgorithmRecipe, ImageRecipe, QARecipe, Recipe
         try:
             values = json.loads(text)
             kind = (ImageRecipe if "image_size" in values else
+                    AlgorithmRecipe if "problem" in values else
                     QARecipe if "questions" in values else Recipe)
             return kind(**values)
         except (TypeError, ValueError) as error:

@@ -168,8 +168,12 @@ def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int =
     methods = IMAGE_METHODS | IMAGE_ABLATIONS | IMAGE_UNSHIFTED
     recipe = make_recipe(ImageRecipe, IMAGE_PRESETS, methods, method, scale, seed, as_published,
                          overrides)
-    narrow = recipe.scale in ("smoke", "small") and recipe.encoding == "seqpe"
-    if narrow and "encoding_options" not in overrides:
-        start = _NARROW_START[recipe.encoding_options.get("integration", "bias")]
-        recipe = recipe.changed(encoding_options=recipe.encoding_options | start)
-    return recipe
+    return recipe if "encoding_options" in overrides else narrow_start(recipe)
+
+
+def narrow_start(recipe: Any) -> Any:
+    """The recipe with the start of W_PE that narrow models on grids need; others unchanged."""
+    if recipe.scale not in ("smoke", "small") or recipe.encoding != "seqpe" or recipe.dims != 2:
+        return recipe
+    start = _NARROW_START[recipe.encoding_options.get("integration", "bias")]
+    return recipe.changed(encoding_options=recipe.encoding_options | start)

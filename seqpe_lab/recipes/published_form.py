@@ -20,13 +20,14 @@ _LOSSES: dict[str, Any] = {
 # local.)
 _TEXT_SAMPLES = {"local": 0.6, "smallest_shift": 0.25}
 _SAMPLES: dict[str, dict[str, float]] = {
-    "lm": _TEXT_SAMPLES, "qa": _TEXT_SAMPLES, "image": {"hard_share": 0.375, "local": 0.2}}
+    "lm": _TEXT_SAMPLES, "qa": _TEXT_SAMPLES, "algorithm": _TEXT_SAMPLES,
+    "image": {"hard_share": 0.375, "local": 0.2}}
 # Their SeqPE also divides the bias by sqrt(d_head), which is the default here.
 _TEXT_OPTIONS: dict[str, dict[str, Any]] = {"alibi": {"scaled": True}, "seqpe": {"dropout": 0.1}}
 _IMAGES = {"drop_path": 0.0, "min_learning_rate": 5e-6}
 # at full scale; images: 6e-4 for each 512 images, 20 epochs of warm-up, no repeated augmentation
 _SIZES: dict[str, dict[str, Any]] = {
-    "lm": {}, "qa": {"batch": 64},
+    "lm": {}, "algorithm": {}, "qa": {"batch": 64},
     "image": {"teachers": 64, "learning_rate": 1.2e-3, "warmup_steps": 25_020, "repeats": 1}}
 
 
@@ -37,7 +38,8 @@ def as_published(task: str, encoding: str = "seqpe", scale: str = "full") -> dic
     changed only at full scale. A language model with RoPE is therefore the same in both forms.
 
     Args:
-        task: "lm", "qa" (whose encoding is the language model's) or "image".
+        task: "lm", "qa" (whose encoding is the language model's), "algorithm" (of which the authors
+            published nothing; the form of their losses is the same) or "image".
         encoding: of the recipe.
 
     >>> as_published("lm", "alibi")

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from seqpe_lab.recipes.algorithmic_tasks import algorithm
 from seqpe_lab.recipes.base import Training
 from seqpe_lab.recipes.fine_tuning import question_answering
 from seqpe_lab.recipes.image_classification import image_model
@@ -11,7 +12,8 @@ from seqpe_lab.recipes.language_modeling import language_model
 from seqpe_lab.recipes.step_cost import H200, OUTPUTS, hours, memory, this_cpu
 
 # by task, the function that makes its recipes
-MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model}
+MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model,
+          "algorithm": algorithm}
 
 EXPECTED = {
     "smoke": "nothing is learnt: it proves that it runs",
@@ -36,13 +38,14 @@ def about(task: str, scale: str) -> Scale:
     Training only. :mod:`~seqpe_lab.recipes.step_cost` says what is counted and what is assumed.
 
     Args:
-        task: "lm", "qa" or "image".
+        task: "lm", "qa", "image" or "algorithm".
 
     >>> about("lm", "full").hardware, about("lm", "smoke").time
     ('one H200 GPU', 'under a minute')
     """
     recipe = MAKERS[task](scale=scale)
-    outputs = OUTPUTS[recipe.source if task == "image" else recipe.tokenizer]
+    data = {"image": "source", "algorithm": "task"}.get(task, "tokenizer")
+    outputs = OUTPUTS[getattr(recipe, data)]
     machine = H200 if scale in ("medium", "full") else this_cpu()
     return Scale(machine.name, hours_in_words(hours(recipe, outputs, machine)),
                  f"about {memory(recipe, outputs, machine.precision):.1f} GiB",

@@ -12,11 +12,12 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+from seqpe_lab.problems import SYMBOLS
 from seqpe_lab.recipes.base import Training
 
-# sizes of the output layer for the sources and tokenizers of the presets
-OUTPUTS = {"bytes": 256, "gpt2": 50_257, "digits": 10, "hub:uoft-cs/cifar10": 10,
-           "hub:ILSVRC/imagenet-1k": 1_000}
+# sizes of the output layer for the sources and tokenizers of the presets, and of all algorithms
+OUTPUTS = {"algorithm": len(SYMBOLS), "bytes": 256, "gpt2": 50_257, "digits": 10,
+           "hub:uoft-cs/cifar10": 10, "hub:ILSVRC/imagenet-1k": 1_000}
 # Bytes that a layer keeps of each feature of a token for its backward pass: inputs and outputs of
 # norms, products, attention and GELU, and dropout masks. SeqPE adds the longer queries and keys.
 ACTIVATIONS = {"bf16": 60, "fp32": 70}
@@ -69,12 +70,13 @@ def operations(recipe: Training, outputs: int) -> dict[str, float]:
     >>> {name: f"{value:.2g}" for name, value in counted.items()}
     {'layers': '3.3e+13', 'attention': '1.9e+12', 'output': '1.5e+13'}
     """
-    text, d = recipe.task != "image", recipe.d_model
+    text, d = recipe.dims == 1, recipe.d_model
     length = math.prod(recipe.train_shape) + (not text)  # an image also has [CLS]
     seqpe = recipe.encoding == "seqpe"
     wide = seqpe and recipe.encoding_options.get("integration", "bias") == "bias"
     scores = recipe.batch * recipe.layers * length**2 * d * (3 if wide else 2)
-    answered = {"lm": length, "qa": 0, "image": 1}[recipe.task]  # answers are a few tokens
+    # of questions and algorithms only the answers, a few tokens
+    answered = {"lm": length, "image": 1}.get(recipe.task, 0)
     counted = {"layers": 6.0 * recipe.batch * length * recipe.layers * _layer_weights(recipe),
                "attention": 6 * scores / (2 if text else 1),  # a causal mask leaves half
                "output": 6.0 * recipe.batch * answered * d * outputs}
@@ -97,11 +99,11 @@ def memory(recipe: Training, outputs: int, precision: str) -> float:
     Args:
         precision: "bf16" or "fp32".
     """
-    text = recipe.task != "image"
+    text = recipe.dims == 1
     tokens = recipe.micro_batch * (math.prod(recipe.train_shape) + (not text))
     feature = ACTIVATIONS[precision]
     feature += SEQPE_ACTIVATIONS[precision] if recipe.encoding == "seqpe" else 0
-    predicted = {"lm": tokens, "qa": 0, "image": recipe.micro_batch}[recipe.task]
+    predicted = {"lm": tokens, "image": recipe.micro_batch}.get(recipe.task, 0)
     kept = tokens * recipe.layers * recipe.d_model * feature
     kept += LOGIT * min(outputs * predicted, LOGITS)
     return (16 * parameters(recipe, outputs) + kept) / 2**30 + PROGRAM

@@ -18,7 +18,6 @@ from seqpe_lab.reproduction import comparison
 from seqpe_lab.reproduction.findings import (FAILED, FEW, OPEN, PARTS, TIE, Finding, compare,
                                              flatness, of_table, rows_of, values_of)
 from seqpe_lab.reproduction.manifest import methods_of
-from seqpe_lab.runs import main_measure
 from seqpe_lab.statistics import LEAST
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def follows_protocol(results: Sequence[Mapping]) -> bool:
         results: all of a task at small scale.
     """
     commits, seeds = _commits_and_seeds(results)
-    tables = (PARTS[name] for name in OF_MEASURE[main_measure(results[0])])
+    tables = (PARTS[name] for name in OF_MEASURE[main_measure(results)])
     rows = {method for part in tables for method in methods_of(part, "small")}
     return len(commits) == 1 and all(len(seeds.get(method, ())) >= LEAST for method in rows)
 

@@ -1,4 +1,4 @@
-"""Kinds of work for the training loop: language models, question answering, image classifiers."""
+"""Kinds of work for the training loop: language models, questions, images, algorithms."""
 from __future__ import annotations
 
 from typing import Any
@@ -31,4 +31,7 @@ def task_of(recipe: Training, *options: Any) -> Task:
     if recipe.task == "image":
         from seqpe_lab.tasks.images import ImageTask
         return ImageTask(recipe, *options)
-    raise ValueError(f"unknown task {recipe.task!r}: choose from lm, qa, image")
+    if recipe.task == "algorithm":
+        from seqpe_lab.tasks.algorithms import AlgorithmTask
+        return AlgorithmTask(recipe, *options)
+    raise ValueError(f"unknown task {recipe.task!r}: choose from lm, qa, image, algorithm")
