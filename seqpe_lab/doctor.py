@@ -16,8 +16,8 @@ from seqpe_lab.course.figure_files import find_browser
 from seqpe_lab.devices import best_device, matrix_rate
 from seqpe_lab.plain_text import columns
 from seqpe_lab.recipes.scales import hours_in_words
-from seqpe_lab.recipes.step_cost import (H200, OUTPUTS, Machine, hours, memory, parameters,
-                                         this_cpu)
+from seqpe_lab.recipes.step_cost import (H200, Machine, hours, memory, outputs_of,
+                                         parameters, this_cpu)
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "tokenizers", "timm", "jupyterlab",
             "ipywidgets", "plotly", "nbval", "kaleido", "tensorboard")
@@ -85,12 +85,12 @@ def fit(recipe: recipes.Training, machine: Machine, room: float,
     >>> fit(recipes.language_model(scale="full"), H200, 8 * 2**30, 10 * 2**30)[0]
     'too little memory'
     """
-    outputs = OUTPUTS[recipe.source if recipe.task == "image" else recipe.tokenizer]
+    outputs = outputs_of(recipe)
     time, gib = hours(recipe, outputs, machine), memory(recipe, outputs, machine.precision)
     stored = CHECKPOINTS * 12 * parameters(recipe, outputs)  # weights and AdamW's two moments
     answer = ("too little memory" if gib * 2**30 > room else
               "too little disk" if stored > disk else "too slow" if time > PATIENCE else "yes")
-    source = recipe.questions if recipe.task == "qa" else recipe.source
+    source = getattr(recipe, "questions" if recipe.task == "qa" else "source", "")
     download = f"data: {source}" if source.startswith("hub:") else "data: included"
     return answer, hours_in_words(time), f"about {gib:.1f} GiB", download
 
@@ -105,7 +105,7 @@ def verdict(fits: dict[tuple[str, str], str], machine: str, missing: list[str]) 
     >>> fits = {(task, scale): "yes" if scale in ("smoke", "small") else "too slow"
     ...         for task in recipes.MAKERS for scale in recipes.SCALES}
     >>> print(*verdict(fits, "this CPU", ["timm"]), sep="\\n")
-    Verdict: this CPU can train lm at smoke, small; qa at smoke, small; image at smoke, small.
+    Verdict: this CPU can train lm at smoke, small; qa at smoke, small; image at smoke, small; algorithm at smoke, small.
     Missing: timm. First type: pip install 'seqpe_lab[lab]'
     """
     able = {task: [scale for scale in recipes.SCALES if fits[task, scale] == "yes"]

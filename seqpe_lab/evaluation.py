@@ -20,7 +20,8 @@ from seqpe_lab.training import trained_model
 # task: (its data in words, the options of ``evaluate`` that apply to it)
 TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),
          "qa": ("questions", ("lengths", "split")),
-         "image": ("images", ("sizes", "split"))}
+         "image": ("images", ("sizes", "split")),
+         "algorithm": ("an algorithm", ("sizes", "split"))}
 
 
 def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
@@ -50,7 +51,8 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
     task = task_of(run.recipe)
     task.kept_tokenizer = kept_tokenizer(run)
     data = task.load_data()
-    measure = {"qa": _questions, "image": _images}.get(run.recipe.task, _text)
+    measures = {"qa": _questions, "image": _images, "algorithm": _examples}
+    measure = measures.get(run.recipe.task, _text)
     if "books" in given:
         measure = _books
     return measure(run, data, cpu, **given)
@@ -72,6 +74,9 @@ def _check_reach(run: Run, lengths: Sequence[int] = (), sizes: Sequence[int] = (
     if stride is not None and stride > (shortest := min(lengths or recipe.eval_lens)):
         raise ValueError(f"--stride {stride} would leave out tokens between windows of {shortest}: "
                          "choose at most the shortest of --lengths")
+    if recipe.task == "algorithm":
+        recipe.changed(eval_sizes=sizes or recipe.eval_sizes)  # says what is out of reach
+        return
     if sizes:
         from seqpe_lab.tasks.image_views import object_side
     for size in sizes:
@@ -115,6 +120,18 @@ def _images(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
         measured = accuracy(model, images, data, recipe, size, on_all=everyone)
         yield (f"{size:>5} pixels: top-1 {measured.accuracy:.2f} % "
                f"({measured.images:,} images of the {split} split, {evaluated_in(model)})")
+
+
+def _examples(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
+              split: str | None = None) -> Iterator[str]:
+    from seqpe_lab.tasks.algorithms import AlgorithmTask
+    task, split = AlgorithmTask(run.recipe), split or run.recipe.eval_split
+    model = _model(run, data, cpu)
+    for size in sizes or run.recipe.eval_sizes:
+        score = task.measure(model, size, split, run.recipe.eval_examples)
+        yield (f"{size:>5} symbols: exact match {100 * score.exact / score.examples:.1f} %, "
+               f"symbols right {100 * score.right / score.symbols:.1f} % "
+               f"({score.examples:,} examples of the {split} split, {evaluated_in(model)})")
 
 
 def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,

@@ -67,9 +67,11 @@ class Results(_Outcome):
     accuracy: dict[str, float] | None = None  # percent
     interpolated: dict[str, float] | None = None  # accuracy with interpolated position vectors
     by_depth: dict[str, JsonValue] | None = None
+    symbols_right: dict[str, float] | None = None  # percent
     tokens: int | None = None
     questions: int | None = None
     images: int | None = None
+    examples: int | None = None
     precision: str | None = None
     parameters: int | None = None
     processes: int | None = None

@@ -9,9 +9,11 @@ from seqpe_lab import recipes
 METHODS = {
     "lm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED,
     "qa": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED | recipes.QA_ABLATIONS,
-    "image": recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED}
+    "image": recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED,
+    "algorithm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED}
 KINDS: dict[str, type[recipes.Training]] = {
-    "lm": recipes.Recipe, "qa": recipes.QARecipe, "image": recipes.ImageRecipe}
+    "lm": recipes.Recipe, "qa": recipes.QARecipe, "image": recipes.ImageRecipe,
+    "algorithm": recipes.AlgorithmRecipe}
 FLAGS = {"method": "--encoding", "scale": "--scale", "seed": "--seed",
          "as_published": "--as-published"}  # options that are values of a recipe
 

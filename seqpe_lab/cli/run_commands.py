@@ -11,9 +11,10 @@ from cyclopts import Parameter
 from seqpe_lab.cli.base import Several, app, check_counts
 from seqpe_lab.cli.recipe_options import (KINDS, METHODS, asked_values, make_recipe,
                                           refuse_other_recipe)
+from seqpe_lab.problems import PROBLEMS
 from seqpe_lab.recipes.base import ScaleName
 
-Task = Literal["lm", "qa", "image"]
+Task = Literal["lm", "qa", "image", "algorithm"]
 State = Literal["new", "interrupted", "running", "stopped", "failed", "finished", "elsewhere",
                 "damaged"]
 _OF_QA = [name for name in METHODS["qa"] if name not in METHODS["lm"]]
@@ -21,6 +22,9 @@ TRAIN_NOTES = f"""
 Methods of lm (default seqpe): {', '.join(METHODS['lm'])}.
 
 Methods of qa (default seqpe): the same and {', '.join(_OF_QA)}.
+
+Methods of algorithm (default seqpe): those of lm; --set task=grid takes those of image. Tasks (default
+copy): {', '.join(PROBLEMS)}.
 
 Methods of image (default seqpe-mul): {', '.join(METHODS['image'])}.
 
@@ -46,7 +50,8 @@ def train(task: Task, /, *,
     """Train and evaluate one run; an interrupted run is resumed, a finished one is shown.
 
     Args:
-        task: lm: a GPT-2; qa: a GPT-2 fine-tuned to answer questions; image: a ViT classifier.
+        task: lm: a GPT-2; qa: a GPT-2 fine-tuned to answer questions; image: a ViT classifier;
+            algorithm: a small model that learns to copy, to recall, to add.
         encoding: A method listed below, any encoding, or a class: module:Class or file.py:Class.
         scale: Default: $SEQPE_SCALE or small.
         seed: Default: 0; of qa with a base: the base's.
@@ -101,7 +106,7 @@ def evaluate(folder: str, /, *, lengths: Annotated[list[int] | None, Several] = 
     Args:
         folder: The run's folder.
         lengths: Contexts in tokens; default: the recipe's.
-        sizes: For an image run, pixels a side; default: the recipe's.
+        sizes: For an image run pixels a side, of an algorithm symbols; default: the recipe's.
         protocol: How perplexity is measured; default: non-overlapping.
         stride: By how many tokens the sliding window moves; default: half its length.
         split: Default: test.

@@ -19,7 +19,10 @@ MEASURES: dict[str, tuple[str, dict[str, str], str]] = {
                                 "perplexity": "perplexity (of the answers)"}, "--split validation"),
     "image": ("image side (pixels)", {"accuracy": "top-1 accuracy (%)",
                                       "interpolated": "the same, position vectors interpolated"},
-              "--split validation")}
+              "--split validation"),
+    "algorithm": ("size of the input", {"exact_match": "exact match (%)",
+                                        "symbols_right": "symbols right (%)"},
+                  "--split validation")}
 
 
 def before_training(run: Run) -> str:
@@ -48,6 +51,8 @@ def check_data(run: Run, named: bool) -> str:
         ValueError: the source holds other data than the run was trained on.
     """
     recipe, then = run.recipe, run.results()["data"]["hash"]
+    if recipe.task == "algorithm":
+        return ""
     source = recipe.questions if recipe.task == "qa" else recipe.source
     if source in ("python", "digits", "facts") or source.startswith("hub:"):
         return ""
@@ -73,7 +78,7 @@ def results_table(run: Run) -> Iterator[str]:
     rows += [(f"{int(at):,}", *(f"{results[key][at]:.2f}" for key in kinds))
              for at in next(iter(results[key] for key in kinds))]
     yield from columns(rows, ">" * len(rows[0]))
-    counts = [f"{results[key]:,} {key}" for key in ("tokens", "questions", "images")
+    counts = [f"{results[key]:,} {key}" for key in ("tokens", "questions", "images", "examples")
               if key in results]
     yield f"on {', '.join(counts)} ({results['protocol']}, {results['split']} split)"
     yield f"data: {data['description']}, hash {data['hash']}"

@@ -15,7 +15,8 @@ from seqpe_lab.jobs import Job
 from seqpe_lab.plain_text import columns
 from seqpe_lab.runs import Run, main_measure
 
-TASKS = {"lm": "language models", "qa": "questions", "image": "images"}
+TASKS = {"lm": "language models", "qa": "questions", "image": "images",
+         "algorithm": "algorithms"}
 SHOWN = 4  # fields in which a run differs; the others are counted
 
 

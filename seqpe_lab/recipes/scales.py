@@ -9,7 +9,7 @@ from seqpe_lab.recipes.base import Training
 from seqpe_lab.recipes.fine_tuning import question_answering
 from seqpe_lab.recipes.image_classification import image_model
 from seqpe_lab.recipes.language_modeling import language_model
-from seqpe_lab.recipes.step_cost import H200, OUTPUTS, hours, memory, this_cpu
+from seqpe_lab.recipes.step_cost import H200, hours, memory, outputs_of, this_cpu
 
 # by task, the function that makes its recipes
 MAKERS = {"lm": language_model, "qa": question_answering, "image": image_model,
@@ -44,8 +44,7 @@ def about(task: str, scale: str) -> Scale:
     ('one H200 GPU', 'under a minute')
     """
     recipe = MAKERS[task](scale=scale)
-    data = {"image": "source", "algorithm": "task"}.get(task, "tokenizer")
-    outputs = OUTPUTS[getattr(recipe, data)]
+    outputs = outputs_of(recipe)
     machine = H200 if scale in ("medium", "full") else this_cpu()
     return Scale(machine.name, hours_in_words(hours(recipe, outputs, machine)),
                  f"about {memory(recipe, outputs, machine.precision):.1f} GiB",
@@ -62,6 +61,8 @@ def changed_from_preset(recipe: Training, **kept: Any) -> dict[str, Any]:
     {'steps': 5}
     """
     make, scale, seed = MAKERS[recipe.task], recipe.scale, recipe.seed
+    if recipe.task == "algorithm":
+        kept = {"task": recipe.problem} | kept
     try:
         preset = make(recipe.method, scale, seed, **kept)
     except ValueError:  # an encoding of the reader's own, whose runs go by its name

@@ -27,6 +27,17 @@ LOGITS = 2**27  # that are in memory at a time, at most
 PROGRAM = 0.8  # GiB of Python and torch themselves, or of CUDA's libraries
 
 
+def outputs_of(recipe: Training) -> int:
+    """Size of the output layer of a preset's model: of the vocabulary, or number of classes.
+
+    >>> from seqpe_lab.recipes import language_model
+    >>> outputs_of(language_model("seqpe", "full"))
+    50257
+    """
+    data = {"image": "source", "algorithm": "task"}.get(recipe.task, "tokenizer")
+    return OUTPUTS[getattr(recipe, data)]
+
+
 class Machine(NamedTuple):
     """Where a recipe is meant to run.
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from seqpe_lab import recipes
 from seqpe_lab.course import figures
-from seqpe_lab.course.result_tables import MEASURES, by_method, summary_columns
+from seqpe_lab.course.result_tables import MEASURES, by_method, main_measure, summary_columns
 from seqpe_lab.course.style import label
 from seqpe_lab.reproduction import comparison
 from seqpe_lab.reproduction.findings import (FAILED, FEW, OPEN, PARTS, TIE, Finding, compare,

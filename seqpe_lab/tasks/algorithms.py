@@ -34,7 +34,7 @@ class DrawnExamples(NamedTuple):
 
     def provenance(self) -> dict:
         """What is stored with a result."""
-        return {"source": f"drawn examples of {self.problem!r}", "hash": self.hash}
+        return {"description": f"drawn examples of {self.problem!r}", "hash": self.hash}
 
 
 class AlgorithmTask(Task):
@@ -46,6 +46,11 @@ class AlgorithmTask(Task):
 
     def load_data(self) -> DrawnExamples:
         return DrawnExamples(self.recipe.problem, fingerprint(self.recipe.problem))
+
+    @property
+    def protocol(self) -> str:
+        return (f"{self.recipe.eval_examples} new examples of each size; all symbols of the answer, "
+                "or single ones")
 
     def outputs(self, data: DrawnExamples) -> int:
         return len(SYMBOLS)
@@ -90,8 +95,7 @@ class AlgorithmTask(Task):
         scores = self.once(lambda: {
             str(size): self.measure(model, size, recipe.eval_split, recipe.eval_examples)
             for size in recipe.eval_sizes})
-        return {"protocol": f"{recipe.eval_examples} new examples of each size, all symbols of the "
-                            "answer or single ones",
+        return {"protocol": self.protocol,
                 "split": recipe.eval_split, "examples": recipe.eval_examples,
                 "exact_match": {n: 100 * s.exact / s.examples for n, s in scores.items()},
                 "symbols_right": {n: 100 * s.right / s.symbols for n, s in scores.items()}}
