@@ -27,6 +27,57 @@ BLOCK = 128  # queries whose biases are in memory at a time
 Cached = tuple[Any, ...]  # a layer's transformed keys and its values; with a bias also their places
 
 
+class Located(NamedTuple):
+    """What ``prepare`` of an encoding with a bias returned, and the places of the queries."""
+    prepared: Any
+    places: Places
+
+
+def prepare(encoding: PositionEncoding, positions: Tensor, vectors: Any = None,
+            device: torch.device | None = None) -> Any:
+    """What :func:`positioned_attention` needs in every layer.
+
+    Args:
+        positions, vectors, device: as in :meth:`PositionEncoding.prepare
+            <seqpe_lab.encodings.PositionEncoding.prepare>`.
+    """
+    prepared = encoding.prepare(positions, vectors, device)
+    return Located(prepared, places(positions, device)) if encoding.adds_bias else prepared
+
+
+def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, hidden: Tensor,
+                         q: Tensor, k: Tensor, v: Tensor, past: Cached | None = None,
+                         dropout: float = 0.0, causal: bool = True,
+                         mask: Tensor | None = None) -> tuple[Tensor, Cached]:
+    """One layer's attention with an encoding.
+
+    Args:
+        prepared: what :func:`prepare` returned.
+        hidden: (B, L, d_model), of which q, k and v are projections.
+        q, k, v: (B, H, L, d_head), of the new tokens.
+        past: what the call for the tokens before them returned, if they are cached.
+        dropout, causal, mask: as in :func:`attend`.
+
+    Returns:
+        (B, H, L, d_head), and what a call for the tokens that follow takes as ``past``.
+    """
+    here = None
+    if isinstance(prepared, Located):
+        prepared, here = prepared
+    elif encoding.adds_bias:
+        raise TypeError(f"{type(encoding).__name__} adds a bias, which needs the positions: "
+                        "prepare with seqpe_lab.attention.prepare, not with the encoding's own")
+    prepared = encoding.at_layer(prepared, hidden, layer, past[0] if past else None)
+    q, k = (x.to(v.dtype) for x in encoding.transform(q, k, prepared, layer))
+    if past is not None:  # cached keys are already transformed
+        k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)
+    if here is None:
+        return attend(q, k, v, dropout, causal, mask), (k, v)
+    known = here if past is None else past[2].then(here)
+    bias = bias_between(encoding, layer, here, known, k.shape[-2])
+    return attend(q, k, v, dropout, causal, mask, bias), (k, v, known)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool = True,
            mask: Tensor | None = None, bias: Bias | None = None) -> Tensor:
     """Attention where q and k may be wider than v, with a bias if there is one.
@@ -52,6 +103,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool =
         (q, k), mask = hide_keys(q, k, mask), None
     width, d_head = q.shape[-1], v.shape[-1]
     length, context = q.shape[-2], k.shape[-2]
+    if width > d_head:
+        v = F.pad(v, (0, width - d_head))
     if isinstance(bias, OfDifferences) and not dropout and q.is_cuda \
             and torch.compiler.is_compiling():
         return _in_flex(q, k, v, causal, mask, bias, d_head**-0.5)[..., :d_head]

@@ -105,7 +105,7 @@ def verdict(fits: dict[tuple[str, str], str], machine: str, missing: list[str]) 
     >>> fits = {(task, scale): "yes" if scale in ("smoke", "small") else "too slow"
     ...         for task in recipes.MAKERS for scale in recipes.SCALES}
     >>> print(*verdict(fits, "this CPU", ["timm"]), sep="\\n")
-    Verdict: this CPU can train lm at smoke, small; qa at smoke, small; image at smoke, small; algorithm at smoke, small.
+    Verdict: this CPU can train lm at smoke, small; qa at smoke, small; ...
     Missing: timm. First type: pip install 'seqpe_lab[lab]'
     """
     able = {task: [scale for scale in recipes.SCALES if fits[task, scale] == "yes"]

@@ -15,7 +15,7 @@ from seqpe_lab.run_data import check_data, kept_tokenizer, trained_on
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.base import alone, evaluated_in
-from seqpe_lab.training import trained_model
+from seqpe_lab.run_weights import trained_model
 
 # task: (its data in words, the options of ``evaluate`` that apply to it)
 TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),

@@ -33,10 +33,10 @@ from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_ma
                                  start_processes)
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
-from seqpe_lab.run_data import check_data, keep_data, kept_tokenizer
+from seqpe_lab.run_data import keep_data, kept_tokenizer
+from seqpe_lab.run_weights import load_base
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import seed_of
-from seqpe_lab.starting_weights import load_base
 from seqpe_lab.stop_signals import (Interrupted, StopSignals, ignore_stop_signals,
                                     imports_finish)
 from seqpe_lab.tasks import Data, Task, task_of
@@ -290,20 +290,3 @@ def evaluate(run: Run, model: nn.Module, data: Data, task: Task | None = None) -
             "precision": evaluated_in(model),
             "parameters": sum(p.numel() for p in model.parameters()),
             "data": data.provenance(), **provenance(device_of(model))}
-
-
-def trained_model(run: Run, data: Data, device: torch.device | str = "cpu",
-                  same_data: bool = True) -> nn.Module:
-    """The model of a run with its last weights, in evaluation mode on ``device``.
-
-    Raises:
-        ValueError: ``same_data``, and the run was trained on other data; names both hashes.
-        DivergedError: the run has failed.
-    """
-    if failure := run.failure():
-        raise DivergedError(f"{run.folder} has failed: {failure['failed']}")
-    if same_data:
-        check_data(run, data)
-    model = build_model(run.recipe, task_of(run.recipe).outputs(data))
-    model.load_state_dict(run.model_weights())
-    return model.to(device).eval()

@@ -10,6 +10,7 @@ from other_device import NAME, move, pretended
 from seqpe_lab.devices import device_of
 from seqpe_lab.models.export import InferenceModel
 from seqpe_lab.recipes import language_model
+from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.tasks.perplexity import bits_per_character, perplexity, token_nats
@@ -17,7 +18,7 @@ from seqpe_lab.tasks.prompts import Prompts
 from seqpe_lab.tasks.question_data import load_questions
 from seqpe_lab.tasks.questions import answer
 from seqpe_lab.tasks.tokenization import make_tokenizer
-from seqpe_lab.training import build_model, trained_model
+from seqpe_lab.training import build_model
 
 TEXT = torch.randint(23, (60,), generator=torch.Generator().manual_seed(2))
 

@@ -9,6 +9,7 @@ import torch
 
 from seqpe_lab.cli import main
 from seqpe_lab.recipes import QA_ABLATIONS, QARecipe, Training, question_answering
+from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.tasks import questions, task_of
 from seqpe_lab.tasks.facts import TOPICS, facts
@@ -16,7 +17,7 @@ from seqpe_lab.tasks.prompts import INSTRUCTION, Prompts
 from seqpe_lab.tasks.question_data import QAData, Question, Split, check_split, load_questions
 from seqpe_lab.tasks.questions import Examples, answer
 from seqpe_lab.tasks.tokenization import make_tokenizer
-from seqpe_lab.training import build_model, train, trained_model
+from seqpe_lab.training import build_model, train
 
 WORDS = ["Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ida", "Jo", "Kim", "Lea"]
 

@@ -198,9 +198,7 @@ def test_as_published_is_complete():
         warmup_steps=20 * 1_251,
         repeats=1,
     )
-    with pytest.raises(
-        ValueError, match="unknown task 'video': choose from lm, algorithm"
-    ):
+    with pytest.raises(ValueError, match="unknown task 'video': choose from lm, algorithm"):
         as_published("video")
 
 

@@ -19,6 +19,7 @@ from seqpe_lab import training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
+from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.tasks import image_views, images, task_of
@@ -29,14 +30,7 @@ from seqpe_lab.tasks.image_views import (
     test_view as view_of_a_test,  # pytest would take its own name for a test
 )
 from seqpe_lab.tasks.images import accuracy, some_images
-from seqpe_lab.training import (
-    Objective,
-    build_model,
-    learning_rate,
-    make_optimizer,
-    train,
-    trained_model,
-)
+from seqpe_lab.training import Objective, build_model, learning_rate, make_optimizer, train
 
 DEIT = dict(
     augment="deit", mixup=0.8, cutmix=1.0, smoothing=0.1, erasing=0.25, crop=0.2, drop_path=0.2

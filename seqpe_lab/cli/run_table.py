@@ -1,7 +1,6 @@
 """What ``runs`` lists: every run below a folder, by task and scale, with what distinguishes it."""
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby

@@ -8,7 +8,7 @@ The tokens per step belong to the recipe and do not change with the number of de
 devices each accumulates the gradients of more micro-batches.
 """
 from seqpe_lab.recipes.algorithmic_tasks import ALGORITHM_PRESETS, AlgorithmRecipe, algorithm
-from seqpe_lab.recipes.base import SCALES, Training, default_scale
+from seqpe_lab.recipes.base import SCALES, Training
 from seqpe_lab.recipes.chosen_settings import SETTINGS, settings_from, trial_values
 from seqpe_lab.recipes.field_effects import without_effect
 from seqpe_lab.recipes.fine_tuning import (QA_ABLATIONS, QA_PRESETS, TUNED, QARecipe,
@@ -18,6 +18,7 @@ from seqpe_lab.recipes.image_classification import (IMAGE_ABLATIONS, IMAGE_METHO
                                                     image_model)
 from seqpe_lab.recipes.language_modeling import (ABLATIONS, HEADLINE, METHODS, PRESETS, UNSHIFTED,
                                                  Recipe, language_model)
+from seqpe_lab.recipes.methods import default_scale
 from seqpe_lab.recipes.published_form import as_published
 from seqpe_lab.recipes.scales import MAKERS, Scale, about, changed_from_preset
 

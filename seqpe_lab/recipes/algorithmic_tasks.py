@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from seqpe_lab.problems import PROBLEMS
-from seqpe_lab.recipes.base import Count, ShareBelow1, Training, make_recipe
+from seqpe_lab.recipes.base import Count, ShareBelow1, Training
 from seqpe_lab.recipes.image_classification import (IMAGE_ABLATIONS, IMAGE_METHODS,
                                                     IMAGE_UNSHIFTED, narrow_start)
 from seqpe_lab.recipes.language_modeling import ABLATIONS, METHODS, UNSHIFTED
+from seqpe_lab.recipes.methods import make_recipe
 
 Sizes = Annotated[tuple[Count, ...], Field(
     strict=False, min_length=1, description="must name at least one size of at least 1")]

@@ -5,8 +5,9 @@ from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from seqpe_lab.recipes.base import AtLeast0, Count, Share, run_name
+from seqpe_lab.recipes.base import AtLeast0, Count, Share
 from seqpe_lab.recipes.language_modeling import Lengths, Recipe, language_model
+from seqpe_lab.recipes.methods import run_name
 from seqpe_lab.recipes.published_form import as_published as published_fields
 
 

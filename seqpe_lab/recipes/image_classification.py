@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from seqpe_lab.recipes.base import (AtLeast0, Count, Options, PositiveShare, Rate, ShareBelow1,
-                                    Training, Weight, make_recipe)
+                                    Training, Weight)
+from seqpe_lab.recipes.methods import make_recipe
 
 Sizes = Annotated[tuple[int, ...], Field(
     strict=False, min_length=1, description="must name at least one size in whole pixels")]

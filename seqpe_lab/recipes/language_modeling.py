@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from seqpe_lab.recipes.base import AtLeast0, Count, ShareBelow1, Training, make_recipe
+from seqpe_lab.recipes.base import AtLeast0, Count, ShareBelow1, Training
+from seqpe_lab.recipes.methods import make_recipe
 
 Lengths = Annotated[tuple[Count, ...], Field(
     strict=False, min_length=1, description="must name at least one length of at least 1 token")]

@@ -49,8 +49,8 @@ class AlgorithmTask(Task):
 
     @property
     def protocol(self) -> str:
-        return (f"{self.recipe.eval_examples} new examples of each size; all symbols of the answer, "
-                "or single ones")
+        return (f"{self.recipe.eval_examples} new examples of each size; all symbols of the "
+                "answer, or single ones")
 
     def outputs(self, data: DrawnExamples) -> int:
         return len(SYMBOLS)

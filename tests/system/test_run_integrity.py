@@ -27,9 +27,10 @@ from seqpe_lab.folder_claims import FolderLostError, holder_of
 from seqpe_lab.jobs import Job
 from seqpe_lab.metrics_log import MetricsLog
 from seqpe_lab.run_files import HASH, JobRecord, RunFileError, write_record
+from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import CheckpointError, Run, RunningError, list_runs
 from seqpe_lab.tasks.text import TextTask
-from seqpe_lab.training import train, trained_model
+from seqpe_lab.training import train
 
 STATE = "checkpoints/step-0000003/state.json"
 FILES = (

@@ -1,11 +1,32 @@
-"""The weights that fine-tuning starts from: those of a finished run."""
+"""The weights of a finished run: its model, or what fine-tuning starts from."""
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from seqpe_lab.divergence import DivergedError
+from seqpe_lab.objective import build_model
 from seqpe_lab.recipes import Training, command_for_base
+from seqpe_lab.run_data import check_data
 from seqpe_lab.runs import Run, runs_folder
+from seqpe_lab.tasks import Data, task_of
+
+
+def trained_model(run: Run, data: Data, device: torch.device | str = "cpu",
+                  same_data: bool = True) -> nn.Module:
+    """The model of a run with its last weights, in evaluation mode on ``device``.
+
+    Raises:
+        ValueError: ``same_data``, and the run was trained on other data; names both hashes.
+        DivergedError: the run has failed.
+    """
+    if failure := run.failure():
+        raise DivergedError(f"{run.folder} has failed: {failure['failed']}")
+    if same_data:
+        check_data(run, data)
+    model = build_model(run.recipe, task_of(run.recipe).outputs(data))
+    model.load_state_dict(run.model_weights())
+    return model.to(device).eval()
 
 
 def load_base(model: nn.Module, recipe: Training) -> None:
