@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqpe_lab.digits import check_positions, digits_needed, position_limits
+from seqpe_lab.digits import digits_needed, is_integer, position_limits
 
 
 def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], *, base: int = 10,
@@ -27,14 +27,18 @@ def lookalikes(pivots: Tensor, count: int, max_position: int | tuple[int, ...], 
         int64 (B, count, n), never the pivot itself.
 
     Raises:
+        TypeError: pivots that are not integers.
         ValueError: a pivot outside [0, max_position), or a base below 2.
 
     >>> generator = torch.Generator().manual_seed(3)
     >>> lookalikes(torch.tensor([[1234]]), 6, 100_000, generator=generator).squeeze()
     tensor([ 1243,  2134, 12354,  1324, 12334,   234])
     """
-    limit, pivots = position_limits(max_position, pivots.shape[-1]), check_positions(pivots)
-    if bool((pivots >= limit).any()):
+    limit = position_limits(max_position, pivots.shape[-1])
+    if not is_integer(pivots):
+        raise TypeError(f"pivots are whole numbers, got dtype {pivots.dtype}")
+    pivots = pivots.long()
+    if bool(((pivots < 0) | (pivots >= limit)).any()):
         raise ValueError(f"pivots must lie in [0, {tuple(limit.tolist())}), "
                          f"got {int(pivots.min())}..{int(pivots.max())}: raise `max_position`")
     longest = digits_needed(int(limit.max()) - 1, base)

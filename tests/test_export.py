@@ -40,6 +40,8 @@ def test_an_image_has_the_model_s_logits(image_variant, options, tiny_vit):
     model = tiny_vit(*image_variant, **options)
     for seen in images(1, 3):
         torch.testing.assert_close(InferenceModel(model, SIZE)(seen), model(seen))
+    square = InferenceModel(model, 4)  # a single patch
+    torch.testing.assert_close(square(seen[..., :4, :4]), model(seen[..., :4, :4]))
 
 
 @pytest.fixture(scope="module", params=[f"{k}: {n}" for k in EXPORTED for n in EXPORTED[k]])

@@ -60,8 +60,10 @@ def draw_on_pages() -> None:
 
 
 def displayed(bundle: dict[str, Any], figure: go.Figure) -> dict[str, Any]:
-    """What a widget with a figure displays: where nobody watches, its figure as it is now."""
-    return PageRenderer().to_mimebundle(figure.to_plotly_json()) if nobody_watches() else bundle
+    """What a widget displays: its figure as it is now, if :func:`draw_on_pages` was in effect."""
+    if NAME not in pio.renderers.default.split("+"):
+        return bundle
+    return PageRenderer().to_mimebundle(figure.to_plotly_json())
 
 
 def nobody_watches() -> bool:

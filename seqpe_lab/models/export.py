@@ -25,7 +25,8 @@ class InferenceModel(nn.Module):
 
     Args:
         model: in evaluation mode.
-        size: of a GPT-2 the longest text, tokens; of a ViT the image, (height, width).
+        size: of a GPT-2 the longest text, tokens; of a ViT the image, pixels a side or (height,
+            width).
 
     Raises:
         ValueError: a model in training mode; a size that the model does not take; an encoding that
@@ -46,7 +47,7 @@ class InferenceModel(nn.Module):
         if self.is_text:
             positions, context, width = grid(size), size, model.config.d_model
         else:
-            context = model.grid_of(torch.empty(1, model.channels, *size, device="meta"))
+            context = model.grid_of(_empty_images(model, size, device="meta"))
             positions, width = grid(*context), model.vit.embed_dim
         count, dims = positions.shape
         check_context(positions, 1, count, dims, model.config.max_position)
@@ -59,15 +60,16 @@ class InferenceModel(nn.Module):
                 raise ValueError(f"{type(model.encoding).__name__} does more to embeddings than to "
                                  "add a vector: it cannot be tabulated")
             prepared = prepare(model.encoding, positions, None, device)
-            shorter = prepare(model.encoding, positions[:-1], None, device)
+            more = torch.cat([positions, positions[:1]])
+            longer = prepare(model.encoding, more, None, device)
         self.register_buffer("added", added.clone())
         leaves, self.structure = pytree.tree_flatten(prepared)
         self.leaves: list = []  # numbers and the like; a tensor's place holds its axis of positions
-        for number, (leaf, less) in enumerate(zip(leaves, pytree.tree_leaves(shorter))):
+        for number, (leaf, more) in enumerate(zip(leaves, pytree.tree_leaves(longer))):
             if isinstance(leaf, Tensor):
                 own = leaf.clone(memory_format=torch.contiguous_format)
                 self.register_buffer(f"prepared_{number}", own)
-                sizes = zip(leaf.shape, less.shape)
+                sizes = zip(leaf.shape, more.shape)
                 leaf = next((axis for axis, (a, b) in enumerate(sizes) if a != b), None)
             self.leaves.append(leaf)
 
@@ -109,5 +111,10 @@ def export(model: nn.Module, size: int | tuple[int, int]) -> torch.export.Export
         example = torch.zeros(2, min(size, 2), dtype=torch.long, device=device)
         dynamic[1] = torch.export.Dim("length", max=size)
     else:
-        example = torch.zeros(2, model.channels, *size, device=device)
+        example = _empty_images(model, size, device=device)
     return torch.export.export(fixed, (example,), dynamic_shapes=(dynamic,))
+
+
+def _empty_images(model: nn.Module, size: int | tuple[int, int], **options) -> Tensor:
+    from seqpe_lab.models.vit import sides_of  # timm takes seconds to import
+    return torch.zeros(2, model.channels, *sides_of(size), **options)

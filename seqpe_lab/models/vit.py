@@ -49,7 +49,7 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
-        size = _sides(config.image_size)
+        size = sides_of(config.image_size)
         try:
             self.vit = timm.create_model(config.model, pretrained=False,
                                          num_classes=config.classes, img_size=size,
@@ -185,7 +185,7 @@ def check_plain(vit: nn.Module, name: str, *also: type) -> None:
         raise ValueError("patch_drop_rate drops patches with their positions: leave it at 0")
 
 
-def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+def sides_of(size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of an image, from one number for both or from the two."""
     sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
