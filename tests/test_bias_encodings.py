@@ -403,6 +403,12 @@ def test_fox_keeps_its_sums_exact_in_bfloat16():
     torch.testing.assert_close(features, total, atol=0, rtol=2**-22)
 
 
+def test_fox_says_that_it_needs_the_hidden_state():
+    q = torch.zeros(B, H, L, D)
+    with pytest.raises(TypeError, match="hidden state of the layer: call at_layer before"):
+        make("fox").transform(q, q, make("fox").prepare(grid(L)), LAYER)
+
+
 REFUSED = [
     ("t5", {"buckets": 0}, "0 buckets up to distance 128: at least 1"),
     ("t5", {"max_distance": 16}, "32 buckets up to distance 16: .* max_distance above 16"),
