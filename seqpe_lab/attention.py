@@ -150,22 +150,25 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, ma
     for first in range(0, length, BLOCK):
         last = min(first + BLOCK, length)
         seen = context - length + last if causal else context  # no query sees the keys after these
-        allowed = torch.ones(1, 1, dtype=torch.bool, device=q.device)  # (l, L) or (B, 1, l, L)
-        if causal:
-            allowed = allowed.expand(last - first, seen).tril(seen - (last - first))
-        if mask is not None:
-            allowed = allowed & mask[..., first:last, :seen]
-        block = partial(_block, first=first, allowed=allowed, dropout=dropout, bias=bias,
-                        scale=scale)
+        block = partial(_block, first=first, causal=causal, dropout=dropout, bias=bias, scale=scale,
+                        mask=None if mask is None else mask[..., first:last, :seen])
         parts = q[:, :, first:last], k[:, :, :seen], v[:, :, :seen]
         outs.append(checkpoint(block, *parts, use_reentrant=False, preserve_rng_state=dropout > 0)
                     if torch.is_grad_enabled() else block(*parts))
     return torch.cat(outs, -2)
 
 
-def _block(q: Tensor, k: Tensor, v: Tensor, first: int, allowed: Tensor, dropout: float,
-           bias: Bias, scale: float) -> Tensor:
-    """Attention of one block of queries, whose scores are computed in float32 at least."""
+def _block(q: Tensor, k: Tensor, v: Tensor, first: int, causal: bool, mask: Tensor | None,
+           dropout: float, bias: Bias, scale: float) -> Tensor:
+    """Attention of one block of queries, whose scores are computed in float32 at least.
+
+    What it makes is made again in the backward pass, and so is kept by nothing in between.
+    """
+    allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
+    if causal:
+        allowed = allowed.tril(k.shape[-2] - q.shape[-2])
+    if mask is not None:
+        allowed = allowed & mask
     dtype = torch.promote_types(q.dtype, torch.float32)
     wide_q, wide_k, wide_v = (x.to(dtype) for x in (q, k, v))
     with float32_region(q.device):

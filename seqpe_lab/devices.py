@@ -94,15 +94,18 @@ def float32_region(device: torch.device) -> Iterator[None]:
 
     In a trained SeqPE, e.e' is about 450 and neighbouring positions differ by 0.01, while
     bfloat16's step at 450 is 2. So position vectors, and whatever compares them, are computed
-    in float32 even where the model runs in mixed precision.
+    in float32 even where the model runs in mixed precision. A compiler cannot trace a change of
+    TF32's setting, so within a compiled graph it stays as it is.
 
     >>> x = torch.ones(2, 2)
     >>> with torch.autocast("cpu", dtype=torch.bfloat16), float32_region(x.device):
     ...     (x @ x).dtype
     torch.float32
     """
-    precision = torch.get_float32_matmul_precision()
-    tf32 = device.type == "cuda" and precision != "highest"
+    tf32 = False
+    if device.type == "cuda" and not torch.compiler.is_compiling():
+        precision = torch.get_float32_matmul_precision()
+        tf32 = precision != "highest"
     if tf32:
         torch.set_float32_matmul_precision("highest")
     try:

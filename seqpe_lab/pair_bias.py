@@ -73,7 +73,7 @@ def bias_between(encoding: PositionEncoding, layer: int, of_queries: Places, of_
                          grid_row(keys - keys.new_tensor(low), sizes), prefix)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class OfPairs:
     """A bias that the encoding computes for each pair of a block."""
     encoding: PositionEncoding
@@ -89,7 +89,7 @@ class OfPairs:
         return _without_prefix(_not_none(self.encoding, added), first, self.prefix)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class OfDifferences:
     """A bias that is looked up among those of all differences of positions."""
     table: Tensor  # (H, D)

@@ -403,6 +403,12 @@ def test_fox_keeps_its_sums_exact_in_bfloat16():
     torch.testing.assert_close(features, total, atol=0, rtol=2**-22)
 
 
+def test_fox_says_that_it_needs_the_hidden_state():
+    q = torch.zeros(B, H, L, D)
+    with pytest.raises(TypeError, match="hidden state of the layer: call at_layer before"):
+        make("fox").transform(q, q, make("fox").prepare(grid(L)), LAYER)
+
+
 REFUSED = [
     ("t5", {"buckets": 0}, "0 buckets up to distance 128: at least 1"),
     ("t5", {"max_distance": 16}, "32 buckets up to distance 16: .* max_distance above 16"),
@@ -422,3 +428,21 @@ REFUSED = [
 def test_what_it_cannot_do_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         make_encoding(name, train_shape=5, **SHAPE, **options)
+
+
+@pytest.mark.parametrize("name", ["t5", "shaw"])
+def test_a_compiled_model_with_a_bias_is_one_graph_and_computes_the_same(name, tiny_model):
+    model, tokens, graphs = tiny_model(name, layers=1), torch.randint(23, (2, 9)), []
+    results = []
+    for compiled in (False, True):
+        if compiled:
+            torch._dynamo.reset()
+            keep = lambda graph, _: graphs.append(graph) or graph  # noqa: E731
+            model.run_layers = torch.compile(model.run_layers, backend=keep)
+        model.zero_grad()
+        out = model(tokens)
+        out.square().mean().backward()
+        results.append([out.detach(), *(p.grad.clone() for p in model.parameters())])
+    for eager, other in zip(*results):
+        torch.testing.assert_close(other, eager, atol=1e-5, rtol=1e-5)
+    assert len(graphs) == 1

@@ -1,6 +1,7 @@
 """What any encoding may do: biases in blocks, hidden states, caches, masks, classes from files."""
 
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ def test_masks_of_padding_and_of_packed_texts_are_applied_to_blocks():
         ~(rows & allowed.new_ones(7, 7).tril()), -torch.inf
     )
     torch.testing.assert_close(plain[:, :, 5:], (scores.softmax(-1) @ v)[:, :, 5:])
+
+
+def test_between_forward_and_backward_nothing_of_the_size_of_the_matrix_is_kept(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", 64)
+    length, kept = 512, []
+
+    class Watched(Ragged):
+        def content_bias(self, *arguments):
+            bias = super().content_bias(*arguments)
+            kept.extend(weakref.ref(t) for t in (bias, arguments[-2]))  # and the allowed keys
+            return bias
+
+    q, k, v = qkv(length, requires_grad=True)
+    encoding = Watched()
+    out, _ = positioned_attention(encoding, prepare(encoding, grid(length)), 0, q, q, k, v)
+    assert len(kept) == 2 * 8 and not [t.shape for t in (ref() for ref in kept) if t is not None]
+    out.sum().backward()
+    assert len(kept) == 2 * 2 * 8
 
 
 @pytest.mark.parametrize("each_its_own", [False, True])

@@ -85,8 +85,11 @@ class FoX(PositionEncoding):
             total = total + last.sum(-1, keepdim=True)
         return total
 
-    def transform(self, q: Tensor, k: Tensor, prepared: Tensor,
+    def transform(self, q: Tensor, k: Tensor, prepared: Tensor | None,
                   layer: int) -> tuple[Tensor, Tensor]:
+        if prepared is None:
+            raise TypeError("FoX's gates need the hidden state of the layer: call at_layer before "
+                            "transform, or seqpe_lab.attention.positioned_attention for all of it")
         parts, rest = [], prepared
         for _ in range(3):
             parts.append(rest.to(k.dtype))

@@ -123,15 +123,17 @@ import torch
 start = time.perf_counter()
 import seqpe_lab
 seconds = time.perf_counter() - start
-from seqpe_lab import ENCODINGS, PositionRegularizer, attend, make_encoding
+from seqpe_lab import ENCODINGS, PositionRegularizer, make_encoding
+from seqpe_lab.attention import positioned_attention, prepare
 shape = {"d_model": 16, "heads": 2, "layers": 1, "train_shape": 64}
 positions, finite = torch.arange(100)[:, None], []
 for name in ENCODINGS:
     encoding = make_encoding(name, **shape)
     x = encoding.embed(torch.randn(1, 100, 16), positions, context=100)
     q = x.unflatten(-1, (2, 8)).transpose(1, 2)
-    rotated = encoding.transform(q, q, encoding.prepare(positions), layer=0)
-    finite.append(attend(*rotated, q).isfinite().all().item())
+    prepared = prepare(encoding, positions)
+    out, _ = positioned_attention(encoding, prepared, 0, x, q, q, q)
+    finite.append(out.isfinite().all().item())
 loss = PositionRegularizer(make_encoding("seqpe", **shape), train_shape=64, max_position=1_000)(0)
 loss.backward()
 shown = [getattr(seqpe_lab, name) for name in seqpe_lab.__all__]
