@@ -348,14 +348,15 @@ def digit_images():
 
 @pytest.fixture(scope="session")
 def colour_folder(tmp_path_factory):
-    """A folder of 80 different colour images of two classes, "dark" and "light", wide or tall."""
+    """80 different colour images of two classes, "dark" and "light", wide or tall: 64, 8 and 8."""
     import numpy as np
     from PIL import Image
 
     folder, chance = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
     for i in range(80):
-        name = ("dark", "light")[i % 2]
-        (folder / name).mkdir(exist_ok=True)
+        split = {0: "validation", 1: "test"}.get(i // 2 % 10, "train")
+        name = f"{split}/{('dark', 'light')[i % 2]}"
+        (folder / name).mkdir(parents=True, exist_ok=True)
         pixels = chance.integers(
             128 * (i % 2), 128 + 128 * (i % 2), (20 + i % 3, 24 - i % 5, 3), dtype=np.uint8
         )
