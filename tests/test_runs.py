@@ -353,6 +353,9 @@ def test_a_wheel_names_its_version_in_place_of_a_commit(monkeypatch):
 def test_committed_results_carry_their_provenance(project):
     for path in (project / "data" / "results").glob("*.json"):
         for result in committed_results(path.stem):
+            if "failed" in result:
+                assert {"method", "scale", "seed", "split", "commit", "time"} <= result.keys()
+                continue
             assert {
                 "method",
                 "scale",

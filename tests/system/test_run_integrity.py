@@ -26,9 +26,11 @@ from seqpe_lab.divergence import DivergedError
 from seqpe_lab.folder_claims import FolderLostError, holder_of
 from seqpe_lab.jobs import Job
 from seqpe_lab.metrics_log import MetricsLog
+from seqpe_lab.recipes import language_model, question_answering
 from seqpe_lab.run_files import HASH, JobRecord, RunFileError, write_record
 from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import CheckpointError, Run, RunningError, list_runs
+from seqpe_lab.starting_weights import load_base
 from seqpe_lab.tasks.text import TextTask
 from seqpe_lab.training import train
 
@@ -420,6 +422,15 @@ def test_a_run_that_diverges_has_failed(
     assert capsys.readouterr().out.startswith("failed")
     with pytest.raises(DivergedError, match="has failed"):
         trained_model(run, tiny_data)
+
+
+def test_fine_tuning_does_not_start_from_a_failed_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
+    base = Run(language_model("seqpe", "smoke"))
+    base.create()
+    base.write_failure("loss is nan")
+    with pytest.raises(DivergedError, match="to start from has failed: loss is nan"):
+        load_base(None, question_answering("seqpe", "smoke"))
 
 
 # --- watching -----------------------------------------------------------------------------------
