@@ -17,6 +17,7 @@ Task = Literal["lm", "qa", "image"]
 State = Literal["new", "interrupted", "running", "stopped", "failed", "finished", "elsewhere",
                 "damaged"]
 _OF_QA = [name for name in METHODS["qa"] if name not in METHODS["lm"]]
+_FIELDS = dict.fromkeys(name for kind in KINDS.values() for name in kind.model_fields)
 TRAIN_NOTES = f"""
 Methods of lm (default seqpe): {', '.join(METHODS['lm'])}.
 
@@ -25,7 +26,7 @@ Methods of qa (default seqpe): the same and {', '.join(_OF_QA)}.
 Methods of image (default seqpe-mul): {', '.join(METHODS['image'])}.
 
 Fields for --set, such as steps=500 eval_lens=[64,128] source=book.txt (words and paths as they are,
-other values in JSON): {', '.join(dict.fromkeys(name for kind in KINDS.values() for name in kind.model_fields))}.
+other values in JSON): {', '.join(_FIELDS)}.
 
 On several GPUs, or on several machines that share the run's folder (a step processes the same
 number of tokens or images however many there are): "torchrun --standalone --nproc_per_node 4 -m
