@@ -40,7 +40,7 @@ import numpy as np
 import torch
 
 from seqpe_lab.atomic_files import write_atomically
-from seqpe_lab.cli import values_of
+from seqpe_lab.cli.recipe_options import settings_of_recipe
 from seqpe_lab.recipes import IMAGE_METHODS, METHODS, Training, image_model, language_model
 from seqpe_lab.runs import Run, list_runs, runs_folder
 from seqpe_lab.tasks import task_of
@@ -304,7 +304,10 @@ def recipe_of(
     }
     changes |= {"tokenizer": data.tokenizer} if options.task == "lm" else {}
     return MAKE[options.task](
-        method, "medium", seed, **changes | ALSO[options.task] | values_of(options.set)
+        method,
+        "medium",
+        seed,
+        **changes | ALSO[options.task] | settings_of_recipe(options.task, options.set),
     )
 
 

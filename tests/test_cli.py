@@ -107,7 +107,7 @@ def test_train_ends_with_commands_that_work(trained, trained_image, capsys):
             program, arguments = line.removeprefix("next:").split(f" {command}", 1)
             assert program.strip() == "python -m seqpe_lab"
             assert main([command, *shlex.split(arguments)]) == 0
-        capsys.readouterr()
+        assert str(folder) in capsys.readouterr().out  # the list holds the run
 
 
 def test_evaluate_shows_the_stored_perplexities(trained, capsys):

@@ -519,6 +519,12 @@ def test_the_command_prints_perplexity_beside_table_1(
         f"512 tokens: perplexity {expected[1].perplexity:.2f}, the paper says 19.65 (" in lines[2]
     )
     assert main([*arguments, "--sizes", "224"]) == 2
+    capsys.readouterr()
+    for length, advice in (("1001", "choose at most 1000"), ("1000", "give --lengths of at most")):
+        (tmp_path / "wiki.test.raw").write_text("A short text.\n" * 9)
+        assert main([*arguments, "--lengths", "8", length]) == 2
+        error = capsys.readouterr().err
+        assert f"{length} " in error and advice in error
 
 
 def test_the_command_prints_accuracy_beside_table_3(tiny_vit, image_folder, colour_folder, capsys):

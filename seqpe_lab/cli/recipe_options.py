@@ -28,12 +28,12 @@ def asked_values(task: str, flags: dict[str, Any], settings: list[str]) -> dict[
     Raises:
         ValueError: the same thing is asked for twice; a setting that is none.
     """
-    values = {name: value for name, value in flags.items() if value not in (None, False)}
+    values = {name: value for name, value in flags.items()
+              if value is not None and value is not False}  # a seed of 0 is given
     chosen = settings_of_recipe(task, settings)
     if twice := values.keys() & chosen.keys():
         raise ValueError(f"{', '.join(sorted(twice))}: given both as an option and with --set")
-    values |= chosen
-    return values
+    return values | chosen
 
 
 def settings_of_recipe(task: str, settings: list[str]) -> dict[str, Any]:

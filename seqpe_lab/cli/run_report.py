@@ -9,7 +9,7 @@ from seqpe_lab import recipes
 from seqpe_lab.cli.base import PROGRAM
 from seqpe_lab.cli.recipe_options import value_text
 from seqpe_lab.plain_text import columns
-from seqpe_lab.runs import Run
+from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.tasks import task_of
 
 # task: (what is varied, {key of the results: its name and unit}, a next step with a run)
@@ -88,7 +88,9 @@ def results_table(run: Run) -> Iterator[str]:
 
 
 def next_commands(run: Run) -> Iterator[str]:
-    """What to type next."""
-    folder = shlex.quote(str(run.folder))
+    """What to type next: measure the run otherwise, and list it among others."""
+    folder, place = shlex.quote(str(run.folder)), run.folder.resolve()
+    listed = place.is_relative_to(runs_folder().resolve())
     yield f"next: {PROGRAM} evaluate {folder} {MEASURES[run.recipe.task][2]}"
-    yield f"      {PROGRAM} runs"
+    where = "" if listed else f" --folder {shlex.quote(str(place.parent))}"
+    yield f"      {PROGRAM} runs{where}"
