@@ -105,6 +105,7 @@ def test_a_hub_that_stops_is_given_up_and_a_slow_one_is_waited_for_with_a_bar(tm
     assert vocabulary > 256 and seconds > 1.0  # longer than the pause that is allowed
     assert "tokenizer.json" in done.stderr and "100%" in done.stderr
     for kind, seconds, message in stopped:
+        assert seconds < 30, kind  # much of it for imports, where the machine is busy
         assert re.match(r"ConnectionError: the hub did not give .*Three ways out: \(1\)", message)
         assert "nothing came for 0.4 s" in message and "(2)" in message and "(3)" in message, kind
     assert len(stopped) == 4 and len(Hub.stops) == 4  # none is tried again
