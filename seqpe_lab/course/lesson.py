@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from seqpe_lab import recipes
+from seqpe_lab.course.checks import check, exercise
 from seqpe_lab.course.figure_files import check_figure, write_figure
 from seqpe_lab.course.hidden_errors import executed
 from seqpe_lab.devices import best_device
@@ -31,6 +32,7 @@ from seqpe_lab.training import train, trained_model
 if TYPE_CHECKING:  # timm takes seconds to import
     from seqpe_lab.models.vit import ViT
 
+__all__ = ["Lesson", "check", "exercise", "predict", "start", "tensor_table"]
 NOT_SEEN = "✗ not in this run: "  # begins the line on which a lesson reports a missing effect
 
 _text = functools.lru_cache(maxsize=4)(load_text)
@@ -237,45 +239,6 @@ def predict(question: str, choices: Sequence[str]) -> Callable[[str, str], None]
 
     reveal.buttons = buttons
     return reveal
-
-
-def check(mine, reference, what: str = "mine equals the library's",
-          tolerance: float = 1e-5) -> None:
-    """Assert that two tensors (or numbers) agree and print by how much.
-
-    Raises:
-        AssertionError: another shape, or a difference above ``tolerance``.
-
-    >>> check(torch.tensor([1., 2.]), torch.tensor([1., 2.]), "a copy")
-    ✓ a copy: (2,), largest difference 0.0e+00
-    """
-    if mine is None:
-        raise AssertionError(f"✗ {what}: nothing to check yet, "
-                             "the exercise still returns None")
-    mine, reference = (torch.as_tensor(t).detach().double() for t in (mine, reference))
-    if mine.shape != reference.shape:
-        raise AssertionError(f"✗ {what}: shape {tuple(mine.shape)}, "
-                             f"expected {tuple(reference.shape)}")
-    both_infinite = mine.isinf() & (mine == reference)
-    differences = torch.where(both_infinite, 0.0, (mine - reference).abs())
-    worst = float(differences.max()) if mine.numel() else 0.0
-    if not worst <= tolerance:
-        raise AssertionError(f"✗ {what}: largest difference {worst:.1e}, "
-                             f"allowed {tolerance:.0e}")
-    print(f"✓ {what}: {tuple(mine.shape)}, largest difference {worst:.1e}")
-
-
-def exercise(attempt: Callable[[], None]) -> None:
-    """Check the reader's answer, and print what is still missing instead of raising.
-
-    Only for stubs to be filled in; the lesson's own claims use ``assert`` and :func:`check`.
-    """
-    try:
-        attempt()
-    except (AssertionError, NotImplementedError) as message:
-        print(f"Not yet: {message}")
-    else:
-        print("Solved.")
 
 
 def tensor_table(tensor: Tensor, rows: Sequence | None = None, columns: Sequence | None = None,
