@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from seqpe_lab.atomic_files import stamp
 
 T = TypeVar("T")
-PATIENCE = 8.0  # seconds without a byte after which a download is given up
+PATIENCE = 6.0  # seconds without a byte after which a download is given up
 
 
 class Stalled(OSError):
@@ -99,13 +99,20 @@ def give_up_when_stalled() -> Iterator[None]:
     from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import _http
 
+    stalled = Stalled(f"nothing came for {PATIENCE:g} s")  # of a kind that is not tried again
+    happened = threading.Event()
+
     def report(event: str, about: Mapping[str, Any]) -> None:
         if type(about.get("exception")).__name__.endswith("Timeout"):
-            raise Stalled(f"nothing came for {PATIENCE:g} s")  # of a kind that is not tried again
+            happened.set()
+            raise stalled
 
     def limit(request: Any) -> None:
-        request.extensions |= {"trace": report, "timeout": dict.fromkeys(
-            ("connect", "read", "write", "pool"), PATIENCE)}
+        if happened.is_set():  # a client that asks for something else would wait anew
+            raise stalled
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), PATIENCE)
+        if (request.extensions.get("timeout", {}).get("read") or PATIENCE) >= PATIENCE:
+            request.extensions |= {"trace": report, "timeout": limits}
 
     def watched() -> Any:
         client = factory()
@@ -113,14 +120,17 @@ def give_up_when_stalled() -> Iterator[None]:
         client.event_hooks = hooks | {"request": [*hooks.get("request", ()), limit]}
         return client
 
-    factory, xet = _http._GLOBAL_CLIENT_FACTORY, constants.HF_HUB_DISABLE_XET
+    ours = {"HF_HUB_DISABLE_XET": True,  # a protocol that does not report when it stalls
+            "DOWNLOAD_CHUNK_SIZE": 2**18}  # bytes after which the bar moves
+    before = {name: getattr(constants, name) for name in ours}
+    factory = _http._GLOBAL_CLIENT_FACTORY
     set_client_factory(watched)
-    constants.HF_HUB_DISABLE_XET = True  # its own protocol does not report when it stalls
+    vars(constants).update(ours)
     try:
         yield
     finally:
+        vars(constants).update(before)
         set_client_factory(factory)
-        constants.HF_HUB_DISABLE_XET = xet
 
 
 def ask_hub(what: str, ways_out: str, load: Callable[[], T]) -> T:

@@ -44,6 +44,7 @@ class Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     content = b""
     given: list[int] = []
+    stops: list[str] = []
     over = threading.Event()
 
     def log_message(self, *arguments):
@@ -55,22 +56,29 @@ class Hub(BaseHTTPRequestHandler):
         elif self.path.endswith("tokenizer.json"):
             self.begin(len(self.content))
         else:
-            self.over.wait(60)
+            self.stop()
 
     def do_GET(self):
+        if "agent" in self.path:  # a statistic that the client asks for, with a limit of 3 s
+            self.begin(0)
+            return
         if not self.path.endswith("tokenizer.json"):
-            self.over.wait(60)
+            self.stop()
             return
         self.begin(len(self.content))
         self.given.append(0)
         piece = len(self.content) // 12
         for begin in range(0, len(self.content), piece):
             if begin > len(self.content) // 2 and len(self.given) == 1:
-                self.over.wait(60)
+                self.stop()
                 return
             self.wfile.write(self.content[begin : begin + piece])
             self.wfile.flush()
             time.sleep(0.1)
+
+    def stop(self):
+        self.stops.append(self.path)
+        self.over.wait(60)
 
     def begin(self, length: int):
         self.send_response(200)
@@ -97,7 +105,8 @@ def test_a_hub_that_stops_is_given_up_and_a_slow_one_is_waited_for_with_a_bar(tm
     assert vocabulary > 256 and seconds > 1.0  # longer than the pause that is allowed
     assert "tokenizer.json" in done.stderr and "100%" in done.stderr
     for kind, seconds, message in stopped:
-        assert seconds < 6, kind  # with the imports of its first use
+        assert seconds < 30, kind  # much of it for imports, where the machine is busy
         assert re.match(r"ConnectionError: the hub did not give .*Three ways out: \(1\)", message)
         assert "nothing came for 0.4 s" in message and "(2)" in message and "(3)" in message, kind
-    assert len(stopped) == 4 and hub.PATIENCE + 1 < 10
+    assert len(stopped) == 4 and len(Hub.stops) == 4  # none is tried again
+    assert 3 + hub.PATIENCE < 10
