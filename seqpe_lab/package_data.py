@@ -12,6 +12,10 @@ PACKAGE = Path(__file__).parent
 CLONE = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else None  # None: a wheel
 DATA = CLONE / "data" if CLONE else PACKAGE / "data"
 PAPER = DATA / "paper"
+# the names of methods in the paper's tables, and ours
+OUR_NAMES = {"NoPE": "none", "APE-Sin": "sinusoidal", "APE-Learn": "learned",
+             "RoPE-10^4": "rope-1e4", "RoPE-10^6": "rope-1e6", "RoPE-10^8": "rope-1e8",
+             "ALiBi": "alibi", "SeqPE": "seqpe", "RoPE2D": "rope-axial", "RoPE2D-Mix": "rope-mixed"}
 
 
 def paper_table(number: int, part: str = "") -> list[dict[str, str | float]]:

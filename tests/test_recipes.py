@@ -274,6 +274,7 @@ def test_the_digest_depends_on_every_field(field):
             "seqpe": "none",
             "sequence": "batch",
             "test": "validation",
+            "consecutive": "shift",
         }.get(v, v + "x"),
         tuple: lambda v: (*v[:-1], v[-1] // 2),
         dict: lambda v: {"digits": 4},
@@ -377,7 +378,7 @@ def test_a_whole_number_where_a_fraction_may_stand_is_the_same_value():
 
 def test_no_recipe_module_loads_torch(project):
     modules = list((project / "seqpe_lab" / "recipes").glob("*.py"))
-    assert len(modules) == 10
+    assert len(modules) == 12
     for source in (module.read_text() for module in modules):
         assert "\nimport torch" not in source and "\nfrom torch" not in source
 
@@ -626,6 +627,7 @@ def test_the_digest_of_an_image_recipe_depends_on_every_field(field):
             "seqpe": "none",
             "sequence": "batch",
             "test": "validation",
+            "consecutive": "shift",
             "zoom": "place",
         }.get(v, v + "x"),
         tuple: lambda v: (*v[:-1], v[-1] // 2),

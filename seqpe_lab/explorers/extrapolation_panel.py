@@ -20,13 +20,10 @@ from seqpe_lab.course.style import (QUIET, add_method, add_train_line, finish, i
                                     number_axis)
 from seqpe_lab.explorers.drawing import BARE, subplots
 from seqpe_lab.explorers.panel import Panel, control
-from seqpe_lab.package_data import DATA, committed_results, paper_table, results_file
+from seqpe_lab.package_data import DATA, OUR_NAMES, committed_results, paper_table, results_file
 from seqpe_lab.recipes import image_model, language_model
 from seqpe_lab.statistics import leaders
 
-ROWS = {"NoPE": "none", "APE-Sin": "sinusoidal", "APE-Learn": "learned", "RoPE-10^4": "rope-1e4",
-        "RoPE-10^6": "rope-1e6", "RoPE-10^8": "rope-1e8", "ALiBi": "alibi", "SeqPE": "seqpe",
-        "RoPE2D": "rope-axial", "RoPE2D-Mix": "rope-mixed"}  # the paper's names
 ABLATION = {(0.0, 0.0): "seqpe-no-losses", (0.1, 0.0): "seqpe-delta-only",
             (0.0, 0.1): "seqpe-ood-only"}  # Table 4's alpha, beta
 OF_IMAGES = {name: name.replace("seqpe", "seqpe-mul") for name in ("seqpe", *ABLATION.values())}
@@ -143,7 +140,7 @@ def papers(task: str) -> Side:
     """The paper's numbers; its Table 4 gives the losses apart, over fewer lengths."""
     asked, values = TASKS[task], []
     for row in (row for table in asked.tables for row in paper_table(*table)):
-        method = ROWS[row["model"]] if "model" in row else ABLATION.get((row["alpha"], row["beta"]))
+        method = OUR_NAMES[row["model"]] if "model" in row else ABLATION.get((row["alpha"], row["beta"]))
         if method:  # Table 4's last row stands in Table 1 or 3 already
             method = OF_IMAGES.get(method, method) if asked.images else method
             by_length = {n: value for n, value in row.items() if n.isdigit()}

@@ -28,9 +28,8 @@ from seqpe_lab.jobs import Job
 from seqpe_lab.metrics_log import MetricsLog
 from seqpe_lab.recipes import language_model, question_answering
 from seqpe_lab.run_files import HASH, JobRecord, RunFileError, write_record
-from seqpe_lab.run_weights import trained_model
+from seqpe_lab.run_weights import load_base, trained_model
 from seqpe_lab.runs import CheckpointError, Run, RunningError, list_runs
-from seqpe_lab.starting_weights import load_base
 from seqpe_lab.tasks.text import TextTask
 from seqpe_lab.training import train
 
