@@ -140,7 +140,8 @@ def papers(task: str) -> Side:
     """The paper's numbers; its Table 4 gives the losses apart, over fewer lengths."""
     asked, values = TASKS[task], []
     for row in (row for table in asked.tables for row in paper_table(*table)):
-        method = OUR_NAMES[row["model"]] if "model" in row else ABLATION.get((row["alpha"], row["beta"]))
+        pair = row.get("alpha"), row.get("beta")
+        method = OUR_NAMES[row["model"]] if "model" in row else ABLATION.get(pair)
         if method:  # Table 4's last row stands in Table 1 or 3 already
             method = OF_IMAGES.get(method, method) if asked.images else method
             by_length = {n: value for n, value in row.items() if n.isdigit()}
