@@ -348,13 +348,13 @@ def digit_images():
 
 @pytest.fixture(scope="session")
 def colour_folder(tmp_path_factory):
-    """80 different colour images of two classes, "dark" and "light", wide or tall: 64, 8 and 8."""
+    """80 different colour images of two classes, "dark" and "light", wide or tall: 60, 10, 10."""
     import numpy as np
     from PIL import Image
 
     folder, chance = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
     for i in range(80):
-        split = {0: "validation", 1: "test"}.get(i // 2 % 10, "train")
+        split = {0: "validation", 1: "test"}.get(i // 2 % 8, "train")
         name = f"{split}/{('dark', 'light')[i % 2]}"
         (folder / name).mkdir(parents=True, exist_ok=True)
         pixels = chance.integers(
