@@ -325,7 +325,10 @@ def test_a_failed_run_is_named_in_its_row_and_below_the_picture_and_never_averag
     assert f"| seed {first.seed} failed |" in row and "nan" not in page
     assert f"not shown: {name}, seed {first.seed}, failed: diverged at step 5" in page
     monkeypatch.setattr(collecting, "_update_readme", lambda results: None)
-    (path,) = collecting.collect("smoke")
+    (project / "runs" / "old").mkdir()
+    (project / "runs" / "old" / "recipe.json").write_text('{"a_field_of_long_ago": 1}')
+    with pytest.warns(UserWarning, match="left out of the tables: .*a_field_of_long_ago"):
+        (path,) = collecting.collect("smoke")
     stored = [r for r in json.loads(path.read_text()) if "failed" in r]
     assert [(r["method"], r["seed"]) for r in stored] == [(first.method, first.seed)]
     table = collecting.readme_table(json.loads(path.read_text()))

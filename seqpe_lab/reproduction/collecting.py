@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from seqpe_lab.course.figure_files import write_image
 from seqpe_lab.course.result_tables import main_measure, readme_table
 from seqpe_lab.package_data import clone, results_file
 from seqpe_lab.reproduction.conclusions import conclusions, follows_protocol, headline
-from seqpe_lab.runs import Run, list_runs, runs_folder
+from seqpe_lab.runs import Run, runs_folder, scan_runs
 
 # task: (file in data/results, methods in the order of its table)
 RESULTS = {
@@ -29,7 +30,7 @@ def collect(scale: str) -> list[Path]:
     """Write the results of all finished runs of a scale, and at small scale the README's part.
 
     A run that has failed is written as such, with the reason in ``failed`` and without numbers, and
-    tables say so in its row.
+    tables say so in its row. One whose recipe cannot be read is left out with a warning.
 
     At medium and full scale runs may differ from the preset (in source or steps, for instance),
     but all in the same way.
@@ -42,7 +43,10 @@ def collect(scale: str) -> list[Path]:
             runs of one method and seed; results of different commits in one file; a run whose
             files are damaged.
     """
-    finished = [run for run in list_runs() if run.recipe.scale == scale and run.outcome()]
+    found, unreadable = scan_runs()
+    for reason in unreadable.values():
+        warnings.warn(f"left out of the tables: {reason}", stacklevel=2)
+    finished = [run for run in found if run.recipe.scale == scale and run.outcome()]
     tables: dict[str, list[dict]] = {}
     for task, (name, methods) in RESULTS.items():
         runs = [run for run in finished
