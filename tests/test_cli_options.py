@@ -28,7 +28,12 @@ REFUSED: dict[str, dict[str, list[str]]] = {
             "lm --folder TEXT --scale small",
             "qa --scale small --set base=text",
         ],
-        "--seed": ["lm --seed 1 --set seed=1", "lm --seed 1 --seed 1", "lm --folder TEXT --seed 4"],
+        "--seed": [
+            "lm --seed 1 --set seed=1",
+            "lm --seed 1 --seed 1",
+            "lm --folder TEXT --seed 4",
+            "lm --folder TEXT --seed 0",
+        ],
         "--as-published": [
             "lm --encoding rope-1e4 --as-published",
             "lm --as-published --set as_published=true",
