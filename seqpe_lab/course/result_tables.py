@@ -25,8 +25,9 @@ def by_method(results: Sequence[Mapping], measure: str) -> dict[str, dict[str, d
     {'none': {'64': {0: 4.0}, '128': {0: 6.0}, 'mean': {0: 5.0}}}
     """
     values: dict[str, dict[str, dict[int, float]]] = {}
+    columns = next((result[measure] for result in results if measure in result), {"": 0.0})
     for result in results:
-        measured = result[measure]
+        measured = result.get(measure) or dict.fromkeys(columns, math.nan)  # a run that failed
         mean = sum(measured.values()) / len(measured)
         for column, value in (measured | {"mean": mean}).items():
             values.setdefault(result["method"], {}).setdefault(column, {})[result["seed"]] = value

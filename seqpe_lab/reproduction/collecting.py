@@ -116,7 +116,8 @@ def _changes(run: Run) -> dict:
 
 def write_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table and text of a task; for language models also its picture."""
-    readme, measure = clone() / "README.md", main_measure(results[0])
+    sound = [result for result in results if "failed" not in result]
+    readme, measure = clone() / "README.md", main_measure(sound[0])
     text = readme.read_text(encoding="utf-8")
     text = _between(measure, readme_table(results), text)
     text = _between(f"{measure} conclusions", conclusions(measure, results), text)
