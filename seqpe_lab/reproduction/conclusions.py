@@ -89,7 +89,7 @@ def headline(results: Sequence[Mapping]) -> str:
     grown = "; ".join(f"{label(method)} {flatness(part, values, method).evidence}"
                       for method in recipes.HEADLINE if method in values)
     grown = grown.replace("[", "(").replace("]", ")")  # the text of a picture ends at a "]"
-    first, *_, last = map(int, rows[0]["perplexity"])
+    first, *_, last = (int(column) for column in values[rows[0]["method"]] if column != "mean")
     text = (f"![Perplexity against context length, trained on {first} tokens; from {first} to "
             f"{last:,} tokens it changes by: {grown}](data/results/extrapolation.png)\n")
     if {"seqpe", "alibi"} <= values.keys():
@@ -115,7 +115,8 @@ def picture(name: str, results: Sequence[Mapping]) -> go.Figure:
     part, rows = PARTS[name], rows_of(name, results)
     figure = comparison.picture(part, rows, recipes.MAKERS[part.task](part.reference, "small"))
     failed = dict.fromkeys(label(r["method"]) for r in rows
-                           if not all(map(math.isfinite, r[part.measure].values())))
+                           if part.measure in r
+                           and not all(map(math.isfinite, r[part.measure].values())))
     missing = f" (a run failed, no line: {_listed(failed)})" if failed else ""
     return figure.update_layout(title_text=f"{part.title}, committed results{missing}")
 
@@ -162,7 +163,7 @@ def _listed(names: Iterable[str]) -> str:
 def _commits_and_seeds(results: Iterable[Mapping]) -> tuple[set[str], dict[str, set[int]]]:
     commits, seeds = set(), {}
     for result in results:
-        if not result["protocol"].startswith("object"):
+        if not result.get("protocol", "").startswith("object"):
             commits.add(str(result.get("commit")))
             seeds.setdefault(result["method"], set()).add(result["seed"])
     return commits, seeds
