@@ -156,7 +156,7 @@ def draw_example(problem: str, size: int, split: str, seed: str) -> Example:
             inputs for a parity of one digit.
 
     >>> draw_example("copy", 5, "train", "0/0")
-    Example(prompt='xdtkv=', answer='xdtkv.')
+    Example(prompt='orssy=', answer='orssy.')
     """
     rng = random.Random(f"{problem}/{size}/{split}/{seed}")
     for _ in range(1_000):

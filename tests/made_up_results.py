@@ -112,6 +112,8 @@ def _result(recipe, ends: tuple[float, float], uneven: bool) -> dict:
         "qa": {"questions": 100, "protocol": "the same 100 questions at every length"},
     }[recipe.task]
     measures = {"lm": ["perplexity"], "image": ["accuracy"], "qa": ["exact_match", "perplexity"]}
+    if math.isnan(last):  # a diverged run, as Run.outcome gives it
+        kinds, measures = {"task": recipe.task, "failed": "loss is nan"}, {recipe.task: []}
     return {
         "method": recipe.method,
         "scale": "small",

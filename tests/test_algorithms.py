@@ -186,7 +186,7 @@ def test_recipes_of_all_problems_and_scales(problem, scale):
         (dict(task="grid", size=2), "at least 3 rows and columns"),
         (dict(eval_sizes=()), "must name at least one size"),
         (dict(method="rope-axial"), "unknown method 'rope-axial': choose from none"),
-        (dict(task="grid", method="alibi"), "unknown method 'alibi': choose from none"),
+        (dict(task="grid", method="rope-1e4"), "unknown method 'rope-1e4': choose from none"),
     ],
 )
 def test_recipes_that_cannot_run_are_refused(values, message):

@@ -1400,9 +1400,9 @@ CASES = [
     ),
     (
         "an unknown method",
-        lambda tmp: language_model("xpos", "smoke"),
+        lambda tmp: language_model("xposs", "smoke"),
         ValueError,
-        ["'xpos'", "none, sinusoidal", "seqpe-no-losses"],
+        ["'xposs'", "none, sinusoidal", "seqpe-no-losses", "Did you mean 'xpos'"],
     ),
     (
         "an unknown field",

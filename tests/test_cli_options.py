@@ -19,7 +19,6 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--encoding": [
             "lm --encoding alibi --set method=seqpe",
             "lm --encoding rope-1e4 --set encoding=alibi",
-            "lm --encoding rope-mixed",
             "lm --folder TEXT --encoding alibi",
             "qa --encoding alibi --set base=text",
         ],
@@ -269,7 +268,7 @@ def test_words_and_paths_are_taken_as_they_are_and_other_values_as_json(
         ("train lm --sead 3", "--seed"),
         ("train lm --encoding rpoe", "'rope-1e4'"),
         ("train lm --encoding Seqpe", "'seqpe'"),
-        ("train image --encoding rope", "'rope-axial'"),
+        ("train image --encoding rope-axil", "'rope-axial'"),
         ("train lm --set stpes=3", "'steps'"),
         ("train lm --set eval_len=[8]", "'eval_lens'"),
         ("train lm --set encoding=alibbi", "'alibi'"),

@@ -232,7 +232,7 @@ def test_doctor_s_verdict_names_what_fits_and_what_is_missing():
     fits |= {(task, scale): "too slow" for task in MAKERS for scale in ("medium", "full")}
     fits["image", "medium"] = "yes"
     said = " ".join(verdict(fits, "this CPU", []))
-    assert "lm at smoke, small;" in said and "image at smoke, small, medium." in said
+    assert "lm at smoke, small;" in said and "image at smoke, small, medium;" in said
     assert "train lm" in said and "pip install" not in said
     nothing = " ".join(verdict(dict.fromkeys(fits, "too slow"), "this CPU", ["timm"]))
     assert "lm at no scale" in nothing and "Missing: timm" in nothing and "pip install" in nothing

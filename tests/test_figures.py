@@ -516,7 +516,8 @@ def test_the_index_names_each_run_its_state_and_what_made_it(tmp_path, monkeypat
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
     finished, new = Run(tiny_recipe("alibi")), Run(tiny_recipe("seqpe"))
     finished.create()
-    finished.write_results({"commit": "abc123", "versions": {"torch": "2.99"}})
+    measured = {"perplexity": {"64": 5.0}, "commit": "abc123", "versions": {"torch": "2.99"}}
+    finished.write_results(measured)
     pages._write_index(tmp_path, [], "small", [finished, new])
     index = (tmp_path / "index.html").read_text()
     for words in (finished.folder.name, "<td>finished</td>", "commit abc123, torch 2.99"):

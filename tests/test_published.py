@@ -74,6 +74,16 @@ def in_their_names(model, of_images=False):
     return main_model, encoder
 
 
+@pytest.fixture(scope="module")
+def colour_folder(colour_folder, tmp_path_factory):
+    """All its images in two class folders, without splits: the loader cuts them."""
+    flat = tmp_path_factory.mktemp("flat")
+    for path in colour_folder.glob("*/*/*.png"):
+        (flat / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, flat / path.parent.name / path.name)
+    return flat
+
+
 @pytest.fixture
 def text_model(tiny_model):
     return tiny_model("seqpe", TEXT)

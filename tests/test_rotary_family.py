@@ -340,12 +340,12 @@ def test_a_context_belongs_to_the_positions_it_was_given_with():
     """timm's adapter calls prepare first: an earlier image's context must not be taken."""
     encoding, first, second = make("rope-pi"), column(32), column(32)
     encoding.embed(torch.zeros(1, 32, H * D_HEAD), first, 64)
-    assert encoding.factors(first) == [4.0] and encoding.factors(second) == [2.0]
+    assert encoding.factors(first) == [[4.0]] and encoding.factors(second) == [[2.0]]
 
 
 def test_each_dimension_of_a_grid_has_its_own_factor():
     encoding = make("rope-pi", train=(4, 8))
-    assert encoding.factors(grid(8, 12)) == [2.0, 1.5]
+    assert encoding.factors(grid(8, 12)) == [[2.0, 1.5]]
     angles, plain = encoding.angles(grid(8, 12)), rotary_angles(grid(8, 12), D_HEAD, 100.0)
     torch.testing.assert_close(angles[:, :4] * 1.5, plain[:, :4])  # columns first
     torch.testing.assert_close(angles[:, 4:] * 2.0, plain[:, 4:])
@@ -425,12 +425,12 @@ BY_RECIPE = {  # an option, as --set takes it, and where the encoding keeps it
 
 @pytest.mark.parametrize("name", BY_RECIPE)
 def test_a_recipe_takes_its_name_and_options(name, tiny_recipe):
-    from seqpe_lab.cli import values_of
+    from seqpe_lab.cli.recipe_options import settings_of_recipe
     from seqpe_lab.objective import Objective, build_model
 
     option, value = BY_RECIPE[name]
     settings = [f"encoding={name}", f'encoding_options={{"{option}": {value}}}']
-    recipe = tiny_recipe(layers=2, **values_of(settings))
+    recipe = tiny_recipe(layers=2, **settings_of_recipe("lm", settings))
     assert (recipe.method, recipe.alpha, recipe.beta) == (name, 0.0, 0.0)
     model = build_model(recipe, 256)
     encoding = model.encoding

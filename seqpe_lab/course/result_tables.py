@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from seqpe_lab import runs
 from seqpe_lab.course.style import label
@@ -46,7 +46,7 @@ def summary_columns(values: Values, heading: str, decimals: int,
     *_, last = next(iter(values.values()))
     columns = {heading: [label(method) for method in values]}
     for column in next(iter(values.values())):
-        columns[_title(column)] = [plus_minus(measured[column].values(), decimals)
+        columns[_title(column)] = [plus_minus(measured[column], decimals)
                                    for measured in values.values()]
     columns["seeds"] = [str(len(measured[last])) for measured in values.values()]
     if reference in values:
@@ -147,15 +147,17 @@ def failures(results: Sequence[Mapping]) -> dict[str, str]:
     return {method: "; ".join(reasons) for method, reasons in found.items()}
 
 
-def plus_minus(values: Collection[float], decimals: int) -> str:
+def plus_minus(seeds: Mapping[int, float], decimals: int) -> str:
     """Mean ± standard deviation over seeds; of one seed only its value.
 
-    >>> plus_minus([4.0, 5.0, 6.0], 2), plus_minus([4.0], 2), plus_minus([4.0, math.nan], 2)
-    ('5.00 ± 1.00', '4.00', 'failed: 1 of 2')
+    >>> plus_minus({0: 4.0, 1: 5.0, 2: 6.0}, 2), plus_minus({0: 4.0}, 2)
+    ('5.00 ± 1.00', '4.00')
+    >>> plus_minus({0: 4.0, 3: math.nan}, 2)
+    'seed 3 failed'
     """
-    if failed := sum(not math.isfinite(value) for value in values):
-        return f"failed: {failed} of {len(values)}"
-    mean, deviation = mean_and_deviation(values)
+    if failed := [str(seed) for seed, value in seeds.items() if not math.isfinite(value)]:
+        return f"seed {', '.join(failed)} failed"
+    mean, deviation = mean_and_deviation(seeds.values())
     return f"{mean:.{decimals}f}" + (
         "" if deviation is None else f" ± {deviation:.{decimals}f}")
 

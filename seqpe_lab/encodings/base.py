@@ -14,7 +14,7 @@ the class as "package.module:Class" or "folder/file.py:Class".
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,16 @@ class PositionEncoding(nn.Module):
             (B, L, d_model).
         """
         return x
+
+    def embed_each(self, x: Tensor, positions: Tensor, contexts: Sequence[int]) -> Tensor:
+        """:meth:`embed` with a context of its own for each sequence, as texts of a batch have.
+
+        Args:
+            x, positions: as in :meth:`embed`.
+            contexts: tokens, one number for each sequence.
+        """
+        each = positions.expand(len(x), *positions.shape[-2:]).split(1)
+        return torch.cat([self.embed(*part) for part in zip(x.split(1), each, contexts)])
 
     def encode(self, positions: Tensor) -> Tensor | None:
         """The position vectors that ``prepare`` takes as ``vectors``; None if it takes none.

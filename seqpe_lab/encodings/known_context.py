@@ -5,6 +5,9 @@ are cached: those of the first tokens must already be computed for the final len
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from seqpe_lab.encodings.base import PositionEncoding
@@ -12,15 +15,22 @@ from seqpe_lab.encodings.base import PositionEncoding
 
 class KnowsContext(PositionEncoding):
     """Keeps the context that ``embed`` was given for the ``prepare`` of the same positions."""
-    _given: tuple[Tensor, tuple[int, ...]] | None = None
+    _given: tuple[Tensor, list[tuple[int, ...]]] | None = None
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
         """Adds nothing."""
-        self._given = positions, (context,) if isinstance(context, int) else tuple(context)
+        self._given = positions, [(context,) if isinstance(context, int) else tuple(context)]
         return x
 
-    def context_of(self, positions: Tensor) -> tuple[int, ...]:
+    def embed_each(self, x: Tensor, positions: Tensor, contexts: Sequence[int]) -> Tensor:
+        """Adds nothing."""
+        self._given = positions, [(context,) for context in contexts]
+        return x
+
+    def contexts_of(self, positions: Tensor) -> list[tuple[int, ...]]:
         """The size of the context in each dimension: up to the last position at least.
+
+        One for all sequences, or one for each where they were given so.
 
         Args:
             positions: integers (..., n), at least one. Where ``embed`` did not get this very
@@ -28,13 +38,18 @@ class KnowsContext(PositionEncoding):
 
         >>> import torch
         >>> encoding, first = KnowsContext(), torch.arange(5).unsqueeze(-1)
-        >>> encoding.context_of(first)
-        (5,)
+        >>> encoding.contexts_of(first)
+        [(5,)]
         >>> _ = encoding.embed(torch.zeros(1, 5, 8), first, context=64)   # 59 more will follow
-        >>> encoding.context_of(first)
-        (64,)
+        >>> encoding.contexts_of(first)
+        [(64,)]
         """
         given = self._given
-        sizes = given[1] if given and given[0] is positions else (0,) * positions.shape[-1]
-        last = positions.flatten(0, -2).amax(0).cpu().tolist()
-        return tuple(max(size, place + 1) for size, place in zip(sizes, last))
+        known = given[1] if given and given[0] is positions else [(0,) * positions.shape[-1]]
+        places = positions.cpu()
+        if len(known) == 1:
+            last = places.flatten(0, -2).amax(0, keepdim=True)
+        else:
+            last = places.amax(-2).expand(len(known), -1)  # of each sequence
+        sizes = torch.maximum(torch.tensor(known), last + 1)
+        return [tuple(size) for size in sizes.tolist()]

@@ -74,23 +74,33 @@ class ScaledRoPE(KnowsContext, RoPE):
         """s of a context of that many tokens, rows or columns."""
         return max(1.0, context / length) if self.factor is None else self.factor
 
-    def factors(self, positions: Tensor) -> list[float]:
-        """s of each dimension."""
-        return [self.factor_of(context, length)
-                for context, length in zip(self.context_of(positions), self.train_shape)]
+    def factors(self, positions: Tensor) -> list[list[float]]:
+        """s of each dimension, for all sequences or for each one."""
+        return [[self.factor_of(*sizes) for sizes in zip(context, self.train_shape)]
+                for context in self.contexts_of(positions)]
 
     def angles(self, positions: Tensor) -> Tensor:
         check_positions(positions, len(self.train_shape))
-        frequencies = [self.scaled(factor, length)
-                       for factor, length in zip(self.factors(positions), self.train_shape)]
+        factors = self.factors(positions)
+        if len(factors) == 1:
+            return self._turned(positions, factors[0])
+        return torch.stack([self._turned(*sequence) for sequence in zip(
+            positions.expand(len(factors), *positions.shape[-2:]), factors)])
+
+    def _turned(self, positions: Tensor, factors: list[float]) -> Tensor:
+        frequencies = [self.scaled(*sizes) for sizes in zip(factors, self.train_shape)]
         return turned_by(positions, torch.stack(frequencies[::-1]))
 
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, ...]:
         """Cosines and sines times the strength, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
         cos, sin = super().prepare(positions, vectors, device)
-        strength = self.strength(max(self.factors(positions)))
-        return (cos, sin) if strength == 1 else (cos * strength, sin * strength)
+        strengths = [self.strength(max(factors)) for factors in self.factors(positions)]
+        if all(strength == 1 for strength in strengths):
+            return cos, sin
+        strength = cos.new_tensor(strengths)
+        strength = strength if len(strengths) == 1 else strength.view(-1, 1, 1, 1)
+        return cos * strength, sin * strength
 
 
 @register("rope-pi")

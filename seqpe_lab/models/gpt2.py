@@ -193,8 +193,7 @@ class GPT2(nn.Module):
         contexts = [max(end + 1, given) for end, given in zip(last.tolist(), lengths)]
         if len(set(contexts)) == 1:
             return self.encoding.embed(x, positions, contexts[0])
-        parts = zip(x.split(1), each.split(1), contexts)
-        return torch.cat([self.encoding.embed(*part) for part in parts])
+        return self.encoding.embed_each(x, positions, contexts)
 
     def run_layers(self, x: Tensor, prepared: Any, cache: list[Cached] | None = None,
                    mask: Tensor | None = None) -> Tensor:

@@ -4,7 +4,6 @@ No conclusion is typed by hand; with fewer than five seeds a row, none is drawn.
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -106,17 +105,15 @@ def table(name: str, results: Sequence[Mapping]) -> go.Figure:
     return figures.table(
         columns, title=f"{part.title}, committed results",
         widths=[widths.get(column, 1.0) for column in columns],
-        caption=f"{figures.caption(rows)} · ± standard deviation over the seeds; in brackets 95 % "
-        "intervals, from five seeds on")
+        caption=f"{figures.caption(rows)} · ± standard deviation over the seeds; in brackets "
+        "95 % intervals, from five seeds on")
 
 
 def picture(name: str, results: Sequence[Mapping]) -> go.Figure:
     """Committed results of a table: means, with bands from the lowest to the highest seed."""
     part, rows = PARTS[name], rows_of(name, results)
     figure = comparison.picture(part, rows, recipes.MAKERS[part.task](part.reference, "small"))
-    failed = dict.fromkeys(label(r["method"]) for r in rows
-                           if part.measure in r
-                           and not all(map(math.isfinite, r[part.measure].values())))
+    failed = dict.fromkeys(label(r["method"]) for r in rows if "failed" in r)
     missing = f" (a run failed, no line: {_listed(failed)})" if failed else ""
     return figure.update_layout(title_text=f"{part.title}, committed results{missing}")
 

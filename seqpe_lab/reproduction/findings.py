@@ -120,8 +120,8 @@ def compare(part: Table, values: Values, method: str, other: str, column: str = 
     verdict = _undecided(difference, failed) or (
         TIE if difference.verdict == TIE else "better" if sign * difference.mean > 0 else "worse")
     evidence = failed or (
-        f"{plus_minus(mine.values(), decimals)} against "
-        f"{plus_minus(theirs.values(), decimals)}, {with_interval(measured, decimals)}")
+        f"{plus_minus(mine, decimals)} against "
+        f"{plus_minus(theirs, decimals)}, {with_interval(measured, decimals)}")
     paper = paper_rows(part)
     if not {method, other} <= paper.keys() or column != "mean":
         return Finding(method, other, verdict, "", evidence, "")
