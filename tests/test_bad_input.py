@@ -16,7 +16,7 @@ from seqpe_lab import PositionEncoding, PositionRegularizer, digits, geometry
 from seqpe_lab.cli import main
 from seqpe_lab.course import lesson
 from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.encodings import make_encoding, resample_grid, sinusoidal_vectors
+from seqpe_lab.encodings import ENCODINGS, make_encoding, resample_grid, sinusoidal_vectors
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.models.vit import ViT, ViTConfig
@@ -345,7 +345,7 @@ def unreachable_images(source):
 
 
 TEXT = torch.zeros(20, dtype=torch.long)
-CHOICES = "none, sinusoidal, learned, alibi, rope, rope-mixed, seqpe"
+CHOICES = ", ".join(ENCODINGS)
 HUB = ["Three ways out", "(1)", "(2)", "(3)", "source='python'"]
 
 # (what is wrong, how it is called, what is raised, what the message must say)
