@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import encodings, generation, gpu, gpu_evaluation, gpu_training, medium, plain
+from benchmarks import (
+    biases,
+    encodings,
+    generation,
+    gpu,
+    gpu_evaluation,
+    gpu_training,
+    medium,
+    plain,
+)
 from benchmarks.measure import Findings, in_short
 from seqpe_lab.runs import Run
 
@@ -787,6 +796,19 @@ def test_the_command_of_the_medium_runs_is_one_that_medium_takes(monkeypatch, tm
     assert medium.main(command[3:]) == medium.UNFINISHED
     assert asked[0].methods == ["none", "rope-1e4", "alibi", "seqpe"] and asked[0].out == tmp_path
     assert (asked[0].minutes, asked[0].slice, asked[0].source) == (4.5, 4.5, "lm.npz")
+
+
+@pytest.mark.parametrize("name", biases.NAMES)
+def test_both_sides_of_a_bias_give_the_same_output_and_gradient(name):
+    results = []
+    for side in (biases.ours, biases.explicit):
+        encoding, given = biases.encoding_of(name), biases.inputs(150)
+        out = side(encoding, *given)
+        grads = [p.grad for p in (*encoding.parameters(),) if p.grad is not None]
+        results.append([out, *grads])
+    assert len(results[0]) == len(results[1])
+    for ours, explicit in zip(*results):
+        torch.testing.assert_close(ours, explicit, atol=1e-5, rtol=1e-4)
 
 
 def test_without_a_gpu_it_says_so(monkeypatch, tmp_path, capsys):

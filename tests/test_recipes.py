@@ -281,6 +281,7 @@ def test_the_digest_depends_on_every_field(field):
     extra = {
         "batch": dict(batch=16),
         "micro_batch": dict(micro_batch=4),
+        "position_sampling": dict(position_sampling="skips", shifted=0.0),
         "d_model": dict(d_model=64),
         "heads": dict(heads=4),
         "train_len": dict(train_len=64),
@@ -635,6 +636,7 @@ def test_the_digest_of_an_image_recipe_depends_on_every_field(field):
     extra = {
         "batch": dict(batch=32),
         "micro_batch": dict(micro_batch=8),
+        "position_sampling": dict(position_sampling="skips", shifted=0.0),
         "d_model": dict(d_model=64),
         "heads": dict(heads=4),
         "patch": dict(patch=2),

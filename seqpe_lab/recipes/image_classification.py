@@ -157,7 +157,7 @@ def image_model(method: str = "seqpe-mul", scale: str | None = None, seed: int =
 
     Args:
         method: a row of Tables 3 and 5 (``IMAGE_METHODS``) or of Table 4 (``IMAGE_ABLATIONS``,
-            ``IMAGE_UNSHIFTED``).
+            ``IMAGE_UNSHIFTED``); or an encoding's name or class, as for text.
         scale, as_published, overrides: as in :func:`~seqpe_lab.recipes.language_model`.
 
     >>> recipe = image_model("rope-axial", scale="small")

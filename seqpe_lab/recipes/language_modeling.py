@@ -106,7 +106,8 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
     """The recipe of one run.
 
     Args:
-        method: a row of Table 1 (``METHODS``) or of the ablation (``ABLATIONS``, ``UNSHIFTED``).
+        method: a row of Table 1 (``METHODS``) or of the ablation (``ABLATIONS``, ``UNSHIFTED``);
+            or an encoding's name, or "package.module:Class" or "folder/file.py:Class".
         scale: "smoke", "small", "medium" or "full"; by default $SEQPE_SCALE, else "small".
         as_published: use the form of the authors' code where it differs from the paper.
         overrides: any field of :class:`Recipe`, for instance ``steps=200``.
