@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.recipes import QARecipe
+from seqpe_lab.run_files import DataRecord, read_record, write_record
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.tasks import Data
 
@@ -23,8 +24,8 @@ def keep_data(run: Run, data: Data) -> None:
     tokenizer = getattr(data, "tokenizer_json", None)
     if tokenizer:
         write_atomically(run.folder / "tokenizer.json", tokenizer)
-    write_atomically(run.folder / "data.json", json.dumps(
-        {"data": data.hash, "tokenizer": tokenizer and _sha256(tokenizer)}, indent=1))
+    write_record(run.folder / "data.json", DataRecord,
+                 {"data": data.hash, "tokenizer": tokenizer and _sha256(tokenizer)})
 
 
 def check_data(run: Run, data: Data) -> None:
@@ -54,12 +55,9 @@ def trained_on(run: Run) -> dict[str, str]:
     with suppress(OSError, ValueError, KeyError):  # load_checkpoint names what is broken
         known["data"] = json.loads((last[0] / "state.json").read_text(encoding="utf-8"))["data"]
     if (path := run.folder / "data.json").exists():
-        try:
-            if tokenizer := json.loads(path.read_text(encoding="utf-8"))["tokenizer"]:
-                known["tokenizer"] = tokenizer
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is broken ({error!r}): delete it if neither the data nor the "
-                             "tokenizer has changed since the training") from error
+        remedy = "delete it if neither the data nor the tokenizer has changed since the training"
+        if tokenizer := read_record(path, DataRecord, remedy)["tokenizer"]:
+            known["tokenizer"] = tokenizer
     return known
 
 

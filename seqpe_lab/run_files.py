@@ -90,6 +90,12 @@ class Failure(_Outcome):
     failed: str  # why, for a reader
 
 
+class DataRecord(_RunFile):
+    """data.json: what a run is trained on."""
+    data: str  # hash of the content
+    tokenizer: str | None  # sha256 of tokenizer.json; None without one
+
+
 class JobRecord(_RunFile):
     """job.json: the process that :class:`~seqpe_lab.jobs.Job` has started last."""
     pid: int

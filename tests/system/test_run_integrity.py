@@ -169,10 +169,11 @@ def test_a_damaged_folder_hides_no_other(two_runs, tmp_path, capsys):
     assert main(["runs", "--folder", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.splitlines()
     whole = [line for line in printed if line.startswith("finished")]
-    damaged = [line for line in printed if line.startswith("damaged")]
-    assert len(whole) == 1 and f"{tmp_path / 'whole'} " in whole[0]
+    (heading,) = (line for line in printed if "damaged, or of another version" in line)
+    damaged = printed[printed.index(heading) + 1 :]
+    assert len(whole) == 1 and whole[0].endswith(f" {tmp_path / 'whole'}")
     for name in names[:-1]:
-        assert any(f" {tmp_path / name} " in line for line in damaged), name
+        assert any(line.startswith(f"{tmp_path / name} ") for line in damaged), name
 
 
 # --- claims -------------------------------------------------------------------------------------
@@ -418,7 +419,8 @@ def test_a_run_that_diverges_has_failed(
     said = capsys.readouterr().err
     assert "diverged at step" in said and f"delete {folder}" in said
     assert main(["runs", "--folder", str(folder)]) == 0
-    assert capsys.readouterr().out.startswith("failed")
+    printed = capsys.readouterr().out
+    assert "\nfailed " in printed and "diverged at step" in printed
     with pytest.raises(DivergedError, match="has failed"):
         trained_model(run, tiny_data)
 

@@ -125,7 +125,7 @@ import seqpe_lab
 seconds = time.perf_counter() - start
 from seqpe_lab import ENCODINGS, PositionRegularizer, make_encoding
 from seqpe_lab.attention import positioned_attention, prepare
-shape = {"d_model": 16, "heads": 2, "layers": 1, "train_shape": 64}
+shape = {"d_model": 16, "heads": 2, "layers": 2, "train_shape": 64}
 positions, finite = torch.arange(100)[:, None], []
 for name in ENCODINGS:
     encoding = make_encoding(name, **shape)
