@@ -749,6 +749,7 @@ def test_a_run_keeps_its_tokenizer(trained, monkeypatch, capsys):
     assert main(["evaluate", str(run.folder), "--cpu"]) == 0
     assert main(["evaluate", str(run.folder), "--cpu", "--books", str(path), "--lengths", "8"]) == 0
     known = json.loads((run.folder / "data.json").read_text())
+    known.pop("content_sha256")
     assert known == trained_on(run) and len(known["tokenizer"]) == 64
     kept = run.folder / "tokenizer.json"
     kept.write_text(kept.read_text().replace("Ġ", "G", 1))

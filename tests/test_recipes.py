@@ -285,7 +285,6 @@ def test_the_digest_depends_on_every_field(field):
         "d_model": dict(d_model=64),
         "heads": dict(heads=4),
         "train_len": dict(train_len=64),
-        "position_sampling": dict(position_sampling="random", shifted=0.0),
         "min_learning_rate": dict(min_learning_rate=1e-4),
     }
     changed = recipe.changed(**extra.get(field, {field: other}))
@@ -642,7 +641,6 @@ def test_the_digest_of_an_image_recipe_depends_on_every_field(field):
         "patch": dict(patch=2),
         "image_size": dict(image_size=32),
         "teachers": dict(teachers=4),
-        "position_sampling": dict(position_sampling="random", shifted=0.0),
         "min_learning_rate": dict(min_learning_rate=1e-4),
     }
     assert recipe.changed(**extra.get(field, {field: other})).digest() != recipe.digest()

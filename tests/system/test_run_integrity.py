@@ -169,7 +169,7 @@ def test_a_damaged_folder_hides_no_other(two_runs, tmp_path, capsys):
     assert main(["runs", "--folder", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.splitlines()
     whole = [line for line in printed if line.startswith("finished")]
-    (heading,) = (line for line in printed if "damaged, or of another version" in line)
+    (heading,) = (line for line in printed if line.endswith("mend or delete the folder"))
     damaged = printed[printed.index(heading) + 1 :]
     assert len(whole) == 1 and whole[0].endswith(f" {tmp_path / 'whole'}")
     for name in names[:-1]:
