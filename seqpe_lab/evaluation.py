@@ -11,11 +11,11 @@ from torch import nn
 
 from seqpe_lab.devices import best_device
 from seqpe_lab.processes import on_all, start_processes
-from seqpe_lab.run_data import check_data, kept_tokenizer, trained_on
+from seqpe_lab.runs.run_data import check_data, kept_tokenizer, trained_on
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.base import alone, evaluated_in
-from seqpe_lab.run_weights import trained_model
+from seqpe_lab.runs.run_weights import trained_model
 
 # task: (its data in words, the options of ``evaluate`` that apply to it)
 TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),

@@ -25,9 +25,9 @@ from typing import NoReturn
 import psutil
 import torch
 
-from seqpe_lab.metrics_log import MetricsLog
+from seqpe_lab.runs.metrics_log import MetricsLog
 from seqpe_lab.recipes import Training
-from seqpe_lab.run_files import JobRecord, read_record, write_record
+from seqpe_lab.runs.run_files import JobRecord, read_record, write_record
 from seqpe_lab.runs import Run
 from seqpe_lab.throughput import step_size
 

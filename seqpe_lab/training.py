@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from seqpe_lab.devices import device_of
-from seqpe_lab.divergence import (DivergedError, refuse_divergence, refuse_infinite_gradients,
+from seqpe_lab.runs.divergence import (DivergedError, refuse_divergence, refuse_infinite_gradients,
                                   refuse_infinite_weights)
 from seqpe_lab.objective import (Objective, build_model, flatten_optimizer, learning_rate,
                                  make_optimizer, part_number, unflatten_optimizer)
@@ -33,8 +33,8 @@ from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_ma
                                  start_processes)
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import QARecipe, Training
-from seqpe_lab.run_data import keep_data, kept_tokenizer
-from seqpe_lab.run_weights import load_base
+from seqpe_lab.runs.run_data import keep_data, kept_tokenizer
+from seqpe_lab.runs.run_weights import load_base
 from seqpe_lab.runs import Run
 from seqpe_lab.sampling import seed_of
 from seqpe_lab.stop_signals import (Interrupted, StopSignals, ignore_stop_signals,

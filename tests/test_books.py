@@ -534,7 +534,7 @@ def test_evaluate_takes_books(trained, tmp_path, capsys):
         == 0
     )
     lines = capsys.readouterr().out.splitlines()
-    from seqpe_lab.run_weights import trained_model
+    from seqpe_lab.runs.run_weights import trained_model
 
     model = trained_model(Run.open(trained), text.load_text())
     found = load_books(str(tmp_path), count=2)

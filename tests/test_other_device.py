@@ -10,8 +10,8 @@ from other_device import NAME, move, pretended
 from seqpe_lab.devices import device_of
 from seqpe_lab.models.export import InferenceModel
 from seqpe_lab.recipes import language_model
-from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import Run
+from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.tasks.images import accuracy
 from seqpe_lab.tasks.perplexity import bits_per_character, perplexity, token_nats
 from seqpe_lab.tasks.prompts import Prompts

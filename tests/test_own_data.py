@@ -13,8 +13,8 @@ from PIL import Image
 
 from seqpe_lab.cli import main
 from seqpe_lab.recipes import Training, language_model, question_answering
-from seqpe_lab.run_data import check_data, kept_tokenizer, trained_on
 from seqpe_lab.runs import Run
+from seqpe_lab.runs.run_data import check_data, kept_tokenizer, trained_on
 from seqpe_lab.tasks import image_decoding, token_storage, tokenization
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.books import load_books

@@ -9,8 +9,8 @@ import torch
 
 from seqpe_lab.cli import main
 from seqpe_lab.recipes import QA_ABLATIONS, QARecipe, Training, question_answering
-from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import Run, runs_folder
+from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.tasks import questions, task_of
 from seqpe_lab.tasks.facts import TOPICS, facts
 from seqpe_lab.tasks.prompts import INSTRUCTION, Prompts

@@ -7,13 +7,13 @@ import shutil
 import pytest
 import torch
 
-from seqpe_lab import checkpoint_files, run_folder, runs
 from seqpe_lab import provenance as provenance_module
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.provenance import provenance
 from seqpe_lab.recipes import PRESETS
-from seqpe_lab.runs import Run, list_runs, runs_folder
+from seqpe_lab.runs import Run, checkpoint_files, list_runs, run_folder, runs_folder
+from seqpe_lab.runs import run as runs
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ import pytest
 import torch
 from torch import nn
 
-from seqpe_lab import checkpoint_files, throughput, training
+from seqpe_lab import throughput, training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.objective import main_positions
 from seqpe_lab.processes import deterministic_algorithms
-from seqpe_lab.run_weights import trained_model
-from seqpe_lab.runs import SPEED_AND_MEMORY, CheckpointError, Run
+from seqpe_lab.runs import SPEED_AND_MEMORY, CheckpointError, Run, checkpoint_files
+from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.stop_signals import STOP_SIGNALS, Interrupted, StopSignals
 from seqpe_lab.tasks.perplexity import perplexity

@@ -19,8 +19,8 @@ from seqpe_lab import training
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.objective import main_positions
 from seqpe_lab.recipes import IMAGE_ABLATIONS, IMAGE_METHODS, SCALES, image_model
-from seqpe_lab.run_weights import trained_model
 from seqpe_lab.runs import Run
+from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
 from seqpe_lab.tasks import image_views, images, task_of
 from seqpe_lab.tasks.base import SPLITS, loading_workers

@@ -20,7 +20,7 @@ from seqpe_lab.course.figure_files import check_figure, write_figure
 from seqpe_lab.course.hidden_errors import executed
 from seqpe_lab.devices import best_device
 from seqpe_lab.models.gpt2 import GPT2
-from seqpe_lab.run_weights import trained_model
+from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.runs import Run
 from seqpe_lab.stop_signals import imports_finish
 from seqpe_lab.tasks.image_data import ImageData, load_images

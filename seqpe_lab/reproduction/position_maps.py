@@ -15,7 +15,7 @@ from seqpe_lab.course.style import label
 from seqpe_lab.digits import grid
 from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
-from seqpe_lab.run_weights import trained_model
+from seqpe_lab.runs.run_weights import trained_model
 
 POSITIONS = 2_048  # of Fig. 2
 BLOCK = 8  # of positions, whose mean is one dot of Fig. 2

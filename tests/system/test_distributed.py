@@ -20,10 +20,9 @@ import pytest
 import torch
 from fork_server import PROCESSES, collect_garbage_again, torchrun
 
-from seqpe_lab import checkpoint_files
 from seqpe_lab.cli import main
-from seqpe_lab.divergence import DivergedError
-from seqpe_lab.runs import Run, RunningError
+from seqpe_lab.runs import Run, RunningError, checkpoint_files
+from seqpe_lab.runs.divergence import DivergedError
 from seqpe_lab.tasks.image_views import EvaluationViews
 from seqpe_lab.tasks.text import TextTask
 from seqpe_lab.tasks.text_data import load_text

@@ -20,16 +20,15 @@ import pytest
 import torch
 from fork_server import PROCESSES, collect_garbage_again
 
-from seqpe_lab import folder_claims
 from seqpe_lab.cli import main
-from seqpe_lab.divergence import DivergedError
-from seqpe_lab.folder_claims import FolderLostError, holder_of
 from seqpe_lab.jobs import Job
-from seqpe_lab.metrics_log import MetricsLog
 from seqpe_lab.recipes import language_model, question_answering
-from seqpe_lab.run_files import HASH, JobRecord, RunFileError, write_record
-from seqpe_lab.run_weights import load_base, trained_model
-from seqpe_lab.runs import CheckpointError, Run, RunningError, list_runs
+from seqpe_lab.runs import CheckpointError, Run, RunningError, folder_claims, list_runs
+from seqpe_lab.runs.divergence import DivergedError
+from seqpe_lab.runs.folder_claims import FolderLostError, holder_of
+from seqpe_lab.runs.metrics_log import MetricsLog
+from seqpe_lab.runs.run_files import HASH, JobRecord, RunFileError, write_record
+from seqpe_lab.runs.run_weights import load_base, trained_model
 from seqpe_lab.tasks.text import TextTask
 from seqpe_lab.training import train
 

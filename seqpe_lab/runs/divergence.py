@@ -32,7 +32,7 @@ def refuse_divergence(recipe: Training, step: int, values: Mapping[str, Any],
     >>> from seqpe_lab.recipes import language_model
     >>> refuse_divergence(language_model("alibi", "smoke", 3), 7, {"loss": math.inf}, list)
     Traceback (most recent call last):
-    seqpe_lab.divergence.DivergedError: alibi, seed 3, diverged at step 7 of 12: loss is inf...
+    seqpe_lab.runs.divergence.DivergedError: alibi, seed 3, diverged at step 7 of 12: loss is inf...
     """
     wrong = next((pair for pair in _numbers(values) if not math.isfinite(pair[1])), None)
     if wrong is None:

@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from seqpe_lab.folder_claims import Claim, claimed, holder_of
-from seqpe_lab.metrics_log import last_record
+from seqpe_lab.runs.folder_claims import Claim, claimed, holder_of
+from seqpe_lab.runs.metrics_log import last_record
 from seqpe_lab.package_data import CLONE
 from seqpe_lab.recipes import Training
-from seqpe_lab.run_files import (MEASURES, Failure, Results, RunFileError, read_record,
+from seqpe_lab.runs.run_files import (MEASURES, Failure, Results, RunFileError, read_record,
                                  write_record)
 
 

@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from seqpe_lab.atomic_files import flush, write_atomically
-from seqpe_lab.checkpoint_files import (read_state, read_weights, remove_checkpoint,
+from seqpe_lab.runs.checkpoint_files import (read_state, read_weights, remove_checkpoint,
                                         write_checkpoint)
-from seqpe_lab.folder_claims import RunningError
-from seqpe_lab.metrics_log import MetricsLog, last_record
-from seqpe_lab.run_files import RunFileError
-from seqpe_lab.run_folder import RunFolder, main_measure, runs_folder
+from seqpe_lab.runs.folder_claims import RunningError
+from seqpe_lab.runs.metrics_log import MetricsLog, last_record
+from seqpe_lab.runs.run_files import RunFileError
+from seqpe_lab.runs.run_folder import RunFolder, main_measure, runs_folder
 
 __all__ = ["KEEP_LAST", "SPEED_AND_MEMORY", "CheckpointError", "Run", "RunningError", "list_runs",
            "main_measure", "runs_folder", "scan_runs"]
@@ -91,7 +91,7 @@ class Run(RunFolder):
             write_atomically(self._log, "".join(kept), claim.check)
 
     def _log_digest(self, size: int | None = None) -> dict:
-        """The values of :class:`~seqpe_lab.run_files.LogDigest` for the first ``size`` bytes."""
+        """The values of a :class:`~seqpe_lab.runs.run_files.LogDigest` for ``size`` bytes."""
         content = (self._log.read_bytes() if self._log.exists() else b"")[:size]
         return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from seqpe_lab.run_files import RunFileError
+from seqpe_lab.runs.run_files import RunFileError
 
 TAIL = 8_192  # bytes; longer than any line
 

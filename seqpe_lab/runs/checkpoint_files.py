@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seqpe_lab.atomic_files import flush, sha256
-from seqpe_lab.run_files import State, checked, write_record
+from seqpe_lab.runs.run_files import State, checked, write_record
 
 WEIGHTS = ("model.safetensors", "optimizer.safetensors")
 
@@ -20,7 +20,7 @@ def write_checkpoint(target: Path, model: dict[str, Tensor], optimizer: dict[str
     """Write a checkpoint under another name, then rename it.
 
     Args:
-        state: values of :class:`~seqpe_lab.run_files.State`, but for the hashes of the weights.
+        state: values of :class:`~seqpe_lab.runs.run_files.State`, without the weights' hashes.
         check: called before the renaming; if it raises an error, there is no checkpoint.
 
     Raises:

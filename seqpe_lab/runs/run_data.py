@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.recipes import QARecipe
-from seqpe_lab.run_files import DataRecord, read_record, write_record
-from seqpe_lab.runs import Run, runs_folder
+from seqpe_lab.runs.run_files import DataRecord, read_record, write_record
+from seqpe_lab.runs.run import Run, runs_folder
 from seqpe_lab.tasks import Data
 
 
