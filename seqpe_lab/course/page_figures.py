@@ -14,9 +14,6 @@ from string import Template
 from typing import Any
 
 import plotly.graph_objects as go
-import plotly.io as pio
-from plotly.io.base_renderers import MimetypeRenderer
-from plotly.offline import get_plotlyjs
 
 NAME = "page"  # among plotly's renderers
 LIBRARY = '<script type="application/gzip" class="seqpe-plotly">{}</script>'
@@ -37,11 +34,10 @@ FIGURE = Template("""<div style="max-width:100%;overflow-x:auto"></div><script>
 </script>""")
 
 
-class PageRenderer(MimetypeRenderer):
-    """One of plotly's renderers: a figure as HTML that needs ``LIBRARY`` on the same page."""
-
-    def to_mimebundle(self, fig_dict: dict) -> dict[str, str]:
-        return {"text/html": FIGURE.substitute(figure=pio.to_json(fig_dict, validate=False))}
+def bundle_of(figure: dict[str, Any]) -> dict[str, str]:
+    """A figure as HTML that needs ``LIBRARY`` on the same page."""
+    import plotly.io as pio
+    return {"text/html": FIGURE.substitute(figure=pio.to_json(figure, validate=False))}
 
 
 def draw_on_pages() -> None:
@@ -49,21 +45,34 @@ def draw_on_pages() -> None:
 
     In ``make figures`` nothing happens: it shows images.
     """
-    renderers = pio.renderers.default.split("+")
-    if not nobody_watches() or NAME in renderers or os.environ.get("SEQPE_FIGURES"):
+    if not nobody_watches() or draws_on_pages() or os.environ.get("SEQPE_FIGURES"):
         return
+    import plotly.io as pio  # its renderers take seconds to import
     from IPython.display import HTML, display
+    from plotly.io.base_renderers import MimetypeRenderer
+    from plotly.offline import get_plotlyjs
+
+    class PageRenderer(MimetypeRenderer):
+        def to_mimebundle(self, fig_dict: dict) -> dict[str, str]:
+            return bundle_of(fig_dict)
+
     pio.renderers[NAME] = PageRenderer()
-    pio.renderers.default = "+".join(filter(None, [*renderers, NAME]))
+    pio.renderers.default = "+".join(filter(None, [pio.renderers.default, NAME]))
     packed = gzip.compress(get_plotlyjs().encode(), compresslevel=1)
     display(HTML(LIBRARY.format(b64encode(packed).decode())))
 
 
 def displayed(bundle: dict[str, Any], figure: go.Figure) -> dict[str, Any]:
     """What a widget displays: its figure as it is now, if :func:`draw_on_pages` was in effect."""
-    if NAME not in pio.renderers.default.split("+"):
-        return bundle
-    return PageRenderer().to_mimebundle(figure.to_plotly_json())
+    return bundle_of(figure.to_plotly_json()) if draws_on_pages() else bundle
+
+
+def draws_on_pages() -> bool:
+    """Whether :func:`draw_on_pages` is in effect."""
+    if "plotly.io.base_renderers" not in sys.modules:
+        return False
+    import plotly.io as pio
+    return NAME in pio.renderers.default.split("+")
 
 
 def nobody_watches() -> bool:

@@ -23,6 +23,7 @@ import math
 import torch
 from torch import Tensor
 
+from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, register
 from seqpe_lab.encodings.known_context import KnowsContext
@@ -98,9 +99,10 @@ class ScaledRoPE(KnowsContext, RoPE):
         strengths = [self.strength(max(factors)) for factors in self.factors(positions)]
         if all(strength == 1 for strength in strengths):
             return cos, sin
-        strength = cos.new_tensor(strengths)
-        strength = strength if len(strengths) == 1 else strength.view(-1, 1, 1, 1)
-        return cos * strength, sin * strength
+        if len(strengths) == 1:
+            return cos * strengths[0], sin * strengths[0]
+        of_each, = moved([torch.tensor(strengths).view(-1, 1, 1, 1)], cos.device)
+        return cos * of_each, sin * of_each
 
 
 @register("rope-pi")

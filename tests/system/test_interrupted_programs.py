@@ -4,6 +4,7 @@ from fork_server import python
 
 TRAIN = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 os.environ |= {"SEQPE_RUNS": sys.argv[1], "SEQPE_SCALE": "smoke"}
 from seqpe_lab.course import lesson
 lab, imports = lesson.start("92 Interrupted"), []
@@ -32,6 +33,7 @@ def test_a_training_that_is_interrupted_in_its_imports_works_afterwards(tmp_path
 
 WITHIN = """
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from seqpe_lab.stop_signals import imports_finish
 with imports_finish():
     os.kill(os.getpid(), signal.SIGINT)
