@@ -67,7 +67,10 @@ def positioned_attention(encoding: PositionEncoding, prepared: Any, layer: int, 
     elif encoding.adds_bias:
         raise TypeError(f"{type(encoding).__name__} adds a bias, which needs the positions: "
                         "prepare with seqpe_lab.attention.prepare, not with the encoding's own")
-    prepared = encoding.at_layer(prepared, hidden, layer, past[0] if past else None)
+    real = None
+    if mask is not None and mask.shape[-2] == 1:  # keys that are hidden from all queries
+        real = mask[:, 0, 0, -hidden.shape[-2]:]
+    prepared = encoding.at_layer(prepared, hidden, layer, past[0] if past else None, real)
     q, k = (x.to(v.dtype) for x in encoding.transform(q, k, prepared, layer))
     if past is not None:  # cached keys are already transformed
         k, v = torch.cat([past[0], k], -2), torch.cat([past[1], v], -2)

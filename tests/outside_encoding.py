@@ -22,7 +22,7 @@ class Fading(PositionEncoding):
     def for_model(cls, shape, strength=0.5):
         return cls(shape.heads, shape.layers, shape.d_model, strength)
 
-    def at_layer(self, prepared, hidden, layer, past_keys=None):
+    def at_layer(self, prepared, hidden, layer, past_keys=None, real=None):
         mood = self.mood[layer]
         return mood(hidden.to(mood.weight.dtype)).transpose(1, 2).unsqueeze(-1)  # (B, H, L, 1)
 

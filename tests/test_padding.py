@@ -164,3 +164,25 @@ def test_top_p_keeps_one_token_at_least(tiny_model, tokens):
     model = tiny_model("rope")
     sampled = model.generate(tokens, 10, temperature=1.0, top_p=1e-6)
     assert torch.equal(sampled, model.generate(tokens, 10))
+
+
+CONTENT_AND_PAIRS = "fox cope t5 shaw deberta kerple-log fire sandwich alibi-euclidean swin swin-v2"
+
+
+@pytest.mark.parametrize("name", CONTENT_AND_PAIRS.split())
+def test_padding_before_cached_tokens_is_as_if_it_were_not_there(name, tiny_model, texts):
+    """Gates, counts and biases of the tokens that follow must not notice it."""
+    model = tiny_model(name)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():  # away from their quiet start
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    tokens, mask = batch(texts, "right")
+    following = torch.tensor([[1], [2], [3]])
+    with torch.no_grad():
+        cache = []
+        model(tokens, attention_mask=mask, cache=cache)
+        seen = F.pad(mask, (0, 1), value=1)
+        together = model(following, attention_mask=seen, cache=cache)[:, 0]
+        for row, text in enumerate(texts):
+            alone = model(torch.cat([text, following[row]])[None])[0, -1]
+            torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=1e-4)

@@ -99,14 +99,21 @@ def _before_decoder(base: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[t
         raise ValueError("give either input_ids or inputs_embeds")
     encoding, tokens = base.position_encoding, x[..., 0] if ids is None else ids
     position_ids = kwargs.get("position_ids")
+    cache = kwargs.get("cache", kwargs.get("past_key_values"))
+    past = 0 if cache is None else int(cache.get_seq_length())
+    if past and getattr(encoding, "follows_context", False):
+        raise ValueError(f"{type(encoding).__name__} depends on the length of the context, and "
+                         "cached keys are those of a shorter one: give it a fixed `factor` "
+                         "(rope-dynamic has none), or use_cache=False")
     if position_ids is None:  # count as the model does; on the CPU, to avoid a device sync
-        cache = kwargs.get("cache", kwargs.get("past_key_values"))
-        past = 0 if cache is None else int(cache.get_seq_length())
         position_ids = torch.arange(past, past + tokens.shape[-1]).unsqueeze(0)
     positions = position_ids.unsqueeze(-1)  # (B or 1, L, 1)
     if type(encoding).embed is not PositionEncoding.embed:
         x = base.get_input_embeddings()(ids) if x is None else x
-        x = encoding.embed(x, positions.to(x.device), int(positions.max()) + 1).to(x.dtype)
+        positions = positions.to(x.device)
+        ends = (positions.flatten(1).amax(1) + 1).tolist()  # of each sequence
+        x = (encoding.embed(x, positions, ends[0]) if len(set(ends)) == 1 else
+             encoding.embed_each(x, positions, ends)).to(x.dtype)
         kwargs |= {"input_ids": None, "inputs_embeds": x}
     prepared = prepare(encoding, positions, None, tokens.device)
     return (), kwargs | {"positions": (encoding, prepared)}

@@ -71,7 +71,9 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
     placed = [recipes.image_model(method, scale, seed, augment="place")
               for method in recipes.PLACED]
     tuned = [recipes.question_answering(method, scale, seed) for method in recipes.TUNED]
-    lessons = sorted((clone() / "notebooks").glob("[0-9]*.ipynb"))
+    folder_of_lessons = clone() / "notebooks"
+    lessons = [folder_of_lessons / "primer.ipynb",
+               *sorted(folder_of_lessons.glob("[0-9]*.ipynb"))]
     # those that train come first, so that all workers end at about the same time
     lessons.sort(key=lambda path: not re.search(r"lab\.train\(|job\.start\(",
                                                 path.read_text(encoding="utf-8")))

@@ -169,6 +169,6 @@ def with_interval(difference: Difference, decimals: int) -> str:
     '+0.28 [+0.14, +0.38]'
     """
     if not math.isfinite(difference.mean):
-        return "failed"
+        return "no common seed" if math.isinf(difference.low) else "failed"
     mean, low, high = (f"{value:+.{decimals}f}" for value in difference)
     return f"{mean} [{low}, {high}]" if math.isfinite(difference.low) else mean

@@ -157,13 +157,14 @@ class PositionEncoding(nn.Module):
         return q, k
 
     def at_layer(self, prepared: Any, hidden: Tensor, layer: int,
-                 past_keys: Tensor | None = None) -> Any:
+                 past_keys: Tensor | None = None, real: Tensor | None = None) -> Any:
         """What ``transform`` gets as ``prepared``, where it depends on the layer's hidden state.
 
         Args:
             prepared: what ``prepare`` returned.
             hidden: (B, L, d_model), of which queries and keys are projections.
             past_keys: (B, H, P, width), cached keys as ``transform`` returned them, if any.
+            real: bool (B, L), False for a token that is padding; None without padding.
         """
         return prepared
 

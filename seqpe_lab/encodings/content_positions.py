@@ -75,10 +75,15 @@ class FoX(PositionEncoding):
         return cls(shape.d_head, shape.heads, shape.layers, shape.d_model, start)
 
     def at_layer(self, prepared: None, hidden: Tensor, layer: int,
-                 past_keys: Tensor | None = None) -> Tensor:
-        """-c of each token times sqrt(d_head), float32 (B, H, L, 1); it goes on after the cache."""
+                 past_keys: Tensor | None = None, real: Tensor | None = None) -> Tensor:
+        """-c of each token times sqrt(d_head), float32 (B, H, L, 1); it goes on after the cache.
+
+        Padding forgets nothing.
+        """
         gate = self.gates[layer]
         forgotten = -F.logsigmoid(gate(hidden.to(next(gate.parameters()).dtype)).float())
+        if real is not None:
+            forgotten = forgotten.masked_fill(~real.unsqueeze(-1), 0.0)
         total = forgotten.cumsum(1).transpose(1, 2).unsqueeze(-1) * self.d_head**0.5
         if past_keys is not None and past_keys.shape[-2]:
             last = past_keys[:, :, -1:, self.d_head:self.d_head + 3].float()

@@ -17,6 +17,11 @@ class KnowsContext(PositionEncoding):
     """Keeps the context that ``embed`` was given for the ``prepare`` of the same positions."""
     _given: tuple[Tensor, list[tuple[int, ...]]] | None = None
 
+    @property
+    def follows_context(self) -> bool:
+        """Whether keys that were computed in one context are wrong in a longer one."""
+        return True
+
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
         """Adds nothing."""
         self._given = positions, [(context,) if isinstance(context, int) else tuple(context)]

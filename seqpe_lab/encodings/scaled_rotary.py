@@ -38,8 +38,8 @@ class ScaledRoPE(KnowsContext, RoPE):
         factor: s >= 1. By default it is that of each context, its length divided by L and at
             least 1, so that contexts up to L are encoded as by RoPE. Keys that were cached for
             one length are then wrong for another: give a fixed factor, or the model the final
-            length (``context_len``), as its ``generate`` does. A model of transformers with a
-            cache needs a fixed factor.
+            length (``context_len``), as its ``generate`` does. A model of transformers refuses
+            a cache then.
         base, pairing: as in :class:`~seqpe_lab.encodings.RoPE`.
 
     Raises:
@@ -57,6 +57,10 @@ class ScaledRoPE(KnowsContext, RoPE):
     def for_model(cls, shape: ModelShape, factor: float | None = None,  # type: ignore[override]
                   base: float | None = None, pairing: str = "interleaved") -> ScaledRoPE:
         return cls(shape, factor, base, pairing)
+
+    @property
+    def follows_context(self) -> bool:
+        return self.factor is None
 
     @property
     def unscaled(self) -> Tensor:
@@ -151,6 +155,10 @@ class DynamicRoPE(NTKRoPE):
 
     With a = 1, the default, this is "rope-ntk" with the factor of each context.
     """
+
+    @property
+    def follows_context(self) -> bool:
+        return True
 
     def factor_of(self, context: int, length: int) -> float:
         a = 1.0 if self.factor is None else self.factor

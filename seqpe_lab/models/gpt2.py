@@ -1,7 +1,8 @@
 """GPT-2 with any position encoding. Shapes and parameter names are GPT-2's, so its weights load.
 
-Attention is always plain scaled-dot-product attention on the queries and keys that the encoding
-returns, in torch's fused kernels: memory grows linearly with the context, for every encoding.
+Attention is plain scaled-dot-product attention on the queries and keys that the encoding returns,
+in torch's fused kernels, or in blocks of queries where an encoding adds a bias to their scores
+(:mod:`seqpe_lab.attention`): memory grows linearly with the context either way.
 """
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ No conclusion is typed by hand; with fewer than five seeds a row, none is drawn.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ OF_MEASURE = {"perplexity": ("table1", "table4-text"), "exact_match": ("table2-e
 
 
 def follows_protocol(results: Sequence[Mapping]) -> bool:
-    """Whether results have all rows of their tables, five seeds each, of one commit (PROTOCOL.md).
+    """Whether results have all rows of their tables, seeds 0 to 4 each, of one clean commit.
 
     Args:
         results: all of a task at small scale.
@@ -35,7 +36,9 @@ def follows_protocol(results: Sequence[Mapping]) -> bool:
     commits, seeds = _commits_and_seeds(results)
     tables = (PARTS[name] for name in OF_MEASURE[main_measure(results)])
     rows = {method for part in tables for method in methods_of(part, "small")}
-    return len(commits) == 1 and all(len(seeds.get(method, ())) >= LEAST for method in rows)
+    wanted = set(range(LEAST))
+    return (len(commits) == 1 and re.fullmatch(r"[0-9a-f]+", *commits) is not None
+            and all(seeds.get(method, set()) >= wanted for method in rows))
 
 
 def standing(results: Sequence[Mapping]) -> str:
@@ -44,8 +47,11 @@ def standing(results: Sequence[Mapping]) -> str:
     counts = sorted(map(len, seeds.values()))
     number = str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
     if follows_protocol(results):
-        return (f"{number} seeds a row, all of commit {commits.pop()}; settings were chosen on "
-                "validation data, as data/results/PROTOCOL.md says.")
+        chosen = ("fine-tuning has the same settings for all rows, which earlier versions chose "
+                  "partly by test questions" if main_measure(results) == "exact_match" else
+                  "settings were chosen on validation data")
+        return (f"{number} seeds a row, all of commit {commits.pop()}; {chosen}, as "
+                "data/results/PROTOCOL.md says.")
     return (f"{number} seed{'s' * (counts[-1] > 1)} a row, of {len(commits)} "
             f"commit{'s' * (len(commits) > 1)}. These results do not follow "
             "data/results/PROTOCOL.md, which asks for five seeds in each row of the tables, "

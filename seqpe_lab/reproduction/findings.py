@@ -28,6 +28,7 @@ ALSO = {
     "table5": [("seqpe-bias", "seqpe-sum")],
 }
 TIE, OPEN, FEW, FAILED = "no difference seen", "undecided", "too few seeds", "failed"
+PAPERS_LEAST = 0.002  # a smaller relative gap between two rows of the paper counts as none
 UNDECIDED = (TIE, OPEN, FEW, FAILED)
 
 
@@ -126,8 +127,10 @@ def compare(part: Table, values: Values, method: str, other: str, column: str = 
     if not {method, other} <= paper.keys() or column != "mean":
         return Finding(method, other, verdict, "", evidence, "")
     gap = _mean(paper[method]) - _mean(paper[other])
-    return Finding(method, other, verdict, "better" if sign * gap > 0 else "worse", evidence,
-                   f"{gap:+.{decimals}f}")
+    theirs_say = "better" if sign * gap > 0 else "worse"
+    if abs(gap) < PAPERS_LEAST * _mean(paper[other]):
+        theirs_say = ""  # about equal: nothing that a result could contradict
+    return Finding(method, other, verdict, theirs_say, evidence, f"{gap:+.{decimals}f}")
 
 
 def flatness(part: Table, values: Values, method: str, one_seed: bool = False) -> Finding:
