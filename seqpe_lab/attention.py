@@ -149,6 +149,9 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, ma
     length, context = q.shape[-2], k.shape[-2]
     if mask is not None:
         mask = mask.expand(*mask.shape[:-2], length, context)
+    if torch.compiler.is_exporting():  # a program for any length holds no loop over blocks
+        whole = _block(q, k, v, 0, causal, mask, dropout, bias, scale)
+        return torch.cat([whole], -2)  # contiguous, which ONNX needs here
     outs = []
     for first in range(0, length, BLOCK):
         last = min(first + BLOCK, length)

@@ -1152,6 +1152,18 @@ CASES = [
         ["eos=23", "vocabulary of 23"],
     ),
     (
+        "several ends",
+        lambda tmp: generate(eos=[1, 2]),
+        TypeError,
+        ["eos", "whole number", "[1, 2]"],
+    ),
+    (
+        "sampling from half a token",
+        lambda tmp: generate(temperature=1.0, top_k=1.5),
+        TypeError,
+        ["top_k", "whole number", "1.5"],
+    ),
+    (
         "a mask of another shape",
         lambda tmp: forward("none", attention_mask=torch.ones(1, 3).bool()),
         ValueError,
@@ -1414,7 +1426,7 @@ CASES = [
         "a batch that micro_batch does not divide",
         lambda tmp: smoke(micro_batch=3),
         ValueError,
-        ["micro_batch=3", "batch=8", "tokens per step stay fixed"],
+        ["micro_batch=3", "batch=8", "tokens per step stay fixed", "for instance micro_batch=1"],
     ),
     (
         "recipe heads that do not divide",

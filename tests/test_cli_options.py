@@ -32,6 +32,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
             "lm --seed 1 --seed 1",
             "lm --folder TEXT --seed 4",
             "lm --folder TEXT --seed 0",
+            "lm --seed 1.5",
         ],
         "--as-published": [
             "lm --encoding rope-1e4 --as-published",
@@ -50,12 +51,17 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         ],
         "--folder": ["image --folder TEXT", "lm --folder QA"],
         "--cpu": ["lm --cpu --deterministic"],
-        "--workers": ["lm --workers -1"],
+        "--workers": ["lm --workers -1", "lm --workers 1.5"],
         "--compile": [],
         "--deterministic": ["lm --deterministic --cpu"],
     },
     "evaluate": {
-        "--lengths": ["IMAGE --lengths 16", "TEXT --lengths 32 32", "TEXT --lengths 0"],
+        "--lengths": [
+            "IMAGE --lengths 16",
+            "TEXT --lengths 32 32",
+            "TEXT --lengths 0",
+            "TEXT --lengths 16.5",
+        ],
         "--sizes": ["TEXT --sizes 16", "QA --sizes 16", "IMAGE --sizes 16 --sizes 16"],
         "--protocol": ["IMAGE --protocol sliding", "QA --protocol sliding"],
         "--stride": [
@@ -65,6 +71,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
             "IMAGE --stride 4",
             "TEXT --books --stride 4",
             "TEXT --protocol sliding --stride 33",
+            "TEXT --protocol sliding --stride 2.5",
         ],
         "--split": ["TEXT --books --split test"],
         "--books": ["QA --books", "IMAGE --books"],

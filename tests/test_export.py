@@ -11,7 +11,7 @@ from seqpe_lab.encodings import PositionEncoding
 from seqpe_lab.models.export import InferenceModel, export
 
 LENGTH, SIZE = 20, (16, 24)  # a learned table of 12 rows is stretched to a context of 20
-EXPORTED = {"text": ["rope", "seqpe-bias"], "image": ["rope-mixed"]}
+EXPORTED = {"text": ["rope", "seqpe-bias", "cope", "shaw"], "image": ["rope-mixed"]}
 
 
 def texts(*sizes):
@@ -49,7 +49,7 @@ def exported(request, tiny_model, tiny_vit):
     """(program, model's own logits, inputs)."""
     kind, name = request.param.split(": ")
     if kind == "text":
-        model = tiny_model(*VARIANTS[name], layers=1)
+        model = tiny_model(*VARIANTS.get(name, (name, {})), layers=1)
         inputs = texts((2, 9), (1, 1), (3, LENGTH))
         return export(model, LENGTH), lambda x: model(x, context_len=LENGTH), inputs
     model = tiny_vit(*IMAGE_VARIANTS[name], depth=1)

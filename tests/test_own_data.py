@@ -245,6 +245,14 @@ def test_images_of_a_class_named_like_a_split_are_refused_until_they_lie_below_t
     assert load_images(str(below)).classes == ["car", "train"]
 
 
+def test_images_of_a_single_class_are_refused(folder):
+    """The folder above that of the classes would give an accuracy of 100 %."""
+    path = folder({f"all/{name}/{i}.png": png((i, 0, 0)) for name in "ab" for i in range(40)})
+    with pytest.raises(ValueError, match="only one class, all: .* holds the classes' folders"):
+        load_images(str(path))
+    assert load_images(str(path / "all")).classes == ["a", "b"]
+
+
 def test_images_outside_every_class_are_counted(folder):
     path = folder({f"{name}/{i}.png": png((i, 0, 0)) for name in "ab" for i in range(40)})
     (path / "cover.png").write_bytes(png("red"))

@@ -238,6 +238,8 @@ def test_timm_s_weights_load_at_another_image_size_and_with_a_new_head(options):
 def test_a_rectangular_table_of_timm_is_resampled_on_request():
     """timm's filter takes every table to be square; this one is 4 x 6."""
     weights, model = timm_model(img_size=(64, 96)).state_dict(), ours(image_size=64)
+    with pytest.raises(ValueError, match="25 rows, which are no grid that is square"):
+        load_timm(model, weights, resample=True)  # they are not 5 x 5 patches without [CLS]
     load_timm(model, weights, resample=(4, 6))
     table = resample_abs_pos_embed(weights["pos_embed"], [4, 4], [4, 6], num_prefix_tokens=1)
     torch.testing.assert_close(model.encoding.table.weight, table[0, 1:])

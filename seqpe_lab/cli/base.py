@@ -4,8 +4,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token
 
 PROGRAM = "python -m seqpe_lab"
 
@@ -14,6 +15,18 @@ app = App(name=PROGRAM, help="A lab for position encoding in Transformers.", ver
           suppress_keyboard_interrupt=False,
           default_parameter=Parameter(negative=(), show_default=False))
 Several = Parameter(consume_multiple=(1, None))
+
+
+def _whole_number(kind: type[int], tokens: Sequence[Token]) -> int:
+    """Strict: cyclopts by itself takes 16.5 as 16."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole_number)]
 
 
 def main(arguments: list[str] | None = None) -> int:

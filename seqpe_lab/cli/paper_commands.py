@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from seqpe_lab import recipes
-from seqpe_lab.cli.base import Several, app, check_counts
+from seqpe_lab.cli.base import Several, Whole, app, check_counts
 from seqpe_lab.recipes.base import ScaleName
 
 
 @app.command
 def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
-             lengths: Annotated[list[int] | None, Several] = None,
-             sizes: Annotated[list[int] | None, Several] = None, source: str | None = None,
-             tokenizer: str | None = None, images: int | None = None, cpu: bool = False) -> None:
+             lengths: Annotated[list[Whole] | None, Several] = None,
+             sizes: Annotated[list[Whole] | None, Several] = None, source: str | None = None,
+             tokenizer: str | None = None, images: Whole | None = None, cpu: bool = False) -> None:
     """Evaluate the paper authors' published weights beside the paper's numbers.
 
     Args:
@@ -61,8 +61,8 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
 
 
 @app.command
-def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: int = 0,
-            workers: int | None = None) -> None:
+def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: Whole = 0,
+            workers: Whole | None = None) -> None:
     """Train the lessons' runs, execute the lessons, write figures and their page.
 
     About 45 minutes at small scale on 2 cores; finished runs are kept, interrupted ones continue.
@@ -93,8 +93,8 @@ def collect(*, scale: ScaleName = "small") -> None:
 @app.command
 def reproduce(what: Literal["table1", "table2", "table3", "table4", "table5", "fig2", "fig3",
                             "all", "encodings"], /, *, scale: ScaleName | None = None,
-              seeds: int | None = None, trials: bool = False, folder: str | None = None,
-              collect: bool = False, workers: int | None = None, processes: int | None = None,
+              seeds: Whole | None = None, trials: bool = False, folder: str | None = None,
+              collect: bool = False, workers: Whole | None = None, processes: Whole | None = None,
               cpu: bool = False, slurm: str | None = None) -> None:
     """Train all runs of one of the paper's tables or figures; write it beside the paper's.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from seqpe_lab.cli.base import Several, app, check_counts
+from seqpe_lab.cli.base import Several, Whole, app, check_counts
 from seqpe_lab.cli.recipe_options import (KINDS, METHODS, asked_values, make_recipe,
                                           refuse_other_recipe)
 from seqpe_lab.problems import PROBLEMS
@@ -44,9 +44,9 @@ process only."""
                                                for paragraph in TRAIN_NOTES.split("\n\n")))
 def train(task: Task, /, *,
           encoding: Annotated[str | None, Parameter(name=("--encoding", "--method"))] = None,
-          scale: ScaleName | None = None, seed: int | None = None, as_published: bool = False,
+          scale: ScaleName | None = None, seed: Whole | None = None, as_published: bool = False,
           settings: Annotated[list[str] | None, Several, Parameter(name="--set")] = None,
-          folder: str | None = None, cpu: bool = False, workers: int | None = None,
+          folder: str | None = None, cpu: bool = False, workers: Whole | None = None,
           compile: bool = False, deterministic: bool = False) -> None:
     """Train and evaluate one run; an interrupted run is resumed, a finished one is shown.
 
@@ -94,12 +94,12 @@ def train(task: Task, /, *,
 
 
 @app.command
-def evaluate(folder: str, /, *, lengths: Annotated[list[int] | None, Several] = None,
-             sizes: Annotated[list[int] | None, Several] = None,
+def evaluate(folder: str, /, *, lengths: Annotated[list[Whole] | None, Several] = None,
+             sizes: Annotated[list[Whole] | None, Several] = None,
              protocol: Literal["non-overlapping", "sliding"] | None = None,
-             stride: int | None = None, split: Literal["validation", "test"] | None = None,
+             stride: Whole | None = None, split: Literal["validation", "test"] | None = None,
              books: Annotated[list[str] | None, Parameter(consume_multiple=(0, 1))] = None,
-             count: int | None = None, cpu: bool = False) -> None:
+             count: Whole | None = None, cpu: bool = False) -> None:
     """Measure a trained run at any lengths (perplexity, exact match) or image sizes (accuracy).
 
     Under torchrun the processes share the images; text and questions are for one process.

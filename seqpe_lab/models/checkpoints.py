@@ -197,7 +197,8 @@ def _resampled(table: Tensor, prefixes: tuple[int, int], grid: bool | tuple[int,
         grid: its (rows, columns), or True for a square.
     """
     from timm.layers import resample_abs_pos_embed
-    for before in prefixes:
+    # 5 x 5 patches and [CLS] before 4 x 6 have 25 rows both: only a named grid says which
+    for before in prefixes[:1] if grid is True else prefixes:
         patches = table.shape[1] - before
         old = (math.isqrt(max(0, patches)),) * 2 if grid is True else tuple(grid)
         if math.prod(old) == patches > 0:

@@ -1,6 +1,7 @@
 """Generate text with a GPT-2: greedily or by sampling, for prompts of one or of several lengths."""
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,7 +51,7 @@ def generate(model: GPT2, tokens: Tensor, new_tokens: int, *,
             ``max_position``.
     """
     tokens = model.checked_tokens(tokens)
-    _check_options(new_tokens, temperature, top_k, top_p)
+    _check_options(new_tokens, temperature, top_k, top_p, eos)
     if eos is not None and not 0 <= eos < model.config.vocab_size:
         raise ValueError(f"eos={eos} is outside the vocabulary of {model.config.vocab_size}")
     if cache and not use_cache:
@@ -126,7 +127,10 @@ def choose(scores: Tensor, temperature: float = 0.0, top_k: int | None = None,
 
 
 def _check_options(new_tokens: int, temperature: float, top_k: int | None,
-                   top_p: float | None) -> None:
+                   top_p: float | None, eos: int | None) -> None:
+    for name, value in (("new_tokens", new_tokens), ("top_k", top_k), ("eos", eos)):
+        if value is not None and not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
     if new_tokens < 1:
         raise ValueError(f"generation needs at least one new token, got {new_tokens}")
     if not temperature >= 0:

@@ -140,7 +140,8 @@ class Training(BaseModel):
     def _fits(self) -> Self:
         if self.batch % self.micro_batch:
             raise ValueError(f"micro_batch={self.micro_batch} must divide batch={self.batch}: "
-                             "the tokens per step stay fixed")
+                             "the tokens per step stay fixed; set both, for instance "
+                             f"micro_batch={math.gcd(self.batch, self.micro_batch)}")
         if self.d_model % self.heads:
             raise ValueError(f"{self.heads} heads do not divide d_model={self.d_model}")
         base = self.encoding_options.get("base", 10)
