@@ -9,8 +9,7 @@ from torch import Tensor
 
 from seqpe_lab.attention import positioned_attention, prepare
 from seqpe_lab.models.gpt2 import GPT2
-from seqpe_lab.report_card.toy_model import (LENGTH, TRAIN_LEN, difference, places, texts,
-                                             toy_model)
+from seqpe_lab.report_card.toy_model import LENGTH, TRAIN_LEN, difference, places, texts
 
 FELT = 1e-3  # a relative change of the output above this is more than rounding
 SHIFT, FAR = 100, 100_000
@@ -39,6 +38,7 @@ def facts(model: GPT2, far: int = FAR) -> list[Fact]:
     Args:
         far: number of positions of a long context, of which the last are tried.
 
+    >>> from seqpe_lab.report_card.toy_model import toy_model
     >>> for fact in facts(toy_model("none"), far=100)[:2]:
     ...     print(fact.name, "-", fact.answer)
     all positions + 100 - not felt
@@ -62,7 +62,7 @@ def _fact(name: str, measure: Callable[[], float], answer: Callable[[float], str
         with torch.no_grad():
             change = measure()
     except Exception as raised:  # of someone's own encoding: any kind
-        return Fact(name, f"refused: {raised}", None)
+        return Fact(name, f"refused: {' '.join(str(raised).split())}", None)
     if change == float("inf"):
         return Fact(name, "not finite", None)
     return Fact(name, answer(change), change)
@@ -112,6 +112,7 @@ def paths(model: GPT2) -> list[str]:
     encoding without positions, or in one that counts tokens by itself (FoX, CoPE). More than one is
     rarely meant: an absolute encoding left on beside a bias, for instance.
 
+    >>> from seqpe_lab.report_card.toy_model import toy_model
     >>> paths(toy_model("t5"))
     ['scores']
     """

@@ -49,7 +49,7 @@ def run_checks(model: GPT2) -> list[Check]:
         try:
             apart = measure(model)
         except Exception as raised:  # of someone's own encoding: any kind
-            error = f"{type(raised).__name__}: {raised}"
+            error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
         checks.append(Check(name, claim, apart if math.isfinite(apart) else None,
                             apart <= TOLERANCE, error))
     return checks
