@@ -13,7 +13,7 @@ from seqpe_lab.report_card import report_card
 from seqpe_lab.report_card.behaviour import facts, paths, scores
 from seqpe_lab.report_card.costs import LiveMemory, costs
 from seqpe_lab.report_card.must_hold import CHECKS, run_checks
-from seqpe_lab.report_card.toy_model import toy_model
+from seqpe_lab.report_card.toy_model import difference, toy_model
 
 BROKEN_FILE = Path(__file__).parent / "broken_encodings.py"
 OUTSIDE = f"{Path(__file__).parent / 'outside_encoding.py'}:Fading"
@@ -65,6 +65,18 @@ def test_two_encodings_at_once_are_caught_though_every_pass_agrees():
         "positions enter by embeddings and by queries and keys: are these two encodings at once?"
     ]
     assert card.warnings[0] in str(card)
+
+
+def test_scores_that_are_no_numbers_are_left_out(monkeypatch):
+    monkeypatch.setattr("seqpe_lab.report_card.card.scores", lambda model: [[0.0, float("nan")]])
+    card = quick_card("none")
+    assert card.scores == [] and card.figures() == {}
+    json.dumps(card.as_dict(), allow_nan=False)
+
+
+def test_nothing_differs_from_nothing_by_nothing():
+    assert difference(torch.zeros(3), torch.zeros(3)) == 0
+    assert difference(torch.ones(3), torch.zeros(3)) == float("inf")
 
 
 def test_an_error_of_the_encoding_is_quoted_and_the_card_goes_on():
@@ -213,12 +225,12 @@ def test_a_misspelt_encoding_or_option_is_named(line, message, capsys):
 
 
 def test_a_short_training_is_shown_beside_the_rest():
-    card = quick_card("none", train="smoke")
+    card = report_card("none", lengths=[32], far=300, train="smoke")
     (result,) = card.results  # NoPE is its own comparison
     assert result["method"] == "none" and result["perplexity"]
     assert "Perplexity after training at smoke scale" in str(card)
     pictures = card.figures()
-    assert set(pictures) == {"scores", "extrapolation"}
+    assert set(pictures) == {"scores", "costs", "extrapolation"}
     for name, figure in pictures.items():
         check_figure(figure, name)
 

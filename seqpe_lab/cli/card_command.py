@@ -24,12 +24,13 @@ def card(encoding: str, /, *,
          as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Print the report card of an encoding: what must hold, how it behaves, what it costs.
 
-    About a minute on a CPU. The exit status is 1 if something that must hold does not.
+    It takes seconds on the CPU, or minutes if the encoding is slow at 16,384 tokens. The exit
+    status is 1 if something that must hold does not.
 
     Args:
         encoding: A registered name, or a class: module:Class or file.py:Class.
         settings: FIELD=VALUE, as often as needed: options of the encoding, values in JSON.
-        skip_long: Leave out time and memory at 16,384 tokens, most of the time.
+        skip_long: Leave out time and memory at 16,384 tokens.
         train: Also train a language model with it, and one with NoPE, at this scale.
         folder: Also write a page with pictures there, and card.json.
         as_json: Print JSON, for programs.

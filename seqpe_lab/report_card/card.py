@@ -1,6 +1,7 @@
 """The report card: all that was measured, as text, as JSON and as pictures."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def report_card(encoding: str, options: Mapping[str, Any] | None = None, *,
                 lengths: Sequence[int] = (TRAINED, READ), far: int = FAR,
                 train: str | None = None) -> Card:
-    """Examine an encoding on a small model: about a minute on a CPU, most of it for 16,384 tokens.
+    """Examine an encoding on a small model, on the CPU.
+
+    That takes seconds, or minutes if it is slow at 16,384 tokens, as FIRE is.
 
     Args:
         encoding: a registered name, or "package.module:Class", or "folder/file.py:Class".
@@ -51,6 +54,8 @@ def report_card(encoding: str, options: Mapping[str, Any] | None = None, *,
         if all(check.passed for check in checks):
             raise
         entered, curve = [], []
+    if not all(math.isfinite(score) for row in curve for score in row):
+        curve = []
     return Card(encoding, options, checks, facts(model, far), entered, curve,
                 costs(encoding, options, lengths) if all(check.passed for check in checks) else [],
                 [_trained(recipe) for recipe in recipes], train,
@@ -66,7 +71,7 @@ class Card:
         checks: what must hold.
         facts: how it behaves.
         paths: where positions enter (:func:`~seqpe_lab.report_card.behaviour.paths`).
-        scores: by distance, a row for each head, in nats.
+        scores: by distance, a row for each head, in nats; empty where they are not finite.
         costs: empty where a check failed.
         results: of the trainings, as :meth:`Run.outcome <seqpe_lab.runs.Run.outcome>` gives them.
         scale: of the trainings; None without.
@@ -156,8 +161,11 @@ class Card:
         return found
 
     def figures(self) -> dict[str, go.Figure]:
-        """{name: plotly figure}: scores by distance, costs, perplexity by length, as measured."""
+        """{name: plotly figure}: scores by distance, costs, perplexity; those that were measured."""
+        import plotly.graph_objects as go
+
         from seqpe_lab.course import figures
+        from seqpe_lab.course.style import COLOURS, finish
         found = {}
         if self.scores:
             heads = {f"head {number}": row for number, row in enumerate(self.scores, start=1)}
@@ -165,15 +173,18 @@ class Card:
                 range(len(self.scores[0])), heads, x_title="distance to the key (tokens)",
                 title=f"{self.title}: scores of keys with the same content",
                 y_title="score minus that at distance 0 (nats)",
-                caption="first layer of a small model that is not trained")
+                caption="first layer of a small model with random weights: what an encoding "
+                        "learns is noise here")
         if self.costs:
-            ratios = {"time": [cost.time_ratio for cost in self.costs],
-                      "memory": [cost.memory_ratio for cost in self.costs]}
-            found["costs"] = figures.curves(
-                [cost.tokens for cost in self.costs], ratios, x_title="tokens", log_x=True,
-                title=f"{self.title}: time and memory over NoPE", y_title="ratio to NoPE",
-                caption=f"2 layers of 32 on the CPU; up to {TRAINED} tokens of training, beyond "
-                        "of reading")
+            figure = go.Figure()
+            passes = [f"{cost.work}, {cost.tokens:,} tokens" for cost in self.costs]
+            figure.add_bar(name="time", x=passes, y=[cost.time_ratio for cost in self.costs])
+            figure.add_bar(name="memory", x=passes, y=[cost.memory_ratio for cost in self.costs])
+            figure.update_traces(texttemplate="%{y:.2f}")
+            figure.update_yaxes(title="ratio to NoPE", rangemode="tozero")
+            found["costs"] = finish(figure, f"{self.title}: time and memory over NoPE",
+                                    "2 layers of 32 features on the CPU, one text", barmode="group",
+                                    colorway=COLOURS)
         if any("perplexity" in result for result in self.results):
             recipe = language_model("none", self.scale)
             found["extrapolation"] = figures.extrapolation(self.results,

@@ -26,8 +26,8 @@ class Cost:
         work: "training" is a forward and backward pass; "reading" is a forward pass only.
         tokens: of the text.
         seconds, seconds_none: with the encoding and with NoPE, the fastest of some passes taken in
-            turn.
-        mib, mib_none: peak of the memory that the pass takes, in MiB.
+            turn, after a first one in which an encoding may fill a table of its positions.
+        mib, mib_none: peak of the memory that the first pass takes, in MiB.
     """
     work: str
     tokens: int
@@ -49,7 +49,7 @@ def costs(encoding: str, options: dict[str, Any] | None = None,
           lengths: Sequence[int] = (TRAINED, READ)) -> list[Cost]:
     """The costs at each length, on the CPU: up to 512 tokens of training, beyond of reading.
 
-    >>> same, = costs("none", lengths=[32])
+    >>> same, = costs("none", lengths=[32])       # NoPE over NoPE
     >>> same.work, same.memory_ratio
     ('training', 1.0)
     """

@@ -71,8 +71,7 @@ def cached(model: GPT2, start: int = 0) -> float:
 
 @torch.no_grad()
 def offset(model: GPT2) -> float:
-    """Texts of one batch that start at different positions, and a cache that does not start at 0.
-    """
+    """Texts of one batch from different positions on, and a cache that does not start at 0."""
     tokens, starts = texts(), (0, 57)
     end = max(starts) + LENGTH
     together = model(tokens, positions=torch.stack([places(start) for start in starts]),
@@ -124,8 +123,7 @@ def causal(model: GPT2) -> float:
 
 @torch.no_grad()
 def reloaded(model: GPT2) -> float:
-    """A model that has read other texts with other weights, and one just loaded from its weights.
-    """
+    """A model that has read texts with other weights before, and one loaded from its weights."""
     used = toy_model(model.config.encoding, model.config.encoding_options)
     for length in (LENGTH, 1):
         used(texts(length=length))
@@ -156,12 +154,12 @@ def finite(model: GPT2) -> float:
 @torch.no_grad()
 def relative(model: GPT2) -> float:
     """A bias that is declared to depend on differences of positions only, for other positions."""
-    if not model.encoding.relative:
-        return 0.0
-    biases = [torch.stack([bias for layer in range(model.config.layers)
-                           if (bias := model.encoding.bias(here, here, layer)) is not None])
-              for here in (places(0), places(57))]
-    return difference(biases[1], biases[0])
+    apart = [0.0]
+    for layer in range(model.config.layers if model.encoding.relative else 0):
+        here, there = (model.encoding.bias(p, p, layer) for p in (places(0), places(57)))
+        if here is not None and there is not None:
+            apart.append(difference(there, here))
+    return max(apart)
 
 
 CHECKS: dict[str, tuple[str, Callable[[GPT2], float]]] = {
