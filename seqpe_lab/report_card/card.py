@@ -161,7 +161,7 @@ class Card:
         return found
 
     def figures(self) -> dict[str, go.Figure]:
-        """{name: plotly figure}: scores by distance, costs, perplexity; those that were measured."""
+        """{name: plotly figure}: scores by distance, costs, perplexity; what was measured."""
         import plotly.graph_objects as go
 
         from seqpe_lab.course import figures
