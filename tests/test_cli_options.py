@@ -78,6 +78,13 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--count": ["TEXT --count 3", "QA --count 3", "IMAGE --count 3", "TEXT --books --count 0"],
         "--cpu": [],
     },
+    "card": {
+        "--set": ["rope --set base=10 --set base=20", "rope --set base"],
+        "--skip-long": [],
+        "--train": [],
+        "--folder": [],
+        "--json": [],
+    },
     "released": {
         "--task": [],
         "--lengths": ["NONE --task image --lengths 64", "NONE --lengths 0"],

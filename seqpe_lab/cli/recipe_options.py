@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Literal, get_origin
 
 from seqpe_lab import recipes
@@ -42,6 +43,24 @@ def settings_of_recipe(task: str, settings: list[str]) -> dict[str, Any]:
     >>> settings_of_recipe("lm", ["source=2024", "seed=3", "eval_lens=[64, 128]"])
     {'source': '2024', 'seed': 3, 'eval_lens': [64, 128]}
     """
+    def is_word(name: str) -> bool:
+        field = KINDS[task].model_fields.get(name)
+        return field is not None and (field.annotation is str
+                                      or get_origin(field.annotation) is Literal)
+    return _values(settings, is_word)
+
+
+def settings_of_encoding(settings: list[str]) -> dict[str, Any]:
+    """Options of an encoding from FIELD=VALUE: JSON, else the text itself.
+
+    >>> settings_of_encoding(["factor=4", "pairing=half"])
+    {'factor': 4, 'pairing': 'half'}
+    """
+    return _values(settings, lambda name: False)
+
+
+def _values(settings: list[str], is_word: Callable[[str], bool]) -> dict[str, Any]:
+    """{field: value} of FIELD=VALUE; a word is not read as JSON, unless it is quoted."""
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -49,15 +68,12 @@ def settings_of_recipe(task: str, settings: list[str]) -> dict[str, Any]:
             raise ValueError(f"--set takes FIELD=VALUE, got {setting!r}")
         if name in values:
             raise ValueError(f"--set names {name} twice: {values[name]!r} and {text!r}")
-        field = KINDS[task].model_fields.get(name)
         value: Any = text
-        is_word = field is not None and (field.annotation is str
-                                         or get_origin(field.annotation) is Literal)
-        if not is_word or text.startswith('"'):
+        if not is_word(name) or text.startswith('"'):
             try:
                 value = json.loads(text)
             except json.JSONDecodeError:
-                pass  # the recipe says what it must be
+                pass  # the recipe or the encoding says what it must be
         values[name] = value
     return values
 
