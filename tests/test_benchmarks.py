@@ -522,7 +522,7 @@ def test_two_runs_of_one_method_and_seed_are_not_both_collected(collecting):
     runs, collect = collecting
     for alpha in (0.1, 0.3):
         finished(runs, language_model("seqpe", "medium", steps=700, alpha=alpha))
-    with pytest.raises(ValueError, match="two finished runs of seqpe with seed 0"):
+    with pytest.raises(ValueError, match="two runs of seqpe with seed 0"):
         collect("medium")
 
 

@@ -107,7 +107,7 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
         recipe = run.recipe
         key = (recipe.method, recipe.seed, getattr(recipe, "augment", None))
         if key in seen:
-            raise ValueError(f"there are two finished runs of {recipe.method} with seed "
+            raise ValueError(f"there are two runs of {recipe.method} with seed "
                              f"{recipe.seed}, {seen[key].folder} and {run.folder}: move one "
                              "elsewhere")
         seen[key] = run
