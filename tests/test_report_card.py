@@ -236,9 +236,9 @@ def test_a_short_training_is_shown_beside_the_rest():
 
 
 def test_a_training_that_diverged_is_shown_as_such(monkeypatch):
-    from seqpe_lab.divergence import DivergedError
     from seqpe_lab.recipes import language_model
     from seqpe_lab.runs import Run
+    from seqpe_lab.runs.divergence import DivergedError
 
     def diverge(recipe, **_):
         raise DivergedError("loss is nan")

@@ -198,7 +198,7 @@ def _difference(check: Check) -> str:
 
 def _trained(recipe: Any) -> dict[str, Any]:
     """Train, or find the finished run; a run that diverged is a result, too."""
-    from seqpe_lab.divergence import DivergedError
+    from seqpe_lab.runs.divergence import DivergedError
     from seqpe_lab.runs import Run
     from seqpe_lab.training import train
     try:
