@@ -18,7 +18,7 @@ class Waves(PositionEncoding):
 
 
 class OffByOneAfterACache(Waves):
-    def at_layer(self, prepared, hidden, layer, past_keys=None):
+    def at_layer(self, prepared, hidden, layer, past_keys=None, real=None):
         return prepared if past_keys is None else prepared - 1
 
 
@@ -60,7 +60,7 @@ class UnsavedNumbers(Waves):
 class LooksAhead(Waves):
     """Each key holds something of the next token."""
 
-    def at_layer(self, prepared, hidden, layer, past_keys=None):
+    def at_layer(self, prepared, hidden, layer, past_keys=None, real=None):
         return prepared + hidden[:, None, :, :1].roll(-1, 2)
 
 
