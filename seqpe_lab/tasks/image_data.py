@@ -233,9 +233,6 @@ def _finish(source: str, description: str, names: list[str], found: dict[str, Im
     if "train" not in found:
         raise ValueError(f"{source!r} has no train split, only {', '.join(sorted(found))}: name a "
                          "file or a folder train")
-    if len(names) < 2:
-        raise ValueError(f"{source!r} has only one class, {names[0]}: give images of two at least; "
-                         "of folders, the path of the one that holds the classes' folders")
     for role, images in found.items():
         if not len(images):
             raise ValueError(f"the {role} split of {source!r} holds no images")
@@ -243,6 +240,9 @@ def _finish(source: str, description: str, names: list[str], found: dict[str, Im
         if len(wrong):
             raise ValueError(f"the {role} split of {source!r} has label {int(wrong[0])}, but its "
                              f"{len(names)} classes allow 0..{len(names) - 1}")
+    if len(names) < 2:
+        raise ValueError(f"{source!r} has only one class, {names[0]}: give images of two at least; "
+                         "of folders, the path of the one that holds the classes' folders")
     if missing := [split for split in ("test", "validation") if split not in found]:
         found = found | _cut(found["train"], digests["train"], missing, source)
     content = "".join(role + "".join(digests[role]) for role in sorted(digests)).encode()
