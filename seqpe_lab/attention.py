@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from seqpe_lab.devices import float32_region
@@ -187,6 +186,7 @@ def _block(q: Tensor, k: Tensor, v: Tensor, first: int, causal: bool, mask: Tens
 def _in_flex(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None,
              bias: OfDifferences, scale: float) -> Tensor:
     """The same in FlexAttention, which has no backward pass on a CPU: (B, H, L_q, width)."""
+    from torch.nn.attention.flex_attention import flex_attention  # with sympy: 0.3 s to import
     before = k.shape[-2] - q.shape[-2]
     seen = None if mask is None else mask.expand(len(q), q.shape[1], q.shape[2], k.shape[2])
 

@@ -22,6 +22,15 @@ complete = True
 """
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Python's own handler, which a process in the background of a shell does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_waits_for_the_end_of_an_import_and_for_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "slow_to_import.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
