@@ -1,8 +1,8 @@
-"""Every exercise says something useful to every wrong answer, and accepts no other than a right one.
+"""Every exercise says something useful to every wrong answer, and accepts only right ones.
 
-The rows stand in wrong_answers/, a file a lesson: {function: [(body of a wrong one, words of what the
-checker says)]}. Some wrong answers are tried for every exercise. A checker needs only the lesson's
-first cell of code and its own exercise's cells, as for a reader who comes back to an exercise.
+The rows stand in wrong_answers/, a file a lesson: {function: [(body of a wrong one, words of what
+the checker says)]}. Some wrong answers are tried for every exercise. A checker needs only the
+lesson's first cell of code and the cells of its exercises, as for a reader who comes back to one.
 """
 
 import ast

@@ -40,6 +40,9 @@ class Exercise:
             right one and the arguments, ``wrong(right, *arguments)``, or a value.
         tolerance: of numbers.
 
+    Attributes:
+        problem: what was wrong with the reader's function when it was last checked.
+
     Raises:
         ValueError: fewer than two cases, or not one of ``expected`` and ``judge``.
 
@@ -59,6 +62,7 @@ class Exercise:
                  mistakes: Mapping[str, Any] | None = None, tolerance: float = 1e-5):
         self.function, self.cases = function, [tuple(case) for case in cases]
         self.name = getattr(function, "__name__", repr(function))
+        self.problem = "not checked yet"
         self.judge, self.mistakes, self.tolerance = judge, dict(mistakes or {}), tolerance
         if (expected is None) == (judge is None):
             raise ValueError(f"the exercise {self.name} needs either expected= or judge=")
@@ -96,8 +100,8 @@ class Exercise:
     def unseen_mistakes(self) -> list[str]:
         """The sentences of mistakes that the cases accept, or take for another one."""
         wrong = []
-        for number, sentence in enumerate(self.mistakes):
-            answers = self._mistaken(self.mistakes[sentence])
+        for sentence, mistake in self.mistakes.items():
+            answers = self._mistaken(mistake)
             problems = map(self._problem, self.cases, answers, self.expected)
             if not any(problems) or self._thought(answers) != sentence:
                 wrong.append(sentence)

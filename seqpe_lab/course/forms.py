@@ -164,6 +164,8 @@ def _tag_faults(notebook: NotebookNode) -> Iterator[str]:
         if cell.cell_type == "code" and hidden != bool(tags(cell) & set(FOLDED)):
             yield (f'{cell.id}: "jupyter": {{"source_hidden": true}} stands in the metadata of '
                    f"exactly the code that is tagged {', '.join(FOLDED)}")
+        if hidden and not cell.source.startswith("# "):
+            yield f"{cell.id}: a folded cell shows its first line: a comment that says what it is"
         for call, tag in CALLS.items():
             if bool(list(calls(cell, call))) != (tag in tags(cell)):
                 yield f"{cell.id}: the tag {tag} belongs to cells that call {call}, and only there"
@@ -185,7 +187,7 @@ def _prediction_faults(notebook: NotebookNode) -> Iterator[str]:
             if answered and (not isinstance(choices, ast.Dict) or any(
                     isinstance(said, ast.Constant) and not said.value
                     for said in choices.values)):
-                yield f"{cell.id}: say something to a reader who made each choice: {{choice: words}}"
+                yield f"{cell.id}: say something to the reader for each choice: {{choice: words}}"
     if len({*names}) < len(names):
         yield f"two predictions have one name: {names}"
     if missing := {*revealed} - {*names}:
@@ -214,7 +216,7 @@ def _discussion_faults(notebook: NotebookNode) -> Iterator[str]:
     for cell, after in zip(notebook.cells, [*notebook.cells[1:], None]):
         asks = cell.cell_type == "markdown" and "**Discuss**" in cell.source
         if asks != ("discuss" in tags(cell)):
-            yield f"{cell.id}: a cell with **Discuss** has the tag discuss, and no other cell has it"
+            yield f"{cell.id}: the tag discuss belongs to cells with **Discuss**, and only there"
         if asks and not re.search(r"\*\*Discuss[^\n]*\(\d+ min\)", cell.source):
             yield f"{cell.id}: write **Discuss** (5 min)."
         if asks and (after is None or "model-answer" not in tags(after)):

@@ -21,7 +21,7 @@ from seqpe_lab.course.exercises import check, exercise, predict, tensor_table
 from seqpe_lab.course.figure_files import check_figure, write_figure
 from seqpe_lab.course.hidden_errors import executed
 from seqpe_lab.course.reader_answers import ReaderAnswers
-from seqpe_lab.devices import best_device
+from seqpe_lab.devices import best_device, leave_a_core
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.runs import Run
@@ -202,7 +202,7 @@ class Lesson(ReaderAnswers):
 
 
 def start(title: str, seed: int = 0) -> Lesson:
-    """Begin a lesson: fix the seed, print the scale, the seed and the device, prepare figures.
+    """Begin a lesson: fix the seed, choose the number of threads, print what was chosen.
 
     The scale comes from $SEQPE_SCALE: "smoke", "small" (the default), "medium" or "full".
     """
@@ -213,7 +213,7 @@ def start(title: str, seed: int = 0) -> Lesson:
     torch.manual_seed(seed)
     lesson = Lesson(title, scale, seed)
     print(f"{title} · scale {scale} · seed {seed} · {lesson.device.type}, "
-          f"{torch.get_num_threads()} threads · torch {torch.__version__}")
+          f"threads: {leave_a_core(most=4)} · torch {torch.__version__}")
     if scale == "smoke":
         print("At smoke scale nothing is learnt: the numbers below only prove that the lesson "
               "runs. Set SEQPE_SCALE=small for the real ones.")

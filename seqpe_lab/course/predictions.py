@@ -2,8 +2,8 @@
 
 A prediction is known by its lesson and its name. The answer appears when the reader has chosen and
 the result is there; until then it stays behind a click. What a reader chooses is kept in
-``predictions/`` in the runs folder, a file a lesson, and is there again on another day or in another
-lesson. A page that has no kernel shows the question, its choices and a folded answer.
+``predictions/`` in the runs folder, a file a lesson, and is there again on another day or in
+another lesson. A page that has no kernel shows the question, its choices and a folded answer.
 """
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ class Prediction:
             buttons.observe(lambda change: self.choose(change["new"]), "value")
             self._views[place] = buttons, said
             self._update()
-            shown = ipywidgets.VBox([question, buttons, said])._repr_mimebundle_()
+            layout = ipywidgets.Layout(margin="0 0 1em 0")
+            shown = ipywidgets.VBox([question, buttons, said], layout=layout)._repr_mimebundle_()
         display(shown | {"text/plain": self._text(), "text/html": self._page()}, raw=True)
 
     # --- what is said --------------------------------------------------------------------------

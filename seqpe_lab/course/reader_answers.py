@@ -60,17 +60,21 @@ class ReaderAnswers:
             prediction.answer(answer, why, holds)
             prediction.display("result")
 
-    def exercise(self, function: Callable, *of_what, **asked) -> bool:
-        """Check a reader's function, print what is wrong with it, and return whether it is right.
+    def exercise(self, function: Callable, *of_what, **asked) -> None:
+        """Check a reader's function and print what is wrong with it.
 
         Args:
             of_what, asked: as of :class:`~seqpe_lab.course.feedback.Exercise`.
         """
         exercise = Exercise(function, *of_what, **asked)
         self.exercises[exercise.name] = exercise
-        problem = exercise.feedback(function)
-        print(f"Not yet: {problem}" if problem else f"✓ {exercise.name}: solved.")
-        return not problem
+        exercise.problem = exercise.feedback(function)
+        print(f"Not yet: {exercise.problem}" if exercise.problem
+              else f"✓ {exercise.name}: solved.")
+
+    def solved(self, name: str) -> bool:
+        """Whether the reader's function of this name passed, when it was last checked."""
+        return name in self.exercises and not self.exercises[name].problem
 
     def solution(self, function: Callable) -> Callable:
         """Check the lab's own solution; a decorator, which gives the reader's function back.
