@@ -28,9 +28,9 @@ FORMED = NOTEBOOKS / "primer.ipynb"
 
 
 def change(notebook, tag, old, new):
-    """Replace a piece of the first cell that has a tag."""
-    cell = next(cell for cell in notebook.cells if tag in forms.tags(cell))
-    assert old in cell.source
+    """Replace a piece of the first cell that has the tag, if one is named, and the piece."""
+    tagged = [cell for cell in notebook.cells if not tag or tag in forms.tags(cell)]
+    cell = next(cell for cell in tagged if old in cell.source)
     cell.source = cell.source.replace(old, new)
 
 
@@ -65,7 +65,7 @@ BROKEN = {  # what is done to the primer: words of a fault
     ),
     "no words for a choice": (
         lambda n: change(n, "prediction", '"They cannot: the weights of a query sum to 1."', '""'),
-        "say something to a reader",
+        "say something to the reader",
     ),
     "one name twice": (lambda n: change(n, "prediction", '"heads"', '"mask"'), "have one name"),
     "revealed, never asked": (
@@ -76,8 +76,14 @@ BROKEN = {  # what is done to the primer: words of a fault
     "an untagged exercise": (lambda n: untag(n, "exercise"), "the cell before defines"),
     "no solution": (lambda n: drop(n, "solution"), "no cell tagged solution"),
     "an exercise without minutes": (
-        lambda n: setattr(n.cells[-12], "source", "## Exercise 1: attention"),
+        lambda n: change(n, "", "attention by hand (10 min)", "attention by hand"),
         "each exercise has a heading",
+    ),
+    "an open exercise without an answer": (
+        lambda n: change(
+            n, "", "## Exercise 1: attention by hand (10 min)", "## Exercise 9 (open):"
+        ),
+        "an open exercise has a cell tagged model-answer",
     ),
     "no model answer": (lambda n: drop(n, "model-answer"), "has the tag model-answer"),
     "an open model answer": (

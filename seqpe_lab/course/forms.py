@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ WORDS_PER_MINUTE, LINES_PER_MINUTE = 150, 15
 FIRST = ("00_start_here", "primer")  # of the course; then by number
 CALLS = {"lab.predict": "prediction", "lab.exercise": "checker"}
 MINUTES = re.compile(r"\((\d+) min\)")
+WORD = re.compile(r"\w[\w'’-]*")
 
 
 def tags(cell: NotebookNode) -> set[str]:
@@ -68,10 +69,23 @@ def reading_minutes(notebook: NotebookNode) -> int:
             continue
         if cell.cell_type == "markdown":
             text = re.sub(r"\$\$?.+?\$\$?", "formula", cell.source, flags=re.DOTALL)
-            minutes += len(re.findall(r"\w[\w'’-]*", text)) / WORDS_PER_MINUTE
+            minutes += len(WORD.findall(text)) / WORDS_PER_MINUTE
         elif not tags(cell) & set(FOLDED):
             minutes += sum(map(bool, cell.source.split("\n"))) / LINES_PER_MINUTE
     return round(minutes)
+
+
+def sizes_of(notebook: NotebookNode) -> str:
+    """Cells, lines of code and words a line; without solutions and appendices for the ratio."""
+    def lines(cells: Iterable[NotebookNode]) -> int:
+        return sum(bool(line.strip()) and not line.strip().startswith("#")
+                   for cell in cells if cell.cell_type == "code"
+                   for line in cell.source.split("\n"))
+    main = [cell for cell in notebook.cells if not tags(cell) & {"solution", "appendix"}]
+    words = sum(len(WORD.findall(cell.source)) for cell in main if cell.cell_type == "markdown")
+    return (f"{len(notebook.cells)} cells, {lines(notebook.cells)} lines of code, "
+            f"{words / max(1, lines(main)):.1f} words a line, "
+            f"{reading_minutes(notebook)} min to read")
 
 
 def working_minutes(notebook: NotebookNode, tag: str) -> int:
@@ -214,6 +228,9 @@ def _exercise_faults(notebook: NotebookNode) -> Iterator[str]:
 
 def _discussion_faults(notebook: NotebookNode) -> Iterator[str]:
     for cell, after in zip(notebook.cells, [*notebook.cells[1:], None]):
+        if re.search(r"^##+ Exercise[^\n]*\(open\)", cell.source, re.MULTILINE) and (
+                after is None or "model-answer" not in tags(after)):
+            yield f"{cell.id}: an open exercise has a cell tagged model-answer behind it"
         asks = cell.cell_type == "markdown" and "**Discuss**" in cell.source
         if asks != ("discuss" in tags(cell)):
             yield f"{cell.id}: the tag discuss belongs to cells with **Discuss**, and only there"
@@ -234,5 +251,5 @@ if __name__ == "__main__":
     for argument in sys.argv[1:]:
         lesson = Path(argument).resolve()
         wrong = "\n- ".join(["", *faults(lesson)]) or "\nno faults"
-        print(f"{lesson.name}: {reading_minutes(nbformat.read(lesson, as_version=4))} min to read",
+        print(f"{lesson.name}: {sizes_of(nbformat.read(lesson, as_version=4))}",
               footer_of(lesson), wrong.strip(), sep="\n")
