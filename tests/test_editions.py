@@ -1,12 +1,14 @@
 """Editions: what students get holds no solutions, and what teachers get passes its own checks."""
 
 import copy
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from seqpe_lab.course import assignments, editions, forms
+from seqpe_lab.course import assignments, course_folder, editions, forms
+from seqpe_lab.runs import runs_folder
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = {
@@ -187,3 +189,49 @@ def graded_cell(source="### BEGIN HIDDEN TESTS\n1\n### END HIDDEN TESTS", kind="
 def test_what_nbgrader_would_not_accept_is_found(cells, words):
     found = assignments.faults(nbformat.v4.new_notebook(cells=cells))
     assert any(words in fault for fault in found), found
+
+
+# --- make course ----------------------------------------------------------------------------------
+
+
+def test_the_course_is_written_as_notebooks(tmp_path, capsys):
+    course_folder.make_course(tmp_path, "smoke", pages=False)
+    for name in ("student", "teacher"):
+        found = {path.stem for path in (tmp_path / name).glob("*.ipynb")}
+        assert found == {*LESSONS, "explorers"}
+    for name, source in ASSIGNMENTS.items():
+        for kind in ("source", "release"):
+            written = nbformat.read(
+                tmp_path / "nbgrader" / kind / name / f"{name}.ipynb", as_version=4
+            )
+            assert assignments.points(written) == assignments.points(source)
+            assert "rubric" not in "\n".join(cell.source for cell in written.cells)
+        rubric = (tmp_path / "nbgrader" / f"{name}_rubric.md").read_text(encoding="utf-8")
+        assert "| points | for |" in rubric
+    left_out = [path.stem for path in forms.course_of(NOTEBOOKS) if path.stem not in LESSONS]
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in left_out) and ("Left out" in printed) == bool(left_out)
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for link in re.findall(r'href="([^"]+)"', index):
+        assert (tmp_path / link).is_file(), link
+
+
+def test_both_editions_are_executed_for_their_pages_and_kept(tmp_path, monkeypatch):
+    """The programs that execute them; system/test_lesson_pages.py executes lessons."""
+    stages = []
+    monkeypatch.setattr(
+        course_folder, "run_stages", lambda made, workers, show: stages.extend(made)
+    )
+    monkeypatch.setattr(course_folder, "EDITIONS", {"student": editions.student_edition})
+    monkeypatch.setattr(
+        course_folder.executing, "reusable", lambda folder, lesson, scale: lesson.stem == "primer"
+    )
+    course_folder.make_course(tmp_path, "smoke", workers=1)
+    programs = {program.name: program for program in stages[0].programs()}
+    assert {*programs} == {f"student, {name}" for name in LESSONS}
+    kept = programs.pop("student, primer")
+    assert kept.command is None and kept.report() == "executed before"
+    for program in programs.values():
+        assert program.command[-2:] == [str(tmp_path / "student"), "smoke"]
+        assert program.environment["SEQPE_FIGURES"] == str(tmp_path / "student")
+        assert program.environment["SEQPE_RUNS"] == str(runs_folder())

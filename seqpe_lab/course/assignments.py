@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION\n?", re.M | re.S)
-HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS\n.*?^[ \t]*### END HIDDEN TESTS\n?", re.M | re.S)
+BETWEEN = r"^([ \t]*)### BEGIN {0}\n.*?^[ \t]*### END {0}\n?"
+SOLUTION, HIDDEN = (re.compile(BETWEEN.format(what), re.MULTILINE | re.DOTALL)
+                    for what in ("SOLUTION", "HIDDEN TESTS"))
 STUBS = {"code": "# YOUR CODE HERE\nraise NotImplementedError()", "markdown": "YOUR ANSWER HERE"}
 FIELDS = {"grade": bool, "grade_id": str, "locked": bool, "schema_version": int, "solution": bool,
           "task": bool}
@@ -26,11 +27,21 @@ def graded(cell: NotebookNode) -> dict[str, Any]:
     return cell.metadata.get("nbgrader", {})
 
 
+def without_rubrics(notebook: NotebookNode) -> NotebookNode:
+    """What nbgrader may have as its source: it would release notes for teachers."""
+    source = copy.deepcopy(notebook)
+    source.cells = [cell for cell in source.cells if not _for_teachers(cell)]
+    return source
+
+
+def rubrics(notebook: NotebookNode) -> str:
+    """All notes for teachers, in Markdown."""
+    return "\n\n".join(cell.source for cell in notebook.cells if _for_teachers(cell))
+
+
 def release(notebook: NotebookNode) -> NotebookNode:
     """What students get: stubs for solutions, no hidden tests, no notes for teachers."""
-    released = copy.deepcopy(notebook)
-    released.cells = [cell for cell in released.cells
-                      if "teacher" not in cell.metadata.get("tags", ())]
+    released = without_rubrics(notebook)
     for cell in released.cells:
         about = graded(cell)
         if about.get("solution"):
@@ -51,7 +62,7 @@ def secrets(notebook: NotebookNode) -> list[str]:
     hidden = [match[0] for cell in notebook.cells for pattern in (SOLUTION, HIDDEN)
               for match in pattern.finditer(cell.source)]
     written = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"
-               and (graded(cell).get("solution") or "teacher" in cell.metadata.get("tags", ()))]
+               and (graded(cell).get("solution") or _for_teachers(cell))]
     parts = [line for text in hidden for line in text.split("\n")]
     parts += [sentence for text in written for sentence in re.split(r"(?<=[.:])\s|\n", text)]
     return [part.strip() for part in parts if len(part.strip()) > 25]
@@ -86,6 +97,10 @@ def faults(notebook: NotebookNode) -> list[str]:
     if not any(graded(cell).get("grade") for cell in notebook.cells):
         found.append("nothing is graded")
     return found
+
+
+def _for_teachers(cell: NotebookNode) -> bool:
+    return "teacher" in cell.metadata.get("tags", ())
 
 
 def _with_stubs(source: str) -> str:
