@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from seqpe_lab.cli import main
 from seqpe_lab.course import assignments, course_folder, editions, forms
 from seqpe_lab.runs import runs_folder
 
@@ -235,3 +236,16 @@ def test_both_editions_are_executed_for_their_pages_and_kept(tmp_path, monkeypat
         assert program.command[-2:] == [str(tmp_path / "student"), "smoke"]
         assert program.environment["SEQPE_FIGURES"] == str(tmp_path / "student")
         assert program.environment["SEQPE_RUNS"] == str(runs_folder())
+
+
+def test_the_command_hands_its_options_on(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        course_folder, "make_course", lambda *given, **named: asked.append((*given, named))
+    )
+    assert main(["course", "--folder", str(tmp_path), "--scale", "smoke", "--workers", "1"]) == 0
+    assert main(["course", "--notebooks-only"]) == 0
+    assert asked == [
+        (tmp_path, "smoke", 1, {"pages": True}),
+        (Path("course"), None, None, {"pages": False}),
+    ]

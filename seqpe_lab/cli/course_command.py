@@ -23,4 +23,8 @@ def course(*, folder: str = "course", scale: ScaleName | None = None, workers: W
     """
     from seqpe_lab.course.course_folder import make_course
     check_counts(workers=workers)
+    for option, value in (("--scale", scale), ("--workers", workers)):
+        if notebooks_only and value is not None:
+            raise ValueError(f"{option} has no effect with --notebooks-only, which executes "
+                             "nothing: leave one of them out")
     make_course(Path(folder), scale, workers, pages=not notebooks_only)
