@@ -77,3 +77,30 @@ def test_a_lesson_that_fails_is_marked_on_its_page_and_on_the_index(name, lesson
     index = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert f"</a>; <strong>failed: {error[:7]}" in index
     assert pages._executing(lesson, tmp_path, "small").command  # it is tried again
+
+
+ASKED = """
+from seqpe_lab.course import lesson
+lab = lesson.start("06 Asked")
+lab.predict("size", "Two or three?", {"two": "You guessed low.", "three": "You guessed high."})
+"""
+ANSWERED = """
+lab.reveal("size", "three" if 1 + 2 == 3 else "two", "One and two make three.")
+lab.exercise(len, cases=[("a",), ("bc",)], expected=[1, 2])
+"""
+
+
+def test_a_page_shows_question_choices_and_a_folded_answer_and_no_widgets(lessons, tmp_path):
+    lesson = lessons("06_asked", ASKED, ANSWERED)
+    assert executing.execute(lesson, tmp_path, "small") == ""
+    page = executing.page_of(tmp_path, lesson).read_text(encoding="utf-8")
+    assert "VBox(" not in page and "RadioButtons(" not in page
+    outputs = page.split('<div class="seqpe-prediction">')[1:]
+    asked, result = (part[: part.index("</div>")] for part in outputs)
+    for shown in (asked, result):
+        assert "Two or three?<ul><li>two</li><li>three</li></ul>" in shown
+    assert "details" not in asked and "You guessed" not in asked
+    assert (
+        "<details><summary>Answer</summary>Answer: <b>three</b>. One and two make three." in result
+    )
+    assert "✓ len: solved." in page
