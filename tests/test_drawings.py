@@ -83,7 +83,7 @@ def test_no_text_leaves_its_box_or_the_drawing_or_lies_on_another(page):
 
 def test_the_measurement_finds_texts_that_do_not_fit(page):
     canvas = Canvas("faults", "faults", 100)
-    canvas.box(10, 10, 40, 30, "too long for it")
+    canvas.box(100, 10, 40, 30, "too long for it")
     canvas.text(WIDTH - 10, 70, "beyond")
     canvas.text(100, 90, "twice")
     canvas.text(104, 90, "twice")
