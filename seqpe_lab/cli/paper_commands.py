@@ -61,25 +61,6 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
 
 
 @app.command
-def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: Whole = 0,
-            workers: Whole | None = None) -> None:
-    """Train the lessons' runs, execute the lessons, write figures and their page.
-
-    About 45 minutes at small scale on 2 cores; finished runs are kept, interrupted ones continue.
-
-    Args:
-        folder: Where figures, executed lessons and their index.html are written; default: figures.
-        scale: Size of the models and their training; default: $SEQPE_SCALE or small.
-        seed: The seed of the runs; default: 0.
-        workers: Runs or lessons at a time; default: 1 with a GPU, else 2.
-    """
-    from seqpe_lab.course.pages import make_figures
-    check_counts(workers=workers)
-    check_counts(0, seed=seed)
-    make_figures(Path(folder), scale, seed, workers)
-
-
-@app.command
 def collect(*, scale: ScaleName = "small") -> None:
     """Gather finished runs into data/results, with the README's picture and table.
 
