@@ -132,7 +132,7 @@ class Job:
             return self
         self._processes()  # refuses what runs on another machine, or was started in a terminal
         with self.run.claim():  # of two starts at one time, one comes here
-            if found := self._own_processes():  # one that has not claimed the folder yet, or a rest
+            if found := self._own_processes():  # just started, or left over from earlier
                 raise RuntimeError(f"{self.folder} is being trained already (process "
                                    f"{', '.join(str(process.pid) for process in found)}): "
                                    "stop it first")
