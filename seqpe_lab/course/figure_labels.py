@@ -1,7 +1,7 @@
 """Texts of figures: wrapped to the narrowest page, with real subscripts, names at the lines' ends.
 
-A figure has no width of its own: it takes that of its page, from ``NARROWEST`` pixels on. Plotly
-wraps no text, so titles and captions are wrapped here, for the narrowest page.
+A figure has no width of its own: it takes that of its page. Plotly wraps no text, so titles and
+captions are wrapped here, for a page of 274 pixels: what JupyterLab leaves of a telephone's 390.
 """
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-NARROWEST = 390  # pixels
-TITLE, CAPTION, END = 44, 58, 17  # letters in a line of a title, a caption, a name at a line's end
+# letters in a line of a title, of a caption, of a name at a line's end, of the names above panels
+TITLE, CAPTION, END, PANELS = 34, 46, 14, 28
 LINE = 15  # pixels of a line of names
 SUBSCRIPTS = re.compile(r"\b([LWe])_(delta|δ|OOD|main|PE|[a-z]\b)")
 DASHES = {"solid": "━━", "dash": "╍╍", "longdash": "━ ━", "dot": "┅┅"}
@@ -65,8 +65,8 @@ def label_ends(figure: go.Figure) -> go.Figure:
         figure: finished, with one pair of axes; changed in place, and returned.
 
     >>> figure = go.Figure(layout=dict(height=300, margin=dict(t=0, b=0)))
-    >>> _ = figure.add_scatter(x=[1, 2], y=[3, 4], name="a", mode="lines")
-    >>> _ = figure.add_scatter(x=[1, 2], y=[3, 5], name="b", mode="lines")
+    >>> for name in ("a", "b"):
+    ...     _ = figure.add_scatter(x=[1, 2], y=[3, 4], name=name, line_color="#0072b2")
     >>> [note.text for note in label_ends(figure).layout.annotations]
     ['a', 'b']
     """
@@ -170,13 +170,14 @@ def bar_below_title(figure: go.Figure, title: str) -> go.Figure:
     """
     above = 18 + 20 * (figure.layout.title.text.count("<br>") + 1)  # pixels that the title takes
     height, top = figure.layout.height + 52, figure.layout.margin.t + 52
-    bar = dict(orientation="h", thickness=10, lenmode="pixels", len=240, tickfont_size=11, nticks=6,
+    bar = dict(orientation="h", thickness=10, lenmode="pixels", len=180, tickfont_size=11, nticks=5,
                x=0, xanchor="left", xpad=0, ypad=0,
                y=1 - (above + 18) / height, yref="container", yanchor="top")
     figure.update_layout(height=height, margin_t=top, coloraxis_colorbar=bar)
     _add_before_caption(figure, [dict(
         text=title, font_size=12, showarrow=False, xref="paper", x=0, xanchor="left",
-        yref="paper", y=1, yanchor="top", yshift=top - above)])
+        xshift=10 - figure.layout.margin.l, yref="paper", y=1, yanchor="top",
+        yshift=top - above)])
     return figure
 
 
