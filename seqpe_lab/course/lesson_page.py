@@ -137,7 +137,7 @@ def _data(data: dict[str, Any]) -> str:
 
 def _text(text: str) -> str:
     """Text as a terminal would show it: a line that was written over shows its last state."""
-    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.splitlines()]
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
     shown = "\n".join(lines).strip("\n")
     long = ' class="long"' * (len(lines) > LONG_OUTPUT)
     return f'<pre tabindex="0"{long}>{ansi2html(shown)}</pre>' if shown else ""

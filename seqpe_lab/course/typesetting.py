@@ -8,6 +8,8 @@ from collections.abc import Callable
 from mistune import HTMLRenderer
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+FORMULA = r"(?s)\$\$(.+?)\$\$|\$([^\s$](?:[^$]*[^\s$])?)\$"  # in raw HTML
+
 
 class Renderer(IPythonRenderer):
     """nbconvert's Markdown, with typeset formulas and with changed links and headings.
@@ -37,6 +39,10 @@ class Renderer(IPythonRenderer):
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+    def block_html(self, html: str) -> str:
+        return re.sub(FORMULA, lambda found: self.block_math(found[1]) if found[1]
+                      else formula(found[2]), html)
 
     def heading(self, text: str, level: int, **attributes) -> str:
         before = self.headings[-1][0] if self.headings else self.level
@@ -78,11 +84,12 @@ def formula(tex: str, display: bool = False) -> str:
     from latex2mathml.converter import convert
     known = tex.replace(r"\_", "_") if r"\text" in tex else tex
     known = re.sub(r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}", known)
+    known = known.replace("{aligned}", "{align*}")
     try:
         typeset = convert(known, display="block" if display else "inline")
     except Exception as error:  # latex2mathml has a kind of its own for each mistake
         raise ValueError(f"the formula ${tex}$ cannot be typeset: {type(error).__name__}") from None
-    if left := re.search(r"\\\w*|\$", re.sub(r"<[^>]+>", "", typeset)):
+    if left := re.search(r"\\\w*|\$|&(?!#?\w+;)", re.sub(r"<[^>]+>", "", typeset)):
         raise ValueError(f"the formula ${tex}$ cannot be typeset: {left[0]} is not known")
     return typeset
 
