@@ -13,7 +13,7 @@ from page_rules import problems_of
 
 from seqpe_lab.course import figure_files
 from seqpe_lab.course.lesson_page import lesson_page, lessons, summary_of
-from seqpe_lab.course.typesetting import Renderer, formula, to_html
+from seqpe_lab.course.typesetting import formula, to_html
 from seqpe_lab.runs import Run
 from seqpe_lab.site import pages, reference, result_pages
 
@@ -172,7 +172,8 @@ def test_the_reference_shows_signatures_sections_and_examples(tmp_path):
         '    """Two."""\n    a: int\n    b: str = "x"\n'
         "    def both(self, times: int = 1) -> str:\n"
         '        """Both.\n\n        Args:\n            times: how often\n'
-        '                in all, *at least* 1.\n\n        >>> Pair(1).both()\n        1\n        """\n'
+        "                in all, *at least* 1.\n\n"
+        '        >>> Pair(1).both()\n        1\n        """\n'
         "def _hidden():\n    pass\n"
     )
     found = list(reference.entries(module))
@@ -203,7 +204,7 @@ def test_results_are_the_committed_ones_until_all_own_runs_of_a_table_are_finish
     site, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(figure_files, "find_browser", lambda: None)
+    monkeypatch.setattr(figure_files, "write_image", made_site.draw)
     page = words(site / "results.html")
     assert "Your own runs" not in page and page.count("seeds a row, ") == len(result_pages.SHOWN)
     from seqpe_lab import recipes
