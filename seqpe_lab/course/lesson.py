@@ -33,6 +33,7 @@ from seqpe_lab.tasks.text_data import TextData, load_text
 from seqpe_lab.training import train
 
 if TYPE_CHECKING:  # timm takes seconds to import
+    from seqpe_lab.course.drawings import Drawing
     from seqpe_lab.models.vit import ViT
 
 __all__ = ["NOT_SEEN", "Lesson", "check", "exercise", "predict", "start", "tensor_table"]
@@ -187,6 +188,11 @@ class Lesson(ReaderAnswers):
         about = (f"executed at scale {self.scale}, seed {self.seed}, commit "
                  f"{provenance('cpu')['commit']}")
         return HTML(write_on_page(figure, Path(folder), name, about))
+
+    def drawing(self, name: str) -> Drawing:
+        """A drawing (see :mod:`seqpe_lab.course.drawings`); the last expression of a cell."""
+        from seqpe_lab.course.drawings import drawing
+        return drawing(name)
 
     @imports_finish()
     def explore(self, name: str):
