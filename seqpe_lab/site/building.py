@@ -4,6 +4,7 @@ Finished runs and executed lessons are reused, so an interrupted job continues w
 """
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -131,6 +132,10 @@ class Site:
         self.draw()
         self.write()
         self.show(f"  Open {self.folder / 'index.html'}: what is finished later is added to it")
+        if importlib.util.find_spec("seqpe_lab.explorers.static_page"):
+            from seqpe_lab.explorers import static_page
+            static_page.write(self.folder / "explorers")
+            pages.write_explorers_page(self.folder)
         try:
             yield
         finally:
