@@ -11,11 +11,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from page_rules import problems_of
 
-from seqpe_lab.course import figure_files
+from seqpe_lab.course import drawings, figure_files
 from seqpe_lab.course.lesson_page import lesson_page, lessons, summary_of
 from seqpe_lab.course.typesetting import formula, to_html
+from seqpe_lab.reproduction.collecting import part_of
 from seqpe_lab.runs import Run
-from seqpe_lab.site import pages, reference, result_pages
+from seqpe_lab.site import gallery, pages, reference, result_pages, slides
 
 PROJECT = Path(__file__).parents[1]
 
@@ -225,3 +226,46 @@ def test_results_are_the_committed_ones_until_all_own_runs_of_a_table_are_finish
     assert headline["about"].startswith("Your own runs, one seed (0), commit abc123")
     page = words(tmp_path / "results.html")
     assert "Your own runs: one seed" in page
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def test_the_readme_shows_the_gallery_and_it_is_small():
+    folder = PROJECT / pages.GALLERY
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert part_of(readme, "gallery") == gallery._table()
+    shown = set(re.findall(r"docs/gallery/([\w.]+)", readme))
+    assert shown == {path.name for path in folder.iterdir()} and len(shown) > 15
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_500_000
+
+
+def test_the_gallery_takes_a_drawing_or_else_the_first_figure(tmp_path, monkeypatch):
+    clone, figures = tmp_path / "clone", tmp_path / "figures"
+    for folder in (clone, figures):
+        folder.mkdir()
+    (clone / "README.md").write_text("<!-- gallery: begin -->\nold\n<!-- gallery: end -->\n")
+    monkeypatch.setattr(gallery, "clone", lambda: clone)
+    monkeypatch.setattr(gallery, "PICTURES", {"03": "digits"})
+    monkeypatch.setattr(
+        drawings, "export", lambda name, folder: made_site.draw(None, folder / f"{name}.png")
+    )
+    for name in ("14-second", "14-first", "140-other"):
+        made_site.draw(None, figures / f"{name}.png")
+    written = {path.name for path in gallery.write_gallery(figures)}
+    assert written == {"03_positions_as_digits.webp", "14_an_audit_of_claims.webp", "README.md"}
+    readme = (clone / "README.md").read_text(encoding="utf-8")
+    assert "old" not in readme and readme.count("[![") == 2
+    assert "](notebooks/14_an_audit_of_claims.ipynb)<br>14 An audit of claims" in readme
+
+
+def test_slides_are_every_drawing_and_a_page_that_keeps_the_rules(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        drawings,
+        "export",
+        lambda name, folder, dark: (folder / f"{name}.svg").write_text(f"<svg>{dark}</svg>"),
+    )
+    page = slides.write_slides(tmp_path / "slides", dark=True)
+    assert problems_of(page.parent) == []
+    assert page.read_text(encoding="utf-8").count("<section") == len(drawings.NAMES)
+    assert (page.parent / "digits.svg").read_text() == "<svg>True</svg>"

@@ -102,3 +102,12 @@ def slug(heading: str) -> str:
     """
     text = html.unescape(re.sub(r"<[^>]+>", "", heading)).lower()
     return re.sub(r"[^\w]+", "-", text).strip("-") or "section"
+
+
+def plain(page: str) -> str:
+    """The words of some HTML, in one line.
+
+    >>> plain("<p>05 The <em>contrastive</em>\\nloss</p>")
+    '05 The contrastive loss'
+    """
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
