@@ -75,4 +75,4 @@ benchmarks: setup
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf .venv figures reproduced runs
+	rm -rf .venv figures reproduced runs slides

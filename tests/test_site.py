@@ -87,7 +87,7 @@ def page_of(*cells):
 def test_a_page_shows_html_of_outputs_and_no_text_of_widgets():
     view = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "VBox(children=(H"}
     asked = (
-        '<div class="seqpe-prediction">Which?<details><summary>Answer</summary>a</details></div>'
+        "<div class=seqpe-prediction>Which $p$?<details><summary>Answer</summary>a</details></div>"
     )
     outputs = [
         new_output("display_data", view),
@@ -97,7 +97,8 @@ def test_a_page_shows_html_of_outputs_and_no_text_of_widgets():
         new_output("error", ename="E", evalue="e", traceback=["E: <e>"]),
     ]
     page = page_of(new_code_cell("a = '<b>'", outputs=outputs))
-    assert asked in page and "VBox" not in page and "needs a kernel" in page
+    assert asked.replace("$p$", formula("p")) in page
+    assert "VBox" not in page and "needs a kernel" in page
     assert "step 2" in page and "step 1" not in page and "&lt;b&gt;" in page
     assert "<math" in page and "E: &lt;e&gt;" in page
 
@@ -117,6 +118,12 @@ def test_links_between_notebooks_lead_to_pages_and_headings_skip_no_level():
         ("h1", "a-title"), ("h2", "part-a"), ("h3", "deep"), ("h2", "part-a-"),
     ]  # fmt: skip
     assert 'href="primer.html#quiz"' in page and 'href="../explorers.html"' in page
+
+
+def test_an_empty_heading_of_a_table_is_none():
+    assert "<th" not in to_html("| | |\n|---|---|\n| a | b |")
+    page = to_html("| | x |\n|---|---|\n| a | b |")
+    assert page.count("<th>") == 1 and "<td></td>" in page
 
 
 # --- formulas -------------------------------------------------------------------------------------
@@ -207,7 +214,9 @@ def test_results_are_the_committed_ones_until_all_own_runs_of_a_table_are_finish
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(figure_files, "write_image", made_site.draw)
     page = words(site / "results.html")
-    assert "Your own runs" not in page and page.count("seeds a row, ") == len(result_pages.SHOWN)
+    assert "Your own runs" not in page and page.count("Committed results: ") == len(
+        result_pages.SHOWN
+    )
     from seqpe_lab import recipes
 
     runs = [Run(recipes.language_model(method, "small")) for method in recipes.HEADLINE]

@@ -12,7 +12,7 @@ from nbconvert.filters import ansi2html
 
 from seqpe_lab.course.forms import FOLDED, course_of, tags
 from seqpe_lab.course.page_templates import lesson_name, render
-from seqpe_lab.course.typesetting import Renderer, formula, slug, to_html
+from seqpe_lab.course.typesetting import Renderer, formula, slug, to_html, with_formulas
 from seqpe_lab.package_data import CLONE
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def _output(output: NotebookNode) -> str:
 def _data(data: dict[str, Any]) -> str:
     """The richest form that a page can show."""
     if "text/html" in data:
-        return data["text/html"]
+        shown = data["text/html"]
+        return shown if "<script" in shown else with_formulas(shown)
     if "image/svg+xml" in data:
         return data["image/svg+xml"]
     for kind in ("image/png", "image/jpeg"):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mistune import HTMLRenderer
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-FORMULA = r"(?s)\$\$(.+?)\$\$|\$([^\s$](?:[^$]*[^\s$])?)\$"  # in raw HTML
+FORMULA = r"(?s)\$\$([^$<]+)\$\$|\$([^\s$<](?:[^$<]*[^\s$<])?)\$"  # in raw HTML
 
 
 class Renderer(IPythonRenderer):
@@ -41,8 +41,7 @@ class Renderer(IPythonRenderer):
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
 
     def block_html(self, html: str) -> str:
-        return re.sub(FORMULA, lambda found: self.block_math(found[1]) if found[1]
-                      else formula(found[2]), html)
+        return with_formulas(html)
 
     def heading(self, text: str, level: int, **attributes) -> str:
         before = self.headings[-1][0] if self.headings else self.level
@@ -54,6 +53,8 @@ class Renderer(IPythonRenderer):
         return f'<h{level} id="{html.escape(anchor)}">{text}</h{level}>\n'
 
     def table(self, text: str) -> str:
+        text = re.sub(r"<thead>\s*<tr>(?:\s*<th[^>]*></th>)+\s*</tr>\s*</thead>\s*", "", text)
+        text = re.sub(r"<th[^>]*></th>", "<td></td>", text)  # an empty heading says nothing
         return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
@@ -70,6 +71,17 @@ def to_html(markdown: str, renderer: Renderer | None = None) -> str:
     '<p>is <math ...>...<mi>p</mi><mo>&#x0002B;</mo>...</math> near?</p>\\n'
     """
     return MarkdownWithMath(renderer=renderer or Renderer()).render(markdown)
+
+
+def with_formulas(page: str) -> str:
+    """HTML with the formulas in its text typeset, as Jupyter shows it.
+
+    >>> with_formulas("<li>$p &lt; q$</li>").count("<mi>")
+    2
+    """
+    def typeset(found: re.Match) -> str:
+        return formula(html.unescape(found[1] or found[2]), display=bool(found[1]))
+    return re.sub(FORMULA, typeset, page)
 
 
 def formula(tex: str, display: bool = False) -> str:

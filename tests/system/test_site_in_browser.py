@@ -39,15 +39,21 @@ ANSWER = "Because it has no positions."
 def site(tmp_path_factory) -> Path:
     folder = made_site.make(tmp_path_factory.mktemp("site"))
     figure = figures.curves([1, 2], {"a": [1, 2]}, title="A line", x_title="x", y_title="y")
+    asked = (
+        '<div class="seqpe-prediction"><b>Your prediction.</b> Which?<ul><li>a</li><li>b</li></ul>'
+        f"<details><summary>Answer</summary><p>{ANSWER}</p></details></div>"
+    )
     outputs = [
         {"text/html": write_on_page(figure, folder, "01-line", "executed at scale small")},
-        {"text/html": '<div class="seqpe-prediction"><b>Your prediction.</b> Which?<ul><li>a</li>'
-                      f"<li>b</li></ul><details><summary>Answer</summary><p>{ANSWER}</p></details></div>"},
+        {"text/html": asked},
         {"text/plain": "a long line " * 40},
-    ]  # fmt: skip
-    cells = [nbformat.v4.new_markdown_cell("# 01 Executed\n\n## A wide formula\n\n$$" + "x+" * 99
-                                           + "x$$\n\n" + "| wide " * 20 + "|\n" + "|---" * 20
-                                           + "|\n" + "| cell " * 20 + "|")]  # fmt: skip
+    ]
+    wide = "\n".join(f"|{cell * 20}" for cell in (" wide |", "---|", " cell |"))
+    formula = f"$${'x + ' * 99}x$$"
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# 01 Executed\n\n## A wide formula\n\n{formula}\n\n{wide}"),
+        nbformat.v4.new_markdown_cell("| | |\n|---|---|\n| Time | 10 min |"),
+    ]
     cells += [
         nbformat.v4.new_code_cell(
             "print(1)\n" * 20, outputs=[nbformat.v4.new_output("display_data", data)]
