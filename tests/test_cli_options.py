@@ -188,7 +188,7 @@ def test_an_option_that_would_do_nothing_is_an_error(
         "training.train",
         "tasks.text_data.load_text",
         "models.published_checkpoints.find",
-        "course.pages.make_figures",
+        "site.building.make_figures",
         "reproduction.running.run_stages",
         "reproduction.running.write_scripts",
     ):

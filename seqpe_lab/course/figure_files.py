@@ -58,8 +58,11 @@ def write_on_page(figure: go.Figure, folder: Path, name: str, about: str) -> str
     title = html.escape(json.loads((folder / f"{name}.json").read_text())["title"])
     shown = (f'<a href="../{name}.html"><img src="../{name}.png" alt="{title}"></a>' if has_image
              else f'<iframe src="../{name}.html" title="{title}"></iframe>')
-    return (f'<figure id="{name}">{shown}<figcaption>{html.escape(about)}; '
-            f'<a href="../{name}.html">interactive</a></figcaption></figure>')
+    more = f'<a href="../{name}.html">interactive</a>'
+    if explorer := name.partition("explorer-")[2]:
+        more += f'; with its controls on the <a href="../explorers.html#{explorer}">site</a>'
+    return (f'<figure id="{name}">{shown}<figcaption>{html.escape(about)}; {more}</figcaption>'
+            "</figure>")
 
 
 def check_figure(figure: go.Figure, name: str, gaps: bool = False) -> None:

@@ -43,12 +43,17 @@ def write_lasting_pages(folder: Path, lessons: Sequence[Path]) -> None:
             body = _with_anchors(body, lessons)
         write_atomically(folder / page, render("base.html", title=title, here=page,
                                                body=Markup(body)))
-    write_atomically(folder / "explorers.html", render(
-        "explorers.html", title="Explorers", here="explorers.html", explorers=EXPLORERS,
-        twins=(folder / "explorers" / "index.html").exists()))
+    write_explorers_page(folder)
     write_reference(folder)
     for lesson in lessons:
         _write_unexecuted(folder, lesson)
+
+
+def write_explorers_page(folder: Path) -> None:
+    """Write the page that leads to the explorers, if they are among the pages."""
+    write_atomically(folder / "explorers.html", render(
+        "explorers.html", title="Explorers", here="explorers.html", explorers=EXPLORERS,
+        there=(folder / "explorers" / "index.html").exists()))
 
 
 def write_changing_pages(folder: Path, lessons: Sequence[Path], scale: str,

@@ -119,9 +119,10 @@ def _finished(runs: Iterable[Run], task: str, methods: Iterable[str]) -> list[di
     """Results of own runs of a table's methods; none as long as one of them is missing."""
     wanted = [run for run in runs if run.recipe.task == task and run.recipe.method in methods
               and getattr(run.recipe, "augment", None) != "place"]
+    if not wanted or any(run.state not in ("finished", "failed") for run in wanted):
+        return []
     outcomes = [run.outcome() for run in wanted]
-    finished = bool(outcomes) and all(outcomes)
-    return outcomes if finished and any("failed" not in outcome for outcome in outcomes) else []
+    return outcomes if any("failed" not in outcome for outcome in outcomes) else []
 
 
 def _of_one_seed(results: Sequence[Mapping]) -> str:
