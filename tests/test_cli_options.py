@@ -107,6 +107,12 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--seed": ["--seed -1"],
         "--workers": ["--workers 0", "--workers -1"],
     },
+    "course": {
+        "--folder": [],
+        "--scale": ["--notebooks-only --scale smoke"],
+        "--workers": ["--workers 0", "--notebooks-only --workers 2"],
+        "--notebooks-only": ["--scale smoke --notebooks-only"],
+    },
     "collect": {"--scale": []},
     "reproduce": {
         "--scale": [],
@@ -189,6 +195,7 @@ def test_an_option_that_would_do_nothing_is_an_error(
         "tasks.text_data.load_text",
         "models.published_checkpoints.find",
         "site.building.make_figures",
+        "course.course_folder.make_course",
         "reproduction.running.run_stages",
         "reproduction.running.write_scripts",
     ):
