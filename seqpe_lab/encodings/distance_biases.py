@@ -5,6 +5,7 @@ Each adds b(i, j) to q_i.k_j / sqrt(d_head), where i and j are the positions of 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -193,7 +194,8 @@ class FIRE(PositionEncoding):
         far = difference(query_positions, key_positions).squeeze(-1).abs().float()  # (..., l, L)
         whole = torch.maximum(query_positions.float(), limit)  # (..., l, 1)
         share = torch.log1p(c * far) / torch.log1p(c * whole).clamp(min=1e-6)
-        return self.mlps[layer].of_number(share).movedim(-1, -3)
+        mlp: Any = self.mlps[layer]
+        return mlp.of_number(share).movedim(-1, -3)
 
 
 @register("sandwich")
