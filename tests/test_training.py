@@ -699,6 +699,18 @@ def test_a_text_too_short_is_refused_before_the_first_step(
     assert Run(tiny_recipe(), tmp_path / "run").metrics() == []
 
 
+def test_a_source_that_is_not_there_leaves_no_folder_of_a_run(tiny_recipe, tmp_path):
+    recipe = tiny_recipe(source=str(tmp_path / "missing.txt"))
+    with pytest.raises(FileNotFoundError, match="no text at .*missing.txt"):
+        train(recipe, tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").write_text("kept")
+    with pytest.raises(FileNotFoundError):
+        train(recipe, tmp_path / "own", cpu=True)
+    assert {path.name for path in (tmp_path / "own").iterdir()} >= {"notes.txt"}
+
+
 def test_a_compiled_run_has_the_losses_of_a_plain_one(
     tiny_recipe, tiny_data, tmp_path, monkeypatch
 ):

@@ -26,7 +26,7 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
         images: image: only so many, drawn at random; default: all.
         cpu: Stay on the CPU.
     """
-    from seqpe_lab.devices import best_device
+    from seqpe_lab.devices import best_device, leave_a_core
     from seqpe_lab.models import published_checkpoints as published
     from seqpe_lab.tasks import paper_comparison
     from seqpe_lab.tasks.perplexity import perplexity_by_length
@@ -34,6 +34,7 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
     if any(value is not None for value in foreign):
         raise ValueError("--lengths and --tokenizer belong to --task lm, "
                          "--sizes and --images to --task image")
+    leave_a_core()
     check_counts(lengths=lengths, sizes=sizes, images=images)
     folder, source = published.find(checkpoint, task), source or paper_comparison.SOURCES[task]
     model = published.load(folder, task).to(best_device(cpu))
@@ -58,25 +59,6 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
     for read in perplexity_by_length(model, tokens, lengths):
         print(f"{read.length:>7} tokens: perplexity {read.perplexity:.2f}, the paper says "
               f"{paper.get(read.length, '-')} ({read.protocol}, {read.tokens:,} tokens)")
-
-
-@app.command
-def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: Whole = 0,
-            workers: Whole | None = None) -> None:
-    """Train the lessons' runs, execute the lessons, write figures and their page.
-
-    About 45 minutes at small scale on 2 cores; finished runs are kept, interrupted ones continue.
-
-    Args:
-        folder: Where figures, executed lessons and their index.html are written; default: figures.
-        scale: Size of the models and their training; default: $SEQPE_SCALE or small.
-        seed: The seed of the runs; default: 0.
-        workers: Runs or lessons at a time; default: 1 with a GPU, else 2.
-    """
-    from seqpe_lab.course.pages import make_figures
-    check_counts(workers=workers)
-    check_counts(0, seed=seed)
-    make_figures(Path(folder), scale, seed, workers)
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""The functions that lessons call: start, predict, train, check, show, exercise.
+"""What lessons call: start; then predict and reveal, train, check, show, exercise and solution.
 
     from seqpe_lab.course import lesson
     lab = lesson.start("05 The contrastive loss")
@@ -9,17 +9,21 @@ import functools
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from tqdm.auto import tqdm
 
 from seqpe_lab import recipes
 from seqpe_lab.course.exercises import check, exercise, predict, tensor_table
-from seqpe_lab.course.figure_files import check_figure, write_figure
+from seqpe_lab.course.figure_files import check_figure, write_on_page
 from seqpe_lab.course.hidden_errors import executed
-from seqpe_lab.devices import best_device
+from seqpe_lab.course.reader_answers import ReaderAnswers
+from seqpe_lab.devices import best_device, leave_a_core
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.provenance import provenance
 from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.runs import Run
 from seqpe_lab.stop_signals import imports_finish
@@ -29,6 +33,7 @@ from seqpe_lab.tasks.text_data import TextData, load_text
 from seqpe_lab.training import train
 
 if TYPE_CHECKING:  # timm takes seconds to import
+    from seqpe_lab.course.drawings import Drawing
     from seqpe_lab.models.vit import ViT
 
 __all__ = ["NOT_SEEN", "Lesson", "check", "exercise", "predict", "start", "tensor_table"]
@@ -40,11 +45,12 @@ _images = functools.lru_cache(maxsize=4)(load_images)
 _questions = functools.lru_cache(maxsize=4)(load_questions)
 
 
-class Lesson:
+class Lesson(ReaderAnswers):
     """A lesson's settings: ``title``, ``scale``, ``seed``, ``device``; ``own``, for its figures."""
 
     def __init__(self, title: str, scale: str, seed: int):
-        self.title, self.scale, self.seed = title, scale, seed
+        super().__init__(title)
+        self.scale, self.seed = scale, seed
         self.device = best_device()
         self.own = f"your run, one seed ({seed})"
 
@@ -59,6 +65,14 @@ class Lesson:
         if not given:
             raise ValueError(f"no value for scale {self.scale!r} or below: give smoke=...")
         return given[-1]
+
+    def progress(self, steps: Iterable, what: str):
+        """The steps of a loop that takes seconds, with a bar that shows how far it is.
+
+        Args:
+            what: stands before the bar, such as "training the encoder".
+        """
+        return tqdm(steps, desc=what, leave=False, disable=executed())
 
     # --- training ------------------------------------------------------------------------------
 
@@ -169,12 +183,16 @@ class Lesson:
         if not folder:
             return figure
         from IPython.display import HTML
-        number = re.match(r"\d+", self.title)
+        number = re.match(r"\d+|primer", self.title.lower())
         name = f"{number[0]}-{name}" if number else name
-        shown = f'<iframe src="../{name}.html" width="100%" height="540"></iframe>'
-        if write_figure(figure, Path(folder), name):
-            shown = f'<img src="../{name}.png" style="max-width:100%">'
-        return HTML(f'<a href="../{name}.html">{shown}</a>')
+        about = (f"executed at scale {self.scale}, seed {self.seed}, commit "
+                 f"{provenance('cpu')['commit']}")
+        return HTML(write_on_page(figure, Path(folder), name, about))
+
+    def drawing(self, name: str) -> Drawing:
+        """A drawing (see :mod:`seqpe_lab.course.drawings`); the last expression of a cell."""
+        from seqpe_lab.course.drawings import drawing
+        return drawing(name)
 
     @imports_finish()
     def explore(self, name: str):
@@ -190,7 +208,7 @@ class Lesson:
 
 
 def start(title: str, seed: int = 0) -> Lesson:
-    """Begin a lesson: fix the seed, print the scale, the seed and the device, prepare figures.
+    """Begin a lesson: fix the seed, choose the number of threads, print what was chosen.
 
     The scale comes from $SEQPE_SCALE: "smoke", "small" (the default), "medium" or "full".
     """
@@ -201,7 +219,7 @@ def start(title: str, seed: int = 0) -> Lesson:
     torch.manual_seed(seed)
     lesson = Lesson(title, scale, seed)
     print(f"{title} · scale {scale} · seed {seed} · {lesson.device.type}, "
-          f"{torch.get_num_threads()} threads · torch {torch.__version__}")
+          f"threads: {leave_a_core(most=4)} · torch {torch.__version__}")
     if scale == "smoke":
         print("At smoke scale nothing is learnt: the numbers below only prove that the lesson "
               "runs. Set SEQPE_SCALE=small for the real ones.")

@@ -10,7 +10,7 @@ from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_image
-from seqpe_lab.course.result_tables import main_measure, readme_table
+from seqpe_lab.course.result_tables import common_measure, readme_table
 from seqpe_lab.package_data import clone, results_file
 from seqpe_lab.reproduction import comparison
 from seqpe_lab.reproduction.conclusions import conclusions, follows_protocol, headline
@@ -151,7 +151,7 @@ def _changes(run: Run, fixed: Mapping) -> dict:
 
 def write_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table and text of a task; for language models also its picture."""
-    readme, measure = clone() / "README.md", main_measure(results)
+    readme, measure = clone() / "README.md", common_measure(results)
     text = readme.read_text(encoding="utf-8")
     text = _between(measure, readme_table(results), text)
     text = _between(f"{measure} conclusions", conclusions(measure, results), text)
@@ -170,12 +170,6 @@ def write_readme(results: Sequence[Mapping]) -> None:
             before, mark, rest = page.read_text(encoding="utf-8").partition(marks("earlier")[0])
             after = rest.partition(marks("earlier")[1])[2].lstrip("\n")
             write_atomically(page, before + after if mark else before)
-
-
-def part_of(text: str, name: str) -> str:
-    """What stands between the marks of a generated part of a page; "" if it has none."""
-    begin, end = marks(name)
-    return text.partition(begin)[2].partition(end)[0]
 
 
 def marks(name: str) -> tuple[str, str]:

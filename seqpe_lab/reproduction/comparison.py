@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from seqpe_lab import recipes
 from seqpe_lab.course import figures
-from seqpe_lab.course.result_tables import (MEASURES, by_method, difference_table, markdown,
+from seqpe_lab.course.result_tables import (HEADINGS, by_method, difference_table, markdown,
                                             summary_table)
 from seqpe_lab.course.style import label
 from seqpe_lab.reproduction.manifest import Table, paper_rows
@@ -23,7 +23,7 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
     Args:
         results: contents of ``results.json``, as many seeds of each method.
     """
-    values, (heading, decimals) = by_method(results, table.measure), MEASURES[table.measure]
+    values, (heading, decimals) = by_method(results, table.measure), HEADINGS[table.measure]
     theirs = paper_rows(table)
     columns = list(next(iter(theirs.values())))
     return "\n".join([

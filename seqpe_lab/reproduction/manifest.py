@@ -6,7 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from seqpe_lab import recipes
-from seqpe_lab.package_data import paper_table
+from seqpe_lab.package_data import OUR_NAMES, paper_table
 from seqpe_lab.recipes.chosen_settings import TRIAL_SEED
 
 
@@ -41,12 +41,11 @@ class Table(NamedTuple):
 FURTHER = ("rope-pi", "rope-ntk", "rope-yarn", "p-rope", "rnope", "liere", "fope", "xpos", "pope",
            "shaw", "t5", "kerple-log", "kerple-power", "fire", "sandwich", "deberta", "cope", "fox",
            "floater", *recipes.VARIANTS)
-_TABLE_1 = {"none": "NoPE", "sinusoidal": "APE-Sin", "learned": "APE-Learn",
-            "rope-1e4": "RoPE-10^4", "rope-1e6": "RoPE-10^6", "rope-1e8": "RoPE-10^8",
-            "alibi": "ALiBi", "seqpe": "SeqPE"}
+_PAPER_NAMES = {ours: theirs for theirs, ours in OUR_NAMES.items()}
+_TABLE_1 = {method: _PAPER_NAMES[method] for method in recipes.METHODS}
 _TABLE_2 = _TABLE_1 | dict.fromkeys(["rope-1e4", "rope-1e8", *recipes.QA_ABLATIONS])
-_TABLE_3 = {"none": "NoPE", "sinusoidal": "APE-Sin", "learned": "APE-Learn",
-            "rope-axial": "RoPE2D", "rope-mixed": "RoPE2D-Mix", "seqpe-mul": "SeqPE"}
+_TABLE_3 = {method: _PAPER_NAMES[method.removesuffix("-mul")] for method in (
+    "none", "sinusoidal", "learned", "rope-axial", "rope-mixed", "seqpe-mul")}
 
 
 def _table_4(full: str) -> dict[str, str | None]:

@@ -14,8 +14,8 @@ import torch
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.figure_files import write_figure
-from seqpe_lab.course.pages import training_programs
 from seqpe_lab.course.parallel import Stage, run_stages
+from seqpe_lab.course.training_programs import training_programs
 from seqpe_lab.package_data import results_file
 from seqpe_lab.provenance import provenance
 from seqpe_lab.reproduction import comparison, position_maps
