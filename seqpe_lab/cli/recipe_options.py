@@ -81,7 +81,11 @@ def asked_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipe
     Raises:
         ValueError: an unknown or unsuitable value, or one that has no effect on this run.
     """
-    recipe = _make(task, values)
+    try:
+        recipe = _make(task, values)
+    except ValueError as error:  # of a field that is named first, as FIELD=VALUE
+        field = str(error).partition("=")[0]
+        raise ValueError(f"--set {error}" if field in values else str(error)) from error
     if "encoding" in values and recipe.method != values.get("method", recipe.method):
         raise ValueError(f"--set encoding={recipe.encoding} is not the encoding of the method "
                          f"{values['method']}: leave out one of --encoding and --set encoding")
@@ -89,9 +93,6 @@ def asked_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipe
     if cpu:
         idle["precision"] = "with --cpu a run computes in float32"
     for name, value in values.items():
-        if isinstance(value, (int, float)) and value != getattr(recipe, name, value):
-            idle.setdefault(name, f"with encoding {recipe.encoding!r} it is "
-                                  f"{value_text(getattr(recipe, name))}")
         if name in idle and value != getattr(_make(task, _without(values, name)), name):
             raise ValueError(f"--set {name}={value_text(value)} has no effect: {idle[name]}; "
                              "leave it out")

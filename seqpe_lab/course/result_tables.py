@@ -71,7 +71,8 @@ def summary_table(values: Values, heading: str, decimals: int, reference: str = 
     return markdown([*columns], [*zip(*columns.values())])
 
 
-def difference_table(values: Values, reference: str, heading: str, decimals: int) -> str:
+def difference_table(values: Values, reference: str, heading: str, decimals: int,
+                     few_seeds: bool = False) -> str:
     """A row for each method but the reference: its paired differences, and the last one's verdict.
 
     An interval in square brackets is that of :func:`~seqpe_lab.statistics.paired_difference`.
@@ -79,7 +80,7 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
     """
     theirs, rows = values[reference], []
     for method in (method for method in values if method != reference):
-        found = [paired_difference(seeds, theirs[column])
+        found = [paired_difference(seeds, theirs[column], few_seeds)
                  for column, seeds in values[method].items()]
         verdict = found[-1].verdict if math.isfinite(found[-1].low) else "too few seeds to say"
         if not math.isfinite(found[-1].mean):

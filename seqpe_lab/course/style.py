@@ -56,7 +56,15 @@ STYLE = {
 }
 
 # encodings without a style of their own: their names in legends, with a computed colour
-NAMES = {"shaw": "Shaw", "t5": "T5", "kerple-log": "KERPLE log", "kerple-power": "KERPLE power",
+NAMES = {"rope-pi": "RoPE, interpolated", "rope-ntk": "RoPE, NTK-aware",
+         "rope-dynamic": "RoPE, dynamic NTK", "rope-yarn": "YaRN", "p-rope": "p-RoPE",
+         "rnope": "RNoPE", "liere": "LieRE", "fope": "FoPE", "xpos": "xPos", "pope": "PoPE",
+         "floater": "FLOATER", "seqpe-gru": "SeqPE, GRU", "seqpe-base-2": "SeqPE, base 2",
+         "seqpe-base-100": "SeqPE, base 100", "seqpe-least-first": "SeqPE, last digit first",
+         "sinusoidal-shift": "APE sinusoidal, shifted",
+         "sinusoidal-random": "APE sinusoidal, random positions",
+         "rope-1e4-random": "RoPE 10⁴, random positions", "rope-1e4-skips": "RoPE 10⁴, PoSE",
+         "shaw": "Shaw", "t5": "T5", "kerple-log": "KERPLE log", "kerple-power": "KERPLE power",
          "fire": "FIRE", "sandwich": "Sandwich", "alibi-euclidean": "ALiBi, Euclidean",
          "swin": "Swin table", "swin-v2": "Swin v2", "cope": "CoPE", "deberta": "DeBERTa",
          "fox": "FoX"}

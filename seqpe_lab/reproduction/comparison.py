@@ -13,7 +13,8 @@ from seqpe_lab.course.style import label
 from seqpe_lab.reproduction.manifest import Table, paper_rows
 
 INTERVALS = ('Differences are paired by seed; in brackets 95 % intervals (bootstrap over seeds, '
-             'from five seeds on). "Lower" and "higher" stand where the interval excludes 0.')
+             'from five seeds on{}). "Lower" and "higher" stand where the interval excludes 0.')
+OF_FEW_SEEDS = "; Student's for three and four"
 
 
 def page(table: Table, results: Sequence[Mapping]) -> str:
@@ -28,8 +29,9 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
     return "\n".join([
         f"# {table.title}\n", f"{figures.caption(results)} · commit {results[0].get('commit')}\n",
         "## Ours\n", summary_table(values, heading, decimals),
-        f"## Ours, minus {label(table.reference)}\n", INTERVALS + "\n",
-        difference_table(values, table.reference, heading, decimals),
+        f"## Ours, minus {label(table.reference)}\n",
+        INTERVALS.format(OF_FEW_SEEDS if table.few_seeds else "") + "\n",
+        difference_table(values, table.reference, heading, decimals, table.few_seeds),
         "## The paper's\n",
         markdown([heading, *columns],
                  [[label(method), *(_printed(row[column], decimals) for column in columns)]
