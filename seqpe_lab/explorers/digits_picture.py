@@ -5,6 +5,7 @@ from seqpe_lab.explorers.drawing import BARE, QUIET, heading
 from seqpe_lab.explorers.explorer import Stop
 
 SHARED, OWN, OTHER = "#0072B2", "#D55E00", "#777777"
+RED_BLUE = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b2182b"]]
 GROUPS = (dict(name="prefixes shared with neighbours", edge=SHARED, fill=SHARED, ink="#ffffff",
                line=1.5),
           dict(name="of {name} alone", edge=OWN, fill="#f7d9c4", ink="#222222", line=3),
@@ -24,7 +25,7 @@ TEMPLATE = {
                "features; red positive, blue negative, white 0; untrained: normal, std 0.02, seed "
                "0 · each prefix is computed once, as in seqpe_lab.prefix_tree",
     "data": [
-        dict(STRIP, each="strips", type="heatmap", z="@z", zmin="@low", zmax="@high", colorscale="RdBu_r",
+        dict(STRIP, each="strips", type="heatmap", z="@z", zmin="@low", zmax="@high", colorscale=RED_BLUE,
              xgap=3, showscale=False, hovertemplate="%{z:.3f}<extra></extra>"),
         dict(STRIP, each="strips", type="scatter", x="@x", y="@y", text="@labels", mode="text",
              textfont=dict(size=11, color="#222222"), cliponaxis=False, **QUIET),
@@ -63,19 +64,18 @@ TEMPLATE = {
                        ticktext="@ticks.leaves", side="right", anchor="x3", fixedrange=True, **BARE),
         "xaxis4": dict(when="cosines", anchor="y4", title=dict(text="neighbour", standoff=4),
                        tickformat=",d"),
-        "yaxis4": dict(when="cosines", domain="@domains.cosines", range=[-1.1, 1.1], anchor="x4",
+        "yaxis4": dict(when="cosines", domain="@domains.cosines", anchor="x4",
                        title=dict(text="cosine")),
         "xaxis5": dict(type="log", range="@ends.counts", dtick="@ends.step", anchor="y5",
                        exponentformat="power",
                        title=dict(text="embeddings (rows of d numbers)", standoff=4)),
         "yaxis5": dict(domain="@domains.counts", anchor="x5"),
         "annotations": [
-            dict(heading("<b>{name}</b>: every token's vector is U = T + O + D", x=0,
+            dict(heading("<b>{name}</b> encoder: U = T + O + D", x=0,
                          xanchor="left", yshift=22), each="strips"),
-            _above("{tokens} tokens of {around} positions, {distinct} distinct prefixes", TREE,
-                   yshift=24),
-            dict(_above("cosine of the vectors with that of {name}: dotted untrained, solid "
-                        "trained", COSINES), when="cosines"),
+            _above("{around} positions: {tokens} tokens, {distinct} distinct prefixes", TREE,
+                   yshift={"when": "narrow", "value": 64, "else": 24}),
+            dict(_above("cosine with {name}; dotted: untrained", COSINES), when="cosines"),
             _above("{total} embeddings name {counts.0.text} positions", COUNTS)]},
     "words": {"by": " ", "join": [
         "T has {rows.T} rows (b digits and [CLS]), O {rows.O} (k places),",
