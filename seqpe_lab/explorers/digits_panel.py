@@ -120,7 +120,7 @@ def compute(state: State) -> Numbers:
         {"columns": [-1.0, columns - 0.4], "tree": [len(around) - 0.4, -0.6],
          "counts": [0.0, 1.25 * longest + 0.5], "step": math.ceil(longest / 8)},
         {"tree": domains[len(strips)], "cosines": domains[-2], "counts": domains[-1]},
-        domains[len(strips)][1] + 4 / (height - 150), height)
+        domains[len(strips)][1] + 4 / (height - 120), height)
 
 
 def read_position(text: str) -> tuple[int, ...]:
@@ -240,7 +240,7 @@ def stacked(pixels: Sequence[int], gap: int) -> tuple[list[list[float]], int]:
     for part in pixels:
         domains.append([1 - (top + part) / whole, 1 - top / whole])
         top += part + gap
-    return domains, whole + 150
+    return domains, whole + 120
 
 
 # --- the encoders' vectors -----------------------------------------------------------------------
