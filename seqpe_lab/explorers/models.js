@@ -14,11 +14,11 @@ function backward(tape) {
 
 // out (n, m) += a (n, k) times the transpose of b (m, k), two rows and four columns at a time
 function addProduct(a, b, n, m, k, out) {
+    const whole = m - m % 4
     for (let i = 0; i < n; i += 2) {
-        const x = i * k, y = i + 1 < n ? x + k : x
-        for (let j = 0; j < m; j += 4) {
-            const b0 = j * k, b1 = j + 1 < m ? b0 + k : b0, b2 = j + 2 < m ? b1 + k : b0
-            const b3 = j + 3 < m ? b2 + k : b0
+        const two = i + 1 < n, x = i * k, y = two ? x + k : x
+        for (let j = 0, o = i * m, p = o + m; j < whole; j += 4, o += 4, p += 4) {
+            const b0 = j * k, b1 = b0 + k, b2 = b1 + k, b3 = b2 + k
             let s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0
             for (let l = 0; l < k; l++) {
                 const v = a[x + l], w = a[y + l]
@@ -26,12 +26,12 @@ function addProduct(a, b, n, m, k, out) {
                 s0 += v * c0; s1 += v * c1; s2 += v * c2; s3 += v * c3
                 t0 += w * c0; t1 += w * c1; t2 += w * c2; t3 += w * c3
             }
-            const o = i * m + j, p = o + m, width = Math.min(4, m - j), last = i + 1 == n
-            for (let c = 0, s = [s0, s1, s2, s3], t = [t0, t1, t2, t3]; c < width; c++) {
-                out[o + c] += s[c]
-                if (!last) out[p + c] += t[c]
-            }
+            out[o] += s0; out[o + 1] += s1; out[o + 2] += s2; out[o + 3] += s3
+            if (two) { out[p] += t0; out[p + 1] += t1; out[p + 2] += t2; out[p + 3] += t3 }
         }
+        for (let row = i; row < Math.min(i + 2, n); row++)
+            for (let j = whole; j < m; j++)
+                for (let l = 0; l < k; l++) out[row * m + j] += a[row * k + l] * b[j * k + l]
     }
 }
 
@@ -96,12 +96,12 @@ function gelu(x, exact, tape) {
     const y = matrix(x.rows, x.cols), c = Math.sqrt(2 / Math.PI)
     const tanh = new Float64Array(exact ? 0 : x.data.length)
     x.data.forEach((v, i) => {
-        if (!exact) tanh[i] = Math.tanh(c * (v + 0.044715 * v ** 3))
+        if (!exact) tanh[i] = 1 - 2 / (Math.exp(2 * c * (v + 0.044715 * v * v * v)) + 1)
         y.data[i] = v / 2 * (1 + (exact ? erf(v / Math.SQRT2) : tanh[i]))
     })
-    tape?.push(() => x.data.forEach((v, i) => {
+    tape?.push(() => x.data.forEach((v, i, _, ofX = gradient(x)) => {
         const inner = c * (1 + 3 * 0.044715 * v * v)
-        gradient(x)[i] += y.grad[i] * (1 + tanh[i] + v * (1 - tanh[i] ** 2) * inner) / 2
+        ofX[i] += y.grad[i] * (1 + tanh[i] + v * (1 - tanh[i] ** 2) * inner) / 2
     }))
     return y
 }
