@@ -1,0 +1,99 @@
+// The explorers on a page without a kernel. The address names what is shown: #digits?base=2
+const explorers = {}  // {name: stored => ({compute(state), actions})}, by the explorers' scripts
+const seqpeFiles = {}  // {name: the promise of a file's bytes, and what keeps it}
+
+function seqpeArrived(name, text) {  // called by the file itself
+    const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0))
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))
+    seqpeFiles[name].keep(new Response(stream).arrayBuffer())
+}
+function seqpeFile(name) {
+    if (!seqpeFiles[name]) {
+        let keep, fail
+        const bytes = new Promise((kept, failed) => { keep = kept; fail = failed })
+        seqpeFiles[name] = {bytes, keep}
+        const script = document.createElement("script")
+        script.src = `${name}.js`
+        script.onerror = () => fail(new Error(`${name}.js is missing beside this page`))
+        document.head.append(script)
+    }
+    return seqpeFiles[name].bytes
+}
+let seqpePlotlyHere
+const seqpePlotly = () => seqpePlotlyHere ??= seqpeFile("plotly").then(bytes => {
+    const script = document.createElement("script")
+    script.textContent = new TextDecoder().decode(bytes)
+    document.head.append(script)
+    return window.Plotly
+})
+function seqpeUnpack(bytes) {  // what ``pack`` of static_page.py has written
+    const length = new DataView(bytes).getUint32(0, true), arrays = 4 + length
+    const half = bits => (bits >> 15 ? -1 : 1) * (bits & 0x7c00 ?
+        2 ** ((bits >> 10 & 31) - 25) * (bits & 1023 | 1024) : 2 ** -24 * (bits & 1023))
+    const kinds = {uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array,
+        int32: Int32Array, float16: Uint16Array, float32: Float32Array}
+    return JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)), (key, value) => {
+        if (!value?.array) return value
+        const [type, shape, start, low, step] = value.array
+        let array = new kinds[type](bytes, arrays + start, shape.reduce((a, b) => a * b, 1))
+        if (type == "float16") array = Float32Array.from(array, half)
+        if (low != 0 || step != 1) array = Float32Array.from(array, level => low + step * level)
+        return Object.assign(array, {shape})
+    })
+}
+
+function seqpeStart(place, all) {
+    const readers = {
+        number: Number, flag: text => text == "1", text: text => text,
+        choice: (text, known) => known.find(option => String(option) == text),
+        several: (text, known) => text.split(",").filter(Boolean).map(
+            part => readers.choice(part, known)),
+    }
+    Object.assign(readers, {scale: readers.choice, span: readers.several})
+    function read(query, fields) {  // the state of an address, as ``from_link`` of fields.py
+        const state = {}
+        for (const [name, text] of new URLSearchParams(query)) {
+            const field = fields.find(field => field.name == name)
+            const known = field?.options?.map(([option]) => option)
+            const value = field && readers[field.kind](text, known)
+            if (value === undefined || [value].flat().some(part => part === undefined)
+                || field.kind == "number" && !(value >= field.min && value <= field.max))
+                throw new Error(`this address has ${name}=${text}, which cannot be chosen`)
+            state[name] = value
+        }
+        return state
+    }
+    const written = changed => new URLSearchParams(Object.entries(changed).map(([name, value]) =>
+        [name, typeof value == "boolean" ? Number(value) : value]))
+    let page
+    async function open() {
+        const [name, query] = location.hash.slice(1).split("?")
+        const {about, template} = all[name] ?? Object.values(all)[0]
+        for (const link of document.querySelectorAll("nav a"))
+            link.toggleAttribute("aria-current", link.hash == `#${about.name}`)
+        page?.close()
+        let state = {}, wrong
+        try {
+            state = read(query, about.fields)
+        } catch (error) {
+            wrong = error.message
+        }
+        const ready = seqpeFile(about.name).then(bytes => explorers[about.name](seqpeUnpack(bytes)))
+        const chosen = state => Object.fromEntries(about.fields.filter(({options, kind}) =>
+            options && kind != "several" && kind != "span").map(({name, options}) => [name,
+            options.find(([option]) => option === state[name])?.[1]]))
+        async function ask(state, {narrow, table}) {
+            const numbers = await (await ready).compute(state)
+            const {table: columns, ...rest} = template
+            const wanted = table ? template : rest
+            return {limits: {}, ...seqpeFill(wanted, {...numbers, state}, state,
+                {names: chosen(state), narrow}), ...numbers.limits && {limits: numbers.limits}}
+        }
+        page = seqpeExplorer(place, about, {ask, state, load: seqpePlotly,
+            link: changed => `${location.href.split("#")[0]}#${about.name}?${written(changed)}`,
+            act: async name => (await ready).actions[name](page.refresh, page)})
+        if (wrong) page.say(wrong, "alert")
+    }
+    addEventListener("hashchange", open)
+    open()
+}
