@@ -1,151 +1,74 @@
-// The collapse explorer's training in a browser: what collapse_training.py computes with torch.
-//
-// data: {heads, digits, base, layers, positions, candidates, trainLen, warmUp, weights, steps, test}
-// from stored_models.py: the initial weights of a seed and the positions of each of its steps.
+// The collapse explorer on a page without a kernel: collapse_training.js trains in a worker
+explorers.collapse = stored => {
+    const every = 3, collapsed = 0.1, smallest = 1e-8, closest = 1e-4  // as in collapse_panel.py
+    const program = new Blob([stored.program], {type: "text/javascript"})
+    const worker = new Worker(URL.createObjectURL(program))
+    let records = [], similarity, seed, running = false, state, waiting = Promise.resolve()
+    const sent = value => ArrayBuffer.isView(value) ? {shape: value.shape, data: value}
+        : value?.constructor == Object ? Object.fromEntries(Object.entries(value).map(
+            ([name, part]) => [name, sent(part)])) : value
+    worker.postMessage({stored: sent(stored)})  // a message would lose the shapes of arrays
 
-class CollapseTraining {
-    constructor(data) {
-        Object.assign(this, {data, step: 0, records: []})
-        this.weights = Object.fromEntries(Object.entries(data.weights).map(
-            ([name, {rows, cols, data}]) => [name, matrix(rows, cols, Float64Array.from(data))]))
-        this.moments = Object.values(this.weights).map(
-            w => [w, new Float64Array(w.data.length), new Float64Array(w.data.length)])
-        this.every = Array.from({length: data.positions}, (_, p) => [p])
-        this.encodeAll()
-        this.measure(0, 0)
+    const send = message => waiting = waiting.then(() => new Promise((done, fail) => {
+        worker.onmessage = ({data}) => done(data)
+        worker.onerror = ({message}) => fail(new Error(message))
+        worker.postMessage(message)
+    }))
+    async function begin() {
+        seed = state.seed
+        const first = await send({seed})
+        records = [first.record]
+        similarity = first.similarity
     }
-
-    encodeAll() {  // vectors of all positions, (positions, d), with the tape that leads back
-        this.tape = []
-        this.vectors = encode(this, this.every, this.tape)
+    async function learn() {
+        if (records.at(-1).step >= stored.mostSteps)
+            throw new Error(`${stored.mostSteps} steps are done: press Reset to begin again`)
+        const {alpha, beta, rate} = state, before = records
+        const next = await send({alpha, beta, rate})
+        if (records !== before) return  // it was reset meanwhile
+        records.push(next.record)
+        similarity = next.similarity
     }
-
-    get digits() { return this.data.digits }
-    get base() { return this.data.base }
-    get heads() { return this.data.heads }
-    get layers() { return this.data.layers }
-
-    // A step on alpha L_delta + beta L_OOD, of AdamW without weight decay
-    train(alpha, beta, rate) {
-        const sample = this.data.steps[this.step++], [kept, slow] = [0.9, 0.999]
-        this.vectors.grad = new Float64Array(this.vectors.data.length)
-        contrastive(this.vectors, sample.contrast, alpha)
-        distillation(this.vectors, sample.distil, this.heads, beta)
-        backward(this.tape)
-        let square = 0
-        for (const [w] of this.moments) for (const g of gradient(w)) square += g * g
-        const clip = Math.min(1, 1 / (Math.sqrt(square) + 1e-6))
-        const now = rate * Math.min(1, this.step / this.data.warmUp) / (1 - kept ** this.step)
-        for (const [w, first, second] of this.moments) {
-            w.grad.forEach((g, i) => {
-                first[i] += (1 - kept) * (clip * g - first[i])
-                second[i] += (1 - slow) * ((clip * g) ** 2 - second[i])
-                const size = Math.sqrt(second[i] / (1 - slow ** this.step))
-                w.data[i] -= now * first[i] / (size + 1e-8)
-            })
-            w.grad = undefined
-        }
-        this.encodeAll()
-    }
-
-    measure(alpha, beta) {
-        const e = this.vectors, n = e.rows, d = e.cols, unit = e.data.slice()
-        const lengths = Array.from({length: n}, (_, i) =>
-            Math.sqrt(unit.subarray(i * d, (i + 1) * d).reduce((s, v) => s + v * v, 0)))
-        unit.forEach((_, o) => { unit[o] /= lengths[Math.floor(o / d)] })
-        this.similarity = new Float64Array(n * n)
-        addProduct(unit, unit, n, n, d, this.similarity)
-        const cosines = Array.from({length: n - 1}, (_, z) => {  // z + 1 apart
-            let total = 0
-            for (let p = 0; p + z + 1 < n; p++) total += this.similarity[p * n + p + z + 1]
-            return total / (n - z - 1)
-        })
-        const {contrast, distil} = this.data.test
-        this.records.push({
-            step: this.step, alpha, beta, cosines, effective_rank: effectiveRank(e),
-            spread: spread(e), l_delta: contrastive(e, contrast, 0),
-            l_ood: distillation(e, distil, this.heads, 0),
-        })
-    }
-}
-
-function spread(e) {  // RMS distance from the centroid over the RMS norm
-    let distance = 0, norm = 0
-    for (let c = 0; c < e.cols; c++) {
-        let mean = 0
-        for (let o = c; o < e.data.length; o += e.cols) mean += e.data[o] / e.rows
-        for (let o = c; o < e.data.length; o += e.cols) {
-            distance += (e.data[o] - mean) ** 2
-            norm += e.data[o] ** 2
-        }
-    }
-    return Math.sqrt(distance / norm)
-}
-
-// exp of the entropy of the normalised singular values, from the eigenvalues of E'E (Jacobi)
-function effectiveRank(e) {
-    const d = e.cols, a = new Float64Array(d * d), columns = transposed(e.data, e.rows, d)
-    addProduct(columns, columns, d, d, e.rows, a)
-    for (let sweep = 0; sweep < 10; sweep++)
-        for (let p = 0; p < d; p++)
-            for (let q = p + 1; q < d; q++) {
-                if (Math.abs(a[p * d + q]) < 1e-30) continue
-                const theta = (a[q * d + q] - a[p * d + p]) / (2 * a[p * d + q])
-                const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1))
-                const cos = 1 / Math.sqrt(t * t + 1), sin = t * cos
-                const turn = (x, y) => [a[x], a[y]] = [cos * a[x] - sin * a[y], sin * a[x] + cos * a[y]]
-                for (let k = 0; k < d; k++) turn(k * d + p, k * d + q)
-                for (let k = 0; k < d; k++) turn(p * d + k, q * d + k)
+    const actions = {
+        async Start(redraw, page) {
+            running = true
+            redraw()
+            try {
+                while (running) { await learn(); await redraw() }
+            } catch (error) {
+                running = false
+                await redraw()
+                page.say(error.message, "alert")
             }
-    const values = Array.from({length: d}, (_, i) => Math.sqrt(Math.max(0, a[i * d + i])))
-    const total = values.reduce((s, v) => s + v, 0)
-    return Math.exp(values.reduce((s, v) => v > 0 ? s - v / total * Math.log(v / total) : s, 0))
-}
-
-const dot = (e, i, j, from, to) => {
-    let total = 0
-    for (let c = from; c < to; c++) total += e.data[i * e.cols + c] * e.data[j * e.cols + c]
-    return total
-}
-
-// e_i gets a gradient of `slope` times e_j, features from .. to
-function pull(e, i, j, slope, from, to) {
-    for (let c = from; c < to; c++) e.grad[i * e.cols + c] += slope * e.data[j * e.cols + c]
-}
-
-// Eq. 9 of [{pivot, candidates, label}]; adds `weight` times its gradient to that of e
-function contrastive(e, sets, weight) {
-    let loss = 0
-    for (const {pivot, candidates, label} of sets) {
-        const nearest = Math.abs(candidates[label] - pivot)
-        const others = candidates.filter((p, n) => n == label || Math.abs(p - pivot) != nearest)
-        const shares = softmax(others.map(p => dot(e, pivot, p, 0, e.cols)))
-        const right = others.indexOf(candidates[label])
-        loss -= Math.log(shares[right]) / sets.length
-        if (weight) others.forEach((p, n) => {
-            const slope = weight * (shares[n] - (n == right)) / sets.length
-            pull(e, pivot, p, slope, 0, e.cols)
-            pull(e, p, pivot, slope, 0, e.cols)
-        })
+        },
+        Pause(redraw) { running = false; redraw() },
+        async Step(redraw, page) {
+            await learn().then(redraw, error => page.say(error.message, "alert"))
+        },
+        async Reset(redraw) { running = false; await begin(); redraw() },
     }
-    return loss
-}
-
-// Eq. 10 of [{teachers, shift}], for each head; adds `weight` times its gradient to that of e
-function distillation(e, sets, heads, weight) {
-    let loss = 0
-    const d = e.cols / heads, rows = sets.length * heads * sets[0].teachers.length
-    for (const {teachers, shift} of sets)
-        for (let h = 0, from = 0; h < heads; h++, from += d)
-            for (const i of teachers) {
-                const [p, s] = [0, shift].map(z => softmax(teachers.map(j =>
-                    dot(e, i + z, j + z, from, from + d))))
-                p.forEach((share, n) => { loss += share * Math.log(share / s[n]) / rows })
-                if (weight) teachers.forEach((j, n) => {
-                    const slope = weight * (s[n] - p[n]) / rows
-                    pull(e, i + shift, j + shift, slope, from, from + d)
-                    pull(e, j + shift, i + shift, slope, from, from + d)
-                })
-            }
-    return loss
+    return {actions, async compute(asked) {
+        state = asked
+        if (seed !== state.seed) await begin()
+        const n = stored.positions, z = state.z - 1, now = records.at(-1)
+        const shown = Array.from({length: n / every}, (_, i) => i * every)
+        const of = name => records.map(record => record[name])
+        const changes = records.slice(1, -1).filter((r, i) => ["alpha", "beta", "rate"].some(
+            name => r[name] != records[i + 2][name])).map(r => ({at: r.step}))
+        const [mantissa, exponent] = now.l_ood.toExponential(1).replace("-", "−").split("e")
+        return {
+            step: now.step, trained: now.step > 0, collapsed: now.spread < collapsed, shown,
+            apart: shown.map(p => shown.map(q =>
+                Math.log10(Math.max(closest, 1 - similarity[p * n + q])))),
+            shifts: now.cosines.map((_, i) => i + 1), untrained: records[0].cosines,
+            now: now.cosines, here: now.cosines[z], steps: of("step"), alphas: of("alpha"),
+            betas: of("beta"), rates: of("rate"), cosines: records.map(r => r.cosines[z]),
+            ranks: of("effective_rank"), spreads: of("spread"), l_delta: of("l_delta"),
+            l_ood: of("l_ood").map(v => Math.max(v, smallest)), rank: now.effective_rank,
+            spread: now.spread, delta: now.l_delta, changes,
+            ood: `${mantissa} · 10<sup>${exponent.replace("+", "")}</sup>`,
+            end: Math.max(40, now.step), top: 1.06 * Math.max(...of("effective_rank")),
+            disabled: running ? ["Start", "Step"] : ["Pause"],
+        }
+    }}
 }

@@ -6,6 +6,8 @@
 // (out, in). Everything is computed in double precision, so that it equals torch's float32 to 1e-5.
 
 const matrix = (rows, cols, data = new Float64Array(rows * cols)) => ({rows, cols, data})
+const matrices = stored => Object.fromEntries(Object.entries(stored).map(([name, array]) =>
+    [name, matrix(...array.shape, Float64Array.from(array.data ?? array))]))
 const gradient = m => m.grad ??= new Float64Array(m.data.length)
 
 function backward(tape) {

@@ -220,6 +220,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     function show(answer) {
         if (message.getAttribute("role") == "alert") say("")
         for (const [name, limit] of Object.entries(answer.limits)) controls[name].allow(limit)
+        for (const made of actions.children) made.disabled = answer.disabled?.includes(made.textContent)
         title.innerHTML = answer.title
         picture.ariaLabel = title.textContent
         caption.innerHTML = answer.caption

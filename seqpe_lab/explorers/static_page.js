@@ -87,7 +87,8 @@ function seqpeStart(place, all) {
             const {table: columns, ...rest} = template
             const wanted = table ? template : rest
             return {limits: {}, ...seqpeFill(wanted, {...numbers, state}, state,
-                {names: chosen(state), narrow}), ...numbers.limits && {limits: numbers.limits}}
+                {names: chosen(state), narrow}), ...numbers.limits && {limits: numbers.limits},
+                disabled: numbers.disabled}
         }
         page = seqpeExplorer(place, about, {ask, state, load: seqpePlotly,
             link: changed => `${location.href.split("#")[0]}#${about.name}?${written(changed)}`,
