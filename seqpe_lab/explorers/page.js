@@ -10,6 +10,8 @@
 function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link, act}) {
     const element = (tag, properties = {}, ...children) => {
         const made = Object.assign(document.createElement(tag), properties)
+        if (/^(input|select|button|textarea|summary)$/.test(tag))  // keys are not for JupyterLab
+            made.dataset.lmSuppressShortcuts = "true"
         made.append(...children)
         return made
     }
@@ -17,7 +19,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         title, onclick})
     const defaults = Object.fromEntries(about.fields.map(field => [field.name, field.default]))
     const same = (a, b) => JSON.stringify(a) == JSON.stringify(b)
-    let state = {...defaults, ...first}, asked = 0, stop = -1, playing
+    let state = {...defaults, ...first}, asked = 0, stop = -1, narrow = false, playing
 
     // --- controls: for each kind of field, [elements, set(value), get(), allow(limit)]
     const options = field => field.options.map(([, name], i) =>
@@ -149,7 +151,6 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
 
     // --- the parts of the page
     const root = element("section", {className: "seqpe-explorer", ariaLabel: about.title})
-    root.dataset.lmSuppressShortcuts = "true"  // keys are for the controls, not for the notebook
     const tour = element("div", {className: "seqpe-tour", hidden: true, role: "status"})
     const message = element("p", {className: "seqpe-message"})
     const title = element("h4", {className: "seqpe-title", ariaLive: "polite"})
@@ -211,7 +212,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     async function refresh() {
         const number = ++asked
         try {
-            const answer = await ask(state, {narrow: picture.clientWidth < 600, table: sheet.open})
+            const answer = await ask(state, {narrow, table: sheet.open})
             if (answer && number == asked) show(answer)
         } catch (error) {
             if (number == asked) say(error.message, "alert")  // the last good picture stays
@@ -247,6 +248,14 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     }
     const themed = () => root.classList.toggle("seqpe-dark", seqpeDark())
     themed()
+    const sized = new ResizeObserver(() => {  // before it is on the page its width is 0
+        const now = picture.clientWidth > 0 && picture.clientWidth < 600
+        if (now != narrow) {
+            narrow = now
+            refresh()
+        }
+    })
+    sized.observe(picture)
     const watch = new MutationObserver(() => { themed(); refresh() })
     watch.observe(document.body, {attributeFilter: ["data-jp-theme-light"]})
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", themed)
@@ -258,6 +267,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         close() {
             clearInterval(playing)
             watch.disconnect()
+            sized.disconnect()
             plot.close()
             root.remove()
         },

@@ -28,7 +28,7 @@ explorers.patches = stored => {
         const length = all.map(vector => kind == "cosine" ? Math.sqrt(dot(vector, vector)) : 1)
         const flat = all.map((other, p) => dot(all[patch], other) / length[patch] / length[p])
         const others = flat.filter((_, p) => p != patch), high = Math.max(...others)
-        const near = flat.findIndex((value, p) => p != patch && value == high)
+        const near = flat.findIndex((value, p) => p != patch && value.toFixed(5) == high.toFixed(5))
         const nearest = [Math.floor(near / columns), near % columns]
         const {name, how, stretches} = stored.methods[method], {trained} = stored
         const own = state.colours == "own" || kind == "dot"

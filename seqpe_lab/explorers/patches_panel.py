@@ -125,7 +125,7 @@ def similarity_map(method: str, state: State, row: int, column: int) -> Map:
         row * state.columns + column
     found = similarity(table[patch:patch + 1], table, state.kind)[0].double().numpy()
     others = np.delete(found, patch)
-    place = int(others.argmax())
+    place = int(others.round(5).argmax())  # of equal ones the first, however they were rounded
     nearest = divmod(place + (place >= patch), state.columns)
     stretched = method == "learned" and max(state.rows, state.columns) > trained()
     how = ", rotation alone" if method.startswith("rope") else ", stretched" * stretched
@@ -220,8 +220,8 @@ def stored() -> dict[str, Any]:
             kept[method]["layers"] = {
                 layer: vectors(method, count, count, layer).numpy().astype(np.float16)
                 for layer in layers()}
-    identity = torch.eye(side)  # what each of the trained rows becomes, if only rows are stretched
-    stretch = {rows: resample_grid(identity, (side, 1), (rows, 1)).numpy()
+    ends = torch.eye(side).repeat_interleave(2, 0)  # two columns, in which only rows differ
+    stretch = {rows: resample_grid(ends, (side, 2), (rows, 2))[::2].numpy()
                for rows in range(side, count + 1)}
     return {"methods": kept, "stretch": stretch, "trained": side, "most": count,
             "patch": shipped_models.recipe("image", METHODS[0]).patch,
