@@ -124,3 +124,130 @@ function rotated(m, heads, positions, frequency) {
     }
     return y
 }
+
+// The numbers of attention_panel.py
+explorers.attention = stored => {
+    const models = {}, kept = {}
+    const range = n => Array.from({length: n}, (_, i) => i)
+    const plain = value => seqpeFill.text(value, ".2f")
+    const escaped = name => name.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;")
+        .replace(/"/g, "&quot;").replace(/'/g, "&#x27;")
+
+    function modelOf(kind, method) {
+        const {model} = stored.subjects[kind].methods[method]
+        return models[kind + method] ??= {...model, weights: matrices(model.weights)}
+    }
+    function imageOf({digit, drawing, size}) {  // size x size numbers in [0, 1], row after row
+        const small = drawing ? Array.from(drawing, pixel => parseInt(pixel, 16) / 15)
+            : Array.from(stored.digits[digit], level => level / 255)
+        const wide = matrix(size, 8, Float64Array.from(stored.enlarge[size]))  // W image W'
+        const half = linear(wide, matrix(8, 8, transposed(Float64Array.from(small), 8, 8)))
+        return linear(half, wide).data.map(v => Math.min(1, Math.max(0, v)))
+    }
+    function read(state, {shape, methods}) {  // [input, first, names, cut]
+        if (state.kind == "text") {
+            if (!state.text) throw new Error("the text is empty (0 characters): type at least 1")
+            const all = Array.from(new TextEncoder().encode(state.text)), {longest} = stored
+            const bytes = all.slice(0, longest)
+            const names = bytes.map(b => b == 32 ? "·" : b > 32 && b < 127 ? String.fromCharCode(b)
+                : b.toString(16).padStart(2, "0"))
+            return [bytes, state.start, names, all.length > longest ?
+                [`cut: the first ${longest} of ${all.length} tokens are shown`] : []]
+        }
+        const side = state.size / shape.patch, {fixed} = methods[state.image_method]
+        const first = fixed ? 0 : Math.min(state.corner, shape.most - side)
+        const why = fixed ? "a learned table has no other start than 0"
+            : `positions end at ${shape.most - 1}`
+        const image = imageOf(state)
+        return [image, first, ["[CLS]", ...gridOf(side, first).map(p => `(${p.join(", ")})`)],
+            first < state.corner ? [`start ${state.corner} is not possible: ${why}`] : []]
+    }
+    function labels(names, side, first) {
+        if (side) {
+            const rows = range(side).filter(row => side <= 7 || row % 2 == 0)
+            return {values: rows.map(row => 1 + side * row), texts: rows.map(row => first + row),
+                title: "[CLS], then patches by row"}
+        }
+        const title = `tokens from position ${seqpeFill.text(first, ",")}`
+        if (names.length <= stored.named) return {values: range(names.length), texts: names, title}
+        const some = range(names.length).filter(n => n % 8 == 0)
+        return {values: some, texts: some.map(n => first + n), title}
+    }
+    function map(name, axis, table, low, head, place, marks, titles) {  // see ``_map``
+        let lowest = Infinity, highest = -Infinity
+        for (const row of table) for (const v of row) {
+            lowest = Math.min(lowest, v)
+            highest = Math.max(highest, v)
+        }
+        const from = low ?? lowest, margin = from == highest ? 1 : 0
+        const heading = name.startsWith("head") ? name : `${name}<br><sup>${plain(from)} to ${
+            plain(highest)}${name.endsWith("part") ? " nats" : ""}</sup>`
+        const z = table.map(row => [...row, ...Array(table.length - row.length).fill(null)])
+        return {name, heading, axis: axis > 1 ? String(axis) : "", z, low: from - margin,
+            high: highest + margin, head, place, marks, titles}
+    }
+    function byDistance({seen, positions, position}, head, relative) {
+        const groups = new Map()
+        seen.forEach((keys, i) => keys.forEach((j, n) => {
+            if (!positions[i] || !positions[j]) return  // [CLS]
+            const away = Math.hypot(...positions[i].map((p, d) => p - positions[j][d]))
+            const own = relative ? position[head][i][keys.indexOf(i)] : 0
+            const key = away.toFixed(6)
+            groups.set(key, [...groups.get(key) ?? [], position[head][i][n] - own])
+        }))
+        const distance = [...groups.keys()].map(Number).sort((a, b) => a - b)
+        const values = distance.map(d => groups.get(d.toFixed(6)))
+        const average = list => list.reduce((s, v) => s + v, 0) / list.length
+        const mean = values.map(average)
+        const spread = values.map((list, g) => Math.sqrt(average(list.map(v => (v - mean[g]) ** 2))))
+        return {distance, mean, spread, pairs: values.map(list => list.length),
+            low: mean.map((m, g) => m - spread[g]), high: mean.map((m, g) => m + spread[g])}
+    }
+    function deviation(table) {  // over the keys that a query sees
+        let total = 0, count = 0
+        for (const row of table) {
+            const mean = row.reduce((s, v) => s + v, 0) / row.length
+            for (const v of row) total += (v - mean) ** 2
+            count += row.length
+        }
+        return Math.sqrt(total / count)
+    }
+    return {compute(state) {
+        const {kind, head} = state, subject = stored.subjects[kind], {shape, places: place} = subject
+        const isText = kind == "text", method = isText ? state.method : state.image_method
+        const [shown, first, names, cut] = read(state, subject)
+        const side = isText ? 0 : state.size / shape.patch
+        const key = JSON.stringify([kind, method, Array.from(shown), first, state.layer])
+        const input = isText ? shown : shown.map(v => (v - stored.mean) / stored.std)
+        if (kept.key != key) Object.assign(kept, {key, parts: splitAttention(
+            modelOf(kind, method), input, first, state.layer)})
+        const {parts} = kept, query = Math.min(state.query, names.length - 1)
+        const tables = [parts.content, parts.position, parts.weights].map(of => of[head])
+        const ticks = labels(names, side, first)
+        const maps = ["content part", "position part", "attention weight"].map((name, n) =>
+            map(name, n + 1, tables[n], null, head, place.areas[name], ticks.values,
+                ["key", n ? "" : "query"]))
+        maps.push(...parts.weights.map((table, h) =>
+            map(`head ${h}`, 7 + h, table, 0, h, place.heads[h], [], ["", ""])))
+        const keys = parts.seen[query], weights = tables[2][query], share = Math.max(...weights)
+        const patch = query - 1, row = Math.floor(patch / side), column = patch % side
+        const rows = (flat, size) => range(size).map(r =>
+            Array.from(flat.slice(r * size, (r + 1) * size)))
+        return {
+            about: subject.methods[method], maps, is_text: isText, is_image: !isText,
+            lower: state.layer > 0, query, who: escaped(names[query]),
+            favourite: escaped(names[keys[weights.indexOf(share)]]), share,
+            edges: {low: query - 0.5, high: query + 0.5}, keys,
+            row: {content: tables[0][query], position: tables[1][query]}, ticks, first,
+            last: first + (isText ? names.length : side) - 1,
+            pixels: isText ? [] : rows(shown, state.size), spot: isText ? [] : rows(weights.slice(1), side),
+            frames: isText || patch < 0 ? [] : [["4", shape.patch], ["5", 1]].map(([axis, scale]) => ({
+                axis, x0: column * scale - 0.5, x1: (column + 1) * scale - 0.5,
+                y0: row * scale - 0.5, y1: (row + 1) * scale - 0.5})),
+            curve: byDistance(parts, head, state.relative),
+            beyond: side > shape.trained ? Math.SQRT2 * (shape.trained - 1) : null,
+            moves: {content: deviation(tables[0]), position: deviation(tables[1])},
+            cut, places: place, limits: {query: names.length - 1},
+        }
+    }}
+}

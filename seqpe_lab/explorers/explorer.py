@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import plotly.graph_objects as go
 
 from seqpe_lab.course.style import finish
@@ -84,11 +85,15 @@ class Explorer:
 
         Args:
             numbers: of ``compute``, where they are there already.
-            table: whether the table is asked for; it may be long.
+            table: whether the table is asked for, where there is one; it may be long.
         """
+        table = table and "table" in self.template
         numbers = self.compute(state) if numbers is None else numbers
         wanted = {name: part for name, part in self.template.items() if table or name != "table"}
         filled = fill(wanted, numbers, state, {"names": self.names(state), "narrow": narrow})
+        if table:
+            filled["table"] = {name: np.asarray(column).tolist()
+                               for name, column in filled["table"].items()}
         return filled | {"limits": getattr(numbers, "limits", {}),
                          "disabled": getattr(numbers, "disabled", [])}
 

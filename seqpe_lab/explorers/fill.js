@@ -29,9 +29,9 @@ const seqpeFill = (() => {
         const around = "each" in rules ? Array.from(lookUp(rules.each, scopes), (item, i) =>
             [item, {item, number: i + 1, nth: i ? i + 1 : ""}, ...scopes]) : [scopes]
         return around.flatMap(inner => {
-            if (!("when" in rules) || truth(lookUp(rules.when, inner)))
-                return [[fill("value" in rules ? rules.value : part, ...inner), inner]]
-            return "else" in rules ? [[fill(rules.else, ...inner), inner]] : []
+            if ("when" in rules && !truth(lookUp(rules.when, inner)))
+                return "else" in rules ? repeated(rules.else, inner) : []
+            return "value" in rules ? repeated(rules.value, inner) : [[fill(part, ...inner), inner]]
         })
     }
     function fill(template, ...scopes) {

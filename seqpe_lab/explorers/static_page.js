@@ -44,7 +44,7 @@ function seqpeUnpack(bytes) {  // what ``pack`` of static_page.py has written
 
 function seqpeStart(place, all) {
     const readers = {
-        number: Number, flag: text => text == "1", text: text => text,
+        number: Number, flag: text => text == "1", text: text => text, picture: text => text,
         choice: (text, known) => known.find(option => String(option) == text),
         several: (text, known) => text.split(",").filter(Boolean).map(
             part => readers.choice(part, known)),

@@ -59,9 +59,12 @@ def _repeated(part: Any, scopes: tuple) -> Iterator[tuple[Any, tuple]]:
                    *scopes) for number, item in enumerate(look_up(rules["each"], scopes), start=1)]
     for inner in around:
         if "when" not in rules or truth(look_up(rules["when"], inner)):
-            yield fill(rules.get("value", part), *inner), inner
+            if "value" in rules:
+                yield from _repeated(rules["value"], inner)
+            else:
+                yield fill(part, *inner), inner
         elif "else" in rules:
-            yield fill(rules["else"], *inner), inner
+            yield from _repeated(rules["else"], inner)
 
 
 def truth(value: Any) -> bool:
