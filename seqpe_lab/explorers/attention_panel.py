@@ -235,7 +235,7 @@ def places(kind: str, heads: int) -> dict[str, Any]:
     found: dict[str, dict] = {name: {} for name in (*names, *PARTS, *BELOW[kind])}
     heights = {}
     for width, of_width in lines.items():
-        tall = [190 if "head" in line[0] else 300 if len(line) > 1 or line[0] in PARTS else 250
+        tall = [215 if "head" in line[0] else 300 if len(line) > 1 or line[0] in PARTS else 250
                 for line in of_width]
         heights[width], top = sum(tall), 0
         for line, height in zip(of_width, tall):
@@ -291,7 +291,7 @@ TEMPLATE = {
              zmax="@high", colorscale="Viridis", showscale=False, meta={"head": "@head"},
              hovertemplate="query %{y}, key %{x}: %{z:.3f}<extra>{name}</extra>"),
         _line("content", CONTENT), _line("position", POSITION),
-        dict(type="heatmap", when="is_image", z="@pixels", colorscale="Greys", reversescale=True,
+        dict(type="heatmap", when="is_image", z="@pixels", colorscale="Greys",
              showscale=False, hoverinfo="skip", xaxis="x4", yaxis="y4"),
         dict(type="heatmap", when="is_image", z="@spot", colorscale="Viridis", showscale=False,
              xaxis="x5", yaxis="y5", hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra></extra>"),
