@@ -5,7 +5,7 @@
 //     plot.close()
 //
 // place: an empty element; load: a function that promises Plotly. What a reader does arrives as
-// click({x, y, customdata}), select([first x, last x]) and relayout({property: value, ...}).
+// click({x, y, customdata, and what the trace's meta holds}), select([first x, last x]) and relayout({property: value, ...}).
 // One drawing is made at a time, always of the newest figure. The figure is as wide as the page
 // has room for, and light or dark as the page is; ``large`` enlarges it for a lecture hall. Zooms
 // are kept while the axes have the same titles, hidden traces while the legend has the same names.
@@ -63,7 +63,8 @@ function seqpePlot(place, load, on = {}) {
     const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value
     function listen() {
         listens = true
-        frame.on("plotly_click", ({points: [{x, y, customdata}]}) => on.click?.({x, y, customdata}))
+        frame.on("plotly_click", ({points: [{x, y, customdata, data: {meta}}]}) =>
+            on.click?.({x, y, customdata, ...meta}))
         frame.on("plotly_selected", event => event?.range?.x && on.select?.(event.range.x))
         frame.on("plotly_relayout", changes => on.relayout?.(changes))
     }

@@ -1,6 +1,7 @@
 """Parts of templates that several explorers draw: outlines, bands, notes, axes."""
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SIMILARITIES = {figure: {"cosine": "cosine", "dot": f"dot product (the paper's Fig. {figure})"}
@@ -34,6 +35,30 @@ def band(x: str, low: str, high: str, colour: str, each: str = "",
     line = dict(type="scatter", x=x, mode="lines", line=dict(width=0), **QUIET) | trace
     parts = [line | dict(y=low), line | dict(y=high, fill="tonexty", fillcolor=colour)]
     return [dict(each=each, value=parts)] if each else parts
+
+
+def axes(nth: int | str, wide: Sequence[float], narrow: Sequence[float], x: Mapping[str, Any],
+         y: Mapping[str, Any]) -> dict[str, Any]:
+    """A pair of axes of a layout, placed differently on a wide and on a narrow page.
+
+    Args:
+        nth: its number as plotly writes it: "", 2, 3, ...
+        wide, narrow: left, right, bottom and top, shares of the figure.
+        x, y: other properties of the two.
+
+    >>> axes(2, (0, 0.4, 0, 1), (0, 1, 0.5, 1), {"title": "step"}, {})["xaxis2"]
+    {'anchor': 'y2', 'domain': {'when': 'narrow', 'value': [0, 1], 'else': [0, 0.4]},
+     'title': 'step'}
+    """
+    left_right, bottom_top = (either(list(narrow[side]), list(wide[side]))
+                              for side in (slice(2), slice(2, 4)))
+    return {f"xaxis{nth}": {"anchor": f"y{nth}", "domain": left_right, **x},
+            f"yaxis{nth}": {"anchor": f"x{nth}", "domain": bottom_top, **y}}
+
+
+def either(narrow: Any, wide: Any) -> dict[str, Any]:
+    """One value on a narrow page, another on a wide one."""
+    return {"when": "narrow", "value": narrow, "else": wide}
 
 
 def plain(value: float, digits: int = 2) -> str:

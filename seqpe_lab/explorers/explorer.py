@@ -22,6 +22,7 @@ an array of its rows, an error is thrown as ``Error`` with the words that Python
 Names that mean something among the numbers:
     limits: {field: the largest value its slider may have now, or a list of the options that may be
         chosen now}; ``compute`` itself takes the nearest allowed value of a state that is beyond.
+    disabled: names of the buttons that do nothing now.
 """
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ class Explorer:
         if table:
             filled["table"] = {name: np.asarray(column).tolist()
                                for name, column in filled["table"].items()}
-        return filled | {"limits": getattr(numbers, "limits", {})}
+        return filled | {"limits": getattr(numbers, "limits", {}),
+                         "disabled": getattr(numbers, "disabled", [])}
 
     def draw(self, numbers: Any, state: Any = None) -> go.Figure:
         """The figure by itself, with title and caption, as it is written to files."""

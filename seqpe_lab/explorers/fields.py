@@ -56,6 +56,11 @@ def text(default: str, label: str, help: str, **about: Any) -> Any:
     return _field("text", default, label, help, **about)
 
 
+def picture(default: str, label: str, help: str, **about: Any) -> Any:
+    """A drawing of 8 x 8 grey pixels as 64 hexadecimal digits, or ""."""
+    return _field("picture", default, label, help, **about)
+
+
 def flag(default: bool, label: str, help: str, **about: Any) -> Any:
     """On or off."""
     return _field("flag", default, label, help, **about)
@@ -148,7 +153,7 @@ def _read(text: str, field: Mapping[str, Any]) -> Any:
         except ValueError:
             raise ValueError(f"{field['label']} is {text!r}: choose {field['min']} to "
                              f"{field['max']}") from None
-    if kind == "text":
+    if kind in ("text", "picture"):
         return text
     known = {str(option): option for option, _ in field["options"]}
     parts = tuple(known.get(part, part) for part in text.split(",") if part)

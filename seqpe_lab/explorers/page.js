@@ -65,6 +65,45 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
             box.addEventListener("input", event => event.stopPropagation())
             return [[box], value => { box.value = value }, () => box.value]
         },
+        picture(field) {  // 8 x 8 grey pixels, which are drawn, or those of a file
+            const canvas = element("canvas", {width: 8, height: 8, ariaLabel: field.label})
+            const context = canvas.getContext("2d", {willReadFrequently: true})
+            const file = element("input", {type: "file", accept: "image/*", ariaLabel: "open a file"})
+            let value = ""
+            const show = drawing => Array.from(drawing.padEnd(64, "0"), (digit, i) => {
+                context.fillStyle = `#${digit.repeat(6)}`
+                context.fillRect(i % 8, Math.floor(i / 8), 1, 1)
+            })
+            const read = () => {
+                const {data} = context.getImageData(0, 0, 8, 8)
+                value = Array.from({length: 64}, (_, i) => Math.round((0.3 * data[4 * i] + 0.59
+                    * data[4 * i + 1] + 0.11 * data[4 * i + 2]) / 17).toString(16)).join("")
+                show(value)
+                canvas.dispatchEvent(new Event("input", {bubbles: true}))
+            }
+            const draw = ({buttons, offsetX, offsetY}) => {
+                if (!buttons) return
+                context.fillStyle = "white"
+                context.fillRect(Math.floor(8 * offsetX / canvas.clientWidth),
+                    Math.floor(8 * offsetY / canvas.clientHeight), 1, 1)
+            }
+            canvas.addEventListener("pointerdown", draw)
+            canvas.addEventListener("pointermove", draw)
+            canvas.addEventListener("pointerup", read)
+            file.addEventListener("change", async event => {
+                event.stopPropagation()
+                context.drawImage(await createImageBitmap(file.files[0]), 0, 0, 8, 8)
+                read()
+            })
+            file.addEventListener("input", event => event.stopPropagation())
+            const clear = button("Clear", "show the digit again", event => {
+                event.preventDefault()
+                file.value = value = ""
+                show(value)
+                canvas.dispatchEvent(new Event("input", {bubbles: true}))
+            })
+            return [[canvas, file, clear], drawing => { show(value = drawing) }, () => value]
+        },
         flag() {
             const box = element("input", {type: "checkbox"})
             return [[box], value => { box.checked = value }, () => box.checked]
@@ -221,6 +260,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     function show(answer) {
         if (message.getAttribute("role") == "alert") say("")
         for (const [name, limit] of Object.entries(answer.limits)) controls[name].allow(limit)
+        for (const made of actions.children) made.disabled = answer.disabled?.includes(made.textContent)
         title.innerHTML = answer.title
         picture.ariaLabel = title.textContent
         caption.innerHTML = answer.caption

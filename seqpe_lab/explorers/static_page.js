@@ -27,15 +27,22 @@ const seqpePlotly = () => seqpePlotlyHere ??= seqpeFile("plotly").then(bytes => 
     return window.Plotly
 })
 function seqpeUnpack(bytes) {  // what ``pack`` of static_page.py has written
-    const length = new DataView(bytes).getUint32(0, true), arrays = 4 + length
+    const [length, fours, twos, ones] = new Uint32Array(bytes, 0, 4), start = 16 + length
+    const counts = {4: fours, 2: twos, 1: ones}
+    const starts = {4: start, 2: start + 4 * fours, 1: start + 4 * fours + 2 * twos}
+    const all = new Uint8Array(bytes)
     const half = bits => (bits >> 15 ? -1 : 1) * (bits & 0x7c00 ?
         2 ** ((bits >> 10 & 31) - 25) * (bits & 1023 | 1024) : 2 ** -24 * (bits & 1023))
     const kinds = {uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array,
         int32: Int32Array, float16: Uint16Array, float32: Float32Array}
-    return JSON.parse(new TextDecoder().decode(new Uint8Array(bytes, 4, length)), (key, value) => {
+    return JSON.parse(new TextDecoder().decode(all.subarray(16, start)), (key, value) => {
         if (!value?.array) return value
-        const [type, shape, start, low, step] = value.array
-        let array = new kinds[type](bytes, arrays + start, shape.reduce((a, b) => a * b, 1))
+        const [type, shape, first, low, step] = value.array, size = kinds[type].BYTES_PER_ELEMENT
+        const together = new Uint8Array(shape.reduce((a, b) => a * b, size))
+        for (let byte = 0; byte < size; byte++)  // the planes of the elements' bytes
+            for (let i = byte, from = starts[size] + byte * counts[size] + first;
+                i < together.length; i += size) together[i] = all[from++]
+        let array = new kinds[type](together.buffer)
         if (type == "float16") array = Float32Array.from(array, half)
         if (low != 0 || step != 1) array = Float32Array.from(array, level => low + step * level)
         return Object.assign(array, {shape})
@@ -53,12 +60,12 @@ async function seqpeAnswer({about, template}, state, {narrow = false, table = fa
         options.find(([option]) => option === state[name])?.[1]]))
     const {table: columns, ...rest} = template
     return {...seqpeFill(table ? template : rest, {...numbers, state}, state, {names, narrow}),
-        limits: numbers.limits ?? {}}
+        limits: numbers.limits ?? {}, disabled: numbers.disabled ?? []}
 }
 
 function seqpeStart(place, all) {
     const readers = {
-        number: Number, flag: text => text == "1", text: text => text,
+        number: Number, flag: text => text == "1", text: text => text, picture: text => text,
         choice: (text, known) => known.find(option => String(option) == text),
         several: (text, known) => text.split(",").filter(Boolean).map(
             part => readers.choice(part, known)),

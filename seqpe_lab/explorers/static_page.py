@@ -36,13 +36,16 @@ class Rounded:
 def pack(value: Any) -> bytes:
     """Plain values and arrays as the page's ``unpack`` reads them, compressed.
 
-    A JSON text, in which each array is {"array": [type, shape, first byte, low, step]}, and the
-    arrays' bytes.
+    Four numbers: the length of a JSON text, and how many array elements have 4, 2 and 1 bytes. Then
+    the text, in which each array is {"array": [type, shape, number of its first element, low,
+    step]}. Then the elements, those of 4 bytes first: the first byte of each, then the second byte
+    of each, and so on, which compresses better.
 
     Raises:
         TypeError: an array of a type that is not in ``TYPES``.
     """
-    parts: list[bytes] = []
+    planes: dict[int, list[list[bytes]]] = {size: [[] for _ in range(size)] for size in (4, 2, 1)}
+    count = dict.fromkeys(planes, 0)
 
     def plain(value: Any) -> Any:
         low, step = 0.0, 1.0
@@ -55,9 +58,12 @@ def pack(value: Any) -> bytes:
             if value.dtype.name not in TYPES:
                 raise TypeError(f"an array of {value.dtype} cannot be stored: choose one of "
                                 f"{', '.join(TYPES)}")
-            place = sum(map(len, parts))
-            parts.append(value.tobytes() + b"\0" * (-value.nbytes % 4))
-            return {"array": [value.dtype.name, value.shape, place, low, step]}
+            first, size = count[value.itemsize], value.itemsize
+            count[size] += value.size
+            each = np.ascontiguousarray(value).view(np.uint8).reshape(-1, size)
+            for plane, part in zip(planes[size], each.T):
+                plane.append(part.tobytes())
+            return {"array": [value.dtype.name, value.shape, first, low, step]}
         if isinstance(value, Mapping):
             return {str(key): plain(part) for key, part in value.items()}
         if isinstance(value, (list, tuple)):
@@ -65,8 +71,9 @@ def pack(value: Any) -> bytes:
         return value
 
     text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False).encode()
-    text += b" " * (-len(text) % 4)
-    return gzip.compress(len(text).to_bytes(4, "little") + text + b"".join(parts), 9, mtime=0)
+    head = b"".join(n.to_bytes(4, "little") for n in (len(text), *count.values()))
+    parts = (b"".join(plane) for of_size in planes.values() for plane in of_size)
+    return gzip.compress(b"".join((head, text, *parts)), 9, mtime=0)
 
 
 def write(folder: Path, names: Iterable[str] = EXPLORERS) -> Path:
