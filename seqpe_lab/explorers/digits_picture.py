@@ -25,8 +25,8 @@ TEMPLATE = {
                "features; red positive, blue negative, white 0; untrained: normal, std 0.02, seed "
                "0 · each prefix is computed once, as in seqpe_lab.prefix_tree",
     "data": [
-        dict(STRIP, each="strips", type="heatmap", z="@z", zmin="@low", zmax="@high", colorscale=RED_BLUE,
-             xgap=3, showscale=False, hovertemplate="%{z:.3f}<extra></extra>"),
+        dict(STRIP, each="strips", type="heatmap", z="@z", zmin="@low", zmax="@high", xgap=3,
+             colorscale=RED_BLUE, showscale=False, hovertemplate="%{z:.3f}<extra></extra>"),
         dict(STRIP, each="strips", type="scatter", x="@x", y="@y", text="@labels", mode="text",
              textfont=dict(size=11, color="#222222"), cliponaxis=False, **QUIET),
         dict(ON_TREE, each="edges", type="scatter", x="@x", y="@y", mode="lines", **QUIET,
@@ -59,10 +59,11 @@ TEMPLATE = {
                            ticktext=["T digit", "+ O place", "+ D dim.", "= U"], **BARE),
         "xaxis3": dict(range="@ends.columns", tickvals="@columns", ticktext="@ticks.powers",
                        tickangle=0, anchor="y3", **BARE,
-                       title=dict(standoff=4, text="place value of the digit<br>{around} positions: "
-                                  "{tokens} tokens, {distinct} distinct prefixes")),
+                       title=dict(standoff=4, text="place value of the digit<br>{around} "
+                                  "positions: {tokens} tokens, {distinct} distinct prefixes")),
         "yaxis3": dict(domain="@domains.tree", range="@ends.tree", tickvals="@places",
-                       ticktext="@ticks.leaves", side="right", anchor="x3", fixedrange=True, **BARE),
+                       ticktext="@ticks.leaves", side="right", anchor="x3", fixedrange=True,
+                       **BARE),
         "xaxis4": dict(when="cosines", anchor="y4", title=dict(text="neighbour", standoff=4),
                        tickformat=",d"),
         "yaxis4": dict(when="cosines", domain="@domains.cosines", anchor="x4",

@@ -47,7 +47,8 @@ VIEWS = {  # the traces of each
              line=dict(color="@colour", dash="@dash", width=2.5), xaxis="x{axis}",
              yaxis="y{axis}", showlegend="@first",
              hovertemplate="%{x} apart: %{y:.3f}<extra></extra>")]}
-EDGE = dict(each="runs", when="drawn.beyond", type="line", dash="dash", xref="x{nth}", yref="y{nth}")
+EDGE = dict(each="runs", when="drawn.beyond", type="line", dash="dash", xref="x{nth}",
+            yref="y{nth}")
 SQUARE = dict(when="view.heatmap", value="x{nth}", **{"else": False})
 TEMPLATE = {
     "title": {"by": "; ", "join": [dict(each="runs", value={"join": [

@@ -7,8 +7,8 @@ A template is made of plain dicts, lists and strings:
   formats are ``,`` ``.2f`` ``,.2f`` ``.1%`` and ``.4g``;
 - a dict with ``"when": "name"`` is left out if the value is false, or replaced by its ``"else"``;
 - a dict with ``"each": "name"`` is repeated for every element of a list. The parts of an element
-  are names there, for ``when`` too, and so are ``number`` (1, 2, ...) and ``nth`` ("", 2, 3, ..., as plotly
-  numbers axes). Under a key that holds ``{nth}`` the repeated dicts have a key each;
+  are names there, for ``when`` too, and so are ``number`` (1, 2, ...) and ``nth`` ("", 2, 3, ...,
+  as plotly numbers axes). Under a key that holds ``{nth}`` the repeated dicts have a key each;
 - ``"value"`` in such a dict stands for it, where it is no dict itself; with ``"each"`` a list of
   values stands for several;
 - a dict with ``"join": [...]`` is one text, its parts separated by ``"by"`` (default: "").
