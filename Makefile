@@ -1,4 +1,4 @@
-# make figures | site | course | test | lab | explore
+# make figures | site | course | test | lab | explore | explore-static
 # (each first installs everything into .venv, if needed)
 # make unit | lint | benchmarks            (unit: tests that start no programs, 2 to 3 minutes)
 
@@ -15,7 +15,8 @@ figures site course test unit lab explore: export MALLOC_MMAP_THRESHOLD_ = 33554
 figures site course test unit lab explore: export MALLOC_TRIM_THRESHOLD_ = 268435456
 endif
 
-.PHONY: figures site course test unit lab explore setup browser lint benchmarks clean
+.PHONY: figures site course test unit lab explore explore-static setup browser lint benchmarks \
+	clean
 
 figures: setup
 	@$(BIN)/python -m seqpe_lab figures
@@ -48,6 +49,9 @@ explore: setup
 	@JUPYTER_PATH="$(CURDIR)/notebooks$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/voila \
 		notebooks/explorers.ipynb --template=offline --Voila.ip=127.0.0.1 --token
 
+explore-static: setup
+	@$(BIN)/python -m seqpe_lab explorers
+
 setup: .venv/installed browser
 
 .venv/installed: pyproject.toml
@@ -79,4 +83,4 @@ benchmarks: setup
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf .venv figures course reproduced runs slides
+	rm -rf .venv course explorers figures reproduced runs slides
