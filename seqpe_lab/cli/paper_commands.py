@@ -62,25 +62,6 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
 
 
 @app.command
-def figures(*, folder: str = "figures", scale: ScaleName | None = None, seed: Whole = 0,
-            workers: Whole | None = None) -> None:
-    """Train the lessons' runs, execute the lessons, write figures and their page.
-
-    About 45 minutes at small scale on 2 cores; finished runs are kept, interrupted ones continue.
-
-    Args:
-        folder: Where figures, executed lessons and their index.html are written; default: figures.
-        scale: Size of the models and their training; default: $SEQPE_SCALE or small.
-        seed: The seed of the runs; default: 0.
-        workers: Runs or lessons at a time; default: 1 with a GPU, else 2.
-    """
-    from seqpe_lab.course.pages import make_figures
-    check_counts(workers=workers)
-    check_counts(0, seed=seed)
-    make_figures(Path(folder), scale, seed, workers)
-
-
-@app.command
 def collect(*, scale: ScaleName = "small") -> None:
     """Gather finished runs into data/results, with the README's picture and table.
 
@@ -129,3 +110,14 @@ def bundle() -> None:
     make()
 
 
+@app.command
+def explorers(*, folder: str = "explorers") -> None:
+    """Write the explorers as a page that opens from disk: no server, no kernel, no network.
+
+    Args:
+        folder: Where its index.html and the arrays beside it are written; default: explorers.
+    """
+    from seqpe_lab.explorers.static_page import write
+    page = write(Path(folder))
+    size = sum(path.stat().st_size for path in page.parent.iterdir())
+    print(f"{page}: {size / 1e6:.1f} MB with what lies beside it")

@@ -78,8 +78,8 @@ def execute(lesson: Path, folder: Path, scale: str) -> str:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellControlSignal
-    from nbconvert import HTMLExporter
 
+    from seqpe_lab.course.lesson_page import lesson_page
     page = page_of(folder, lesson)
     for left in (page.with_suffix(".json"), page, *folder.glob(f"{_number(lesson)}-*")):
         left.unlink(missing_ok=True)
@@ -100,9 +100,7 @@ def execute(lesson: Path, folder: Path, scale: str) -> str:
     record = {"error": error, "sources": made_of, "scale": scale, "version": __version__,
               "runs": _results(sorted(set(RUN.findall(printed))), scale),
               **provenance("cpu")}
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(banner(record)))
-    text, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": lesson.stem}})
-    write_page(folder, lesson, text, record)
+    write_page(folder, lesson, lesson_page(notebook, lesson.stem, banner(record)), record)
     return error
 
 
@@ -125,9 +123,8 @@ def banner(record: Mapping[str, Any]) -> str:
              f"{record['scale']}. Runs: {runs}.")
     failed = f"<b>This lesson failed: {html.escape(record['error'])}</b><br>What follows may not " \
              "have been executed.<br>" if record["error"] else ""
-    colour = "#b00020" if failed else "#555"
-    return f'<div role="status" style="border-left:4px solid {colour};padding-left:10px">' \
-           f"{failed}{html.escape(about)}</div>"
+    state = "state failed" if failed else "state"
+    return f'<div role="status" class="{state}">{failed}{html.escape(about)}</div>'
 
 
 def _number(lesson: Path) -> str:

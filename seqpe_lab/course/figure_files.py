@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import html
 import json
 import math
 import os
@@ -14,16 +15,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.course.page_templates import render
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def write_figure(figure: go.Figure, folder: Path, name: str) -> bool:
+def write_figure(figure: go.Figure, folder: Path, name: str, about: str = "",
+                 back: str = "") -> bool:
     """Write ``name.html`` (interactive), ``name.json`` (title) and, with a browser, ``name.png``.
 
     All pages of a folder share one plotly.min.js.
+
+    Args:
+        about: scale, seed and the like, for those who see the figure without its lesson.
+        back: where the page's link back leads; "" for none.
 
     Returns:
         Whether there is a static image.
@@ -33,11 +42,27 @@ def write_figure(figure: go.Figure, folder: Path, name: str) -> bool:
     script, program = folder / "plotly.min.js", get_plotlyjs()
     if not script.exists() or script.read_text(encoding="utf-8") != program:
         write_atomically(script, program)
-    write_atomically(folder / f"{name}.html",
-                     figure.to_html(include_plotlyjs="directory", full_html=True))
     title = re.sub(r"<[^>]+>", "", figure.layout.title.text or name)
-    write_atomically(folder / f"{name}.json", json.dumps({"name": name, "title": title}))
+    plot = figure.to_html(include_plotlyjs="directory", full_html=False,
+                          config={"responsive": True, "displaylogo": False})
+    write_atomically(folder / f"{name}.html", render("figure.html", title=title, about=about,
+                                                     plot=Markup(plot), back=back))
+    write_atomically(folder / f"{name}.json",
+                     json.dumps({"name": name, "title": title, "about": about}))
     return write_image(figure, folder / f"{name}.png")
+
+
+def write_on_page(figure: go.Figure, folder: Path, name: str, about: str) -> str:
+    """Write a figure among the figures of the site; returns HTML for the page of its lesson."""
+    has_image = write_figure(figure, folder, name, about, back=f"index.html#{name}")
+    title = html.escape(json.loads((folder / f"{name}.json").read_text())["title"])
+    shown = (f'<a href="../{name}.html"><img src="../{name}.png" alt="{title}"></a>' if has_image
+             else f'<iframe src="../{name}.html" title="{title}"></iframe>')
+    more = f'<a href="../{name}.html">interactive</a>'
+    if explorer := name.partition("explorer-")[2]:
+        more += f'; with its controls on the <a href="../explorers.html#{explorer}">site</a>'
+    return (f'<figure id="{name}">{shown}<figcaption>{html.escape(about)}; {more}</figcaption>'
+            "</figure>")
 
 
 def check_figure(figure: go.Figure, name: str, gaps: bool = False) -> None:

@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 
 from seqpe_lab import recipes
 from seqpe_lab.course.exercises import check, exercise, predict, tensor_table
-from seqpe_lab.course.figure_files import check_figure, write_figure
+from seqpe_lab.course.figure_files import check_figure, write_on_page
 from seqpe_lab.course.hidden_errors import executed
 from seqpe_lab.course.reader_answers import ReaderAnswers
 from seqpe_lab.devices import best_device, leave_a_core
 from seqpe_lab.models.gpt2 import GPT2
+from seqpe_lab.provenance import provenance
 from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.runs import Run
 from seqpe_lab.stop_signals import imports_finish
@@ -32,6 +33,7 @@ from seqpe_lab.tasks.text_data import TextData, load_text
 from seqpe_lab.training import train
 
 if TYPE_CHECKING:  # timm takes seconds to import
+    from seqpe_lab.course.drawings import Drawing
     from seqpe_lab.models.vit import ViT
 
 __all__ = ["NOT_SEEN", "Lesson", "check", "exercise", "predict", "start", "tensor_table"]
@@ -181,12 +183,16 @@ class Lesson(ReaderAnswers):
         if not folder:
             return figure
         from IPython.display import HTML
-        number = re.match(r"\d+", self.title)
+        number = re.match(r"\d+|primer", self.title.lower())
         name = f"{number[0]}-{name}" if number else name
-        shown = f'<iframe src="../{name}.html" width="100%" height="540"></iframe>'
-        if write_figure(figure, Path(folder), name):
-            shown = f'<img src="../{name}.png" style="max-width:100%">'
-        return HTML(f'<a href="../{name}.html">{shown}</a>')
+        about = (f"executed at scale {self.scale}, seed {self.seed}, commit "
+                 f"{provenance('cpu')['commit']}")
+        return HTML(write_on_page(figure, Path(folder), name, about))
+
+    def drawing(self, name: str) -> Drawing:
+        """A drawing (see :mod:`seqpe_lab.course.drawings`); the last expression of a cell."""
+        from seqpe_lab.course.drawings import drawing
+        return drawing(name)
 
     @imports_finish()
     def explore(self, name: str):

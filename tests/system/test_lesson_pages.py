@@ -4,7 +4,8 @@ import nbformat
 import pytest
 from fork_server import fork_kernels
 
-from seqpe_lab.course import executing, pages
+from seqpe_lab.course import executing
+from seqpe_lab.site import lesson_states, pages
 
 SOUND = """
 from seqpe_lab.course import figures, lesson
@@ -51,7 +52,9 @@ def test_an_executed_lesson_is_reused_and_its_page_names_version_scale_and_runs(
         assert words in page
     assert {path.name for path in tmp_path.glob("01-*")} == {"01-line.html", "01-line.json"}
     assert executing.reusable(tmp_path, lesson, "small")
-    assert pages._state(tmp_path, lesson, "small") == "not in this run: one is more than two"
+    assert (
+        lesson_states.state_of(tmp_path, lesson, "small") == "not in this run: one is more than two"
+    )
     results.write_text('{"perplexity": {}}')
     assert not executing.reusable(tmp_path, lesson, "small")
 
@@ -73,10 +76,10 @@ def test_a_lesson_that_fails_is_marked_on_its_page_and_on_the_index(name, lesson
     assert "This lesson failed: " + error.replace("<", "&lt;").replace(">", "&gt;") in page
     assert "before" in page and "<b>one</b>" not in page
     assert ("afterwards" in page) == (name == "04_handler")  # Jupyter goes on after that
-    pages._write_index(tmp_path, [lesson], "small")
+    pages.write_front_page(tmp_path, [lesson], "small")
     index = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert f"</a>; <strong>failed: {error[:7]}" in index
-    assert pages._executing(lesson, tmp_path, "small").command  # it is tried again
+    assert f"</a></h3>\n<p><strong>failed: {error[:7]}" in index
+    assert lesson_states.executing_program(lesson, tmp_path, "small").command  # it is tried again
 
 
 ASKED = """
