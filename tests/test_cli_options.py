@@ -195,7 +195,7 @@ def test_an_option_that_would_do_nothing_is_an_error(
         "tasks.text_data.load_text",
         "models.published_checkpoints.find",
         "site.building.make_figures",
-        "course.course_folder.make_course",
+        "site.course_folder.make_course",
         "reproduction.running.run_stages",
         "reproduction.running.write_scripts",
     ):

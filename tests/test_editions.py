@@ -1,5 +1,6 @@
 """Editions: what students get holds no solutions, and what teachers get passes its own checks."""
 
+import contextlib
 import copy
 import re
 from pathlib import Path
@@ -8,8 +9,8 @@ import nbformat
 import pytest
 
 from seqpe_lab.cli import main
-from seqpe_lab.course import assignments, course_folder, editions, forms
-from seqpe_lab.runs import runs_folder
+from seqpe_lab.course import assignments, editions, forms
+from seqpe_lab.site import course_folder
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = {
@@ -217,25 +218,22 @@ def test_the_course_is_written_as_notebooks(tmp_path, capsys):
         assert (tmp_path / link).is_file(), link
 
 
-def test_both_editions_are_executed_for_their_pages_and_kept(tmp_path, monkeypatch):
+def test_both_editions_are_executed_as_sites_of_their_own(tmp_path, monkeypatch):
     """The programs that execute them; system/test_lesson_pages.py executes lessons."""
     stages = []
-    monkeypatch.setattr(
-        course_folder, "run_stages", lambda made, workers, show: stages.extend(made)
-    )
-    monkeypatch.setattr(course_folder, "EDITIONS", {"student": editions.student_edition})
-    monkeypatch.setattr(
-        course_folder.executing, "reusable", lambda folder, lesson, scale: lesson.stem == "primer"
-    )
+    monkeypatch.setattr(course_folder, "run_stages", lambda made, *rest: stages.extend(made))
+    monkeypatch.setattr(course_folder.Site, "kept", contextlib.nullcontext)
+    monkeypatch.setattr(course_folder.Site, "explorers", lambda site: [])
     course_folder.make_course(tmp_path, "smoke", workers=1)
-    programs = {program.name: program for program in stages[0].programs()}
-    assert {*programs} == {f"student, {name}" for name in LESSONS}
-    kept = programs.pop("student, primer")
-    assert kept.command is None and kept.report() == "executed before"
-    for program in programs.values():
-        assert program.command[-2:] == [str(tmp_path / "student"), "smoke"]
-        assert program.environment["SEQPE_FIGURES"] == str(tmp_path / "student")
-        assert program.environment["SEQPE_RUNS"] == str(runs_folder())
+    assert len(stages) == 2
+    for name, stage in zip(course_folder.EDITIONS, stages):
+        programs = stage.programs()
+        assert [program.name for program in programs] == [*LESSONS]
+        for program, lesson in zip(programs, LESSONS):
+            folder = tmp_path / name
+            assert program.command[-3:] == [str(folder / f"{lesson}.ipynb"), str(folder), "smoke"]
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert 'href="student/index.html"' in index and 'href="teacher/index.html"' in index
 
 
 def test_the_command_hands_its_options_on(monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ def course(*, folder: str = "course", scale: ScaleName | None = None, workers: W
         workers: Lessons at a time; default: 1 with a GPU, else 2.
         notebooks_only: Execute nothing and write no pages; takes seconds.
     """
-    from seqpe_lab.course.course_folder import make_course
+    from seqpe_lab.site.course_folder import make_course
     check_counts(workers=workers)
     for option, value in (("--scale", scale), ("--workers", workers)):
         if notebooks_only and value is not None:

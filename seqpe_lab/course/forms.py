@@ -47,6 +47,11 @@ def tags(cell: NotebookNode) -> set[str]:
     return set(cell.metadata.get("tags", ()))
 
 
+def folded(cell: NotebookNode) -> bool:
+    """Whether Jupyter shows only the first line of a cell's code."""
+    return bool(cell.metadata.get("jupyter", {}).get("source_hidden", False))
+
+
 def follows_forms(notebook: NotebookNode) -> bool:
     return bool(notebook.cells) and "header" in tags(notebook.cells[0])
 
@@ -174,11 +179,10 @@ def _tag_faults(notebook: NotebookNode) -> Iterator[str]:
     for cell in notebook.cells:
         if unknown := tags(cell) - set(TAGS):
             yield f"{cell.id}: no such tags: {', '.join(unknown)}; there are {', '.join(TAGS)}"
-        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
-        if cell.cell_type == "code" and hidden != bool(tags(cell) & set(FOLDED)):
+        if cell.cell_type == "code" and folded(cell) != bool(tags(cell) & set(FOLDED)):
             yield (f'{cell.id}: "jupyter": {{"source_hidden": true}} stands in the metadata of '
                    f"exactly the code that is tagged {', '.join(FOLDED)}")
-        if hidden and not cell.source.startswith("# "):
+        if folded(cell) and not cell.source.startswith("# "):
             yield f"{cell.id}: a folded cell shows its first line: a comment that says what it is"
         for call, tag in CALLS.items():
             if bool(list(calls(cell, call))) != (tag in tags(cell)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 from nbconvert.filters import ansi2html
 
-from seqpe_lab.course.forms import FOLDED, course_of, tags
+from seqpe_lab.course.forms import course_of, folded
 from seqpe_lab.course.page_templates import lesson_name, render
 from seqpe_lab.course.typesetting import Renderer, formula, slug, to_html, with_formulas
 from seqpe_lab.package_data import CLONE
@@ -94,7 +94,7 @@ def _cell(cell: NotebookNode, number: int, renderer: Renderer) -> str:
     outputs = "".join(map(_output, cell.get("outputs", ())))
     lines = len(cell.source.splitlines())
     code = _code(cell.source)
-    if tags(cell) & set(FOLDED):  # the first line says what it is
+    if folded(cell):  # the first line says what it is
         title = re.match(r"#\s*(.+)", cell.source)
         code = _folded(title[1] if title else "Code", code)
     elif lines > LONG_CODE:

@@ -2,7 +2,7 @@
 
     course/student/*.ipynb           without solutions, model answers and notes for teachers
     course/teacher/*.ipynb           with them, in the open
-    course/*/lessons/*.html          the same as pages, executed
+    course/*/index.html              the site of an edition, its lessons executed
     course/nbgrader/source, release  graded assignments: with and without solutions; rubrics
     course/index.html                links to all of it
 """
@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import html
 import os
-import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
 import torch
 from nbformat import NotebookNode
 
-from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
-from seqpe_lab.course import assignments, editions, executing
+from seqpe_lab.course import assignments, editions
 from seqpe_lab.course.forms import course_of, follows_forms, title_of
-from seqpe_lab.course.parallel import Program, Stage, end_with_parent, run_stages
+from seqpe_lab.course.parallel import Stage, run_stages
 from seqpe_lab.package_data import clone
-from seqpe_lab.runs import runs_folder
+from seqpe_lab.site.building import Site
 
 EDITIONS: dict[str, Callable[[NotebookNode], NotebookNode]] = {
     "student": editions.student_edition, "teacher": editions.teacher_edition}
@@ -51,37 +48,32 @@ def make_course(folder: Path, scale: str | None = None, workers: int | None = No
         pages: False writes notebooks only, in seconds.
 
     Raises:
-        RuntimeError: at the end, if a lesson failed; names it and its log.
+        RuntimeError: a lesson failed; names it and its log.
     """
-    folder, scale = Path(folder).resolve(), scale or recipes.default_scale()
-    began = time.monotonic()
-    if "MAKELEVEL" in os.environ:  # started by make, which may be killed
-        end_with_parent()
-
-    def show(text: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        print(f"[{minutes:2d}:{seconds:02d}] {text}", flush=True)
-    lessons, left_out = write_notebooks(folder)
-    show(f"{len(lessons)} notebooks in {folder / 'student'} and {folder / 'teacher'}, "
-         f"assignments in {folder / 'nbgrader'}")
+    folder = Path(folder).resolve()
+    written, left_out = write_notebooks(folder)
+    print(f"Notebooks of {len(written['student'])} lessons, for students and for teachers, and of "
+          f"the assignments: {folder / 'index.html'}")
     if left_out:
-        show(f"Left out, for their solutions are not tagged: {', '.join(left_out)} "
-             "(see python -m seqpe_lab.course.forms)")
-    if pages:
-        workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
-        run_stages([Stage(f"Executing both editions for their pages, scale {scale}",
-                          lambda: [_executing(lesson, scale) for lesson in lessons])],
-                   workers, show)
-    _write_index(folder, lessons)
-    show(f"Done: open {folder / 'index.html'}")
+        print(f"Left out, for their solutions are not tagged: {', '.join(left_out)} "
+              "(see python -m seqpe_lab.course.forms)")
+    _write_index(folder, written, pages)
+    for name, lessons in written.items() if pages else ():
+        site = Site(folder / name, scale)
+        site.lessons = lessons
+        with site.kept():
+            run_stages([Stage(f"Executing the {name}'s edition",
+                              lambda site=site: site.explorers() + site.executions(site.lessons))],
+                       workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)),
+                       site.show)
 
 
-def write_notebooks(folder: Path) -> tuple[list[Path], list[str]]:
+def write_notebooks(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     """Write all notebooks.
 
     Returns:
-        The lessons, an edition after the other; the names of those that do not follow the forms
-        and are left out, since their solutions would reach students.
+        {edition: its lessons}; the names of lessons that do not follow the forms and are left out,
+        since their solutions would reach students.
     """
     source = clone() / "notebooks"
     course = course_of(source)
@@ -95,36 +87,17 @@ def write_notebooks(folder: Path) -> tuple[list[Path], list[str]]:
         _write(to / "source" / path.stem / path.name, assignments.without_rubrics(notebook))
         _write(to / "release" / path.stem / path.name, assignments.release(notebook))
         write_atomically(to / f"{path.stem}_rubric.md", assignments.rubrics(notebook) + "\n")
-    written = [folder / name / path.name for name in EDITIONS for path in lessons]
+    written = {name: [folder / name / path.name for path in lessons] for name in EDITIONS}
     return written, [path.stem for path in course if path not in lessons]
 
 
-def _executing(lesson: Path, scale: str) -> Program:
-    """Execute a lesson of an edition, unless that would give the very page that is there."""
-    folder = lesson.parent
-    page = executing.page_of(folder, lesson)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    name = f"{folder.name}, {lesson.stem}"
-    if executing.reusable(folder, lesson, scale):
-        return Program(name, None, lambda: "executed before", page)
-    command = [sys.executable, "-m", "seqpe_lab.course.executing", str(lesson), str(folder), scale]
-    environment = {"SEQPE_FIGURES": str(folder), "SEQPE_SCALE": scale,
-                   "SEQPE_RUNS": str(runs_folder().resolve())}
-    return Program(name, command, lambda: "executed", page.with_suffix(".log"), environment)
-
-
-def _write_index(folder: Path, lessons: Iterable[Path]) -> None:
+def _write_index(folder: Path, written: dict[str, Sequence[Path]], pages: bool) -> None:
     parts = []
-    for name in EDITIONS:
-        links = []
-        for lesson in lessons:
-            if lesson.parent.name == name:
-                page = executing.page_of(lesson.parent, lesson)
-                title = html.escape(title_of(lesson))
-                shown = (f'<a href="{page.relative_to(folder).as_posix()}">{title}</a>'
-                         if page.exists() else title)
-                links.append(f'<li>{shown} (<a href="{name}/{lesson.name}">notebook</a>)</li>')
-        parts.append(f"<h2>For the {name}</h2>\n<ul>\n" + "\n".join(links) + "\n</ul>")
+    for name, lessons in written.items():
+        links = [f'<li><a href="{name}/{lesson.name}">{html.escape(title_of(lesson))}</a></li>'
+                 for lesson in lessons]
+        site = f'<p><a href="{name}/index.html">All of it as pages</a></p>\n' if pages else ""
+        parts.append(f"<h2>For the {name}</h2>\n{site}<ul>\n" + "\n".join(links) + "\n</ul>")
     graded = sorted((folder / "nbgrader" / "source").glob("*/*.ipynb"))
     links = [f'<li>{html.escape(title_of(path))}: <a href="nbgrader/release/{path.stem}/'
              f'{path.name}">for students</a>, <a href="nbgrader/source/{path.stem}/{path.name}">'
