@@ -111,6 +111,27 @@ def test_what_does_not_follow_the_forms_is_found(name, tmp_path):
     assert any(words in fault for fault in found), found
 
 
+ASKS = 'lab.predict("flat", "Which?", ["a", "b"])'
+
+
+@pytest.mark.parametrize(
+    "again, found",
+    [
+        ('lab.predict("flat", "Which?", {"a": "A.", "b": "B."}, first_asked="00")', False),
+        ('lab.predict("flat", "Which one?", {"a": "A.", "b": "B."}, first_asked="00")', True),
+        ('lab.predict("flat", "Which?", {"a": "A.", "c": "C."}, first_asked="00")', True),
+        ('lab.predict("flat", "Which?", ["a", "b"], first_asked="01")', True),
+        ('lab.predict("other", "What?", ["a", "b"])', False),
+    ],
+)
+def test_what_is_met_again_was_asked_in_the_same_words(again, found, tmp_path):
+    for name, source in (("00_start", ASKS), ("01_next", ""), ("09_later", again)):
+        cells = [nbformat.v4.new_markdown_cell(f"# {name}"), nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    faults = forms.faults(tmp_path / "09_later.ipynb")
+    assert any("in the same words" in fault for fault in faults) is found
+
+
 def test_reading_time_counts_prose_and_visible_code():
     cell = nbformat.v4.new_markdown_cell
     notebook = nbformat.v4.new_notebook(

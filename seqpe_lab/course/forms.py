@@ -146,7 +146,8 @@ def faults(path: Path) -> list[str]:
     """What a lesson does not do as the forms ask; each names its cell."""
     notebook = nbformat.read(path, as_version=4)
     found = [*_header_faults(notebook), *_tag_faults(notebook), *_prediction_faults(notebook),
-             *_exercise_faults(notebook), *_discussion_faults(notebook)]
+             *_meeting_faults(notebook, path.parent), *_exercise_faults(notebook),
+             *_discussion_faults(notebook)]
     last = notebook.cells[-1]
     if "footer" not in tags(last) or footer_of(path) not in last.source:
         found.append(f"the last cell needs the tag footer and this line: {footer_of(path)}")
@@ -210,6 +211,29 @@ def _prediction_faults(notebook: NotebookNode) -> Iterator[str]:
         yield f"two predictions have one name: {names}"
     if missing := {*revealed} - {*names}:
         yield f"revealed, but never asked: {', '.join(missing)}"
+
+
+def _meeting_faults(notebook: NotebookNode, folder: Path) -> Iterator[str]:
+    """Of predictions that another lesson asked first."""
+    for cell in notebook.cells:
+        for call in calls(cell, "lab.predict"):
+            first = next((word.value for word in call.keywords if word.arg == "first_asked"), None)
+            if first is None:
+                continue
+            lesson = ast.literal_eval(first)
+            asked = [_question(other) for path in folder.glob(f"{lesson}*.ipynb")
+                     for there in nbformat.read(path, as_version=4).cells
+                     for other in calls(there, "lab.predict")]
+            if _question(call) not in asked:
+                yield (f"{cell.id}: lesson {lesson} does not ask {ast.unparse(call.args[0])} in "
+                       "the same words with the same choices")
+
+
+def _question(call: ast.Call) -> tuple[str, str, list[str]]:
+    """A prediction's name, question and choices, as code."""
+    name, question, choices = call.args[:3]
+    offered = choices.keys if isinstance(choices, ast.Dict) else getattr(choices, "elts", [choices])
+    return ast.unparse(name), ast.unparse(question), [ast.unparse(one) for one in offered if one]
 
 
 def _exercise_faults(notebook: NotebookNode) -> Iterator[str]:

@@ -107,3 +107,6 @@ def test_a_page_shows_question_choices_and_a_folded_answer_and_no_widgets(lesson
         "<details><summary>Answer</summary>Answer: <b>three</b>. One and two make three." in result
     )
     assert "✓ len: solved." in page
+    record = executing.record_of(executing.page_of(tmp_path, lesson))
+    assert record["seconds"] > 0 and f"Its cells took {record['seconds']:.0f} s." in page
+    assert all(seconds > 5 for seconds in record["slow"].values())
