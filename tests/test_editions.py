@@ -10,13 +10,14 @@ import pytest
 
 from seqpe_lab.cli import main
 from seqpe_lab.course import assignments, editions, forms
+from seqpe_lab.course.lesson_cells import follows_forms, tags
 from seqpe_lab.site import course_folder
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = {
     path.stem: nbformat.read(path, as_version=4)
     for path in forms.course_of(NOTEBOOKS)
-    if forms.follows_forms(nbformat.read(path, as_version=4))
+    if follows_forms(nbformat.read(path, as_version=4))
 }
 ASSIGNMENTS = {
     path.stem: nbformat.read(path, as_version=4)
@@ -30,7 +31,7 @@ def problems(notebook) -> dict[str, str]:
     """{exercise: what its checker says}, after the first cell and those of the exercises."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     namespace: dict = {}
-    for cell in code[:1] + [c for c in code if forms.tags(c) & {"exercise", "checker"}]:
+    for cell in code[:1] + [c for c in code if tags(c) & {"exercise", "checker"}]:
         exec(cell.source, namespace)
     return {name: found.problem for name, found in namespace["lab"].exercises.items()}
 
@@ -50,7 +51,7 @@ def test_no_solution_leaks(name):
     student = editions.student_edition(LESSONS[name])
     assert len(editions.secrets(LESSONS[name])) > 5
     assert editions.leaks(LESSONS[name], student) == []
-    assert not any(forms.tags(cell) & editions.WITHHELD for cell in student.cells)
+    assert not any(tags(cell) & editions.WITHHELD for cell in student.cells)
     nbformat.validate(student)
 
 
@@ -59,7 +60,7 @@ def test_no_solution_leaks(name):
 def test_a_leak_would_be_found(name, tag):
     """One cell that should be withheld, under another tag."""
     student = editions.student_edition(LESSONS[name])
-    leaked = next(cell for cell in LESSONS[name].cells if tag in forms.tags(cell))
+    leaked = next(cell for cell in LESSONS[name].cells if tag in tags(cell))
     student.cells.append(leaked)
     assert editions.leaks(LESSONS[name], student)
 
@@ -156,7 +157,7 @@ def test_a_written_answer_has_a_rubric_with_its_points(name):
         about = assignments.graded(cell)
         if cell.cell_type == "markdown" and about.get("grade"):
             rows = [line.split("|")[1] for line in after.source.split("\n") if line[:2] == "| "]
-            assert "teacher" in forms.tags(after)
+            assert "teacher" in tags(after)
             assert sum(map(int, rows[1:])) == about["points"]
 
 
@@ -223,7 +224,6 @@ def test_both_editions_are_executed_as_sites_of_their_own(tmp_path, monkeypatch)
     stages = []
     monkeypatch.setattr(course_folder, "run_stages", lambda made, *rest: stages.extend(made))
     monkeypatch.setattr(course_folder.Site, "kept", contextlib.nullcontext)
-    monkeypatch.setattr(course_folder.Site, "explorers", lambda site: [])
     course_folder.make_course(tmp_path, "smoke", workers=1)
     assert len(stages) == 2
     for name, stage in zip(course_folder.EDITIONS, stages):

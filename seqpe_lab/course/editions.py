@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from seqpe_lab.course.forms import tags
+from seqpe_lab.course.lesson_cells import tags
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -2,8 +2,8 @@
 
     python -m seqpe_lab.course.forms notebooks/05_the_contrastive_loss.ipynb
 
-prints the header's time and the footer as they should be, and every fault. A lesson follows the
-forms if its first cell has the tag ``header``.
+prints every fault; with ``--mend`` it first writes the header's time and the footer's links as they
+should be.
 """
 from __future__ import annotations
 
@@ -16,52 +16,18 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
+from seqpe_lab.course.lesson_cells import FOLDED, TAGS, calls, folded, tags
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-# tag: what its cells are; a teacher's edition has all of them
-TAGS = {
-    "header": "title, question, goals, prerequisites, time",
-    "prediction": "a call of lab.predict; its code is folded",
-    "exercise": "the function that the reader writes",
-    "checker": "a call of lab.exercise; its code is folded",
-    "hint": "a folded hint",
-    "solution": "a solution, folded; not in the student's edition",
-    "discuss": "a question for five minutes in class",
-    "model-answer": "one answer to it, folded; not in the student's edition",
-    "teacher": "typical errors, timing, how to lead the discussion; not in the student's edition",
-    "appendix": "for the curious: counts as no reading time",
-    "footer": "links to the lesson before, the map and the next lesson",
-    "conclusions": "what committed results say",
-}
-FOLDED = ("prediction", "checker", "solution")  # code that Jupyter shows after a click
 ASIDE = {"hint", "solution", "model-answer", "teacher", "appendix", "footer"}  # not read on the way
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 150, 15
 FIRST = ("00_start_here", "primer")  # of the course; then by number
 CALLS = {"lab.predict": "prediction", "lab.exercise": "checker"}
 MINUTES = re.compile(r"\((\d+) min\)")
+TIME = re.compile(r"\| Time \|.*: (.*? min) to read, (.*?) of computing.*")
 WORD = re.compile(r"\w[\w'’-]*")
-
-
-def tags(cell: NotebookNode) -> set[str]:
-    return set(cell.metadata.get("tags", ()))
-
-
-def folded(cell: NotebookNode) -> bool:
-    """Whether Jupyter shows only the first line of a cell's code."""
-    return bool(cell.metadata.get("jupyter", {}).get("source_hidden", False))
-
-
-def follows_forms(notebook: NotebookNode) -> bool:
-    return bool(notebook.cells) and "header" in tags(notebook.cells[0])
-
-
-def calls(cell: NotebookNode, name: str) -> Iterator[ast.Call]:
-    """The calls of a function, such as ``lab.predict``, in a cell of code."""
-    if cell.cell_type == "code":
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == name:
-                yield node
 
 
 # --- time ----------------------------------------------------------------------------------------
@@ -140,6 +106,20 @@ def footer_of(path: Path) -> str:
     return " · ".join(links)
 
 
+def mend(path: Path) -> None:
+    """Write the time into a lesson's header, and the links into its footer."""
+    notebook = nbformat.read(path, as_version=4)
+    header, last = notebook.cells[0], notebook.cells[-1]
+    links = r"^.*\[map\]\(00_start_here.*|^\[.*\) →$"
+    if "footer" in tags(last):
+        last.source = re.sub(links, lambda _: footer_of(path), last.source, flags=re.MULTILINE)
+    if stated := TIME.search(header.source):
+        right = time_of(notebook, stated[2])
+        if not _nearly(stated[0], right):
+            header.source = header.source.replace(stated[0], right)
+    nbformat.write(notebook, path)
+
+
 # --- faults --------------------------------------------------------------------------------------
 
 def faults(path: Path) -> list[str]:
@@ -162,7 +142,7 @@ def _header_faults(notebook: NotebookNode) -> Iterator[str]:
                  "| Before this lesson |", "| Time |"):
         if part not in header:
             yield f"the header lacks {part!r}"
-    stated = re.search(r"\| Time \|.*: (.*? min) to read, (.*?) of computing.*", header)
+    stated = TIME.search(header)
     right = time_of(notebook, stated[2] if stated else "1 min")
     if not stated or stated[0] != right and not _nearly(stated[0], right):
         yield f"the header's time should be: {right}"
@@ -277,7 +257,11 @@ def _discussion_faults(notebook: NotebookNode) -> Iterator[str]:
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
+        if argument == "--mend":
+            continue
         lesson = Path(argument).resolve()
+        if "--mend" in sys.argv:
+            mend(lesson)
         wrong = "\n- ".join(["", *faults(lesson)]) or "\nno faults"
         print(f"{lesson.name}: {sizes_of(nbformat.read(lesson, as_version=4))}",
               footer_of(lesson), wrong.strip(), sep="\n")

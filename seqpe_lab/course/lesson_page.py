@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 from nbconvert.filters import ansi2html
 
-from seqpe_lab.course.forms import course_of, folded
+from seqpe_lab.course.forms import course_of
+from seqpe_lab.course.lesson_cells import folded
 from seqpe_lab.course.page_templates import lesson_name, render
 from seqpe_lab.course.typesetting import Renderer, formula, slug, to_html, with_formulas
 from seqpe_lab.package_data import CLONE

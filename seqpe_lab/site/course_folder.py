@@ -19,7 +19,8 @@ from nbformat import NotebookNode
 
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import assignments, editions
-from seqpe_lab.course.forms import course_of, follows_forms, title_of
+from seqpe_lab.course.forms import course_of, title_of
+from seqpe_lab.course.lesson_cells import follows_forms
 from seqpe_lab.course.parallel import Stage, run_stages
 from seqpe_lab.package_data import clone
 from seqpe_lab.site.building import Site
@@ -63,7 +64,7 @@ def make_course(folder: Path, scale: str | None = None, workers: int | None = No
         site.lessons = lessons
         with site.kept():
             run_stages([Stage(f"Executing the {name}'s edition",
-                              lambda site=site: site.explorers() + site.executions(site.lessons))],
+                              lambda site=site: site.executions(site.lessons))],
                        workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)),
                        site.show)
 
