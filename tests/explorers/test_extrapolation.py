@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seqpe_lab.course.figure_labels import with_subscripts
 from seqpe_lab.course.style import label
 from seqpe_lab.explorers import extrapolation_panel
 from seqpe_lab.explorers.extrapolation_panel import (
@@ -143,7 +144,7 @@ def test_a_method_has_one_style_and_one_legend_entry(task):
             right[method].marker.symbol,
         )
     entries = [t.name for t in figure.data if t.showlegend is not False and t.name]
-    assert sorted(entries) == sorted({label(m) for m in left | right})
+    assert sorted(entries) == sorted({with_subscripts(label(m)) for m in left | right})
 
 
 @pytest.mark.parametrize(
