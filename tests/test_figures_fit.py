@@ -104,6 +104,15 @@ def test_names_stand_at_the_ends_of_their_lines_and_not_on_one_another():
     assert not layout.showlegend
 
 
+def test_a_logarithmic_axis_names_lines_at_their_last_value_above_0():
+    lines = {"a": [2.0, 0.0], "b": [1.0, 4.0], "c": [0.0, -1.0]}
+    layout = figures.curves([1, 2], lines, title="t", x_title="x", y_title="y", log_y=True).layout
+    assert [(note.text, note.x, 10**note.y) for note in layout.annotations] == [
+        ("a", 1, pytest.approx(2)),
+        ("b", 2, pytest.approx(4)),
+    ]
+
+
 def test_one_line_has_no_name_at_its_end():
     layout = figures.curves([1, 2], {"a": [1, 2]}, title="t", x_title="x", y_title="y").layout
     assert not layout.annotations

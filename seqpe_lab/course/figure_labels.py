@@ -72,13 +72,13 @@ def label_ends(figure: go.Figure) -> go.Figure:
     """
     lines = [trace for trace in figure.data if trace.type == "scatter" and trace.name
              and trace.showlegend is not False]
-    ends = [(trace, *_last_point(trace.x, trace.y)) for trace in lines]
-    ends = [end for end in ends if end[1] is not None]
-    figure.update_layout(showlegend=False)
-    if len(ends) < 2:
-        return figure
     layout = figure.layout
     log_x, log_y = layout.xaxis.type == "log", layout.yaxis.type == "log"
+    ends = [(trace, *_last_point(trace.x, trace.y, log_y)) for trace in lines]
+    ends = [end for end in ends if end[1] is not None]
+    layout.showlegend = False
+    if len(ends) < 2:
+        return figure
     _fix_range(layout.xaxis, [x for trace in figure.data for x in trace.x], log_x, 0.03)
     low, high = _fix_range(layout.yaxis, [y for trace in figure.data for y in trace.y], log_y, 0.06)
     height = layout.height - layout.margin.t - layout.margin.b
@@ -98,10 +98,10 @@ def label_ends(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def _last_point(x: Sequence, y: Sequence) -> tuple[Any, float | None]:
-    """The last point of a line that has a value."""
+def _last_point(x: Sequence, y: Sequence, log: bool) -> tuple[Any, float | None]:
+    """The last point of a line that has a value, which a logarithmic axis shows only above 0."""
     shown = [(place, float(value)) for place, value in zip(x, y)
-             if value is not None and np.isfinite(value)]
+             if value is not None and np.isfinite(value) and (value > 0 or not log)]
     return shown[-1] if shown else (None, None)
 
 

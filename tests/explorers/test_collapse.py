@@ -91,8 +91,8 @@ def test_the_first_picture_is_the_untrained_encoder(panel):
     assert (
         step(panel) == 0
         and not panel.running
-        and "Untrained" in panel.figure.layout.title.text
-        and "α = 0, β = 0.1" in panel.figure.layout.title.text
+        and "Untrained" in panel.figure.layout.title.text.replace(" <br>", " ")
+        and "α = 0, β = 0.1" in panel.figure.layout.title.text.replace(" <br>", " ")
     )
     assert panel.figure.data[0].z.shape == (200, 200) and panel.figure.data[0].z[
         3, 5
@@ -102,9 +102,9 @@ def test_the_first_picture_is_the_untrained_encoder(panel):
 def test_a_piece_trains_and_draws_without_an_event_loop(panel):
     panel.step()
     buttons(panel)["Step"].click()
-    assert step(panel) == 2 * STEPS_AT_A_TIME and panel.figure.layout.title.text.startswith(
-        "Step 4, α = 0, β = 0.1"
-    )
+    assert step(panel) == 2 * STEPS_AT_A_TIME and panel.figure.layout.title.text.replace(
+        " <br>", " "
+    ).startswith("Step 4, α = 0, β = 0.1")
     rank = next(
         trace for trace in panel.figure.data if trace.hovertemplate.startswith("effective rank")
     )
@@ -146,7 +146,9 @@ def test_start_pause_and_reset_while_everything_else_goes_on(panel):
         button["Reset"].click()
         await asyncio.sleep(0.1)
         assert (
-            step(panel) == 0 and not panel.running and "Untrained" in panel.figure.layout.title.text
+            step(panel) == 0
+            and not panel.running
+            and "Untrained" in panel.figure.layout.title.text.replace(" <br>", " ")
         )
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

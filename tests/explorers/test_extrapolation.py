@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seqpe_lab.course.figure_labels import with_subscripts
 from seqpe_lab.course.style import label
 from seqpe_lab.explorers import extrapolation_panel
 from seqpe_lab.explorers.extrapolation_panel import (
@@ -143,7 +144,7 @@ def test_a_method_has_one_style_and_one_legend_entry(task):
             right[method].marker.symbol,
         )
     entries = [t.name for t in figure.data if t.showlegend is not False and t.name]
-    assert sorted(entries) == sorted({label(m) for m in left | right})
+    assert sorted(entries) == sorted({with_subscripts(label(m)) for m in left | right})
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_nothing_of_zero_percent_on_a_log_axis():
 def test_the_title_names_the_best_at_the_longest():
     title = picture(
         **EVERYTHING | {"methods": ("none", "alibi", "seqpe"), "times": (1, 4)}
-    ).layout.title.text
+    ).layout.title.text.replace(" <br>", " ")
     assert title.startswith("Lowest perplexity at the longest: ")
     assert title.endswith(" in our runs (256), SeqPE in the paper (2,048)")
 
@@ -224,7 +225,7 @@ def test_the_best_are_all_that_the_seeds_do_not_tell_apart(seeds, best):
 def test_an_empty_choice_says_what_to_do(nothing):
     figure = picture(**EVERYTHING | nothing)
     assert sum("choose other methods or a wider range" in (t.text or "") for t in figure.data) == 2
-    assert figure.layout.title.text.startswith("Nothing to compare")
+    assert figure.layout.title.text.replace(" <br>", " ").startswith("Nothing to compare")
     assert all(len(column) == 0 for column in table(numbers(**EVERYTHING | nothing)).values())
 
 
