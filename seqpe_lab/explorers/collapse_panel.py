@@ -42,6 +42,7 @@ class State:
 @dataclass(frozen=True)
 class Numbers:
     """The vectors now, and measures over the steps."""
+    state: State
     step: int
     trained: bool
     collapsed: bool
@@ -94,7 +95,7 @@ class Session:
                    if before != after]
         mantissa, exponent = f"{now.l_ood:.1e}".split("e")
         return Numbers(
-            now.step, now.step > 0, now.spread < COLLAPSED, apart, list(range(0, POSITIONS, EVERY)),
+            state, now.step, now.step > 0, now.spread < COLLAPSED, apart, list(range(0, POSITIONS, EVERY)),
             list(range(1, POSITIONS)), records[0].cosines, now.cosines, float(now.cosines[z - 1]),
             steps, *map(list, zip(*settings)), [float(r.cosines[z - 1]) for r in records],
             [r.effective_rank for r in records], [r.spread for r in records],
@@ -183,8 +184,10 @@ class Collapse(Panel):
         while self.training.records[-1].step < MOST_STEPS:
             for half in (self._learn, self._draw):
                 self.guard(half)
-                if self.message:
-                    return self._stop()
+                if wrong := self.message:
+                    self._stop()
+                    self.guard(self._draw)
+                    return self.say(wrong, "alert")
                 await asyncio.sleep(PAUSE / 2)
         self.pause()
         self.say(f"{MOST_STEPS} steps are done: press Reset to begin again")
