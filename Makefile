@@ -1,4 +1,4 @@
-# make figures | test | lab | explore      (each first installs everything into .venv, if needed)
+# make figures | test | lab | explore | explore-static      (each first installs everything into .venv, if needed)
 # make unit | lint | benchmarks            (unit: tests that start no programs, 2 to 3 minutes)
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ figures test unit lab explore: export MALLOC_MMAP_THRESHOLD_ = 33554432
 figures test unit lab explore: export MALLOC_TRIM_THRESHOLD_ = 268435456
 endif
 
-.PHONY: figures test unit lab explore setup browser lint benchmarks clean
+.PHONY: figures test unit lab explore explore-static setup browser lint benchmarks clean
 
 figures: setup
 	@$(BIN)/python -m seqpe_lab figures
@@ -40,6 +40,9 @@ explore: setup
 	@echo "Opening the explorers as a web page, for this machine only (10 to 20 s; Ctrl-C ends it)"
 	@JUPYTER_PATH="$(CURDIR)/notebooks$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/voila \
 		notebooks/explorers.ipynb --template=offline --Voila.ip=127.0.0.1 --token
+
+explore-static: setup
+	@$(BIN)/python -m seqpe_lab explorers
 
 setup: .venv/installed browser
 
@@ -72,4 +75,4 @@ benchmarks: setup
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf .venv figures reproduced runs
+	rm -rf .venv explorers figures reproduced runs

@@ -72,7 +72,7 @@ explorers.digits = ({tables, near, taught, groups, largest}) => {
             const domain = [1 - (top + part) / whole, 1 - top / whole]
             top += part + gap
             return domain
-        }), whole + 150]
+        }), whole + 120]
     }
     return {compute(state) {
         const position = readPosition(state.text), {base, width} = state, dims = position.length
@@ -132,7 +132,7 @@ explorers.digits = ({tables, near, taught, groups, largest}) => {
             ends: {columns: [-1, columns - 0.4], tree: [around.length - 0.4, -0.6],
                 counts: [0, 1.25 * longest + 0.5], step: Math.ceil(longest / 8)},
             domains: {tree: domains[strips.length], cosines: domains.at(-2), counts: domains.at(-1)},
-            legend: domains[strips.length][1] + 4 / (height - 150), height,
+            legend: domains[strips.length][1] + 4 / (height - 120), height,
             digits: sequences.map(s => s.slice(0, -1).join(" ")), columns: times(columns, i => i),
             places: times(around.length, i => i), around: around.length,
             tokens: around.length * columns}

@@ -5,7 +5,6 @@
 """
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Sequence
@@ -16,19 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqpe_lab.digits import digits_needed, grid, to_digits
-from seqpe_lab.encoder import PositionEncoder
-from seqpe_lab.explorers import shipped_models
+from seqpe_lab.digits import digits_needed, to_digits
 from seqpe_lab.explorers.digits_picture import GROUPS, TEMPLATE, TOUR
+from seqpe_lab.explorers.digits_vectors import (MOST_BASE, TRAINED, WIDEST, encoder, encoders_for,
+                                                index_of, near, reach, strip, tables)
 from seqpe_lab.explorers.explorer import Explorer
 from seqpe_lab.explorers.fields import choice, number, text
-from seqpe_lab.geometry import similarity
 
 LARGEST = {1: 99_999, 2: 999, 3: 255}  # dimensions: largest coordinate (fits in base 2)
-MOST_PLACES, WIDEST = 17, 7  # of 99,999 in base 2; neighbours on each side
-FEATURES = 6  # of the vectors shown
-STRIP = FEATURES + 2  # rows of a strip of the picture; two are for labels
-TRAINED = {1: ("text", "seqpe"), 2: ("image", "seqpe-mul")}  # dimensions: whose encoder
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,7 @@ class State:
     text: str = text("100", "position", "one to three whole numbers: 100 (text), or 2, 3 (an image "
                      "patch), or 1, 20, 7")
     base: int = number(10, "base b", "how many different digits there are; the paper uses 10",
-                       min=2, max=16)
+                       min=2, max=MOST_BASE)
     k: int = number(5, "digits k", "digits of each dimension, padded with zeros on the left; the "
                     "paper uses 5 for text, 2 for images", min=1, max=8)
     width: int = number(4, "neighbours", "how many positions before and after are drawn", min=1,
@@ -120,7 +114,7 @@ def compute(state: State) -> Numbers:
         {"columns": [-1.0, columns - 0.4], "tree": [len(around) - 0.4, -0.6],
          "counts": [0.0, 1.25 * longest + 0.5], "step": math.ceil(longest / 8)},
         {"tree": domains[len(strips)], "cosines": domains[-2], "counts": domains[-1]},
-        domains[len(strips)][1] + 4 / (height - 150), height)
+        domains[len(strips)][1] + 4 / (height - 120), height)
 
 
 def read_position(text: str) -> tuple[int, ...]:
@@ -154,10 +148,10 @@ def prefixes(sequences: Sequence[Sequence[int]], row: int) -> dict[tuple[int, ..
     The height is the mean of the rows; prefixes of the sequence ``row`` lie on a line.
     """
     nodes: dict[tuple[int, ...], dict] = {}
-    for number, sequence in enumerate(sequences):
+    for line, sequence in enumerate(sequences):
         for place, token in enumerate(sequence):
             nodes.setdefault(tuple(sequence[:place + 1]), {
-                "place": place, "token": token, "rows": []})["rows"].append(number)
+                "place": place, "token": token, "rows": []})["rows"].append(line)
     for node in nodes.values():
         node["own"] = row in node["rows"]
         node["height"] = float(row) if node["own"] else sum(node["rows"]) / len(node["rows"])
@@ -166,7 +160,7 @@ def prefixes(sequences: Sequence[Sequence[int]], row: int) -> dict[tuple[int, ..
 
 def edges(nodes: dict, row: int) -> list[dict[str, Any]]:
     """Lines from each prefix to the longer ones: first those of others, then the position's."""
-    lines: list[dict[str, Any]] = [{"own": False, "x": [], "y": []}, {"own": True, "x": [], "y": []}]
+    lines: list[dict[str, Any]] = [{"own": own, "x": [], "y": []} for own in (False, True)]
     for prefix, node in nodes.items():
         before = nodes.get(prefix[:-1], {"place": -0.6, "height": float(row)})
         line = lines[node["own"]]
@@ -181,8 +175,8 @@ def groups(nodes: dict, base: int, name: str) -> list[dict[str, Any]]:
         return (0 if len(node["rows"]) > 1 else 1) if node["own"] else 2
 
     drawn = []
-    for number, look in enumerate(GROUPS):
-        members = [node for node in nodes.values() if kind(node) == number]
+    for group, look in enumerate(GROUPS):
+        members = [node for node in nodes.values() if kind(node) == group]
         closes = [node["token"] == base for node in members]
         drawn.append(look | {
             "name": look["name"].format(name=name), "x": [node["place"] for node in members],
@@ -240,92 +234,7 @@ def stacked(pixels: Sequence[int], gap: int) -> tuple[list[list[float]], int]:
     for part in pixels:
         domains.append([1 - (top + part) / whole, 1 - top / whole])
         top += part + gap
-    return domains, whole + 150
-
-
-# --- the encoders' vectors -----------------------------------------------------------------------
-
-def encoders_for(position: tuple[int, ...], base: int, k: int) -> tuple[list[str], str]:
-    """Whose vectors are shown, and why no trained one's are."""
-    dims = len(position)
-    if dims in TRAINED and base == 10 and k == encoder(dims).digits \
-            and max(position) < reach(dims):
-        return ["untrained", "trained"], ""
-    limits = "; ".join(f"n = {n}, k = {encoder(n).digits}, positions up to {reach(n) - 1:,}"
-                       for n in TRAINED)
-    return ["untrained"], f"The trained encoders that come with the lab read base 10: {limits}."
-
-
-def reach(dims: int) -> int:
-    """The first position that is none of the trained model's."""
-    return shipped_models.recipe(*TRAINED[dims]).max_position
-
-
-@functools.lru_cache
-def encoder(dims: int, trained: bool = True) -> PositionEncoder:
-    """The encoder of a shipped model, or one of the same shape that has learned nothing."""
-    known = shipped_models.encoding(*TRAINED[dims]).encoder
-    if trained:
-        return known
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return PositionEncoder(known.d_model, digits=known.digits, dims=dims, heads=known.heads)
-
-
-@functools.lru_cache
-def tables(name: str, dims: int) -> dict[str, np.ndarray]:
-    """The first features of T (without [CLS]), of [CLS], O and D: (rows, FEATURES) each."""
-    if name == "trained":
-        known = encoder(dims)
-        dimension = known.dimension.weight if known.dimension else torch.zeros(1, known.d_model)
-        parts = (known.token.weight[:-1], known.token.weight[-1:], known.place.weight, dimension)
-    else:
-        sizes = (State.__dataclass_fields__["base"].metadata["max"], 1, MOST_PLACES, max(LARGEST))
-        parts = 0.02 * torch.randn(sum(sizes), FEATURES,
-                                   generator=torch.Generator().manual_seed(0))
-        parts = parts.split(sizes)
-        if dims == 1:
-            parts = (*parts[:3], torch.zeros_like(parts[3]))
-    names = ("T", "CLS", "O", "D")
-    return {name: part.detach()[:, :FEATURES].numpy() for name, part in zip(names, parts)}
-
-
-def strip(name: str, tables: dict[str, np.ndarray], own: Sequence[int], k: int,
-          dims: int) -> dict[str, Any]:
-    """Four strips of features, one column for each token: T + O + D = U."""
-    digits, nothing = own[:-1], np.zeros((1, FEATURES), np.float32)
-    addends = [np.concatenate([tables["T"][digits], tables["CLS"]]),
-               np.concatenate([np.tile(tables["O"][:k], (dims, 1)), nothing]),
-               np.concatenate([np.repeat(tables["D"][:dims], k, 0), nothing])]
-    addends.append(sum(addends))
-    limit = 0.06 if name == "untrained" else float(max(np.abs(a).max() for a in addends))
-    gap = np.full((2, len(own)), np.nan, np.float32)
-    labels = [*(f"T<sub>{s}</sub>" for s in digits), "T<sub>CLS</sub>",
-              *(f"O<sub>{j % k}</sub>" for j in range(len(digits))), "0",
-              *(f"D<sub>{j // k}</sub>" if dims > 1 else "0" for j in range(len(digits))), "0",
-              *["U"] * len(own)]
-    return {"name": name, "z": np.concatenate([part for a in addends for part in (gap, a.T)]),
-            "low": -limit, "high": limit,
-            "x": list(range(len(own))) * 4, "labels": labels,
-            "y": [n // len(own) * STRIP + 0.4 for n in range(4 * len(own))]}
-
-
-def index_of(position: Sequence[int], dims: int) -> int:
-    """Row of a position in :func:`near`."""
-    return int(sum(p * reach(dims) ** (dims - 1 - i) for i, p in enumerate(position)))
-
-
-@functools.lru_cache
-def near(name: str, dims: int, axis: int) -> np.ndarray:
-    """Cosine of each position's vector and those up to WIDEST away, (N, 2 WIDEST + 1)."""
-    sizes = [reach(dims)] * dims
-    vectors = torch.nn.functional.normalize(encoder(dims, name == "trained").table(*sizes), dim=-1)
-    moved = vectors.unflatten(0, sizes).movedim(axis, 0)  # the coordinate that moves comes first
-    found = torch.full((*moved.shape[:-1], 2 * WIDEST + 1), torch.nan)
-    for column, by in enumerate(range(-WIDEST, WIDEST + 1)):
-        a, b = max(0, -by), reach(dims) - max(0, by)
-        found[a:b, ..., column] = (moved[a:b] * moved[a + by:b + by]).sum(-1)
-    return found.movedim(0, axis).flatten(0, dims - 1).numpy()
+    return domains, whole + 120
 
 
 def stored() -> dict[str, Any]:

@@ -29,10 +29,12 @@ def heading(text: Any, axis: str = "{nth}", size: int = 13, **place: Any) -> dic
                 xanchor="center", font=dict(size=size)) | place
 
 
-def band(x: str, low: str, high: str, colour: str, **trace: Any) -> list[dict[str, Any]]:
-    """A band between two curves, all of them names of numbers such as "@low"."""
+def band(x: str, low: str, high: str, colour: str, each: str = "",
+         **trace: Any) -> list[dict[str, Any]]:
+    """A band between two curves, names of numbers such as "@low"; one for ``each`` of a list."""
     line = dict(type="scatter", x=x, mode="lines", line=dict(width=0), **QUIET) | trace
-    return [line | dict(y=low), line | dict(y=high, fill="tonexty", fillcolor=colour)]
+    parts = [line | dict(y=low), line | dict(y=high, fill="tonexty", fillcolor=colour)]
+    return [dict(each=each, value=parts)] if each else parts
 
 
 def axes(nth: int | str, wide: Sequence[float], narrow: Sequence[float], x: Mapping[str, Any],

@@ -31,7 +31,9 @@ const seqpeFill = (() => {
         return around.flatMap(inner => {
             if ("when" in rules && !truth(lookUp(rules.when, inner)))
                 return "else" in rules ? repeated(rules.else, inner) : []
-            return "value" in rules ? repeated(rules.value, inner) : [[fill(part, ...inner), inner]]
+            if (!("value" in rules)) return [[fill(part, ...inner), inner]]
+            return "each" in rules && Array.isArray(rules.value) ?
+                rules.value.flatMap(value => repeated(value, inner)) : repeated(rules.value, inner)
         })
     }
     function fill(template, ...scopes) {

@@ -6,15 +6,12 @@ follows the digits (the paper's Sec. 3.3 and Fig. 2); with L_OOD alone all posit
 """
 from __future__ import annotations
 
-import functools
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from seqpe_lab import geometry
@@ -24,6 +21,8 @@ from seqpe_lab.explorers.drawing import SIMILARITIES
 from seqpe_lab.explorers.explorer import Explorer
 from seqpe_lab.explorers.fields import choice, flag, number, scale, text
 from seqpe_lab.explorers.geometry_picture import (BEYOND, NEAREST, TEMPLATE, TOUR, TRAINED, UNIT)
+from seqpe_lab.explorers.geometry_vectors import (MOST_CELLS, curve, digits_of, measures,
+                                                  principal_path, provenance, recipe_of, stride)
 from seqpe_lab.explorers.shipped_models import AT_THE_END, STEPS, TABLES
 from seqpe_lab.geometry import similarity
 
@@ -31,7 +30,6 @@ VIEWS = {"heatmap": "heatmap: all with all", "path": "path through the positions
          "neighbours": "neighbours of a position", "distance": "similarity against distance"}
 METHODS = (*TABLES, "learned", "sinusoidal")
 MOST_ASKED = 6  # the most positions to compare with
-MOST_CELLS = 400  # the most rows of a heatmap: more cannot be distinguished
 COUNTS = (64, 128, 256, MOST_CELLS, AT_THE_END)
 
 
@@ -146,15 +144,6 @@ def run(method: str, state: State, asked: tuple[int, ...], second: bool = False)
     return run
 
 
-def recipe_of(method: str):
-    """The recipe of a run."""
-    return shipped_models.recipe(shipped_models.kind_of_table(method), method)
-
-
-def provenance(method: str) -> str:
-    return shipped_models.provenance(shipped_models.kind_of_table(method), method)
-
-
 def read_positions(text: str) -> tuple[int, ...]:
     """The positions that a reader types.
 
@@ -170,28 +159,6 @@ def read_positions(text: str) -> tuple[int, ...]:
                          "told apart: leave some out")
     return tuple(dict.fromkeys(map(int, words)))
 
-
-def stride(count: int) -> int:
-    """A heatmap of ``count`` positions draws every ``stride``-th of them."""
-    return 1 + (count - 1) // MOST_CELLS
-
-
-@functools.lru_cache(maxsize=512)
-def measures(method: str, step: int, positions: int, kind: str) -> dict[str, float]:
-    """The library's measures of a position space, of the first ``positions`` vectors."""
-    vectors = shipped_models.tables(method)[step][:positions]
-    drawn = vectors[::stride(positions)]  # a rank correlation of 600,000 pairs takes too long
-    rho = geometry.distance_correlation(drawn, kind=kind)  # nan where all similarities are equal
-    return {"correlation": 0.0 if math.isnan(rho) else rho,
-            "confusion": geometry.lexical_confusion(vectors, digits_of(method), kind=kind),
-            **geometry.collapse(vectors, shift=10)}
-
-
-def digits_of(method: str) -> int:
-    return recipe_of(method).encoding_options.get("digits", 5)
-
-
-# --- what each view draws ------------------------------------------------------------------------
 
 def heatmap(run: Run, method: str, vectors: Tensor, state: State) -> dict[str, Any]:
     every = stride(run.count)
@@ -257,39 +224,6 @@ def along(run: Run, state: State, across: str, up: str, ends: list[float] | None
             "ends": ends, "down": [-1.2, 1.2] if state.kind == "cosine" else None}
 
 
-@functools.lru_cache(maxsize=128)
-def principal_path(method: str, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The three directions along which positions differ most (PCA): (N, 3), and their shares (3,).
-
-    Each axis points from the first position to the last; shares are of the variance.
-    """
-    vectors = shipped_models.tables(method)[step][:count]
-    u, s, _ = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
-    coordinates = u[:, :3] * s[:3]
-    flip = torch.where(coordinates[-1] < coordinates[0], -1.0, 1.0)  # the same way with every step
-    shares = s[:3].square() / s.square().sum().clamp(min=1e-30)
-    return (coordinates * flip).numpy(), shares.numpy()
-
-
-@functools.lru_cache(maxsize=512)
-def curve(method: str, step: int, first: int, end: int, kind: str) -> np.ndarray:
-    """:func:`by_distance` of the positions from ``first`` to ``end``."""
-    return by_distance(similarity(shipped_models.tables(method)[step][first:end], kind=kind))
-
-
-def by_distance(table: Tensor) -> np.ndarray:
-    """Similarity of all pairs that lie z apart, (3, N): mean, lower and upper tenth, for each z.
-
-    The tenths are values that occur (nearest rank) in the symmetric ``table``, (N, N).
-
-    >>> by_distance(torch.tensor([[1.0, 0.5], [0.5, 1.0]])).tolist()
-    [[1.0, 0.5], [1.0, 0.5], [1.0, 0.5]]
-    """
-    pairs = [np.sort(np.diagonal(table.numpy(), z)) for z in range(len(table))]
-    return np.array([(p.mean(), p[round(0.1 * (len(p) - 1))], p[round(0.9 * (len(p) - 1))])
-                     for p in pairs]).T
-
-
 def explorer() -> Explorer:
     """Runs, step, view and position to choose."""
     return Explorer("geometry", "Geometry of positions", "Compare the trainings, then let one of "
@@ -307,10 +241,10 @@ def stored() -> dict[str, Any]:
             counts = [n for n in COUNTS if n <= len(vectors)]
             trained = min(recipe_of(method).train_len, len(vectors))
             steps[step] = {"vectors": vectors.numpy().astype(np.float16), "counts": {count: {
-                "path": half(principal_path(method, step, count)[0]),
+                "path": principal_path(method, step, count)[0].astype(np.float16),
                 "shares": principal_path(method, step, count)[1],
                 **{kind: {"measures": measures(method, step, count, kind), "curves": [
-                    half(curve(method, step, first, end, kind)) for first, end in
+                    curve(method, step, first, end, kind).astype(np.float16) for first, end in
                     ((0, trained), (trained, count)) if first < end]} for kind in UNIT}}
                 for count in counts}}
         recipe = recipe_of(method)
@@ -318,7 +252,3 @@ def stored() -> dict[str, Any]:
                         "trained": recipe.train_len, "digits": digits_of(method),
                         "provenance": provenance(method)}
     return {"runs": runs}
-
-
-def half(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float16)

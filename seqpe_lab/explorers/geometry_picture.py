@@ -22,7 +22,8 @@ VIEWS = {  # the traces of each
     "heatmap": [dict(
         ON, type="heatmap", z="@drawn.table", dx="@drawn.every", dy="@drawn.every",
         zmin="@drawn.low", zmax="@drawn.high", colorscale="Viridis", showscale="@drawn.scale",
-        colorbar=dict(title=dict(text="{unit}"), thickness=14),
+        colorbar=dict(title=dict(text="{unit}"), thickness=14,
+                      orientation={"when": "narrow", "value": "h", "else": "v"}),
         hovertemplate="positions %{x} and %{y}: %{z:.6~g}<extra></extra>")],
     "path": [
         dict(each="runs", type="scatter3d", scene="scene{nth}", x="@drawn.xyz.0", y="@drawn.xyz.1",
@@ -46,7 +47,8 @@ VIEWS = {  # the traces of each
              line=dict(color="@colour", dash="@dash", width=2.5), xaxis="x{axis}",
              yaxis="y{axis}", showlegend="@first",
              hovertemplate="%{x} apart: %{y:.3f}<extra></extra>")]}
-EDGE = dict(each="runs", when="drawn.beyond", type="line", dash="dash", xref="x{nth}", yref="y{nth}")
+EDGE = dict(each="runs", when="drawn.beyond", type="line", dash="dash", xref="x{nth}",
+            yref="y{nth}")
 SQUARE = dict(when="view.heatmap", value="x{nth}", **{"else": False})
 TEMPLATE = {
     "title": {"by": "; ", "join": [dict(each="runs", value={"join": [
@@ -64,7 +66,7 @@ TEMPLATE = {
     "layout": {
         "height": dict(when="beside", value=dict(when="narrow", value=900, **{"else": 520}),
                        **{"else": 540}),
-        "margin": dict(t=70, l=60, r=20, b=50),
+        "margin": dict(t=50, l=60, r=20, b=50),
         "uirevision": "{state.view} {last}",
         "legend": dict(LEGEND, itemsizing="constant"),
         "grid": dict(when="flat", value=dict(
@@ -92,7 +94,9 @@ TEMPLATE = {
             *outlined(**EDGE | dict(xref="x{nth} domain"), y0="@drawn.edge", y1="@drawn.edge",
                       x0=0, x1=1)],
         "annotations": [
-            dict(heading("{name}"), each="runs", when="titled"),
+            dict(each="runs", when="titled", value=dict(
+                when="view.path", value=note("{name}", x="@drawn.domain.x.0", y=1, xref="paper",
+                                             yref="paper"), **{"else": heading("{name}")})),
             dict(note("trained", x=0, y=0, xref="x{nth}", yref="y{nth} domain"), each="runs",
                  when="drawn.shade")]},
     "words": {"by": "<br>", "join": [dict(each="runs", value={"join": [

@@ -1,13 +1,17 @@
 // The numbers of patches_panel.py: similarities of a patch's vector to those of all patches
 explorers.patches = stored => {
     function vectors(method, rows, columns, layer) {  // of each patch, row by row
-        const {table, layers} = stored.methods[method], {most, trained} = stored
+        const {table, layers, projections} = stored.methods[method], {most, trained} = stored
         if (!table) {
-            const all = layers[layer], size = all.shape[1]
-            return Array.from({length: rows * columns}, (_, p) => {
+            const all = layers[projections ? "all" : layer], size = all.shape[1]
+            const found = Array.from({length: rows * columns}, (_, p) => {
                 const first = (Math.floor(p / columns) * most + p % columns) * size
                 return all.subarray(first, first + size)
             })
+            if (!projections || layer == "all") return found
+            const {weight, bias} = projections[layer]
+            return found.map(e => bias.map((start, i) => e.reduce(
+                (sum, value, j) => sum + value * weight[i * size + j], start)))
         }
         const down = stored.stretch[rows], across = stored.stretch[columns]
         return Array.from({length: rows * columns}, (_, p) => {  // interpolation is linear

@@ -216,10 +216,15 @@ def stored() -> dict[str, Any]:
         if method == "learned":
             table = vectors(method, side, side).numpy().astype(np.float16)
             kept[method] |= {"stretches": True, "table": table}
-        else:
-            kept[method]["layers"] = {
-                layer: vectors(method, count, count, layer).numpy().astype(np.float16)
-                for layer in layers()}
+            continue
+        kept[method]["layers"] = {
+            layer: vectors(method, count, count, layer).numpy().astype(np.float16)
+            for layer in layers() if layer == ALL or "rope" in method}
+        encoding = shipped_models.encoding("image", method)
+        if isinstance(encoding, SeqPE):
+            kept[method]["projections"] = [
+                {"weight": p.weight.detach().numpy().astype(np.float16),
+                 "bias": p.bias.detach().numpy()} for p in encoding.projections]
     ends = torch.eye(side).repeat_interleave(2, 0)  # two columns, in which only rows differ
     stretch = {rows: resample_grid(ends, (side, 2), (rows, 2))[::2].numpy()
                for rows in range(side, count + 1)}

@@ -117,7 +117,7 @@ def make(report: Callable[[str], None] = print) -> None:
         for method in methods:
             report(f"{kind} {method}")
             _write_model(kind, train(make_recipe(method, "small"), progress=False))
-    for method in TABLES:
+    for method in (*TABLES, "learned"):
         report(f"table of {method}: training")
         _write_tables(method)
     size = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors"))
@@ -131,7 +131,8 @@ def _write_tables(method: str) -> None:
     def watch(step: int, trained: nn.Module) -> None:
         if step in STEPS:
             count = AT_THE_END if step == STEPS[-1] else WHILE_LEARNING
-            kept[str(step)] = trained.encoding.encoder(grid(count)).half()
+            kept[str(step)] = (trained.encoding.table.weight if method == "learned" else
+                               trained.encoding.encoder(grid(count))).half()
 
     with tempfile.TemporaryDirectory() as folder:
         run = train(language_model(method, "small"), folder, watch=watch, progress=False)

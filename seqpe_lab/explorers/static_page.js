@@ -59,6 +59,20 @@ function seqpeUnpack(bytes) {  // what ``pack`` of static_page.py has written
     })
 }
 
+const seqpeComputations = {}
+const seqpeComputation = name => seqpeComputations[name] ??= seqpeFile(name).then(
+    bytes => explorers[name](seqpeUnpack(bytes)))
+
+async function seqpeAnswer({about, template}, state, {narrow = false, table = false} = {}) {
+    const numbers = await (await seqpeComputation(about.name)).compute(state)
+    const chosen = about.fields.filter(({kind}) => kind == "choice" || kind == "scale")
+    const names = Object.fromEntries(chosen.map(({name, options}) => [name,
+        options.find(([option]) => option === state[name])?.[1]]))
+    const {table: columns, ...rest} = template
+    return {...seqpeFill(table ? template : rest, {...numbers, state}, state, {names, narrow}),
+        limits: numbers.limits ?? {}, disabled: numbers.disabled ?? []}
+}
+
 function seqpeStart(place, all) {
     const readers = {
         number: Number, flag: text => text == "1", text: text => text, picture: text => text,
@@ -95,21 +109,10 @@ function seqpeStart(place, all) {
         } catch (error) {
             wrong = error.message
         }
-        const ready = seqpeFile(about.name).then(bytes => explorers[about.name](seqpeUnpack(bytes)))
-        const chosen = state => Object.fromEntries(about.fields.filter(({options, kind}) =>
-            options && kind != "several" && kind != "span").map(({name, options}) => [name,
-            options.find(([option]) => option === state[name])?.[1]]))
-        async function ask(state, {narrow, table}) {
-            const numbers = await (await ready).compute(state)
-            const {table: columns, ...rest} = template
-            const wanted = table ? template : rest
-            return {limits: {}, ...seqpeFill(wanted, {...numbers, state}, state,
-                {names: chosen(state), narrow}), ...numbers.limits && {limits: numbers.limits},
-                disabled: numbers.disabled}
-        }
+        const ask = (state, how) => seqpeAnswer(all[about.name], state, how)
         page = seqpeExplorer(place, about, {ask, state, load: seqpePlotly,
             link: changed => `${location.href.split("#")[0]}#${about.name}?${written(changed)}`,
-            act: async name => (await ready).actions[name](page.refresh, page)})
+            act: async name => (await seqpeComputation(about.name)).actions[name](page.refresh, page)})
         if (wrong) page.say(wrong, "alert")
     }
     addEventListener("hashchange", open)

@@ -7,9 +7,10 @@ A template is made of plain dicts, lists and strings:
   formats are ``,`` ``.2f`` ``,.2f`` ``.1%`` and ``.4g``;
 - a dict with ``"when": "name"`` is left out if the value is false, or replaced by its ``"else"``;
 - a dict with ``"each": "name"`` is repeated for every element of a list. The parts of an element
-  are names there, for ``when`` too, and so are ``number`` (1, 2, ...) and ``nth`` ("", 2, 3, ..., as plotly
-  numbers axes). Under a key that holds ``{nth}`` the repeated dicts have a key each;
-- ``"value"`` in such a dict stands for it, where it is no dict itself;
+  are names there, for ``when`` too, and so are ``number`` (1, 2, ...) and ``nth`` ("", 2, 3, ...,
+  as plotly numbers axes). Under a key that holds ``{nth}`` the repeated dicts have a key each;
+- ``"value"`` in such a dict stands for it, where it is no dict itself; with ``"each"`` a list of
+  values stands for several;
 - a dict with ``"join": [...]`` is one text, its parts separated by ``"by"`` (default: "").
 
 >>> heights = {"runs": [{"name": "a", "y": [1, 2]}, {"name": "b", "y": [3]}], "mean": -1234.5}
@@ -60,7 +61,9 @@ def _repeated(part: Any, scopes: tuple) -> Iterator[tuple[Any, tuple]]:
     for inner in around:
         if "when" not in rules or truth(look_up(rules["when"], inner)):
             if "value" in rules:
-                yield from _repeated(rules["value"], inner)
+                some = "each" in rules and isinstance(rules["value"], list)
+                for value in rules["value"] if some else [rules["value"]]:
+                    yield from _repeated(value, inner)
             else:
                 yield fill(part, *inner), inner
         elif "else" in rules:
