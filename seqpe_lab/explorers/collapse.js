@@ -1,6 +1,6 @@
 // The collapse explorer on a page without a kernel: collapse_training.js trains in a worker
 explorers.collapse = stored => {
-    const every = 3, collapsed = 0.1, smallest = 1e-8, closest = 1e-4  // as in collapse_panel.py
+    const every = 3, collapsed = 0.1, smallest = 1e-8, closest = 1e-3  // as in collapse_panel.py
     const program = new Blob([stored.program], {type: "text/javascript"})
     const worker = new Worker(URL.createObjectURL(program))
     let records = [], similarity, seed, running = false, state, waiting = Promise.resolve()

@@ -9,7 +9,7 @@ from seqpe_lab.explorers.drawing import axes, either, heading
 
 COLLAPSED = 0.1  # below this spread all positions count as having the same vector
 SMALLEST = 1e-8  # nats; smaller losses are rounding errors of float32
-CLOSEST = 1e-4  # 1 - cosine; closer vectors have one colour
+CLOSEST = 1e-3  # 1 - cosine; closer vectors have one colour
 EVERY = 3  # one in so many positions is drawn
 
 
@@ -36,12 +36,12 @@ TEMPLATE = {
                f"{CLOSEST:g} or less is darkest · collapsed: spread below {COLLAPSED} · grey "
                "vertical lines: weights or rate changed",
     "data": [
-        dict(type="heatmap", x="@shown", y="@shown", z="@apart", colorscale="Viridis", zmin=-4,
+        dict(type="heatmap", x="@shown", y="@shown", z="@apart", colorscale="Viridis", zmin=-3,
              zmax=0.3, hovertemplate="positions %{x}, %{y}: 1 − cosine = 10^%{z:.2f}<extra></extra>",
              colorbar=dict(orientation="h", x=either(0.5, 0.19), len=either(1, 0.38), thickness=12,
                            xpad=0, y=either(0.655, -0.08), yanchor="top",
-                           tickvals=[-4, -3, -2, -1, 0],
-                           ticktext=["0.0001", "0.001", "0.01", "0.1", "1"])),
+                           tickvals=[-3, -2, -1, 0],
+                           ticktext=["0.001", "0.01", "0.1", "1"])),
         _line(2, "@shifts", "@untrained", "untrained", GREY, "dot"),
         _line(2, "@shifts", "@now", "now", BLUE),
         _line(2, ["@state.z"], ["@here"], "z", BLUE, mode="markers",

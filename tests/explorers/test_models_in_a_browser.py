@@ -25,7 +25,9 @@ pytestmark = pytest.mark.skipif(
     not find_browser(), reason="no browser: `make browser` installs chromium where it can"
 )
 
-TOLERANCE = 1e-4
+# of an array's largest number, at least 1. Scores of SeqPE reach 60, where torch's float32 is off
+# by 5e-4 and its weights by 1.1e-4; from torch in double precision the browser differs by 1e-12.
+TOLERANCE = 2e-4
 OPEN = """([name, text, template]) => {
     const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer
     const made = explorers[name](seqpeUnpack(bytes))
