@@ -281,13 +281,17 @@ def load_image_models() -> threading.Thread:
 def stored(subjects: Mapping[str, Subject]) -> dict[str, Any]:
     """The models, and the images at 8 x 8 pixels with the matrices that enlarge them."""
     patch = subjects["image"].shape["patch"]
-    sides = tuple(size // patch for size in subjects["image"].sizes)
+    sides = {"text": (), "image": [size // patch for size in subjects["image"].sizes]}
+
+    def described(subject: Subject) -> dict[str, Any]:
+        methods = {method: subject.about(method) | {
+            "model": stored_model(subject.model(method), sides[subject.kind])}
+            for method in subject.methods}
+        return {"shape": subject.shape, "methods": methods,
+                "places": places(subject.kind, subject.shape["heads"])}
+
     return {
-        "subjects": {kind: {"shape": subject.shape, "places": places(kind, subject.shape["heads"]),
-                            "methods": {method: subject.about(method) | {
-                                "model": stored_model(subject.model(method), sides if kind == "image" else ())}
-                                for method in subject.methods}}
-                     for kind, subject in subjects.items()},
+        "subjects": {kind: described(subject) for kind, subject in subjects.items()},
         "enlarge": {size: bicubic(8, size).numpy() for size in subjects["image"].sizes},
         "digits": [(digit_image(digit)[0, 0] * 255).round().byte().numpy() for digit in range(10)],
         "mean": DIGITS[0][0], "std": DIGITS[1][0], "longest": LONGEST, "named": NAMED}

@@ -37,7 +37,8 @@ TEMPLATE = {
                "vertical lines: weights or rate changed",
     "data": [
         dict(type="heatmap", x="@shown", y="@shown", z="@apart", colorscale="Viridis", zmin=-3,
-             zmax=0.3, hovertemplate="positions %{x}, %{y}: 1 − cosine = 10^%{z:.2f}<extra></extra>",
+             zmax=0.3,
+             hovertemplate="positions %{x}, %{y}: 1 − cosine = 10^%{z:.2f}<extra></extra>",
              colorbar=dict(orientation="h", x=either(0.5, 0.19), len=either(1, 0.38), thickness=12,
                            xpad=0, y=either(0.655, -0.08), yanchor="top",
                            tickvals=[-3, -2, -1, 0],
