@@ -96,8 +96,9 @@ class Session:
         mantissa, exponent = f"{now.l_ood:.1e}".split("e")
         return Numbers(
             state, now.step, now.step > 0, now.spread < COLLAPSED, apart,
-            list(range(0, POSITIONS, EVERY)), list(range(1, POSITIONS)), records[0].cosines, now.cosines,
-            float(now.cosines[z - 1]), steps, *map(list, zip(*settings)), [float(r.cosines[z - 1]) for r in records],
+            list(range(0, POSITIONS, EVERY)), list(range(1, POSITIONS)), records[0].cosines,
+            now.cosines, float(now.cosines[z - 1]), steps, *map(list, zip(*settings)),
+            [float(r.cosines[z - 1]) for r in records],
             [r.effective_rank for r in records], [r.spread for r in records],
             [r.l_delta for r in records], [max(r.l_ood, SMALLEST) for r in records],
             now.effective_rank, now.spread, now.l_delta,
