@@ -165,7 +165,7 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
         maps = [_map(name, n + 1, table, parts.sees, None, head, place["areas"][name],
                      labels["values"], ("key", "query" * (n == 0)))
                 for n, (name, table) in enumerate(zip(PARTS, tables))]
-        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""))
+        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""), h == head)
                  for h, (weights, area) in enumerate(zip(parts.weights, place["heads"]))]
         keys, weights = np.flatnonzero(parts.sees[query]), parts.weights[head, query]
         curve = attention_parts.by_distance(parts, head, state.relative)
@@ -189,11 +189,12 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
 
 
 def _map(name: str, axis: int, table: np.ndarray, sees: np.ndarray, low: float | None, head: int,
-         place: Mapping, marks: Sequence[int], titles: Sequence[str]) -> Map:
+         place: Mapping, marks: Sequence[int], titles: Sequence[str],
+         chosen: bool = False) -> Map:
     """A table with its colours from ``low``, by default its lowest number, to its highest."""
     ends = [float(table[sees].min()) if low is None else low, float(table[sees].max())]
     unit = " nats" * name.endswith("part")
-    heading = name if name.startswith("head") else (
+    heading = (f"<b>{name}</b>" if chosen else name) if name.startswith("head") else (
         f"{name}<br><sup>{plain(ends[0])} to {plain(ends[1])}{unit}</sup>")
     margin = 1 if ends[0] == ends[1] else 0  # then one colour, in the middle of the scale
     return Map(name, heading, str(axis) if axis > 1 else "",
