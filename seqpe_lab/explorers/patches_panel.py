@@ -209,7 +209,7 @@ def explorer() -> Explorer:
 
 
 def stored() -> dict[str, Any]:
-    """The vectors of the largest grid, and how each side stretches the learned table."""
+    """The vectors of the largest grid, RoPE's angles, and how each side stretches the table."""
     side, count, kept = trained(), most(), {}
     for method in METHODS:
         kept[method] = {"name": label(method), "how": ", rotation alone" * ("rope" in method)}
@@ -217,19 +217,20 @@ def stored() -> dict[str, Any]:
             table = vectors(method, side, side).numpy().astype(np.float16)
             kept[method] |= {"stretches": True, "table": table}
             continue
-        kept[method]["layers"] = {
-            layer: vectors(method, count, count, layer).numpy().astype(np.float16)
-            for layer in layers() if layer == ALL or "rope" in method}
         encoding = shipped_models.encoding("image", method)
         if isinstance(encoding, SeqPE):
-            kept[method]["projections"] = [
-                {"weight": p.weight.detach().numpy().astype(np.float16),
-                 "bias": p.bias.detach().numpy()} for p in encoding.projections]
+            kept[method] |= {
+                "vectors": vectors(method, count, count).numpy().astype(np.float16),
+                "projections": [{"weight": p.weight.detach().numpy().astype(np.float16),
+                                 "bias": p.bias.detach().numpy()} for p in encoding.projections]}
+        else:  # how far a step down and a step to the right turn each pair of features
+            pairs = torch.view_as_complex(vectors(method, 2, 2).double().unflatten(1, (-1, 2)))
+            kept[method]["turns"] = (pairs[[2, 1]] / pairs[0]).angle().float().numpy()
     ends = torch.eye(side).repeat_interleave(2, 0)  # two columns, in which only rows differ
     stretch = {rows: resample_grid(ends, (side, 2), (rows, 2))[::2].numpy()
                for rows in range(side, count + 1)}
     return {"methods": kept, "stretch": stretch, "trained": side, "most": count,
-            "patch": shipped_models.recipe("image", METHODS[0]).patch,
+            "layers": len(layers()) - 1, "patch": shipped_models.recipe("image", METHODS[0]).patch,
             "provenance": shipped_models.provenance("image", METHODS[0])}
 
 

@@ -110,7 +110,10 @@ def test_a_wheel_holds_the_package_its_data_and_its_licence_and_nothing_else(whe
     assert package | data <= names and others == {
         "seqpe_lab/py.typed",
         "seqpe_lab/course/index.html",
+        "seqpe_lab/course/plot.js",
         "seqpe_lab/course/plot_widget.js",
+        "seqpe_lab/explorers/page.js",
+        "seqpe_lab/explorers/static_page.html",
     }
     assert {Path(name).name for name in about} >= {"METADATA", "LICENSE", "entry_points.txt"}
     assert not any("shared" in name for name in names)
