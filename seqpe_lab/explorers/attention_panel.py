@@ -165,7 +165,7 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
         maps = [_map(name, n + 1, table, parts.sees, None, head, place["areas"][name],
                      labels["values"], ("key", "query" * (n == 0)))
                 for n, (name, table) in enumerate(zip(PARTS, tables))]
-        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""))
+        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""), h == head)
                  for h, (weights, area) in enumerate(zip(parts.weights, place["heads"]))]
         keys, weights = np.flatnonzero(parts.sees[query]), parts.weights[head, query]
         curve = attention_parts.by_distance(parts, head, state.relative)
@@ -189,11 +189,12 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
 
 
 def _map(name: str, axis: int, table: np.ndarray, sees: np.ndarray, low: float | None, head: int,
-         place: Mapping, marks: Sequence[int], titles: Sequence[str]) -> Map:
+         place: Mapping, marks: Sequence[int], titles: Sequence[str],
+         chosen: bool = False) -> Map:
     """A table with its colours from ``low``, by default its lowest number, to its highest."""
     ends = [float(table[sees].min()) if low is None else low, float(table[sees].max())]
     unit = " nats" * name.endswith("part")
-    heading = name if name.startswith("head") else (
+    heading = (f"<b>{name}</b>" if chosen else name) if name.startswith("head") else (
         f"{name}<br><sup>{plain(ends[0])} to {plain(ends[1])}{unit}</sup>")
     margin = 1 if ends[0] == ends[1] else 0  # then one colour, in the middle of the scale
     return Map(name, heading, str(axis) if axis > 1 else "",
@@ -281,13 +282,17 @@ def load_image_models() -> threading.Thread:
 def stored(subjects: Mapping[str, Subject]) -> dict[str, Any]:
     """The models, and the images at 8 x 8 pixels with the matrices that enlarge them."""
     patch = subjects["image"].shape["patch"]
-    sides = tuple(size // patch for size in subjects["image"].sizes)
+    sides = {"text": (), "image": [size // patch for size in subjects["image"].sizes]}
+
+    def described(subject: Subject) -> dict[str, Any]:
+        methods = {method: subject.about(method) | {
+            "model": stored_model(subject.model(method), sides[subject.kind])}
+            for method in subject.methods}
+        return {"shape": subject.shape, "methods": methods,
+                "places": places(subject.kind, subject.shape["heads"])}
+
     return {
-        "subjects": {kind: {"shape": subject.shape, "places": places(kind, subject.shape["heads"]),
-                            "methods": {method: subject.about(method) | {
-                                "model": stored_model(subject.model(method), sides if kind == "image" else ())}
-                                for method in subject.methods}}
-                     for kind, subject in subjects.items()},
+        "subjects": {kind: described(subject) for kind, subject in subjects.items()},
         "enlarge": {size: bicubic(8, size).numpy() for size in subjects["image"].sizes},
         "digits": [(digit_image(digit)[0, 0] * 255).round().byte().numpy() for digit in range(10)],
         "mean": DIGITS[0][0], "std": DIGITS[1][0], "longest": LONGEST, "named": NAMED}

@@ -79,7 +79,8 @@ TEMPLATE = {
         dict(type="heatmap", when="is_image", z="@pixels", colorscale="Greys",
              showscale=False, hoverinfo="skip", xaxis="x4", yaxis="y4"),
         dict(type="heatmap", when="is_image", z="@spot", colorscale="Viridis", showscale=False,
-             xaxis="x5", yaxis="y5", hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra></extra>"),
+             xaxis="x5", yaxis="y5",
+             hovertemplate="row %{y}, column %{x}: %{z:.3f}<extra></extra>"),
         *band("@curve.distance", "@curve.low", "@curve.high", "rgba(213,94,0,0.2)", xaxis="x6",
               yaxis="y6"),
         dict(type="scatter", mode="lines+markers", x="@curve.distance", y="@curve.mean",
@@ -107,7 +108,8 @@ TEMPLATE = {
         **_placed(6, "places.curve", dict(title=_title(_if_text(
             "distance (tokens)", "distance (patches, Euclidean)"))),
             dict(title=_title("position part (nats)"))),
-        "legend": dict(orientation="h", x=0, xanchor="left", yanchor="bottom", bgcolor="rgba(0,0,0,0)",
+        "legend": dict(orientation="h", x=0, xanchor="left", yanchor="bottom",
+                       bgcolor="rgba(0,0,0,0)",
                        y=either("@places.query.narrow.3", "@places.query.wide.3")),
         "shapes": [
             *outlined(each="maps", type="rect", xref="x{axis} domain", yref="y{axis}", x0=0, x1=1,

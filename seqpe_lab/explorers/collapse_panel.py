@@ -91,13 +91,14 @@ class Session:
         apart = np.log10(np.clip(1 - self.training.similarity[::EVERY, ::EVERY].double().numpy(),
                                  CLOSEST, None))
         settings = [(r.alpha, r.beta, r.rate) for r in records]
-        changes = [{"at": step} for step, before, after in zip(steps[1:], settings[1:], settings[2:])
-                   if before != after]
+        changes = [{"at": step} for step, *pair in zip(steps[1:], settings[1:], settings[2:])
+                   if pair[0] != pair[1]]
         mantissa, exponent = f"{now.l_ood:.1e}".split("e")
         return Numbers(
-            state, now.step, now.step > 0, now.spread < COLLAPSED, apart, list(range(0, POSITIONS, EVERY)),
-            list(range(1, POSITIONS)), records[0].cosines, now.cosines, float(now.cosines[z - 1]),
-            steps, *map(list, zip(*settings)), [float(r.cosines[z - 1]) for r in records],
+            state, now.step, now.step > 0, now.spread < COLLAPSED, apart,
+            list(range(0, POSITIONS, EVERY)), list(range(1, POSITIONS)), records[0].cosines,
+            now.cosines, float(now.cosines[z - 1]), steps, *map(list, zip(*settings)),
+            [float(r.cosines[z - 1]) for r in records],
             [r.effective_rank for r in records], [r.spread for r in records],
             [r.l_delta for r in records], [max(r.l_ood, SMALLEST) for r in records],
             now.effective_rank, now.spread, now.l_delta,
