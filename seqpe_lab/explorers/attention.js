@@ -173,14 +173,14 @@ explorers.attention = stored => {
         const some = range(names.length).filter(n => n % 8 == 0)
         return {values: some, texts: some.map(n => first + n), title}
     }
-    function map(name, axis, table, low, head, place, marks, titles) {  // see ``_map``
+    function map(name, axis, table, low, head, place, marks, titles, chosen) {  // see ``_map``
         let lowest = Infinity, highest = -Infinity
         for (const row of table) for (const v of row) {
             lowest = Math.min(lowest, v)
             highest = Math.max(highest, v)
         }
         const from = low ?? lowest, margin = from == highest ? 1 : 0
-        const heading = name.startsWith("head") ? name : `${name}<br><sup>${plain(from)} to ${
+        const heading = name.startsWith("head") ? chosen ? `<b>${name}</b>` : name : `${name}<br><sup>${plain(from)} to ${
             plain(highest)}${name.endsWith("part") ? " nats" : ""}</sup>`
         const z = table.map(row => [...row, ...Array(table.length - row.length).fill(null)])
         return {name, heading, axis: axis > 1 ? String(axis) : "", z, low: from - margin,
@@ -228,7 +228,7 @@ explorers.attention = stored => {
             map(name, n + 1, tables[n], null, head, place.areas[name], ticks.values,
                 ["key", n ? "" : "query"]))
         maps.push(...parts.weights.map((table, h) =>
-            map(`head ${h}`, 7 + h, table, 0, h, place.heads[h], [], ["", ""])))
+            map(`head ${h}`, 7 + h, table, 0, h, place.heads[h], [], ["", ""], h == head)))
         const keys = parts.seen[query], weights = tables[2][query], share = Math.max(...weights)
         const patch = query - 1, row = Math.floor(patch / side), column = patch % side
         const rows = (flat, size) => range(size).map(r =>

@@ -1,9 +1,9 @@
 // The collapse explorer on a page without a kernel: collapse_training.js trains in a worker
 explorers.collapse = stored => {
-    const every = 3, collapsed = 0.1, smallest = 1e-8, closest = 1e-4  // as in collapse_panel.py
+    const every = 3, collapsed = 0.1, smallest = 1e-8, closest = 1e-3  // as in collapse_panel.py
     const program = new Blob([stored.program], {type: "text/javascript"})
     const worker = new Worker(URL.createObjectURL(program))
-    let records = [], similarity, seed, running = false, state, waiting = Promise.resolve()
+    let records = [], similarity, seed, begun, running = false, state, waiting = Promise.resolve()
     const sent = value => ArrayBuffer.isView(value) ? {shape: value.shape, data: value}
         : value?.constructor == Object ? Object.fromEntries(Object.entries(value).map(
             ([name, part]) => [name, sent(part)])) : value
@@ -14,11 +14,12 @@ explorers.collapse = stored => {
         worker.onerror = ({message}) => fail(new Error(message))
         worker.postMessage(message)
     }))
-    async function begin() {
+    function begin() {
         seed = state.seed
-        const first = await send({seed})
-        records = [first.record]
-        similarity = first.similarity
+        return begun = send({seed}).then(first => {
+            records = [first.record]
+            similarity = first.similarity
+        })
     }
     async function learn() {
         if (records.at(-1).step >= stored.mostSteps)
@@ -49,7 +50,8 @@ explorers.collapse = stored => {
     }
     return {actions, async compute(asked) {
         state = asked
-        if (seed !== state.seed) await begin()
+        if (seed !== state.seed) begin()
+        await begun  // another move may come before the worker has answered
         const n = stored.positions, z = state.z - 1, now = records.at(-1)
         const shown = Array.from({length: n / every}, (_, i) => i * every)
         const of = name => records.map(record => record[name])

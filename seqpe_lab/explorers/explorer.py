@@ -92,8 +92,9 @@ class Explorer:
         wanted = {name: part for name, part in self.template.items() if table or name != "table"}
         filled = fill(wanted, numbers, state, {"names": self.names(state), "narrow": narrow})
         if table:
-            filled["table"] = {name: np.asarray(column).tolist()
-                               for name, column in filled["table"].items()}
+            filled["table"] = {
+                name: column.tolist() if isinstance(column, np.ndarray) else list(column)
+                for name, column in filled["table"].items()}
         return filled | {"limits": getattr(numbers, "limits", {}),
                          "disabled": getattr(numbers, "disabled", [])}
 

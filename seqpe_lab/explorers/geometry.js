@@ -30,7 +30,7 @@ explorers.geometry = stored => {
         const lengths = known.map(e => kind == "cosine" ? Math.sqrt(dot(e, e)) || 1e-8 : 1)
         const near = (p, q) => dot(known[p], known[q]) / lengths[p] / lengths[q]
         const trained = Math.min(seen, count), position = Math.min(state.position, count - 1)
-        const row = Float32Array.from(known, (_, q) => near(position, q))
+        const row = Float64Array.from(known, (_, q) => near(position, q))
         const ranked = [...row.keys()].sort((p, q) => row[q] - row[p]).filter(q => q != position)
         const compared = asked.filter(q => q != position).map(q => ({q, known: q < count,
             value: row[q] ?? 0, rank: q < count ? ranked.indexOf(q) + 1 : 0}))

@@ -22,7 +22,7 @@ from seqpe_lab.explorers.explorer import Explorer
 from seqpe_lab.explorers.fields import choice, flag, number, scale, text
 from seqpe_lab.explorers.geometry_picture import (BEYOND, NEAREST, TEMPLATE, TOUR, TRAINED, UNIT)
 from seqpe_lab.explorers.geometry_vectors import (MOST_CELLS, curve, digits_of, measures,
-                                                  principal_path, provenance, recipe_of, stride)
+                                                  path_of, provenance, recipe_of, stride)
 from seqpe_lab.explorers.shipped_models import AT_THE_END, STEPS, TABLES
 from seqpe_lab.geometry import similarity
 
@@ -127,7 +127,8 @@ def run(method: str, state: State, asked: tuple[int, ...], second: bool = False)
     vectors = known[step][:state.positions]
     count, d = vectors.shape
     position, recipe = min(state.position, count - 1), recipe_of(method)
-    row = similarity(vectors[position:position + 1], vectors, state.kind)[0]
+    exact = vectors.double()  # ranks depend on small differences
+    row = similarity(exact[position:position + 1], exact, state.kind)[0]
     ranked = row.argsort(descending=True, stable=True).tolist()
     ranked.remove(position)
     compared = [{"q": q, "known": q < count, "value": float(row[q]) if q < count else 0.0,
@@ -163,7 +164,7 @@ def read_positions(text: str) -> tuple[int, ...]:
 def heatmap(run: Run, method: str, vectors: Tensor, state: State) -> dict[str, Any]:
     every = stride(run.count)
     table = similarity(vectors[::every], kind=state.kind).numpy()
-    own = state.kind == "dot" or state.stretch and np.ptp(table) > 1e-5  # less is rounding
+    own = bool(state.kind == "dot" or state.stretch and np.ptp(table) > 1e-5)  # less: rounding
     low, high = -0.5 * every, every * (len(table) - 0.5)
     drawn = {1: "", 2: " (every 2nd is drawn)", 3: " (every 3rd is drawn)"}[every]
     return {"table": table, "every": every, "low": float(table.min()) if own else -1.0,
@@ -173,7 +174,7 @@ def heatmap(run: Run, method: str, vectors: Tensor, state: State) -> dict[str, A
 
 
 def path(run: Run, method: str, vectors: Tensor, state: State) -> dict[str, Any]:
-    coordinates, shares = principal_path(method, run.step, run.count)
+    coordinates, shares = path_of(method, run.step, run.count)
     marked = dict.fromkeys([run.position, *(c["q"] for c in run.compared if c["known"]), 0,
                             run.count - 1])
     groups = [(f"trained, 0 to {run.trained - 1}", 0, run.trained, TRAINED, "diamond"),
@@ -241,8 +242,8 @@ def stored() -> dict[str, Any]:
             counts = [n for n in COUNTS if n <= len(vectors)]
             trained = min(recipe_of(method).train_len, len(vectors))
             steps[step] = {"vectors": vectors.numpy().astype(np.float16), "counts": {count: {
-                "path": principal_path(method, step, count)[0].astype(np.float16),
-                "shares": principal_path(method, step, count)[1],
+                "path": path_of(method, step, count)[0].astype(np.float16),
+                "shares": path_of(method, step, count)[1],
                 **{kind: {"measures": measures(method, step, count, kind), "curves": [
                     curve(method, step, first, end, kind).astype(np.float16) for first, end in
                     ((0, trained), (trained, count)) if first < end]} for kind in UNIT}}

@@ -46,12 +46,16 @@ def digits_of(method: str) -> int:
 
 
 @functools.lru_cache(maxsize=128)
-def principal_path(method: str, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def path_of(method: str, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`principal_path` of the first positions."""
+    return principal_path(shipped_models.tables(method)[step][:count])
+
+
+def principal_path(vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The three directions along which positions differ most (PCA): (N, 3), and their shares (3,).
 
     Each axis points from the first position to the last; shares are of the variance.
     """
-    vectors = shipped_models.tables(method)[step][:count]
     u, s, _ = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     coordinates = u[:, :3] * s[:3]
     flip = torch.where(coordinates[-1] < coordinates[0], -1.0, 1.0)  # the same way with every step

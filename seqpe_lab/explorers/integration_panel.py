@@ -166,7 +166,7 @@ def _pair(vector: np.ndarray) -> str:
 
 def _plane(number: int) -> dict[str, Any]:
     """A plane's axes; on a narrow page the planes stand one below the other."""
-    left, low = 0.35 * (number - 1), 1.06 - 0.27 * number
+    left, low = 0.35 * (number - 1), 1.03 - 0.255 * number
     feature_2 = dict(text="feature 2" if number == 1 else either("feature 2", ""), standoff=2)
     axis = dict(range=[-FARTHEST, FARTHEST], dtick=2)
     return axes(number if number > 1 else "", (left, left + 0.3, 0.48, 1), (0, 1, low, low + 0.19),
@@ -200,11 +200,12 @@ TEMPLATE = {
                          line=dict(width=1, color="white")))],
     "layout": {
         "height": either(1450, 680), "barmode": "relative",
-        "margin": dict(t=60, r=12, b=50, l=either(120, 150)),
+        "margin": dict(t=60, r=either(36, 12), b=50, l=either(136, 150)),
         **_plane(1), **_plane(2), **_plane(3),
         **axes(4, (0, 1, 0, 0.25), (0, 1, 0, 0.14),
                dict(range="@range", zerolinecolor="#111111",
-                    title=dict(text="score; dashed: without position", standoff=4)),
+                    title=dict(text=either("score", "score; dashed: without position"),
+                               standoff=4)),
                dict(autorange="reversed", categoryorder="array", categoryarray="@bars",
                     automargin=False)),
         "legend": dict(orientation="h", x=0, xanchor="left", y=either(0.145, 0.26),

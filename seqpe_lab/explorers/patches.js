@@ -1,14 +1,13 @@
 // The numbers of patches_panel.py: similarities of a patch's vector to those of all patches
 explorers.patches = stored => {
     function vectors(method, rows, columns, layer) {  // of each patch, row by row
-        const {table, layers, projections} = stored.methods[method], {most, trained} = stored
-        if (!table) {
-            const all = layers[projections ? "all" : layer], size = all.shape[1]
-            const found = Array.from({length: rows * columns}, (_, p) => {
+        const {table, vectors: all, projections} = stored.methods[method], {most, trained} = stored
+        if (all) {
+            const size = all.shape[1], found = Array.from({length: rows * columns}, (_, p) => {
                 const first = (Math.floor(p / columns) * most + p % columns) * size
                 return all.subarray(first, first + size)
             })
-            if (!projections || layer == "all") return found
+            if (layer == "all") return found
             const {weight, bias} = projections[layer]
             return found.map(e => bias.map((start, i) => e.reduce(
                 (sum, value, j) => sum + value * weight[i * size + j], start)))
@@ -27,14 +26,27 @@ explorers.patches = stored => {
     }
     function map(method, state, row, column) {
         const {rows, columns, kind} = state, patch = row * columns + column
-        const all = vectors(method, rows, columns, state.layer)
-        const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0)
-        const length = all.map(vector => kind == "cosine" ? Math.sqrt(dot(vector, vector)) : 1)
-        const flat = all.map((other, p) => dot(all[patch], other) / length[patch] / length[p])
+        const {name, how, stretches, turns} = stored.methods[method], {trained, layers} = stored
+        let flat
+        if (turns) {  // RoPE: the mean cosine of the angles between two patches
+            const pairs = turns.shape[1], of = state.layer == "all" ? [0, pairs]
+                : [state.layer, state.layer + 1].map(layer => layer * pairs / layers)
+            flat = Array.from({length: rows * columns}, (_, p) => {
+                const down = Math.floor(p / columns) - row, across = p % columns - column
+                let sum = 0
+                for (let i = of[0]; i < of[1]; i++)
+                    sum += Math.cos(down * turns[i] + across * turns[pairs + i])
+                return sum / (of[1] - of[0])
+            })
+        } else {
+            const all = vectors(method, rows, columns, state.layer)
+            const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0)
+            const length = all.map(vector => kind == "cosine" ? Math.sqrt(dot(vector, vector)) : 1)
+            flat = all.map((other, p) => dot(all[patch], other) / length[patch] / length[p])
+        }
         const others = flat.filter((_, p) => p != patch), high = Math.max(...others)
         const near = flat.findIndex((value, p) => p != patch && value.toFixed(5) == high.toFixed(5))
         const nearest = [Math.floor(near / columns), near % columns]
-        const {name, how, stretches} = stored.methods[method], {trained} = stored
         const own = state.colours == "own" || kind == "dot"
         return {name, flat, nearest, away: Math.hypot(nearest[0] - row, nearest[1] - column),
             how: stretches ? Math.max(rows, columns) > trained ? ", stretched" : "" : how,

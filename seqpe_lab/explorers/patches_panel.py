@@ -209,7 +209,7 @@ def explorer() -> Explorer:
 
 
 def stored() -> dict[str, Any]:
-    """The vectors of the largest grid, and how each side stretches the learned table."""
+    """The vectors of the largest grid, RoPE's angles, and how each side stretches the table."""
     side, count, kept = trained(), most(), {}
     for method in METHODS:
         kept[method] = {"name": label(method), "how": ", rotation alone" * ("rope" in method)}
@@ -217,25 +217,36 @@ def stored() -> dict[str, Any]:
             table = vectors(method, side, side).numpy().astype(np.float16)
             kept[method] |= {"stretches": True, "table": table}
             continue
-        kept[method]["layers"] = {
-            layer: vectors(method, count, count, layer).numpy().astype(np.float16)
-            for layer in layers() if layer == ALL or "rope" in method}
         encoding = shipped_models.encoding("image", method)
         if isinstance(encoding, SeqPE):
-            kept[method]["projections"] = [
-                {"weight": p.weight.detach().numpy().astype(np.float16),
-                 "bias": p.bias.detach().numpy()} for p in encoding.projections]
+            kept[method] |= {
+                "vectors": vectors(method, count, count).numpy().astype(np.float16),
+                "projections": [{"weight": p.weight.detach().numpy().astype(np.float16),
+                                 "bias": p.bias.detach().numpy()} for p in encoding.projections]}
+        else:  # how far a step down and a step to the right turn each pair of features
+            pairs = torch.view_as_complex(vectors(method, 2, 2).double().unflatten(1, (-1, 2)))
+            kept[method]["turns"] = (pairs[[2, 1]] / pairs[0]).angle().float().numpy()
     ends = torch.eye(side).repeat_interleave(2, 0)  # two columns, in which only rows differ
     stretch = {rows: resample_grid(ends, (side, 2), (rows, 2))[::2].numpy()
                for rows in range(side, count + 1)}
     return {"methods": kept, "stretch": stretch, "trained": side, "most": count,
-            "patch": shipped_models.recipe("image", METHODS[0]).patch,
+            "layers": len(layers()) - 1, "patch": shipped_models.recipe("image", METHODS[0]).patch,
             "provenance": shipped_models.provenance("image", METHODS[0])}
 
 
 TOUR = (
-    Stop("A patch and its neighbours.", {"rows": 6, "columns": 6},
+    Stop("A patch of the grid that was trained.", {"rows": 6, "columns": 6, "row": 2, "column": 2},
          "Which maps are brightest next to the framed patch?"),
+    Stop("Twice as many rows and columns.", {"row": 2, "column": 2},
+         "Outside the dashed frame all places are new, but for the stretched table."),
+    Stop("A patch that was never trained.", {"row": 9, "column": 10},
+         "Whose most similar patch is still a neighbour? The line above each map names it."),
+    Stop("With the losses and without.", {"methods": ("seqpe-mul", "seqpe-mul-no-losses"),
+                                          "row": 9, "column": 10},
+         "Without them, stripes: whole rows that begin with the same digits look alike."),
+    Stop("What a layer makes of the vectors.", {"methods": ("rope-mixed", "seqpe-mul"), "layer": 0,
+                                                "rows": 8, "columns": 16},
+         "Change the layer: each has its own W_PE, and mixed RoPE its own frequencies."),
 )
 
 

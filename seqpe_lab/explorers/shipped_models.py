@@ -80,14 +80,15 @@ def provenance(kind: str, method: str) -> str:
 def tables(method: str) -> dict[int, Tensor]:
     """A language model's position vectors while it learnt: {step: float32 (positions, d_model)}.
 
-    Sinusoidal ones do not learn; of a model without a file of its own only the last step is known.
+    All are rounded to half precision. Sinusoidal ones do not learn; of a model without a
+    file of its own only the last step is known.
     """
     if kind_of_table(method) == "table":
         stored = load_file(_file("table", method))
         return {step: stored[str(step)].float() for step in sorted(map(int, stored))}
     count = AT_THE_END if method == "sinusoidal" else recipe("text", method).train_len
     nothing = torch.zeros(count, recipe("text", method).d_model)  # to which they are added
-    vectors = encoding("text", method).embed(nothing, grid(count), count)
+    vectors = encoding("text", method).embed(nothing, grid(count), count).half().float()
     if method == "sinusoidal":
         return {step: vectors if step == STEPS[-1] else vectors[:WHILE_LEARNING] for step in STEPS}
     return {STEPS[-1]: vectors}

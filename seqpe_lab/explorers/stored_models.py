@@ -6,7 +6,7 @@ Only what attention needs is kept: not the last layer's output, nor the classifi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def weights(parameters: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return kept
 
 
-def stored_model(model: nn.Module, sides: tuple[int, ...] = ()) -> dict[str, Any]:
+def stored_model(model: nn.Module, sides: Sequence[int] = ()) -> dict[str, Any]:
     """A model for attention.js.
 
     Args:
