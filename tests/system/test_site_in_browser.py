@@ -75,7 +75,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, site):
-    """opened(page, width, scheme): a tab, with a page or "", and a list of what goes wrong in it."""
+    """opened(page, width, scheme): a tab, with a page or "", and what goes wrong in it."""
     contexts = []
 
     def open_page(page: str, width: int = 1024, scheme: str = "light"):
