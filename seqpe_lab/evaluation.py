@@ -137,6 +137,7 @@ def _examples(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
 def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
           split: str | None = None, **window: Any) -> Iterator[str]:
     from seqpe_lab.tasks.perplexity import perplexity_by_length
+    from seqpe_lab.tasks.text import TextTask
     split = split or run.recipe.eval_split
     whole = tokens = getattr(data, split)
     if run.recipe.eval_tokens:
@@ -147,7 +148,8 @@ def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
         raise ValueError(f"a context of {max(lengths)} tokens and its next one do not fit into the "
                          f"{len(tokens)} tokens of the {split} split{limit}: give --lengths of at "
                          f"most {len(tokens) - 1}")
-    for m in perplexity_by_length(model, tokens, lengths, **window):
+    for m in perplexity_by_length(model, tokens, lengths, positions=TextTask(run.recipe).positions,
+                                  **window):
         yield (f"{m.length:>7} tokens: perplexity {m.perplexity:.4f} "
                f"({m.protocol}, {m.tokens:,} tokens of the {split} split, {evaluated_in(model)})")
 
@@ -156,6 +158,7 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
            lengths: list[int] | None = None, **window: Any) -> Iterator[str]:
     from seqpe_lab.tasks.books import load_books
     from seqpe_lab.tasks.perplexity import bits_per_character
+    from seqpe_lab.tasks.text import TextTask
     from seqpe_lab.tasks.text_data import load_documents
     from seqpe_lab.tasks.tokenization import make_tokenizer
     recipe, known = run.recipe, trained_on(run).get("data", data.hash)
@@ -176,7 +179,8 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
         recipe.tokenizer, load_documents(recipe.source)[0]["train"] if learns else {}, kept)
     model = trained_model(run, data, best_device(cpu), same_data=False)
     lengths = lengths or recipe.eval_lens
-    for m in bits_per_character(model, whole.texts, encode, decode, lengths, **window):
+    for m in bits_per_character(model, whole.texts, encode, decode, lengths,
+                                positions=TextTask(recipe).positions, **window):
         yield (f"{m.length:>7} tokens: {m.bits:.4f} bits per character ({m.protocol}; "
                f"{m.documents} of {len(whole.texts)} books of {whole.description}: "
                f"{m.characters:,} characters in {m.tokens:,} tokens, {evaluated_in(model)})")

@@ -133,15 +133,14 @@ def learning_rate(recipe: Training, step: int) -> float:
 
 
 def make_optimizer(model: nn.Module, recipe: Training) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only.
+    """AdamW with weight decay on matrices, but not on those that ``model.no_weight_decay`` names.
 
-    The position encoder has no weight decay (Sec. 4), nor have the parameters that the model names
-    in ``no_weight_decay``.
+    These are parameters of the position encoding; of SeqPE the position encoder (Sec. 4).
     """
-    exempt = getattr(model, "no_weight_decay", set)()
+    exempt: set[str] = model.no_weight_decay()  # type: ignore[operator]
     decayed, others = [], []
     for name, parameter in model.named_parameters():
-        decays = parameter.dim() > 1 and "encoder." not in name and name not in exempt
+        decays = parameter.dim() > 1 and name not in exempt
         (decayed if decays else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay},
               {"params": others, "weight_decay": 0.0}]

@@ -99,8 +99,8 @@ def train(recipe: Training, folder: str | Path | None = None, *, data: Data | No
                                 f"delete {run.folder}")
         if not outcome:
             on_main(accelerator, lambda: claims.enter_context(run.claim()))
-            on_main(accelerator, run.create)
             loop = _Loop(accelerator, run, data, workers)
+            on_main(accelerator, run.create)  # only now: without its data there is no run
             loop.run_all(compile, progress, watch)
             accelerator.free_memory()
     return run

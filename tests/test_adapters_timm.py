@@ -196,8 +196,13 @@ def test_two_batches_of_different_sizes_train_together(both):
 
 
 def test_what_is_exempt_from_weight_decay(both, image_variant):
-    exempt = both[1].no_weight_decay()
-    assert {"cls_token", "position_encoding.table.weight", "position_encoding.prefix"} <= exempt
+    vit = both[1]
+    own = {f"position_encoding.{name}" for name in vit.position_encoding.no_weight_decay()}
+    names = {name for name, _ in vit.named_parameters()}
+    assert vit.no_weight_decay() & names == {"cls_token", *own} and own <= names
+    name, options = image_variant
+    expected = {"learned": "table.weight", "rope-mixed": "frequency", "seqpe": "prefix"}.get(name)
+    assert expected is None or f"position_encoding.{expected}" in own
 
 
 def test_the_encoding_goes_to_the_model_s_device():

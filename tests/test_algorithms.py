@@ -109,7 +109,7 @@ def test_a_split_without_an_input_of_a_size_is_named():
 
 
 def test_sizes_of_training_are_uniform_and_items_repeatable():
-    recipe = algorithm("alibi", "smoke", task="copy")
+    recipe = algorithm("alibi", "smoke", problem="copy")
     examples = Examples(recipe)
     sizes = Counter(int((examples[i][1] != NOT_COUNTED).sum()) - 1 for i in range(1_200))
     assert sorted(sizes) == list(range(1, recipe.size + 1)) == trained_sizes(recipe)
@@ -144,7 +144,7 @@ class Knowing(torch.nn.Module):
 
 
 def test_exact_match_and_right_symbols():
-    task = task_of(algorithm("none", "smoke", task="copy"))
+    task = task_of(algorithm("none", "smoke", problem="copy"))
     examples = [draw_example("copy", 4, "test", f"exam/{i}") for i in range(8)]
     score = task.measure(Knowing(stack(examples)[1], wrong=2), 4, "test", 8)
     assert (score.exact, score.examples) == (6, 8)
@@ -154,7 +154,7 @@ def test_exact_match_and_right_symbols():
 
 @pytest.mark.parametrize("problem", ["reverse", "needle"])
 def test_one_pass_counts_what_greedy_generation_gives(problem):
-    recipe = algorithm("rope-1e4", "smoke", task=problem)
+    recipe = algorithm("rope-1e4", "smoke", problem=problem)
     task = task_of(recipe)
     torch.manual_seed(0)
     model = task.make_model(len(SYMBOLS))
@@ -171,7 +171,7 @@ def test_one_pass_counts_what_greedy_generation_gives(problem):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_recipes_of_all_problems_and_scales(problem, scale):
-    recipe = algorithm("seqpe", scale, task=problem)
+    recipe = algorithm("seqpe", scale, problem=problem)
     assert recipe.method == ("seqpe-mul" if problem == "grid" else "seqpe")
     assert Training.from_json(recipe.to_json()) == recipe
     assert OUTPUTS["algorithm"] == len(SYMBOLS)
@@ -180,13 +180,15 @@ def test_recipes_of_all_problems_and_scales(problem, scale):
 @pytest.mark.parametrize(
     "values, message",
     [
-        (dict(task="copying"), "unknown task 'copying': choose from copy, reverse"),
+        (dict(problem="copying"), "unknown problem 'copying': choose from copy, reverse"),
+        (dict(task="copying"), "unknown problem 'copying': choose from copy, reverse"),
+        (dict(task="grid", problem="copy"), "two problems, copy and grid: leave task out"),
         (dict(size=300), "reach position 601 but max_position=240.*lower eval_sizes"),
         (dict(eval_sizes=(6, 200)), "reach position 401"),
-        (dict(task="grid", size=2), "at least 3 rows and columns"),
+        (dict(problem="grid", size=2), "at least 3 rows and columns"),
         (dict(eval_sizes=()), "must name at least one size"),
         (dict(method="rope-axial"), "unknown method 'rope-axial': choose from none"),
-        (dict(task="grid", method="rope-1e4"), "unknown method 'rope-1e4': choose from none"),
+        (dict(problem="grid", method="rope-1e4"), "unknown method 'rope-1e4': choose from none"),
     ],
 )
 def test_recipes_that_cannot_run_are_refused(values, message):
@@ -199,7 +201,7 @@ def test_a_run(problem, method, tmp_path, monkeypatch):
     from seqpe_lab.training import train
 
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
-    run = train(algorithm(method, "smoke", task=problem))
+    run = train(algorithm(method, "smoke", problem=problem))
     results = run.results()
     assert results["exact_match"].keys() == results["symbols_right"].keys()
     assert all(0 <= value <= 100 for value in results["symbols_right"].values())
@@ -208,7 +210,7 @@ def test_a_run(problem, method, tmp_path, monkeypatch):
 
 def test_a_position_free_model_learns_to_recall_a_pair():
     """A few steps reduce the loss: the targets are learnable from what the model sees."""
-    recipe = algorithm("rope-1e4", "smoke", task="counting", size=3, steps=60)
+    recipe = algorithm("rope-1e4", "smoke", problem="counting", size=3, steps=60)
     task = task_of(recipe)
     torch.manual_seed(0)
     model, examples = task.make_model(len(SYMBOLS)), Examples(recipe)

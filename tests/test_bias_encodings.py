@@ -12,6 +12,7 @@ from seqpe_lab import attention
 from seqpe_lab.attention import positioned_attention, prepare
 from seqpe_lab.digits import grid
 from seqpe_lab.encodings import ENCODINGS, alibi_slopes, make_encoding
+from seqpe_lab.encodings.distance_biases import PairMLP
 
 B, H, D, L = 2, 2, 8, 7
 SHAPE = dict(d_model=H * D, heads=H, layers=2)
@@ -446,3 +447,18 @@ def test_a_compiled_model_with_a_bias_is_one_graph_and_computes_the_same(name, t
     for eager, other in zip(*results):
         torch.testing.assert_close(other, eager, atol=1e-5, rtol=1e-5)
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_of_one_number_is_looked_up_piece_by_piece(dtype):
+    torch.manual_seed(0)
+    mlp = PairMLP(1, 32, 3).to(dtype)
+    with torch.no_grad():
+        mlp.first.weight[3], mlp.first.weight[4], mlp.first.bias[4] = 0, 0, -1  # never bend
+    x = (3 * torch.rand(50, 40, dtype=dtype)).requires_grad_()
+    outs = [mlp(x.unsqueeze(-1)), mlp.of_number(x)]
+    given = torch.randn_like(outs[0])
+    both = [torch.autograd.grad(out, [x, *mlp.parameters()], given) for out in outs]
+    torch.testing.assert_close(outs[1], outs[0])
+    for ours, theirs in zip(*reversed(both)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)

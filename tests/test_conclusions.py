@@ -12,6 +12,7 @@ import math
 import nbformat
 import pytest
 from made_up_results import FILES, PROJECT, WORLDS, made_up
+from page_parts import part_of
 from plotly.graph_objects import Figure
 
 from seqpe_lab import package_data
@@ -136,17 +137,17 @@ def test_collect_writes_what_follows_and_drops_what_was_said_of_earlier_results(
     folder.mkdir(parents=True)
     (folder / "PROTOCOL.md").write_text(f"before\n{earlier}after\n", encoding="utf-8")
     text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    text = text if collecting.part_of(text, "earlier") else text + earlier
+    text = text if part_of(text, "earlier") else text + earlier
     readme.write_text(text, encoding="utf-8")
     for number, (task, name) in enumerate(FILES.items(), start=1):
         results = made_up(task, world)
         (folder / f"{name}.json").write_text(json.dumps(results), encoding="utf-8")
         collecting.write_readme(results)
         text = readme.read_text(encoding="utf-8")
-        part = collecting.part_of(text, f"{MEASURE[task]} conclusions")
+        part = part_of(text, f"{MEASURE[task]} conclusions")
         assert part == generated(world, task) and "all of commit c0ffee" in part
-        assert bool(collecting.part_of(text, "earlier")) is (number < len(FILES))
-    assert said in collecting.part_of(text, "headline") and drawn == ["extrapolation.png"]
+        assert bool(part_of(text, "earlier")) is (number < len(FILES))
+    assert said in part_of(text, "headline") and drawn == ["extrapolation.png"]
     assert "Older results" not in (folder / "PROTOCOL.md").read_text(encoding="utf-8")
     if world == "tied":
         assert "| NoPE | seed 2 failed | " in text and "| seed 2 failed | 5 | failed |" in text

@@ -345,6 +345,16 @@ def test_a_table_with_images_inside(stored, parquet):
     assert seen == {pixels_of(picture(n)).numpy().tobytes(): n % 3 for n in range(80)}
 
 
+def test_images_outside_a_table_are_read_again_wherever_they_stand_in_it(parquet, tmp_path):
+    rows = cells(range(40))
+    rows[23] = {"bytes": None, "path": str(tmp_path / "outside.png")}
+    found = []
+    for number in (900, 901):
+        (tmp_path / "outside.png").write_bytes(picture(number))
+        found.append(load_images(str(parquet(rows, [0, 1] * 20))).hash)
+    assert found[0] != found[1]
+
+
 def test_equal_images_are_never_in_two_splits(parquet):
     data = load_images(str(parquet(cells([n % 40 for n in range(200)]), [0, 1] * 100)))
     splits = [set(getattr(data, split).files) for split in SPLITS]

@@ -18,7 +18,7 @@ from seqpe_lab.runs.run_data import check_data, kept_tokenizer, trained_on
 from seqpe_lab.tasks import image_decoding, token_storage, tokenization
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.books import load_books
-from seqpe_lab.tasks.data_files import data_files, known_splits, split_of
+from seqpe_lab.tasks.data_files import data_files, known_splits, named_split
 from seqpe_lab.tasks.file_reader import read_table
 from seqpe_lab.tasks.image_data import load_images
 from seqpe_lab.tasks.paper_comparison import images_of
@@ -87,9 +87,9 @@ NAMES = {
 def test_one_table_names_the_splits(name, split):
     if split == "refused":
         with pytest.raises(ValueError, match=f"'{name}' looks like .* train .*, validation .*test"):
-            split_of(name)
+            named_split(name)
     else:
-        assert split_of(name) == split
+        assert named_split(name) == split
 
 
 def test_splits_of_the_hub_go_by_the_same_table():

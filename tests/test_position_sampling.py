@@ -5,10 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.objective import Objective, build_model, main_positions
 from seqpe_lab.position_sampling import WAYS, sampled_positions
 from seqpe_lab.recipes import image_model, language_model
+from seqpe_lab.recipes.base import WITHOUT_POSITIONS
+from seqpe_lab.report_card.toy_model import texts, toy_model
 from seqpe_lab.sampling import seeded, training_positions
+from seqpe_lab.tasks import task_of
+from seqpe_lab.tasks.perplexity import perplexity, token_nats
 
 
 def draw(way, batch=50, shape=6, limit=40, **options):
@@ -91,7 +96,11 @@ REFUSED = [
     (lambda: draw("random", shape=50), r"\(50,\) is beyond max_position \(40,\): raise"),
     (
         lambda: language_model("seqpe", "smoke", position_sampling="skips", shifted=0.5),
-        "shifted=0.5 has no effect with position_sampling='skips': set it to 0",
+        "shifted=0.5 has no effect with encoding 'seqpe' and position_sampling='skips': leave it",
+    ),
+    (
+        lambda: language_model("seqpe", "smoke").changed(position_sampling="skips"),
+        "shifted=0.1 has no effect with position_sampling='skips': set it to 0",
     ),
     (
         lambda: language_model("seqpe", "smoke", position_sampling="shift"),
@@ -106,6 +115,20 @@ REFUSED = [
         "a learned table has only the trained positions",
     ),
     (lambda: language_model("rope", "smoke", position_sampling="all"), "position_sampling 'all'"),
+    *(
+        (
+            lambda name=name: language_model(name, "smoke", position_sampling="skips"),
+            f"position_sampling='skips' has no effect with encoding '{name}', which reads no",
+        )
+        for name in ("none", "fox", "cope")
+    ),
+    *(
+        (
+            lambda field=field: language_model("alibi", "smoke", **{field: 0.5}),
+            f"{field}=0.5 has no effect with encoding 'alibi' and position_sampling='consecutive'",
+        )
+        for field in ("alpha", "beta", "shifted")
+    ),
 ]
 
 
@@ -113,3 +136,34 @@ REFUSED = [
 def test_what_has_no_effect_is_refused(ask, message):
     with pytest.raises(ValueError, match=message):
         ask()
+
+
+def test_encodings_that_read_no_positions_are_those_that_are_named():
+    """Of each encoding: does the loss of a batch change with the positions?"""
+    deaf = set()
+    for name in ENCODINGS:
+        model = toy_model(name)
+        skips = draw("skips", batch=1, shape=8, limit=15)[0]
+        if torch.equal(model(texts(length=8), positions=skips), model(texts(length=8))):
+            deaf.add(name)
+    assert deaf == set(WITHOUT_POSITIONS)
+
+
+def test_a_model_of_random_positions_is_evaluated_on_random_positions(tiny_recipe, tiny_data):
+    recipe = tiny_recipe("sinusoidal", position_sampling="random", shifted=0.0, max_position=400)
+    task, length = task_of(recipe), recipe.eval_lens[-1]
+    positions = task.positions(length)
+    assert positions.shape == (length, 1) and (positions.diff(dim=0) > 0).all()
+    assert length <= positions.max() < 400 and torch.equal(positions, task.positions(length))
+    consecutive = task_of(recipe.changed(position_sampling="consecutive"))
+    assert consecutive.positions(length) is None
+    model = build_model(recipe, tiny_data.vocab_size)
+    ours, theirs = (t.evaluate(model, tiny_data)["perplexity"] for t in (task, consecutive))
+    assert all(ours[size] != theirs[size] for size in ours)
+    tokens = tiny_data.test[: recipe.eval_lens[0] + 1]
+    expected = model(tokens[None, :-1], positions=task.positions(len(tokens) - 1))
+    nats = torch.nn.functional.cross_entropy(expected[0], tokens[1:].long()).item()
+    found = perplexity(model, tokens, len(tokens) - 1, positions=task.positions)
+    assert found.nats == pytest.approx(nats, rel=1e-5)
+    whole = token_nats(model, tokens, len(tokens) - 1, positions=task.positions)
+    assert whole.mean().item() == pytest.approx(nats, rel=1e-5)

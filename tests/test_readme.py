@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from earlier_version import as_committed
+from page_parts import part_of
 
 from seqpe_lab.package_data import committed_results
 from seqpe_lab.recipes import (
@@ -18,7 +19,7 @@ from seqpe_lab.recipes import (
     tuned_method,
 )
 from seqpe_lab.reproduction import conclusions
-from seqpe_lab.reproduction.collecting import part_of, readme_table
+from seqpe_lab.reproduction.collecting import readme_table
 from seqpe_lab.tasks import text_data
 from seqpe_lab.tasks.repeats import overlap
 from seqpe_lab.tasks.text_data import load_documents, python_documentation

@@ -148,8 +148,11 @@ def test_the_methods_are_the_rows_of_table_1_and_the_ablations_those_of_table_4(
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "seqpe"])
 def test_the_position_losses_and_the_shift_belong_to_seqpe(method):
-    recipe = language_model(method, "small", alpha=0.5, shifted=0.5)
+    recipe = language_model(method, "small", alpha=0.0)
     assert (recipe.alpha, recipe.beta, recipe.shifted) == (0.0, 0.0, 0.0)
+    for field in ("alpha", "beta", "shifted"):
+        with pytest.raises(ValueError, match=f"{field}=0.5 has no effect with encoding"):
+            language_model(method, "small", **{field: 0.5})
 
 
 def test_table_4_s_rows_differ_from_seqpe_in_their_loss_weights_only():

@@ -10,6 +10,7 @@ import torch
 from seqpe_lab import recipes
 from seqpe_lab.cli import main
 from seqpe_lab.course.style import label
+from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.package_data import committed_results, paper_table, results_file
 from seqpe_lab.recipes import MAKERS, SCALES, chosen_settings, language_model, settings_from
 from seqpe_lab.recipes.chosen_settings import SETTINGS, TRIAL_SEED
@@ -28,14 +29,15 @@ from seqpe_lab.tasks import task_of
 from seqpe_lab.training import train
 
 PARTS = [part for parts in TABLES.values() for part in parts]
-UNIT = {"lm": "tokens", "qa": "questions", "image": "images"}
+UNIT = {"lm": "tokens", "qa": "questions", "image": "images", "algorithm": "examples"}
 
 
 def results_of(recipe, value=5.0, **changes) -> dict:
     """What a run of this recipe could have written: ``value``, plus 1 a length or size."""
-    places = recipe.eval_sizes if recipe.task == "image" else recipe.eval_lens
+    places = recipe.eval_sizes if recipe.task in ("image", "algorithm") else recipe.eval_lens
     measured = {str(place): value + number for number, place in enumerate(places)}
     measures = {"lm": ["perplexity"], "qa": ["exact_match", "perplexity"], "image": ["accuracy"]}
+    measures["algorithm"] = ["exact_match"]
     return {
         "method": recipe.method,
         "scale": recipe.scale,
@@ -82,17 +84,54 @@ def test_every_row_has_a_recipe_and_a_name(part, scale):
         assert MAKERS[part.task](method, scale, 3).seed == 3
 
 
-def test_further_encodings_are_tried_and_trained_like_the_paper_s_but_not_in_all():
+def test_all_rows_with_further_encodings_have_the_preset_s_settings(monkeypatch):
     (part,) = TABLES["encodings"]
     assert "encodings" not in NAMES and set(part.rows) == {*recipes.METHODS, *FURTHER}
-    grids = {}
-    for recipe, values in trials_of(["encodings"], "small"):
-        grids.setdefault(recipe.method, set()).add(tuple(values.items()))
-    assert grids.keys() == set(part.rows) and len(set(map(frozenset, grids.values()))) == 1
+    monkeypatch.setitem(SETTINGS["lm"], "alibi", {"learning_rate": 0.5, "weight_decay": 0.25})
     first, second = runs_of(["encodings"], "small", seeds=3)
-    assert len(first) == 3 * len(part.rows) and not second
-    ours = {recipe.digest() for recipe in runs_of(["table1"], "small", seeds=3)[0]}
-    assert ours < {recipe.digest() for recipe in first}
+    assert len({recipe.digest() for recipe in first}) == 3 * len(part.rows) and not second
+    preset = recipes.PRESETS["small"]
+    expected = (preset["learning_rate"], preset["weight_decay"])
+    assert {(recipe.learning_rate, recipe.weight_decay) for recipe in first} == {expected}
+    with pytest.raises(ValueError, match="no trials for 'encodings', whose rows all have"):
+        trials_of(["table1", "encodings"], "small")
+
+
+def test_every_encoding_for_sequences_is_a_row_or_left_out_for_a_reason():
+    left_out = {"rope-dynamic", "alibi-euclidean", "rope-mixed", "swin", "swin-v2"}
+    ours = {recipe.encoding for recipe in runs_of(["encodings"], "small", seeds=1)[0]}
+    assert ours == {name for name in ENCODINGS if name != "mine"} - left_out
+
+
+def test_further_encodings_and_problems_are_collected_in_files_of_their_own(project, monkeypatch):
+    monkeypatch.setattr(collecting, "write_readme", lambda results: written.append(len(results)))
+    written = []
+    preset = recipes.PRESETS["small"]
+    tuned = {"learning_rate": 2 * preset["learning_rate"], "weight_decay": 0.1}
+    monkeypatch.setitem(SETTINGS["lm"], "seqpe", tuned)
+    recipe = recipes.language_model("seqpe", "small")
+    finish(recipe)
+    for problem in ("copy", "reverse"):
+        finish(recipes.algorithm("alibi", "small", task=problem))
+    assert [path.name for path in collecting.collect("small")] == [
+        "length-extrapolation-small.json",
+        "algorithms-small.json",
+    ]
+    results = committed_results("algorithms-small")
+    assert [r["problem"] for r in results] == ["copy", "reverse"]
+    untuned = recipe.changed(**{name: preset[name] for name in tuned})
+    for seed in range(3):
+        for of_row in (untuned, recipes.language_model("t5", "small")):
+            value = 5 + seed / 10 + (of_row.method == "t5") * (1 + seed / 100)
+            finish(of_row.changed(seed=seed), value=value)
+    page = collecting.collect("small", ["encodings"])[1].read_text()
+    results = committed_results("encodings-small")
+    assert [(r["method"], r["seed"]) for r in results] == [
+        (method, seed) for method in ("seqpe", "t5") for seed in range(3)
+    ]
+    assert results[0]["recipe"] == untuned.digest() and written == [1]
+    assert "Student's for three and four" in page and "commit c0ffee" in page
+    assert "| T5 | +1.01 [+0.99, +1.03] |" in page and page.count("higher |") == 1
 
 
 def test_table_4_crosses_losses_and_shifted_starts():

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import fork_server
@@ -19,9 +20,18 @@ import torch
 from torch import nn
 
 from seqpe_lab import throughput, training
+from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.losses import contrastive_loss, distillation_loss
 from seqpe_lab.objective import main_positions
 from seqpe_lab.processes import deterministic_algorithms
+from seqpe_lab.recipes import (
+    ABLATIONS,
+    IMAGE_ABLATIONS,
+    IMAGE_METHODS,
+    METHODS,
+    image_model,
+    language_model,
+)
 from seqpe_lab.runs import SPEED_AND_MEMORY, CheckpointError, Run, checkpoint_files
 from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.sampling import contrastive_sample, distillation_sample, seeded
@@ -171,7 +181,8 @@ def test_a_step_is_a_function_of_seed_and_step(tiny_recipe):
 def test_mixed_precision_computes_about_the_same_losses_with_every_encoding(variant, tiny_recipe):
     """What a GPU does with precision="bf16", on the CPU: all dtypes fit, forward and backward."""
     encoding, options = variant
-    recipe = tiny_recipe(encoding=encoding, encoding_options=options, shifted=0.5)
+    shifts = {"shifted": 0.5} if encoding == "seqpe" else {}
+    recipe = tiny_recipe(encoding=encoding, encoding_options=options, **shifts)
     objective, tokens = objective_of(recipe, gain=1.0), batch_of(recipe)
     full = objective(tokens, 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -289,6 +300,45 @@ def test_the_position_encoder_has_no_weight_decay(tiny_recipe):
     assert decay[id(model.transformer.ln_f.weight)] == 0 and len(decay) == len(
         list(model.parameters())
     )
+
+
+def decayed(recipe) -> set[str]:
+    """The parameters that the optimizer decays."""
+    model = build_model(recipe, 50)
+    group, _ = make_optimizer(model, recipe).param_groups
+    assert group["weight_decay"] == recipe.weight_decay > 0
+    inside = {id(p) for p in group["params"]}
+    return {name for name, p in model.named_parameters() if id(p) in inside}
+
+
+OWN = f"{Path(__file__).parent / 'outside_encoding.py'}:Fading"
+PUBLISHED = [(language_model, method) for method in [*METHODS, *ABLATIONS]]
+PUBLISHED += [(image_model, method) for method in [*IMAGE_METHODS, *IMAGE_ABLATIONS]]
+
+
+@pytest.mark.parametrize("make, method", PUBLISHED)
+def test_weight_decay_of_the_published_rows_is_that_of_their_results(make, method):
+    """What data/results were trained with, before encodings could name parameters."""
+    recipe = make(method, "smoke")
+    exempt = {"vit.cls_token"}
+    if recipe.task == "image":
+        exempt |= {"encoding.table.weight", "encoding.prefix", "encoding.frequency"}
+    expected = {
+        name
+        for name, p in build_model(recipe, 50).named_parameters()
+        if p.dim() > 1 and "encoder." not in name and name not in exempt
+    }
+    assert decayed(recipe) == expected
+
+
+@pytest.mark.parametrize("method", [*sorted({*ENCODINGS} - {"learned", "seqpe", "floater"}), OWN])
+def test_other_encodings_have_no_weight_decay_unless_they_say_so(method, monkeypatch):
+    recipe = language_model(method, "smoke")
+    assert not any(name.startswith("encoding.") for name in decayed(recipe))
+    kind = type(build_model(recipe, 50).encoding)
+    monkeypatch.setattr(kind, "no_weight_decay", lambda encoding: set())
+    matrices = {n for n, p in build_model(recipe, 50).encoding.named_parameters() if p.dim() > 1}
+    assert {f"encoding.{name}" for name in matrices} <= decayed(recipe)
 
 
 def test_the_seed_decides_on_the_initial_weights(tiny_recipe):
@@ -647,6 +697,18 @@ def test_a_text_too_short_is_refused_before_the_first_step(
     with pytest.raises(ValueError, match=expected):
         train(tiny_recipe(), tmp_path / "run", data=data, cpu=True)
     assert Run(tiny_recipe(), tmp_path / "run").metrics() == []
+
+
+def test_a_source_that_is_not_there_leaves_no_folder_of_a_run(tiny_recipe, tmp_path):
+    recipe = tiny_recipe(source=str(tmp_path / "missing.txt"))
+    with pytest.raises(FileNotFoundError, match="no text at .*missing.txt"):
+        train(recipe, tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").write_text("kept")
+    with pytest.raises(FileNotFoundError):
+        train(recipe, tmp_path / "own", cpu=True)
+    assert {path.name for path in (tmp_path / "own").iterdir()} >= {"notes.txt"}
 
 
 def test_a_compiled_run_has_the_losses_of_a_plain_one(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from page_parts import part_of
 
 from seqpe_lab.course.claims import FLAT
 from seqpe_lab.package_data import PAPER
 from seqpe_lab.recipes import image_model, language_model, question_answering
-from seqpe_lab.reproduction.collecting import part_of
 from seqpe_lab.statistics import LEAST
 
 PROJECT = Path(__file__).parents[1]

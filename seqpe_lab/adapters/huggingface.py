@@ -24,22 +24,19 @@ keys and values for every query head.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.adapters import check_fit
-from seqpe_lab.attention import Located, attend, prepare
+from seqpe_lab.attention import prepare
 from seqpe_lab.encodings.base import PositionEncoding
-from seqpe_lab.pair_bias import Bias, Places, bias_between
 
 try:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
+
+    from seqpe_lab.adapters.huggingface_attention import attention, before_attention
 except ImportError as error:
     raise ImportError("transformers 5 is missing: pip install 'seqpe_lab[adapters]'") from error
 
@@ -69,14 +66,14 @@ def install(model: PreTrainedModel, encoding: PositionEncoding) -> PreTrainedMod
                          "... and add_cross_attention of the model's config at their defaults")
     check_fit(encoding, torch.arange(3).unsqueeze(-1), 3, d_model=config.hidden_size,
               heads=config.num_attention_heads, d_head=layers[0].head_dim, layers=len(layers))
-    AttentionInterface.register(NAME, _attention)
+    AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)  # without it padding would not be masked
     model.set_attn_implementation(NAME)
     if not hasattr(base, "position_encoding"):
         setattr(base, own, _NoPositions())
         base.register_forward_pre_hook(_before_decoder, with_kwargs=True)
         for layer in layers:
-            layer.register_forward_pre_hook(_before_attention, with_kwargs=True)
+            layer.register_forward_pre_hook(before_attention, with_kwargs=True)
     base.position_encoding = encoding.to(base.device)
     return model
 
@@ -117,70 +114,3 @@ def _before_decoder(base: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[t
         kwargs |= {"input_ids": None, "inputs_embeds": x}
     prepared = prepare(encoding, positions, None, tokens.device)
     return (), kwargs | {"positions": (encoding, prepared)}
-
-
-def _before_attention(attention: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    name = "cache" if "cache" in kwargs else "past_key_values"  # as earlier versions call it
-    cache, index = kwargs.get(name), attention.layer_idx
-    encoding, prepared = kwargs["positions"]
-    asks = isinstance(prepared, Located) or type(encoding).at_layer is not PositionEncoding.at_layer
-    past = int(cache.get_seq_length(index)) if asks and cache is not None else 0
-    keys = cache.layers[index].keys[:, :, :past] if past else None
-    of_queries = of_keys = None
-    if isinstance(prepared, Located):
-        prepared, of_queries = prepared
-        of_keys = cache.of_keys.cut(0, past).then(of_queries) if past else of_queries
-        if cache is not None:
-            cache.of_keys = of_keys  # the same in every layer
-    hidden = args[0] if args else kwargs["hidden_states"]
-    prepared = encoding.at_layer(prepared, hidden, index, keys)
-    layer = _Layer(attention, encoding, prepared, cache, of_queries, of_keys)
-    return args, kwargs | {"positions": layer, name: None if cache is None else layer}
-
-
-@dataclass
-class _Layer:
-    """The encoding of one attention layer; it also stands in for the layer's cache, if any."""
-    attention: nn.Module
-    encoding: PositionEncoding
-    prepared: Any
-    cache: Any
-    of_queries: Places | None  # if it adds a bias
-    of_keys: Places | None
-
-    def bias(self, context: int) -> Bias | None:
-        if self.of_keys is None:
-            return None
-        known = self.of_keys.positions.shape[-2]
-        # a sliding window keeps the last keys; a cache of fixed size has free places, masked
-        of_keys = self.of_keys.cut(max(0, known - context), max(known, context))
-        return bias_between(self.encoding, self.attention.layer_idx, self.of_queries, of_keys,
-                            context)
-
-    def transform(self, q: Tensor, k: Tensor) -> list[Tensor]:
-        both = self.encoding.transform(q, k, self.prepared, self.attention.layer_idx)
-        return [x.to(q.dtype) for x in both]
-
-    def each_head(self, x: Tensor) -> Tensor:  # keys or values, shared by groups of query heads
-        return x.repeat_interleave(getattr(self.attention, "num_key_value_groups", 1), dim=1)
-
-    def update(self, k: Tensor, v: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        k = self.each_head(k)
-        return self.cache.update(self.transform(k, k)[1], self.each_head(v), *args, **kwargs)
-
-
-def _attention(module, q, k, v, mask, dropout=0.0, scaling=None, positions=None, **kwargs):
-    """q (B, H, L, d_head), mask (B, 1, L, context) or None -> (B, L, H, d_head), no weights."""
-    if positions is None:  # another model with the same config object
-        return sdpa_attention_forward(module, q, k, v, mask, dropout, scaling, **kwargs)
-    if positions.cache is None:
-        (q, k), v = positions.transform(q, positions.each_head(k)), positions.each_head(v)
-    else:  # keys were transformed before they were cached
-        q, _ = positions.transform(q, q)
-    if bias := positions.bias(k.shape[-2]):
-        out = attend(q, k, v, dropout, mask is None, mask, bias)
-        return out.transpose(1, 2), None
-    wide = F.pad(v, (0, q.shape[-1] - v.shape[-1]))  # fused kernels need one width
-    out = F.scaled_dot_product_attention(q, k, wide, mask, dropout, scale=scaling,
-                                         is_causal=mask is None and q.shape[2] > 1)
-    return out[..., :v.shape[-1]].transpose(1, 2), None

@@ -98,9 +98,8 @@ class PositionedViT(VisionTransformer):
             raise ValueError(NOT_RECOMPUTED)
 
     def no_weight_decay(self) -> set[str]:
-        # trained vectors, like timm's pos_embed
-        vectors = ("table", "table.weight", "prefix", "frequency")
-        return super().no_weight_decay() | {f"position_encoding.{name}" for name in vectors}
+        own = self.position_encoding.no_weight_decay()
+        return super().no_weight_decay() | {f"position_encoding.{name}" for name in own}
 
 
 class PositionedAttention(Attention):

@@ -6,15 +6,8 @@ from collections.abc import Callable
 from typing import Any, Literal, get_origin
 
 from seqpe_lab import recipes
+from seqpe_lab.cli.task_table import TASKS
 
-METHODS = {
-    "lm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED,
-    "qa": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED | recipes.QA_ABLATIONS,
-    "image": recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED,
-    "algorithm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED}
-KINDS: dict[str, type[recipes.Training]] = {
-    "lm": recipes.Recipe, "qa": recipes.QARecipe, "image": recipes.ImageRecipe,
-    "algorithm": recipes.AlgorithmRecipe}
 FLAGS = {"method": "--encoding", "scale": "--scale", "seed": "--seed",
          "as_published": "--as-published"}  # options that are values of a recipe
 
@@ -44,7 +37,7 @@ def settings_of_recipe(task: str, settings: list[str]) -> dict[str, Any]:
     {'source': '2024', 'seed': 3, 'eval_lens': [64, 128]}
     """
     def is_word(name: str) -> bool:
-        field = KINDS[task].model_fields.get(name)
+        field = TASKS[task].recipe.model_fields.get(name)
         return field is not None and (field.annotation is str
                                       or get_origin(field.annotation) is Literal)
     return _values(settings, is_word)
@@ -78,7 +71,7 @@ def _values(settings: list[str], is_word: Callable[[str], bool]) -> dict[str, An
     return values
 
 
-def make_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes.Training:
+def asked_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes.Training:
     """The recipe that was asked for.
 
     Args:
@@ -88,7 +81,11 @@ def make_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes
     Raises:
         ValueError: an unknown or unsuitable value, or one that has no effect on this run.
     """
-    recipe = _make(task, values)
+    try:
+        recipe = _make(task, values)
+    except ValueError as error:  # of a field that is named first, as FIELD=VALUE
+        field = str(error).partition("=")[0]
+        raise ValueError(f"--set {error}" if field in values else str(error)) from error
     if "encoding" in values and recipe.method != values.get("method", recipe.method):
         raise ValueError(f"--set encoding={recipe.encoding} is not the encoding of the method "
                          f"{values['method']}: leave out one of --encoding and --set encoding")
@@ -96,9 +93,6 @@ def make_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes
     if cpu:
         idle["precision"] = "with --cpu a run computes in float32"
     for name, value in values.items():
-        if isinstance(value, (int, float)) and value != getattr(recipe, name, value):
-            idle.setdefault(name, f"with encoding {recipe.encoding!r} it is "
-                                  f"{value_text(getattr(recipe, name))}")
         if name in idle and value != getattr(_make(task, _without(values, name)), name):
             raise ValueError(f"--set {name}={value_text(value)} has no effect: {idle[name]}; "
                              "leave it out")

@@ -9,25 +9,26 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from seqpe_lab.cli.base import Several, Whole, app, check_counts
-from seqpe_lab.cli.recipe_options import (KINDS, METHODS, asked_values, make_recipe,
-                                          refuse_other_recipe)
+from seqpe_lab.cli.recipe_options import asked_recipe, asked_values, refuse_other_recipe
+from seqpe_lab.cli.task_table import TASKS
 from seqpe_lab.problems import PROBLEMS
 from seqpe_lab.recipes.base import ScaleName
 
 Task = Literal["lm", "qa", "image", "algorithm"]
 State = Literal["new", "interrupted", "running", "stopped", "failed", "finished", "elsewhere",
                 "damaged"]
-_OF_QA = [name for name in METHODS["qa"] if name not in METHODS["lm"]]
-_FIELDS = dict.fromkeys(name for kind in KINDS.values() for name in kind.model_fields)
+_METHODS = {task: ", ".join(entry.methods) for task, entry in TASKS.items()}
+_OF_QA = [name for name in TASKS["qa"].methods if name not in TASKS["lm"].methods]
+_FIELDS = dict.fromkeys(name for entry in TASKS.values() for name in entry.recipe.model_fields)
 TRAIN_NOTES = f"""
-Methods of lm (default seqpe): {', '.join(METHODS['lm'])}.
+Methods of lm (default seqpe): {_METHODS['lm']}.
 
 Methods of qa (default seqpe): the same and {', '.join(_OF_QA)}.
 
-Methods of algorithm (default seqpe): those of lm; --set task=grid takes those of image. Tasks
+Methods of algorithm (default seqpe): those of lm; --set problem=grid takes those of image. Problems
 (default copy): {', '.join(PROBLEMS)}.
 
-Methods of image (default seqpe-mul): {', '.join(METHODS['image'])}.
+Methods of image (default seqpe-mul): {_METHODS['image']}.
 
 Fields for --set, such as steps=500 eval_lens=[64,128] source=book.txt (words and paths as they are,
 other values in JSON): {', '.join(_FIELDS)}.
@@ -64,7 +65,7 @@ def train(task: Task, /, *,
         compile: torch.compile: faster steps on a GPU; resumed runs are exact up to rounding only.
         deterministic: On a GPU: slower algorithms that give the same bits every time.
     """
-    from seqpe_lab.cli.run_report import (before_training, check_data, next_commands,
+    from seqpe_lab.cli.run_report import (before_training, check_source, next_commands,
                                           results_table)
     from seqpe_lab.devices import leave_a_core
     from seqpe_lab.runs import Run
@@ -81,13 +82,13 @@ def train(task: Task, /, *,
         if run.recipe.task != task:
             raise ValueError(f"{folder} holds a run of another task: say train {run.recipe.task}")
         if values:
-            refuse_other_recipe(folder, run.recipe, make_recipe(task, values, cpu), values)
+            refuse_other_recipe(folder, run.recipe, asked_recipe(task, values, cpu), values)
     else:
-        run = Run(make_recipe(task, values, cpu), folder)
+        run = Run(asked_recipe(task, values, cpu), folder)
     first = int(os.environ.get("RANK", 0)) == 0
     if first:
         print(before_training(run), flush=True)
-        if run.state == "finished" and (remark := check_data(run, named=bool(values))):
+        if run.state == "finished" and (remark := check_source(run, named=bool(values))):
             print(remark)
     run = train(run.recipe, folder, cpu=cpu, workers=workers, compile=compile,
                 deterministic=deterministic)
@@ -145,12 +146,12 @@ def runs(*, folder: str | None = None, task: Task | None = None,
         state: Only runs in this state; damaged: the folder cannot be read.
         as_json: Everything about each run as one JSON list, for programs.
     """
-    from seqpe_lab.cli.run_table import read_runs, table
+    from seqpe_lab.cli.run_table import entries_in, table
     from seqpe_lab.runs import runs_folder
     wanted = {"task": task, "method": encoding, "scale": scale, "state": state}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     place = Path(folder) if folder else runs_folder()
-    found = read_runs(place)
+    found = entries_in(place)
     chosen = [entry for entry in found
               if all(entry.value(name) == value for name, value in wanted.items())]
     if as_json:

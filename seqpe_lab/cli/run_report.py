@@ -8,21 +8,10 @@ from pathlib import Path
 from seqpe_lab import recipes
 from seqpe_lab.cli.base import PROGRAM
 from seqpe_lab.cli.recipe_options import value_text
+from seqpe_lab.cli.task_table import TASKS
 from seqpe_lab.plain_text import columns
 from seqpe_lab.runs import Run, runs_folder
 from seqpe_lab.tasks import task_of
-
-# task: (what is varied, {key of the results: its name and unit}, a next step with a run)
-MEASURES: dict[str, tuple[str, dict[str, str], str]] = {
-    "lm": ("context (tokens)", {"perplexity": "perplexity (per token)"}, "--protocol sliding"),
-    "qa": ("context (tokens)", {"exact_match": "exact match (%)",
-                                "perplexity": "perplexity (of the answers)"}, "--split validation"),
-    "image": ("image side (pixels)", {"accuracy": "top-1 accuracy (%)",
-                                      "interpolated": "the same, position vectors interpolated"},
-              "--split validation"),
-    "algorithm": ("size of the input", {"exact_match": "exact match (%)",
-                                        "symbols_right": "symbols right (%)"},
-                  "--split validation")}
 
 
 def before_training(run: Run) -> str:
@@ -38,7 +27,7 @@ def before_training(run: Run) -> str:
             f"seed {recipe.seed}{f', changed: {shown}' if shown else ''}")
 
 
-def check_data(run: Run, named: bool) -> str:
+def check_source(run: Run, named: bool) -> str:
     """Compare a finished run's data with what its source is now, if that is a path.
 
     Args:
@@ -69,12 +58,12 @@ def check_data(run: Run, named: bool) -> str:
 
 def results_table(run: Run) -> Iterator[str]:
     """The results of a finished run, line by line."""
-    results, (varied, measures, _) = run.results(), MEASURES[run.recipe.task]
+    results, entry = run.results(), TASKS[run.recipe.task]
     data = results["data"]
-    kinds = {key: name for key, name in measures.items() if key in results}
+    kinds = {key: name for key, name in entry.measures.items() if key in results}
     if run.recipe.task == "lm" and run.recipe.tokenizer == "bytes":
         kinds["perplexity"] = "perplexity (per byte)"
-    rows = [(varied, *kinds.values())]
+    rows = [(entry.varied, *kinds.values())]
     rows += [(f"{int(at):,}", *(f"{results[key][at]:.2f}" for key in kinds))
              for at in next(iter(results[key] for key in kinds))]
     yield from columns(rows, ">" * len(rows[0]))
@@ -91,6 +80,6 @@ def next_commands(run: Run) -> Iterator[str]:
     """What to type next: measure the run otherwise, and list it among others."""
     folder, place = shlex.quote(str(run.folder)), run.folder.resolve()
     listed = place.is_relative_to(runs_folder().resolve())
-    yield f"next: {PROGRAM} evaluate {folder} {MEASURES[run.recipe.task][2]}"
+    yield f"next: {PROGRAM} evaluate {folder} {TASKS[run.recipe.task].next_option}"
     where = "" if listed else f" --folder {shlex.quote(str(place.parent))}"
     yield f"      {PROGRAM} runs{where}"

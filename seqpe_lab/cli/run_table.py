@@ -9,13 +9,11 @@ from typing import Any
 
 from seqpe_lab import recipes
 from seqpe_lab.cli.recipe_options import value_text
-from seqpe_lab.cli.run_report import MEASURES
+from seqpe_lab.cli.task_table import TASKS
 from seqpe_lab.jobs import Job
 from seqpe_lab.plain_text import columns
-from seqpe_lab.runs import Run, main_measure
+from seqpe_lab.runs import Run, main_measure, scan_runs
 
-TASKS = {"lm": "language models", "qa": "questions", "image": "images",
-         "algorithm": "algorithms"}
 SHOWN = 4  # fields in which a run differs; the others are counted
 
 
@@ -27,14 +25,14 @@ class Entry:
         state: one of :data:`seqpe_lab.jobs.STATES`, or "damaged".
         recipe: None if it cannot be read.
         results: of a finished run.
-        problem: of a damaged folder, what cannot be read; of a run that diverged, where.
+        trouble: of a damaged folder, what cannot be read; of a run that diverged, where.
     """
     folder: Path
     state: str
     step: int = 0
     recipe: recipes.Training | None = None
     results: dict[str, Any] = field(default_factory=dict)
-    problem: str = ""
+    trouble: str = ""
 
     def value(self, name: str) -> Any:
         """"state", or a value of the recipe, "task" included; None where there is none."""
@@ -45,30 +43,30 @@ class Entry:
         recipe = {} if self.recipe is None else self.recipe.model_dump(mode="json")
         return {"folder": str(self.folder), "state": self.state, "step": self.step,
                 "task": self.value("task"), "recipe": recipe, "results": self.results,
-                "problem": self.problem}
+                "problem": self.trouble}
 
 
-def read_runs(root: Path) -> list[Entry]:
+def entries_in(root: Path) -> list[Entry]:
     """All runs below a folder, by path; of each only small files and the end of its log are read.
 
     A folder that cannot be read is an entry of its own and hides no other.
     """
-    return [_read(path.parent) for path in sorted(root.rglob("recipe.json"))]
+    found, unreadable = scan_runs(root)
+    entries = [Entry(folder, "damaged", trouble=reason.splitlines()[0])
+               for folder, reason in unreadable.items()]
+    return sorted([*entries, *map(_entry_of, found)], key=lambda entry: entry.folder)
 
 
-def _read(folder: Path) -> Entry:
-    entry = Entry(folder, "damaged")
+def _entry_of(run: Run) -> Entry:
+    entry = Entry(run.folder, "damaged", recipe=run.recipe)
     try:
-        run = Run.open(folder)
-        entry.recipe, entry.step = run.recipe, run.step
+        entry.step = run.step
         entry.results = run.results() or {}
-        entry.problem = (run.failure() or {}).get("failed", "")
+        entry.trouble = (run.failure() or {}).get("failed", "")
         _measured(entry)
-        entry.state = Job(run.recipe, folder).state
-    except StopIteration:
-        entry.problem, entry.results = "results.json holds no measure that the table shows", {}
+        entry.state = Job(run.recipe, run.folder).state
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        entry.problem, entry.results = f"{type(error).__name__}: {error}".splitlines()[0], {}
+        entry.trouble, entry.results = f"{type(error).__name__}: {error}".splitlines()[0], {}
     return entry
 
 
@@ -81,14 +79,14 @@ def table(entries: Sequence[Entry]) -> Iterator[str]:
     for number, (_, group) in enumerate(groupby(sorted(readable, key=place), key=place)):
         yield from [""] * (number > 0)
         yield from _group(list(group))
-    if failed := [entry for entry in readable if entry.problem]:
+    if failed := [entry for entry in readable if entry.trouble]:
         yield from ["", f"{len(failed)} failed: delete the folder to train again"]
-        yield from columns([(entry.folder, entry.problem) for entry in failed], "<<")
+        yield from columns([(entry.folder, entry.trouble) for entry in failed], "<<")
     damaged = [entry for entry in entries if entry.state == "damaged"]
     if damaged:
         yield from [""] * bool(readable)
         yield f"{len(damaged)} damaged, or of another version: mend or delete the folder"
-        yield from columns([(entry.folder, entry.problem) for entry in damaged], "<<")
+        yield from columns([(entry.folder, entry.trouble) for entry in damaged], "<<")
 
 
 def _group(entries: Sequence[Entry]) -> Iterator[str]:
@@ -96,10 +94,11 @@ def _group(entries: Sequence[Entry]) -> Iterator[str]:
     task, scale = entries[0].recipe.task, entries[0].recipe.scale
     finished = [entry for entry in entries if entry.results]
     places = sorted({at for entry in finished for at in _measured(entry)})
-    varied, measures, _ = MEASURES[task]
-    heading = f"{TASKS[task]}, scale {scale}: {len(entries)} run{'s' * (len(entries) > 1)}"
+    of_task = TASKS[task]
+    heading = f"{of_task.runs}, scale {scale}: {len(entries)} run{'s' * (len(entries) > 1)}"
     if finished:
-        heading += f"; {measures[main_measure(finished[0].results)]} by {varied}"
+        measure = of_task.measures[main_measure(finished[0].results)]
+        heading += f"; {measure} by {of_task.varied}"
     yield heading
     differences = different_values([entry.recipe for entry in entries])
     rows: list[tuple[object, ...]] = [

@@ -9,7 +9,7 @@ from seqpe_lab.course.style import label
 from seqpe_lab.statistics import Difference, mean_and_deviation, paired_difference
 
 # measure: (heading of its tables, decimals)
-MEASURES = {
+HEADINGS = {
     "exact_match": ("exact match (%) at", 1),
     "perplexity": ("perplexity at", 2),
     "accuracy": ("top-1 accuracy (%) at", 1),
@@ -71,7 +71,8 @@ def summary_table(values: Values, heading: str, decimals: int, reference: str = 
     return markdown([*columns], [*zip(*columns.values())])
 
 
-def difference_table(values: Values, reference: str, heading: str, decimals: int) -> str:
+def difference_table(values: Values, reference: str, heading: str, decimals: int,
+                     few_seeds: bool = False) -> str:
     """A row for each method but the reference: its paired differences, and the last one's verdict.
 
     An interval in square brackets is that of :func:`~seqpe_lab.statistics.paired_difference`.
@@ -79,7 +80,7 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
     """
     theirs, rows = values[reference], []
     for method in (method for method in values if method != reference):
-        found = [paired_difference(seeds, theirs[column])
+        found = [paired_difference(seeds, theirs[column], few_seeds)
                  for column, seeds in values[method].items()]
         verdict = found[-1].verdict if math.isfinite(found[-1].low) else "too few seeds to say"
         if not math.isfinite(found[-1].mean):
@@ -91,12 +92,12 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
 
 def readme_table(results: Sequence[Mapping], measure: str | None = None) -> str:
     """The table of a measure, by default the task's main one, at each length or size."""
-    measure = measure or main_measure(results)
+    measure = measure or common_measure(results)
     # Runs on objects placed on larger canvases are a control, shown in lesson 11 alone.
     results = [r for r in results if not r.get("protocol", "").startswith("object")]
     values = by_method(results, measure)
     reference = "seqpe-mul" if "seqpe-mul" in values else "seqpe"
-    return summary_table(values, *MEASURES[measure], reference)
+    return summary_table(values, *HEADINGS[measure], reference)
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -115,7 +116,7 @@ def _title(column: str) -> str:
     return f"{int(column):,}" if column.isdigit() else column
 
 
-def main_measure(results: Sequence[Mapping]) -> str:
+def common_measure(results: Sequence[Mapping]) -> str:
     """The measure that the results of a task are compared by; ValueError if all runs failed."""
     return runs.main_measure(complete(results)[0])
 

@@ -74,6 +74,10 @@ class Learned(PositionEncoding):
     def for_model(cls, shape: ModelShape) -> Learned:  # type: ignore[override]
         return cls(shape.train_shape, shape.d_model)
 
+    def no_weight_decay(self) -> set[str]:
+        """The table on a grid, as in timm; that of a text decays, as nanoGPT's does."""
+        return super().no_weight_decay() if len(self.train_shape) > 1 else set()
+
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
         """Raises ValueError where a position on a grid lies outside ``context``."""
         positions = check_positions(positions, len(self.train_shape))

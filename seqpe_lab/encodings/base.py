@@ -192,6 +192,15 @@ class PositionEncoding(nn.Module):
         """
         return self.bias(query_positions, key_positions, layer)
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of its own parameters that the optimizer shall not pull towards zero: all of them.
+
+        Zero is no better a guess than others for a number that says something about positions: a
+        strength, a frequency, an entry of a table. An encoding overrides this where published
+        models decay some of them. Biases and gains of any module have no weight decay anyway.
+        """
+        return {name for name, _ in self.named_parameters()}
+
     @property
     def adds_bias(self) -> bool:
         """Whether attention has to ask for a bias."""

@@ -5,6 +5,7 @@ Each adds b(i, j) to q_i.k_j / sqrt(d_head), where i and j are the positions of 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,23 @@ class PairMLP(nn.Module):
         x = F.relu(F.linear(x, self.first.weight.to(x.dtype), self.first.bias.to(x.dtype)))
         bias = None if self.last.bias is None else self.last.bias.to(x.dtype)
         return F.linear(x, self.last.weight.to(x.dtype), bias)
+
+    def of_number(self, x: Tensor) -> Tensor:
+        """The same for one input: (...) -> (..., outputs), with a product for each output only.
+
+        A ReLU network of one input is linear between the places where one of its units bends, so
+        its slope and its intercept are looked up.
+        """
+        w, b, v, end = (p.to(x.dtype) for p in (self.first.weight[:, 0], self.first.bias,
+                                                self.last.weight, self.last.bias))
+        bends, order = torch.where(w == 0, torch.inf, -b / w).detach().sort()
+        w, b, v = w[order], b[order], v[:, order]
+        unit = torch.arange(len(bends), device=x.device)
+        passed = torch.arange(len(bends) + 1, device=x.device).unsqueeze(-1) > unit
+        active = torch.where(w == 0, b > 0, passed == (w > 0)).to(x.dtype)  # (pieces, hidden)
+        piece = torch.bucketize(x, bends)
+        return (x.unsqueeze(-1) * F.embedding(piece, (active * w) @ v.T)
+                + F.embedding(piece, (active * b) @ v.T + end))
 
 
 @register("t5")
@@ -173,10 +191,11 @@ class FIRE(PositionEncoding):
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
         c = self.c[layer].abs()
         limit = (self.multiplier[layer] * self.threshold).abs()
-        far = difference(query_positions, key_positions).abs().float()  # (..., l, L, 1)
-        whole = torch.maximum(query_positions.float(), limit).unsqueeze(-2)  # (..., l, 1, 1)
+        far = difference(query_positions, key_positions).squeeze(-1).abs().float()  # (..., l, L)
+        whole = torch.maximum(query_positions.float(), limit)  # (..., l, 1)
         share = torch.log1p(c * far) / torch.log1p(c * whole).clamp(min=1e-6)
-        return self.mlps[layer](share).movedim(-1, -3)
+        mlp: Any = self.mlps[layer]
+        return mlp.of_number(share).movedim(-1, -3)
 
 
 @register("sandwich")

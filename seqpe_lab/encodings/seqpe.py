@@ -97,6 +97,10 @@ class SeqPE(PositionEncoding):
                    projection_bias, projection_std, scaled, shape.prefix,
                    shape.train_shape if interpolate else None)
 
+    def no_weight_decay(self) -> set[str]:
+        """All but W_PE: the position encoder (SeqPE, Sec. 4) and the vectors of tokens before."""
+        return {name for name in super().no_weight_decay() if not name.startswith("projections.")}
+
     def encode(self, positions: Tensor) -> Tensor:
         """E, float (..., d_model): with gradient, or looked up where none is asked for."""
         if self.interpolate:

@@ -221,6 +221,10 @@ class GPT2(nn.Module):
 
     generate = generation.generate
 
+    def no_weight_decay(self) -> set[str]:
+        """Parameters without weight decay: those that the encoding names."""
+        return {f"encoding.{name}" for name in self.encoding.no_weight_decay()}
+
     def checked_tokens(self, tokens: Tensor) -> Tensor:
         """Tokens as int64, or an error that says what is wrong with them."""
         if not isinstance(tokens, Tensor):

@@ -27,6 +27,7 @@ _WAYS_OUT = three_ways_out(
     f"download https://huggingface.co/{REPOSITORY} elsewhere and pass its folder",
     "train a model of your own: python -m seqpe_lab train lm")
 
+MOST_NESTED = 100  # tables within tables in a file of settings
 # where the weights are; the first that is there counts
 WEIGHTS = ("*.safetensors", "best_model/*.safetensors", "best_model.pth", "*.pth")
 
@@ -174,15 +175,7 @@ def _settings(path: Path) -> dict:
     try:
         table = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
-        import yaml  # comes with huggingface_hub
-        try:
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-                raise ValueError(f"{path} is refused: it refers to its own parts (YAML aliases, "
-                                 "*name), with which a few lines can stand for gigabytes; write "
-                                 "the values out")
-            table = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError):
-            table = None
+        table = _yaml_table(path, text)
     if not isinstance(table, dict):
         raise ValueError(f"{path} is neither JSON nor YAML with a table of settings: download it "
                          "again")
@@ -190,3 +183,23 @@ def _settings(path: Path) -> dict:
     for key in ("DATA", "MODEL", "pe_config"):
         nested |= table[key] if isinstance(table.get(key), dict) else {}
     return nested | table
+
+
+def _yaml_table(path: Path, text: str) -> object:
+    """What a YAML text holds; None if it is none. Refuses what grows when it is read."""
+    import yaml  # comes with huggingface_hub
+    depth = 0
+    try:
+        for event in yaml.parse(text):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_NESTED:  # each further bracket would take a millisecond to read
+                raise ValueError(f"{path} is refused: its tables are nested more than "
+                                 f"{MOST_NESTED} deep")
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"{path} is refused: it refers to its own parts (YAML aliases, "
+                                 "*name), with which a few lines can stand for gigabytes; write "
+                                 "the values out")
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None

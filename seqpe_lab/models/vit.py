@@ -141,8 +141,8 @@ class ViT(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay: as in timm, vectors of tokens and of positions."""
-        return {"vit.cls_token", "vit.reg_token", "encoding.table.weight", "encoding.prefix",
-                "encoding.frequency", "encoding.table"}
+        return {"vit.cls_token", "vit.reg_token",
+                *(f"encoding.{name}" for name in self.encoding.no_weight_decay())}
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """(rows, columns) of patches; ValueError for images that do not fit this model."""

@@ -17,7 +17,7 @@ from seqpe_lab.recipes.image_classification import (IMAGE_ABLATIONS, IMAGE_METHO
                                                     IMAGE_UNSHIFTED, PLACED, ImageRecipe,
                                                     image_model)
 from seqpe_lab.recipes.language_modeling import (ABLATIONS, HEADLINE, METHODS, PRESETS, UNSHIFTED,
-                                                 Recipe, language_model)
+                                                 VARIANTS, Recipe, language_model)
 from seqpe_lab.recipes.methods import default_scale
 from seqpe_lab.recipes.published_form import as_published
 from seqpe_lab.recipes.scales import MAKERS, Scale, about, changed_from_preset
@@ -25,8 +25,8 @@ from seqpe_lab.recipes.scales import MAKERS, Scale, about, changed_from_preset
 __all__ = [
     "ABLATIONS", "ALGORITHM_PRESETS", "HEADLINE", "IMAGE_ABLATIONS", "IMAGE_METHODS",
     "IMAGE_PRESETS", "IMAGE_UNSHIFTED", "MAKERS", "METHODS", "PLACED", "PRESETS", "QA_ABLATIONS",
-    "QA_PRESETS", "SCALES", "SETTINGS", "TUNED", "UNSHIFTED", "AlgorithmRecipe", "ImageRecipe",
-    "QARecipe", "Recipe", "Scale", "Training", "about", "algorithm", "as_published",
+    "QA_PRESETS", "SCALES", "SETTINGS", "TUNED", "UNSHIFTED", "VARIANTS", "AlgorithmRecipe",
+    "ImageRecipe", "QARecipe", "Recipe", "Scale", "Training", "about", "algorithm", "as_published",
     "changed_from_preset", "command_for_base", "default_scale", "image_model", "language_model",
     "question_answering", "settings_from", "trial_values", "tuned_method", "without_effect",
 ]

@@ -45,7 +45,7 @@ class AlgorithmRecipe(Training):
     @classmethod
     def _exists(cls, problem: str) -> str:
         if problem not in PROBLEMS:
-            raise ValueError(f"unknown task {problem!r}: choose from {', '.join(PROBLEMS)}")
+            raise ValueError(f"unknown problem {problem!r}: choose from {', '.join(PROBLEMS)}")
         return problem
 
     @model_validator(mode="after")
@@ -103,24 +103,30 @@ _GRID_SIZES: dict[str, dict] = {
 
 
 def algorithm(method: str = "seqpe", scale: str | None = None, seed: int = 0,
-              as_published: bool = False, task: str = "copy", **overrides: Any) -> AlgorithmRecipe:
+              as_published: bool = False, problem: str | None = None,
+              **overrides: Any) -> AlgorithmRecipe:
     """The recipe of one run on an algorithmic problem.
 
     Args:
         method: as in :func:`~seqpe_lab.recipes.language_model`; for the grid a method of
             :func:`~seqpe_lab.recipes.image_model`.
         scale: "smoke", "small", "medium" or "full"; by default $SEQPE_SCALE, else "small".
-        task: of :data:`~seqpe_lab.problems.PROBLEMS`.
+        problem: of :data:`~seqpe_lab.problems.PROBLEMS`, by default "copy"; ``task`` is another
+            name for it, as in ``train algorithm --set task=copy``.
         as_published, overrides: as in :func:`~seqpe_lab.recipes.language_model`.
 
     Raises:
-        ValueError: an unknown method or task.
+        ValueError: an unknown method or problem; two problems.
 
-    >>> recipe = algorithm("alibi", "small", task="reverse")
+    >>> recipe = algorithm("alibi", "small", problem="reverse")
     >>> recipe.train_shape, recipe.eval_sizes
     ((33,), (8, 16, 24, 32, 48, 64))
     """
-    overrides = {"problem": task} | overrides
+    named = {problem, overrides.pop("task", problem)} - {None}
+    if len(named) > 1:
+        raise ValueError(f"problem and task name two problems, {' and '.join(sorted(named))}: "
+                         "leave task out")
+    overrides["problem"] = named.pop() if named else "copy"
     methods, presets = METHODS | ABLATIONS | UNSHIFTED, ALGORITHM_PRESETS
     if PROBLEMS.get(overrides["problem"], PROBLEMS["copy"]).dims == 2:
         methods = IMAGE_METHODS | IMAGE_ABLATIONS | IMAGE_UNSHIFTED

@@ -18,6 +18,7 @@ from seqpe_lab.plain_text import did_you_mean
 
 ScaleName = Literal["smoke", "small", "medium", "full"]
 SCALES: tuple[str, ...] = get_args(ScaleName)
+WITHOUT_POSITIONS = ("none", "fox", "cope")  # encodings that see the content alone
 NAMES = ("python", "digits", "facts", "bytes", "gpt2")  # of data and tokenizers, never paths
 
 # Types of fields. The description says what a value must be; error messages quote it.
@@ -166,6 +167,9 @@ class Training(BaseModel):
     def _check_sampling(self) -> None:
         """Refuse ways to sample positions that have no effect, or no vectors for what they draw."""
         way = self.position_sampling
+        if way != "consecutive" and self.encoding in WITHOUT_POSITIONS:
+            raise ValueError(f"position_sampling={way!r} has no effect with encoding "
+                             f"{self.encoding!r}, which reads no positions: leave it out")
         if way in ("random", "skips") and self.shifted:
             raise ValueError(f"shifted={self.shifted} has no effect with position_sampling={way!r}:"
                              " set it to 0")

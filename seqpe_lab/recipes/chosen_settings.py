@@ -11,7 +11,28 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 
 # task: {method: fields}; a method that is not named keeps the preset's values
-SETTINGS: dict[str, dict[str, dict[str, float]]] = {"lm": {}, "image": {}}
+SETTINGS: dict[str, dict[str, dict[str, float]]] = {
+    "lm": {
+        "none": {"learning_rate": 0.004, "weight_decay": 0.1},
+        "sinusoidal": {"learning_rate": 0.004, "weight_decay": 0.01},
+        "learned": {"learning_rate": 0.004, "weight_decay": 0.01},
+        "rope-1e4": {"learning_rate": 0.001, "weight_decay": 0.01},
+        "rope-1e6": {"learning_rate": 0.001, "weight_decay": 0.01},
+        "rope-1e8": {"learning_rate": 0.001, "weight_decay": 0.1},
+        "alibi": {"learning_rate": 0.004, "weight_decay": 0.01},
+        "seqpe": {"learning_rate": 0.004, "weight_decay": 0.1},
+    },
+    "image": {
+        "none": {"learning_rate": 0.0015, "weight_decay": 0.01},
+        "sinusoidal": {"learning_rate": 0.0015, "weight_decay": 0.01},
+        "learned": {"learning_rate": 0.003, "weight_decay": 0.01},
+        "rope-axial": {"learning_rate": 0.003, "weight_decay": 0.01},
+        "rope-mixed": {"learning_rate": 0.003, "weight_decay": 0.1},
+        "seqpe-mul": {"learning_rate": 0.003, "weight_decay": 0.1},
+        "seqpe-sum": {"learning_rate": 0.003, "weight_decay": 0.1},
+        "seqpe-bias": {"learning_rate": 0.0015, "weight_decay": 0.1},
+    },
+}
 
 FULL_ROW = {"lm": "seqpe", "image": "seqpe-mul"}  # of the ablations
 TRIAL_SEED = 100

@@ -97,6 +97,20 @@ UNSHIFTED: dict[str, dict] = {
     "seqpe-unshifted": dict(shifted=0.0),
 }
 
+# SeqPE with other encoders and digits, and encodings trained on other positions than 0, 1, 2, ...
+VARIANTS: dict[str, dict] = {
+    "seqpe-gru": dict(encoding="seqpe", encoding_options={"architecture": "gru"}),
+    "seqpe-base-2": dict(encoding="seqpe", encoding_options={"base": 2, "digits": 15}),
+    "seqpe-base-100": dict(encoding="seqpe", encoding_options={"base": 100, "digits": 3}),
+    "seqpe-least-first": dict(encoding="seqpe", encoding_options={"least_first": True}),
+    "sinusoidal-shift": dict(encoding="sinusoidal", position_sampling="shift"),
+    "sinusoidal-random": dict(encoding="sinusoidal", position_sampling="random"),
+    "rope-1e4-random": dict(encoding="rope", encoding_options={"base": 1e4},
+                            position_sampling="random"),
+    "rope-1e4-skips": dict(encoding="rope", encoding_options={"base": 1e4},
+                           position_sampling="skips"),
+}
+
 # trained first: the methods of the headline figure
 HEADLINE = ("seqpe", "seqpe-no-losses", "rope-1e4", "alibi")
 
@@ -106,8 +120,9 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
     """The recipe of one run.
 
     Args:
-        method: a row of Table 1 (``METHODS``) or of the ablation (``ABLATIONS``, ``UNSHIFTED``);
-            or an encoding's name, or "package.module:Class" or "folder/file.py:Class".
+        method: a row of Table 1 (``METHODS``) or of the ablation (``ABLATIONS``, ``UNSHIFTED``),
+            or one of ``VARIANTS``; or an encoding's name, or "package.module:Class" or
+            "folder/file.py:Class".
         scale: "smoke", "small", "medium" or "full"; by default $SEQPE_SCALE, else "small".
         as_published: use the form of the authors' code where it differs from the paper.
         overrides: any field of :class:`Recipe`, for instance ``steps=200``.
@@ -116,5 +131,5 @@ def language_model(method: str = "seqpe", scale: str | None = None, seed: int = 
     >>> recipe.encoding, recipe.alpha, recipe.beta
     ('seqpe', 0.0, 0.1)
     """
-    return make_recipe(Recipe, PRESETS, METHODS | ABLATIONS | UNSHIFTED, method, scale, seed,
-                       as_published, overrides)
+    rows = METHODS | ABLATIONS | UNSHIFTED | VARIANTS
+    return make_recipe(Recipe, PRESETS, rows, method, scale, seed, as_published, overrides)

@@ -40,10 +40,14 @@ def make_recipe(kind: type[Training], presets: dict[str, dict], methods: dict[st
         values = values | theirs | {"encoding_options": options}
     values = values | with_absolute_paths(overrides)
     way = values.get("position_sampling", "consecutive")
-    if encoding != "seqpe":  # the losses belong to SeqPE, and the shifts to its L_OOD
-        values = values | {"alpha": 0.0, "beta": 0.0} | ({} if way == "shift" else {"shifted": 0.0})
-    elif way in ("random", "skips") and "shifted" not in overrides:
-        values = values | {"shifted": 0.0}
+    idle = set() if encoding == "seqpe" else {"alpha", "beta"}  # the losses belong to SeqPE
+    if way in ("random", "skips") or way == "consecutive" and encoding != "seqpe":
+        idle.add("shifted")
+    for name in sorted(idle):
+        if overrides.get(name):
+            raise ValueError(f"{name}={overrides[name]} has no effect with encoding {encoding!r} "
+                             f"and position_sampling={way!r}: leave it out")
+    values = values | dict.fromkeys(idle, 0.0)
     recipe = kind(method=method, scale=scale, seed=seed, **values)
     from seqpe_lab.encodings import unknown_options  # torch: a recipe is read before it is needed
     if wrong := unknown_options(recipe.encoding, recipe.encoding_options):

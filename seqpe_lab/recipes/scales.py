@@ -62,7 +62,7 @@ def changed_from_preset(recipe: Training, **kept: Any) -> dict[str, Any]:
     """
     make, scale, seed = MAKERS[recipe.task], recipe.scale, recipe.seed
     if recipe.task == "algorithm":
-        kept = {"task": recipe.problem} | kept
+        kept = {"problem": recipe.problem} | kept
     try:
         preset = make(recipe.method, scale, seed, **kept)
     except ValueError:  # an encoding of the reader's own, whose runs go by its name

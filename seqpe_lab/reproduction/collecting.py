@@ -3,37 +3,48 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_image
-from seqpe_lab.course.result_tables import main_measure, readme_table
+from seqpe_lab.course.result_tables import common_measure, readme_table
 from seqpe_lab.package_data import clone, results_file
+from seqpe_lab.reproduction import comparison
 from seqpe_lab.reproduction.conclusions import conclusions, follows_protocol, headline
+from seqpe_lab.reproduction.manifest import FURTHER, TABLES, fixed_fields
 from seqpe_lab.runs import Run, runs_folder, scan_runs
 
-# task: (file in data/results, methods in the order of its table)
+ENCODINGS, = TABLES["encodings"]
+# file in data/results: (task, methods in the order of its table); the README shows the first three
 RESULTS = {
-    "lm": ("length-extrapolation",
-           [*recipes.METHODS, *recipes.ABLATIONS, *recipes.UNSHIFTED]),
-    "qa": ("question-answering", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.QA_ABLATIONS]),
-    "image": ("resolution-extrapolation",
-              [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS, *recipes.IMAGE_UNSHIFTED]),
+    "length-extrapolation": ("lm", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.UNSHIFTED]),
+    "question-answering": ("qa", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.QA_ABLATIONS]),
+    "resolution-extrapolation": ("image", [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS,
+                                           *recipes.IMAGE_UNSHIFTED]),
+    "encodings": ("lm", [*ENCODINGS.rows]),
+    "algorithms": ("algorithm", [*dict.fromkeys([
+        *recipes.METHODS, *recipes.ABLATIONS, *recipes.UNSHIFTED, *FURTHER, *recipes.IMAGE_METHODS,
+        *recipes.IMAGE_ABLATIONS, *recipes.IMAGE_UNSHIFTED])]),
 }
+IN_README = tuple(RESULTS)[:3]
 OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields that may differ within one table
 
 
-def collect(scale: str) -> list[Path]:
+def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
     """Write the results of all finished runs of a scale, and at small scale the README's part.
 
     A run that has failed is written as such, with the reason in ``failed`` and without numbers, and
     tables say so in its row. One whose recipe cannot be read is left out with a warning.
 
     At medium and full scale runs may differ from the preset (in source or steps, for instance),
-    but all in the same way.
+    but all in the same way. The encodings beyond the paper's come with a page, which also holds the
+    paper's encodings with the same settings; without any of them it is not written.
+
+    Args:
+        files: which of ``RESULTS``.
 
     Returns:
         The files written, each a list with the results or the failure of every run, sorted.
@@ -48,11 +59,16 @@ def collect(scale: str) -> list[Path]:
         warnings.warn(f"left out of the tables: {reason}", stacklevel=2)
     finished = [run for run in found if run.recipe.scale == scale and run.outcome()]
     tables: dict[str, list[dict]] = {}
-    for task, (name, methods) in RESULTS.items():
+    for name in files:
+        task, methods = RESULTS[name]
         runs = [run for run in finished
                 if run.recipe.task == task and run.recipe.method in methods]
-        results = [run.outcome() for run in _changed_alike(runs, scale)]
-        results.sort(key=lambda r: (r.get("protocol", ""), methods.index(r["method"]), r["seed"]))
+        fixed = fixed_fields(ENCODINGS, scale) if name == "encodings" else {}
+        if name == "encodings" and not any(run.recipe.method in FURTHER for run in runs):
+            continue
+        results = [_of_problem(run) | run.outcome() for run in _changed_alike(runs, scale, fixed)]
+        results.sort(key=lambda r: (r.get("problem", ""), r.get("protocol", ""),
+                                    methods.index(r["method"]), r["seed"]))
         if results:
             check_one_commit(results)
             tables[name] = results
@@ -65,9 +81,17 @@ def collect(scale: str) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(results, indent=1))
         written.append(path)
-        if scale == "small":
+        if name == "encodings":
+            written.append(path.with_suffix(".md"))
+            write_atomically(written[-1], comparison.page(ENCODINGS, results))
+        if scale == "small" and name in IN_README:
             write_readme(results)
     return written
+
+
+def _of_problem(run: Run) -> dict[str, str]:
+    """The name of an algorithmic run's problem; nothing for the other tasks."""
+    return {"problem": run.recipe.problem} if run.recipe.task == "algorithm" else {}
 
 
 def check_one_commit(results: Sequence[Mapping]) -> None:
@@ -87,11 +111,15 @@ def check_one_commit(results: Sequence[Mapping]) -> None:
                          "train those methods again")
 
 
-def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
-    """The runs of the preset; without any, at medium and full scale, those of its one variant."""
+def _changed_alike(runs: Sequence[Run], scale: str, fixed: Mapping) -> Sequence[Run]:
+    """The runs of the preset; without any, at medium and full scale, those of its one variant.
+
+    Args:
+        fixed: fields that the preset has instead of its own.
+    """
     variants: dict[str, list[Run]] = {}
     for run in runs:
-        changed = _changes(run)
+        changed = _changes(run, fixed)
         if not changed or scale in ("medium", "full"):
             shared = {name: v for name, v in changed.items() if name not in OF_SEQPE_ALONE}
             variants.setdefault(json.dumps(shared, sort_keys=True), []).append(run)
@@ -105,7 +133,7 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
     seen: dict[tuple, Run] = {}
     for run in chosen:
         recipe = run.recipe
-        key = (recipe.method, recipe.seed, getattr(recipe, "augment", None))
+        key = (recipe.method, recipe.seed, getattr(recipe, "augment", None), str(_of_problem(run)))
         if key in seen:
             raise ValueError(f"there are two runs of {recipe.method} with seed "
                              f"{recipe.seed}, {seen[key].folder} and {run.folder}: move one "
@@ -114,16 +142,16 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
     return chosen
 
 
-def _changes(run: Run) -> dict:
+def _changes(run: Run, fixed: Mapping) -> dict:
     """The fields in which a run's recipe differs from the preset of its method and scale."""
     recipe = run.recipe
     kept = {"augment": recipe.augment} if recipe.task == "image" else {}
-    return recipes.changed_from_preset(recipe, **kept)
+    return recipes.changed_from_preset(recipe, **kept, **fixed)
 
 
 def write_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table and text of a task; for language models also its picture."""
-    readme, measure = clone() / "README.md", main_measure(results)
+    readme, measure = clone() / "README.md", common_measure(results)
     text = readme.read_text(encoding="utf-8")
     text = between(measure, readme_table(results), text)
     text = between(f"{measure} conclusions", conclusions(measure, results), text)
@@ -135,19 +163,13 @@ def write_readme(results: Sequence[Mapping]) -> None:
         write_image(figure, results_file("").parent / "extrapolation.png")
         text = between("headline", headline(results), text)
     write_atomically(readme, text)
-    files = [results_file(f"{name}-small") for name, _ in RESULTS.values()]
+    files = [results_file(f"{name}-small") for name in IN_README]
     if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
            for path in files):
         for page in (readme, results_file("").parent / "PROTOCOL.md"):
             before, mark, rest = page.read_text(encoding="utf-8").partition(marks("earlier")[0])
             after = rest.partition(marks("earlier")[1])[2].lstrip("\n")
             write_atomically(page, before + after if mark else before)
-
-
-def part_of(text: str, name: str) -> str:
-    """What stands between the marks of a generated part of a page; "" if it has none."""
-    begin, end = marks(name)
-    return text.partition(begin)[2].partition(end)[0]
 
 
 def marks(name: str) -> tuple[str, str]:

@@ -7,13 +7,14 @@ import plotly.graph_objects as go
 
 from seqpe_lab import recipes
 from seqpe_lab.course import figures
-from seqpe_lab.course.result_tables import (MEASURES, by_method, difference_table, markdown,
+from seqpe_lab.course.result_tables import (HEADINGS, by_method, difference_table, markdown,
                                             summary_table)
 from seqpe_lab.course.style import label
 from seqpe_lab.reproduction.manifest import Table, paper_rows
 
 INTERVALS = ('Differences are paired by seed; in brackets 95 % intervals (bootstrap over seeds, '
-             'from five seeds on). "Lower" and "higher" stand where the interval excludes 0.')
+             'from five seeds on{}). "Lower" and "higher" stand where the interval excludes 0.')
+OF_FEW_SEEDS = "; Student's for three and four"
 
 
 def page(table: Table, results: Sequence[Mapping]) -> str:
@@ -22,14 +23,15 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
     Args:
         results: contents of ``results.json``, as many seeds of each method.
     """
-    values, (heading, decimals) = by_method(results, table.measure), MEASURES[table.measure]
+    values, (heading, decimals) = by_method(results, table.measure), HEADINGS[table.measure]
     theirs = paper_rows(table)
     columns = list(next(iter(theirs.values())))
     return "\n".join([
         f"# {table.title}\n", f"{figures.caption(results)} · commit {results[0].get('commit')}\n",
         "## Ours\n", summary_table(values, heading, decimals),
-        f"## Ours, minus {label(table.reference)}\n", INTERVALS + "\n",
-        difference_table(values, table.reference, heading, decimals),
+        f"## Ours, minus {label(table.reference)}\n",
+        INTERVALS.format(OF_FEW_SEEDS if table.few_seeds else "") + "\n",
+        difference_table(values, table.reference, heading, decimals, table.few_seeds),
         "## The paper's\n",
         markdown([heading, *columns],
                  [[label(method), *(_printed(row[column], decimals) for column in columns)]

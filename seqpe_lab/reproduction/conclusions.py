@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from seqpe_lab import recipes
 from seqpe_lab.course import figures
-from seqpe_lab.course.result_tables import MEASURES, by_method, main_measure, summary_columns
+from seqpe_lab.course.result_tables import HEADINGS, by_method, common_measure, summary_columns
 from seqpe_lab.course.style import label
 from seqpe_lab.reproduction import comparison
 from seqpe_lab.reproduction.findings import (FAILED, FEW, OPEN, PARTS, TIE, Finding, compare,
@@ -34,7 +34,7 @@ def follows_protocol(results: Sequence[Mapping]) -> bool:
         results: all of a task at small scale.
     """
     commits, seeds = _commits_and_seeds(results)
-    tables = (PARTS[name] for name in OF_MEASURE[main_measure(results)])
+    tables = (PARTS[name] for name in OF_MEASURE[common_measure(results)])
     rows = {method for part in tables for method in methods_of(part, "small")}
     wanted = set(range(LEAST))
     return (len(commits) == 1 and re.fullmatch(r"[0-9a-f]+", *commits) is not None
@@ -48,7 +48,7 @@ def standing(results: Sequence[Mapping]) -> str:
     number = str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
     if follows_protocol(results):
         chosen = ("fine-tuning has the same settings for all rows, which earlier versions chose "
-                  "partly by test questions" if main_measure(results) == "exact_match" else
+                  "partly by test questions" if common_measure(results) == "exact_match" else
                   "settings were chosen on validation data")
         return (f"{number} seeds a row, all of commit {commits.pop()}; {chosen}, as "
                 "data/results/PROTOCOL.md says.")
@@ -106,7 +106,7 @@ def headline(results: Sequence[Mapping]) -> str:
 def table(name: str, results: Sequence[Mapping]) -> go.Figure:
     """A table of committed results: mean ± standard deviation, differences to the reference."""
     part, rows = PARTS[name], rows_of(name, results)
-    columns = summary_columns(values_of(name, rows), *MEASURES[part.measure], part.reference)
+    columns = summary_columns(values_of(name, rows), *HEADINGS[part.measure], part.reference)
     widths = {"seeds": 0.6, next(iter(columns)): 1.4, [*columns][-1]: 1.8}
     return figures.table(
         columns, title=f"{part.title}, committed results",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from seqpe_lab.course.claims import FLAT
-from seqpe_lab.course.result_tables import (MEASURES, Values, by_method, plus_minus,
+from seqpe_lab.course.result_tables import (HEADINGS, Values, by_method, plus_minus,
                                             with_interval)
 from seqpe_lab.course.style import label
 from seqpe_lab.reproduction.manifest import TABLES, Table, paper_rows
@@ -114,7 +114,7 @@ def compare(part: Table, values: Values, method: str, other: str, column: str = 
     """Compare two rows in a column, by default in their means over all lengths or sizes."""
     mine, theirs = values[method][column], values[other][column]
     sign = -1 if part.measure == "perplexity" else 1
-    decimals = MEASURES[part.measure][1]
+    decimals = HEADINGS[part.measure][1]
     measured = _difference(mine, theirs)
     difference = _one_seed(measured) if one_seed else measured
     failed = _failed({method: mine, other: theirs})

@@ -6,7 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from seqpe_lab import recipes
-from seqpe_lab.package_data import paper_table
+from seqpe_lab.package_data import OUR_NAMES, paper_table
 from seqpe_lab.recipes.chosen_settings import TRIAL_SEED
 
 
@@ -21,6 +21,8 @@ class Table(NamedTuple):
         paper: arguments of :func:`~seqpe_lab.package_data.paper_table`.
         rows: {method: its row in the paper, or None if the paper has none}.
         reference: the method that all others are compared with.
+        untuned: every row has the scale's settings, without trials.
+        few_seeds: three seeds get an interval, too, Student's.
     """
     name: str
     title: str
@@ -29,15 +31,21 @@ class Table(NamedTuple):
     paper: tuple
     rows: Mapping[str, str | None]
     reference: str = "seqpe"
+    untuned: bool = False
+    few_seeds: bool = False
 
 
-FURTHER = ("shaw", "t5", "kerple-log", "kerple-power", "fire", "sandwich", "deberta", "cope", "fox")
-_TABLE_1 = {"none": "NoPE", "sinusoidal": "APE-Sin", "learned": "APE-Learn",
-            "rope-1e4": "RoPE-10^4", "rope-1e6": "RoPE-10^6", "rope-1e8": "RoPE-10^8",
-            "alibi": "ALiBi", "seqpe": "SeqPE"}
+# Encodings of sequences beyond the paper's, with their own default options. Left out are those that
+# would repeat a row (rope-dynamic is rope-ntk by default, alibi-euclidean ALiBi under a causal
+# mask) and those for grids (rope-mixed, swin, swin-v2).
+FURTHER = ("rope-pi", "rope-ntk", "rope-yarn", "p-rope", "rnope", "liere", "fope", "xpos", "pope",
+           "shaw", "t5", "kerple-log", "kerple-power", "fire", "sandwich", "deberta", "cope", "fox",
+           "floater", *recipes.VARIANTS)
+_PAPER_NAMES = {ours: theirs for theirs, ours in OUR_NAMES.items()}
+_TABLE_1 = {method: _PAPER_NAMES[method] for method in recipes.METHODS}
 _TABLE_2 = _TABLE_1 | dict.fromkeys(["rope-1e4", "rope-1e8", *recipes.QA_ABLATIONS])
-_TABLE_3 = {"none": "NoPE", "sinusoidal": "APE-Sin", "learned": "APE-Learn",
-            "rope-axial": "RoPE2D", "rope-mixed": "RoPE2D-Mix", "seqpe-mul": "SeqPE"}
+_TABLE_3 = {method: _PAPER_NAMES[method.removesuffix("-mul")] for method in (
+    "none", "sinusoidal", "learned", "rope-axial", "rope-mixed", "seqpe-mul")}
 
 
 def _table_4(full: str) -> dict[str, str | None]:
@@ -61,9 +69,9 @@ TABLES: dict[str, list[Table]] = {
                      "accuracy", (4, "images"), _table_4("seqpe-mul"), "seqpe-mul")],
     "table5": [Table("table5", "Table 5: sum, bias and mul on images", "image", "accuracy", (5,),
                      {f"seqpe-{how}": how for how in ("sum", "bias", "mul")}, "seqpe-mul")],
-    # beyond the paper: other encodings of sequences, with the options that are their own defaults
     "encodings": [Table("encodings", "Table 1 with other encodings: language modelling", "lm",
-                        "perplexity", (1,), _TABLE_1 | dict.fromkeys(FURTHER))],
+                        "perplexity", (1,), _TABLE_1 | dict.fromkeys(FURTHER), untuned=True,
+                        few_seeds=True)],
 }
 # Heat maps of the position vectors of trained models: (task, methods). Fig. 2 shows the first two;
 # the third has both losses.
@@ -106,6 +114,20 @@ def methods_of(table: Table, scale: str) -> list[str]:
     return [*recipes.TUNED, *recipes.QA_ABLATIONS] if small else list(recipes.METHODS)
 
 
+def fixed_fields(table: Table, scale: str) -> dict[str, float]:
+    """The fields that the rows of an untuned table do not take from trials."""
+    preset = recipes.PRESETS[scale]
+    names = ("learning_rate", "weight_decay") if table.untuned else ()
+    return {name: preset[name] for name in names if name in preset}
+
+
+def training_of(table: Table, scale: str, seed: int) -> list[recipes.Training]:
+    """The recipes of a table's rows."""
+    fixed = fixed_fields(table, scale)
+    return [recipes.MAKERS[table.task](method, scale, seed, **fixed)
+            for method in methods_of(table, scale)]
+
+
 def runs_of(names: Sequence[str], scale: str, seeds: int) -> list[list[recipes.Training]]:
     """The runs for some tables and figures, without repetition, in two stages.
 
@@ -116,23 +138,23 @@ def runs_of(names: Sequence[str], scale: str, seeds: int) -> list[list[recipes.T
     [115, 0]
     """
     first, second = {}, {}
-    for seed, (task, method) in product(range(seeds), _needed(names, scale)):
-        recipe = recipes.MAKERS[task](method, scale, seed)
-        if task == "qa":
-            second[recipe.digest()] = recipe
-            recipe = recipes.language_model(recipes.tuned_method(method), scale, seed)
-        first[recipe.digest()] = recipe
+    for seed in range(seeds):
+        for recipe in _needed(names, scale, seed):
+            if recipe.task == "qa":
+                second[recipe.digest()] = recipe
+                recipe = recipes.language_model(recipes.tuned_method(recipe.method), scale, seed)
+            first[recipe.digest()] = recipe
     return [list(first.values()), list(second.values())]
 
 
-def _needed(names: Sequence[str], scale: str) -> Iterator[tuple[str, str]]:
-    """(task, method) of each row."""
+def _needed(names: Sequence[str], scale: str, seed: int = 0) -> Iterator[recipes.Training]:
+    """The recipe of each row."""
     for name in names:
         for table in TABLES.get(name, []):
-            yield from ((table.task, method) for method in methods_of(table, scale))
+            yield from training_of(table, scale, seed)
         if name in FIGURES:
             task, methods = FIGURES[name]
-            yield from ((task, method) for method in methods)
+            yield from (recipes.MAKERS[task](method, scale, seed) for method in methods)
 
 
 def trials_of(names: Sequence[str], scale: str) -> list[tuple[recipes.Training, dict]]:
@@ -143,19 +165,20 @@ def trials_of(names: Sequence[str], scale: str) -> list[tuple[recipes.Training, 
         has no trials of its own.
 
     Raises:
-        ValueError: a scale whose settings are not chosen by trials.
+        ValueError: a scale or a table whose settings are not chosen by trials.
 
-    >>> len(trials_of(["table1"], "small")), len(trials_of(["encodings"], "small"))
-    (48, 102)
+    >>> len(trials_of(["table1"], "small"))
+    48
     """
     if scale not in ("smoke", "small"):
         raise ValueError(f"there are no trials at scale {scale!r}, whose settings are the paper's "
                          "or fixed: choose small (or smoke, to see that it runs)")
-    needed = list(_needed(names, scale))
-    tasks = {"lm" if task == "qa" else task for task, _ in needed}
-    further = [method for _, method in needed if method in FURTHER]
+    if untuned := [name for name in names if any(table.untuned for table in TABLES.get(name, []))]:
+        raise ValueError(f"there are no trials for {untuned[0]!r}, whose rows all have the scale's "
+                         "settings: leave --trials out")
+    tasks = {"lm" if recipe.task == "qa" else recipe.task for recipe in _needed(names, scale)}
     trials = []
-    for task, rows, presets in (("lm", [*recipes.METHODS, *further], recipes.PRESETS),
+    for task, rows, presets in (("lm", recipes.METHODS, recipes.PRESETS),
                                 ("image", recipes.IMAGE_METHODS, recipes.IMAGE_PRESETS)):
         grid = recipes.trial_values(presets[scale]["learning_rate"]) if task in tasks else []
         for method, values in product(rows, grid):

@@ -20,8 +20,8 @@ from seqpe_lab.package_data import results_file
 from seqpe_lab.provenance import provenance
 from seqpe_lab.reproduction import comparison, position_maps
 from seqpe_lab.reproduction.cluster import write_scripts
-from seqpe_lab.reproduction.collecting import check_one_commit, collect
-from seqpe_lab.reproduction.manifest import (FIGURES, NAMES, TABLES, methods_of, runs_of,
+from seqpe_lab.reproduction.collecting import IN_README, check_one_commit, collect
+from seqpe_lab.reproduction.manifest import (FIGURES, NAMES, TABLES, runs_of, training_of,
                                              trials_of)
 from seqpe_lab.runs import Run
 
@@ -41,8 +41,9 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
         workers: runs at a time; by default one on a machine with a GPU, else two.
         processes, cpu: of each run, as in :meth:`~seqpe_lab.jobs.Job.start`.
         trials: instead of these runs, the trials from which their settings are chosen.
-        collects: also write data/results; without ``trials`` all finished runs of the scale, and
-            the README's tables.
+        collects: also write data/results; without ``trials`` all finished runs of the scale that
+            belong to the paper's tables, and the README's tables; of "encodings" those of its own
+            table.
         slurm: a folder for scripts that train on a SLURM cluster, instead of training here.
         show: takes each line of the report.
 
@@ -79,8 +80,7 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
                                else folder / f"trials-{scale}.json")))
         return
     for table in (table for name in names for table in TABLES.get(name, [])):
-        training = [recipes.MAKERS[table.task](method, scale, seed)
-                    for method in methods_of(table, scale) for seed in range(seeds)]
+        training = [recipe for seed in range(seeds) for recipe in training_of(table, scale, seed)]
         results = [Run(recipe).outcome() for recipe in training]
         figure = comparison.picture(table, results, training[0])
         show(_write(folder / f"{table.name}-{scale}", comparison.page(table, results), figure))
@@ -89,7 +89,8 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
         figure, page = DRAW[name](runs)
         show(_write(folder / f"{name}-{scale}", page, figure))
     if collects:
-        show("\n".join(map(str, collect(scale))))
+        files = [name] if name == "encodings" else IN_README
+        show("\n".join(map(str, collect(scale, files))))
 
 
 def refuse_several_commits(training: Sequence[recipes.Training]) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -59,7 +60,8 @@ _claims: dict[tuple[Path, int, int], Claim] = {}  # by folder, process and threa
 def claimed(folder: Path) -> Iterator[Claim]:
     """Make the folder if needed, and keep all others from writing to it.
 
-    A thread may claim again what it has claimed already.
+    A thread may claim again what it has claimed already. A folder that was made for the claim, and
+    to which nothing was written, is removed at its end.
 
     Raises:
         RunningError: another process or thread has it.
@@ -70,6 +72,7 @@ def claimed(folder: Path) -> Iterator[Claim]:
         held.check()
         yield held
         return
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder)
     try:
@@ -84,6 +87,8 @@ def claimed(folder: Path) -> Iterator[Claim]:
             with suppress(FolderLostError, OSError):
                 claim.check()
                 (folder / "claim.json").unlink()
+                if made and {path.name for path in folder.iterdir()} <= {"lock", "lease"}:
+                    shutil.rmtree(folder)
     finally:
         lock.release()
 

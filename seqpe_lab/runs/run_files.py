@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from seqpe_lab.atomic_files import write_atomically
 
 HASH = "content_sha256"  # the last key of each file
-MEASURES = ("exact_match", "accuracy", "perplexity")  # the first that results hold is the main one
+MAIN_MEASURES = ("exact_match", "accuracy", "perplexity")  # the first that results hold counts
 
 
 class RunFileError(ValueError):
@@ -79,8 +79,8 @@ class Results(_Outcome):
 
     @model_validator(mode="after")
     def _measures_something(self) -> Self:
-        if all(getattr(self, name) is None for name in MEASURES):
-            raise ValueError(f"it has none of {', '.join(MEASURES)}")
+        if all(getattr(self, name) is None for name in MAIN_MEASURES):
+            raise ValueError(f"it has none of {', '.join(MAIN_MEASURES)}")
         return self
 
 

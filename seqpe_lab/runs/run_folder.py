@@ -17,7 +17,7 @@ from seqpe_lab.runs.folder_claims import Claim, claimed, holder_of
 from seqpe_lab.runs.metrics_log import last_record
 from seqpe_lab.package_data import CLONE
 from seqpe_lab.recipes import Training
-from seqpe_lab.runs.run_files import (MEASURES, Failure, Results, RunFileError, read_record,
+from seqpe_lab.runs.run_files import (MAIN_MEASURES, Failure, Results, RunFileError, read_record,
                                  write_record)
 
 
@@ -182,4 +182,4 @@ class RunFolder:
 
 def main_measure(results: Mapping) -> str:
     """The key of the results that a task is compared by; questions also have a perplexity."""
-    return next(key for key in MEASURES if key in results)
+    return next(key for key in MAIN_MEASURES if key in results)

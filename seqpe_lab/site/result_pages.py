@@ -17,7 +17,7 @@ from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.page_templates import render
-from seqpe_lab.course.result_tables import MEASURES, summary_table
+from seqpe_lab.course.result_tables import HEADINGS, summary_table
 from seqpe_lab.course.typesetting import to_html
 from seqpe_lab.package_data import committed_results, results_file
 from seqpe_lab.reproduction import comparison, conclusions
@@ -71,7 +71,7 @@ def _table(folder: Path, shown: Shown) -> dict:
         figure = conclusions.picture(shown.name, shown.committed)
     _draw(folder, shown.name, figure, shown.about)
     values = values_of(shown.name, shown.committed)
-    heading, decimals = MEASURES[part.measure]
+    heading, decimals = HEADINGS[part.measure]
     own = values_of(shown.name, shown.own) if shown.own else {}
     return {
         "name": shown.name, "title": part.title, "about": shown.about,

@@ -80,7 +80,7 @@ def _files_below(folder: Path, above: frozenset[Path], endings: Sequence[str]) -
 
 # --- splits --------------------------------------------------------------------------------------
 
-def split_of(name: str) -> str | None:
+def named_split(name: str) -> str | None:
     """The split that a folder or a file is named after, or None.
 
     The whole name, or a part of it between dots, begins or ends with the split's; numbers and words
@@ -89,9 +89,9 @@ def split_of(name: str) -> str | None:
     Raises:
         ValueError: a name of two splits, or of a split that is none of ours.
 
-    >>> split_of("training_set"), split_of("images_val"), split_of("wiki.test.raw")
+    >>> named_split("training_set"), named_split("images_val"), named_split("wiki.test.raw")
     ('train', 'validation', 'test')
-    >>> split_of("the_test_of_time.txt"), split_of("greatest.txt")
+    >>> named_split("the_test_of_time.txt"), named_split("greatest.txt")
     (None, None)
     """
     named, others = set(), False
@@ -122,7 +122,7 @@ def split_place(names: Sequence[str], file_name: bool = True) -> tuple[str | Non
         file_name: whether its own counts.
     """
     for place, name in enumerate(names if file_name else names[:-1]):
-        if split := split_of(name):
+        if split := named_split(name):
             return split, place
     return None, -1
 
@@ -139,7 +139,7 @@ def by_split(root: Path, files: Sequence[Path], file_names: bool = True) -> dict
         three splits, others are left out with a warning.
 
     Raises:
-        ValueError: only some of the files name a split; a name as :func:`split_of` refuses it.
+        ValueError: only some of the files name a split; a name as :func:`named_split` refuses it.
     """
     found: dict[str, list[Path]] = {}
     for file in files:
@@ -168,7 +168,7 @@ def known_splits(splits: Mapping[str, T], origin: str) -> dict[str, T]:
     found: dict[str, T] = {}
     for name, rows in splits.items():
         try:
-            split = split_of(name)
+            split = named_split(name)
         except ValueError:
             split = None
         if split is None:

@@ -5,7 +5,6 @@ loaded is named, counted and hashed in its :class:`ImageData`.
 """
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch.utils.data import Subset
 from seqpe_lab.hub import load_from_hub, no_source, read_parquet, three_ways_out
 from seqpe_lab.tasks.base import SPLITS
 from seqpe_lab.tasks.data_files import WHOLE, by_split, data_files, known_splits, split_place
-from seqpe_lab.tasks.image_decoding import check_all, decode
+from seqpe_lab.tasks.image_decoding import check_all, decode, sha256_of
 from seqpe_lab.tasks.image_tables import (column_names, encoded, encoded_images, labels_of,
                                           labels_of_words)
 
@@ -158,7 +157,7 @@ def _digits() -> ImageData:
     files = [(image[None] * 255 / 16).round().astype(np.uint8) for image in raw.images]
     images = {"train": Images(files, torch.from_numpy(raw.target).long(), 1)}
     return _finish("digits", "scikit-learn's handwritten digits", [str(c) for c in range(10)],
-                   images, {"train": [_digest(file.tobytes()) for file in files]})
+                   images, {"train": [sha256_of(file.tobytes()) for file in files]})
 
 
 def _from_parquet(source: str, path: Path, tables: list[Path]) -> ImageData:
@@ -223,10 +222,6 @@ def _class_of(root: Path, file: Path) -> str | None:
     return folders[0] if place > 0 else None  # cat/train/1.png; train/1.png has no class
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _finish(source: str, description: str, names: list[str], found: dict[str, Images],
             digests: dict[str, list[str]], paths: str = "") -> ImageData:
     """Check the splits, cut those that are missing from train by the images' digests, and hash."""
@@ -250,7 +245,7 @@ def _finish(source: str, description: str, names: list[str], found: dict[str, Im
     content += b"".join(found[split].labels.numpy().tobytes() for split in SPLITS)
     mean, std = DIGITS if source == "digits" else IMAGENET
     return ImageData(source, description, found["train"].channels, names, found["train"],
-                     found["validation"], found["test"], _digest(content)[:16], mean, std)
+                     found["validation"], found["test"], sha256_of(content)[:16], mean, std)
 
 
 def _cut(whole: Images, digests: list[str], missing: list[str], source: str) -> dict[str, Images]:

@@ -102,7 +102,7 @@ def check_all(count: int, read: Callable[[int], Encoded | None], name: Callable[
         ValueError: images that cannot be read; names two and counts them.
     """
     stamps = "".join(map(stamp, written))
-    found = cache_folder() / "images" / f"{_sha256(stamps.encode())[:32]}.txt"
+    found = cache_folder() / "images" / f"{sha256_of(stamps.encode())[:32]}.txt"
     if written and found.exists():
         digests = found.read_text(encoding="utf-8").split()
         if len(digests) == count:
@@ -112,7 +112,7 @@ def check_all(count: int, read: Callable[[int], Encoded | None], name: Callable[
         try:
             content = item if isinstance(item, bytes | None) else Path(item).read_bytes()
             decode(content, 3, name(number))
-            return _sha256(content), None
+            return sha256_of(content), None
         except OSError as error:
             return "", ValueError(f"{name(number)} cannot be read ({error}): replace it")
         except ValueError as error:
@@ -135,5 +135,5 @@ def check_all(count: int, read: Callable[[int], Encoded | None], name: Callable[
     return digests
 
 
-def _sha256(content: bytes) -> str:
+def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

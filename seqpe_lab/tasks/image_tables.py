@@ -33,14 +33,16 @@ def encoded_images(table: Dataset, column: str, origin: str) -> tuple[Sequence, 
     Those of a large table stay on the disk.
     """
     from datasets import Image
+    from pyarrow.compute import struct_field
     try:
-        cells = table.cast_column(column, Image(decode=False))[column]
+        table = table.cast_column(column, Image(decode=False))
+        cells = table[column]
         files = cells if len(cells) > IN_MEMORY else [encoded(cell) for cell in cells]
+        elsewhere = struct_field(table.data.column(column), "bytes").null_count  # paths of files
     except Exception as error:  # datasets and pyarrow raise many kinds
         raise ValueError(f"the image column of {origin} does not hold encoded images "
                          f"({type(error).__name__}: {error})") from error
-    inside = len(cells) > 0 and isinstance(encoded(cells[0]), bytes)
-    written = [Path(file["filename"]) for file in table.cache_files] if inside else []
+    written = [] if elsewhere else [Path(file["filename"]) for file in table.cache_files]
     digests = check_all(len(cells), lambda row: encoded(files[row]),
                         lambda row: f"image {row} of {origin}", origin, written)
     return files, digests

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seqpe_lab.hub import load_from_hub, three_ways_out
 from seqpe_lab.package_data import paper_table
 from seqpe_lab.recipes import image_model
-from seqpe_lab.tasks.data_files import data_files, ending, is_leftover, split_of
+from seqpe_lab.tasks.data_files import data_files, ending, is_leftover, named_split
 from seqpe_lab.tasks.file_reader import TEXTS, read_text
 from seqpe_lab.tasks.image_data import ImageData, Images, load_images
 from seqpe_lab.tasks.images import Accuracy, accuracy
@@ -63,7 +63,7 @@ def images_of(source: str) -> tuple[Images, ImageData]:
     """
     path, inner = Path(source).expanduser(), {}
     if source.strip() and path.is_dir():
-        inner = {split_of(child.name): str(child) for child in sorted(path.iterdir())
+        inner = {named_split(child.name): str(child) for child in sorted(path.iterdir())
                  if child.is_dir() and not is_leftover(child.name)}
     data = load_images(inner.get("validation", inner.get("test", source)))
     if not path.is_dir() or data_files(path, [".parquet"]):

@@ -16,6 +16,8 @@ from seqpe_lab.tasks.base import evaluation_mode
 from seqpe_lab.tasks.token_storage import StoredTokens
 
 PROTOCOLS = ("non-overlapping", "sliding")
+# tokens -> the positions of a context, int64 (tokens, 1), or None for 0, 1, 2, ...
+PositionsOf = Callable[[int], Tensor | None]
 
 
 class Perplexity(NamedTuple):
@@ -32,7 +34,8 @@ class Perplexity(NamedTuple):
 
 def perplexity(model: nn.Module, tokens: Tensor | StoredTokens, length: int, *,
                protocol: str = "non-overlapping", stride: int | None = None,
-               tokens_per_pass: int | None = None) -> Perplexity:
+               tokens_per_pass: int | None = None,
+               positions: PositionsOf = lambda length: None) -> Perplexity:
     """Perplexity with contexts of ``length`` tokens, in evaluation mode, on the model's device.
 
     * non-overlapping (the paper's, after Press et al.): the text is cut into chunks of ``length``
@@ -47,6 +50,7 @@ def perplexity(model: nn.Module, tokens: Tensor | StoredTokens, length: int, *,
         stride: for "sliding"; by default length // 2.
         tokens_per_pass: how many tokens go through the model at once; by default 4,096 on a CPU,
             whose cache is small, and 16,384 elsewhere.
+        positions: of every chunk or window, for a GPT-2; by default 0, 1, 2, ...
 
     Raises:
         ValueError: fewer tokens than one chunk, an unknown protocol, a stride outside [1, length].
@@ -62,7 +66,8 @@ def perplexity(model: nn.Module, tokens: Tensor | StoredTokens, length: int, *,
         tokens_per_pass = tokens_per_pass or (4_096 if device.type == "cpu" else 16_384)
         for windows, counted in _windows(tokens, begins, length, tokens_per_pass):
             windows = windows.to(device)
-            nats = _token_nats(model, windows[:, :-1], windows[:, 1:]).cpu()[counted]
+            nats = _token_nats(model, windows[:, :-1], windows[:, 1:],
+                               positions(length)).cpu()[counted]
             total += nats.double().sum().item()  # on the CPU: MPS has no float64
             count += len(nats)
     return Perplexity(length, total / count, count, name)
@@ -130,7 +135,8 @@ class BitsPerCharacter(NamedTuple):
 
 
 def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non-overlapping",
-               stride: int | None = None, tokens_per_pass: int = 16_384) -> Tensor:
+               stride: int | None = None, tokens_per_pass: int = 16_384,
+               positions: PositionsOf = lambda length: None) -> Tensor:
     """-ln p(token | its context) of each token but the first, each predicted exactly once.
 
     Protocols as in :func:`perplexity`, but to the end of the text: the last window may be shorter.
@@ -140,7 +146,7 @@ def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non
     Args:
         tokens: whole numbers (T,) of any integer type, T >= 2.
         length: the longest context, tokens.
-        stride, tokens_per_pass: as in :func:`perplexity`.
+        stride, tokens_per_pass, positions: as in :func:`perplexity`.
 
     Returns:
         float64 (T - 1,), nats, on the CPU.
@@ -162,16 +168,17 @@ def token_nats(model: GPT2, tokens: Tensor, length: int, *, protocol: str = "non
     with evaluation_mode(model) as device:
         for windows, counted in _windows(padded, begins, length, tokens_per_pass):
             windows = windows.to(device)
-            found = _token_nats(model, windows[:, :-1], windows[:, 1:])
+            found = _token_nats(model, windows[:, :-1], windows[:, 1:], positions(length))
             nats.append(found.cpu()[counted].double())
     return torch.cat(nats)[:total]
 
 
-def _token_nats(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+def _token_nats(model: nn.Module, tokens: Tensor, targets: Tensor,
+                positions: Tensor | None) -> Tensor:
     """-ln p of each target, float32 (B, L); of a GPT-2 without all logits at a time."""
     if not isinstance(model, GPT2):
         return F.cross_entropy(model(tokens).float().transpose(1, 2), targets, reduction="none")
-    hidden = model.hidden_states(tokens).flatten(0, 1)
+    hidden = model.hidden_states(tokens, positions=positions).flatten(0, 1)
     nats = nats_of_targets(hidden, model.transformer.wte.weight, targets.flatten())
     return nats.view(targets.shape)
 
@@ -179,7 +186,8 @@ def _token_nats(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
 def bits_per_character(model: GPT2, documents: Mapping[str, str], encode: Callable,
                        decode: Callable, lengths: Sequence[int], *,
                        protocol: str = "non-overlapping",
-                       stride: int | None = None) -> list[BitsPerCharacter]:
+                       stride: int | None = None,
+                       positions: PositionsOf = lambda length: None) -> list[BitsPerCharacter]:
     """Bits per character of whole documents, at several context lengths, over the same characters.
 
     The sum of -log2 p over all tokens of the documents, divided by their characters. No window
@@ -192,7 +200,7 @@ def bits_per_character(model: GPT2, documents: Mapping[str, str], encode: Callab
         documents: name -> text.
         encode, decode: of :func:`seqpe_lab.tasks.tokenization.make_tokenizer`.
         lengths: contexts, tokens.
-        protocol, stride: as in :func:`token_nats`.
+        protocol, stride, positions: as in :func:`token_nats`.
 
     Raises:
         ValueError, before anything is measured: no length or one below 1, an empty document, one
@@ -221,8 +229,8 @@ def bits_per_character(model: GPT2, documents: Mapping[str, str], encode: Callab
     count = sum(len(tokens) - 1 for tokens in fitting.values())
     measured = []
     for length, (step, name) in zip(lengths, steps):
-        nats = sum(token_nats(model, tokens, length, protocol=protocol, stride=step).sum().item()
-                   for tokens in fitting.values())
+        nats = sum(token_nats(model, tokens, length, protocol=protocol, stride=step,
+                              positions=positions).sum().item() for tokens in fitting.values())
         measured.append(BitsPerCharacter(length, nats / math.log(2) / characters, characters,
                                          count, len(fitting), name))
     return measured

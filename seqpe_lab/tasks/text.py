@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.models.output_layer import next_token_loss
+from seqpe_lab.position_sampling import sampled_positions
 from seqpe_lab.recipes import Recipe
 from seqpe_lab.sampling import seeded
 from seqpe_lab.tasks.base import Task
@@ -49,7 +50,7 @@ class TextTask(Task):
         """Nats per token on the start of the validation split."""
         sample = data.validation[: VALIDATION_TOKENS + 1]
         length = min(self.recipe.train_len, len(sample) - 1)
-        return self.once(lambda: perplexity(model, sample, length).nats)
+        return self.once(lambda: perplexity(model, sample, length, positions=self.positions).nats)
 
     def evaluate(self, model: GPT2, data: TextData) -> dict:
         """Perplexity at the recipe's lengths."""
@@ -57,9 +58,22 @@ class TextTask(Task):
         tokens = getattr(data, split)
         tokens = tokens[: count + 1] if count else tokens
         measured = self.once(
-            lambda: perplexity_by_length(model, tokens, self.recipe.eval_lens))
+            lambda: perplexity_by_length(model, tokens, self.recipe.eval_lens,
+                                         positions=self.positions))
         return {"protocol": measured[0].protocol, "split": split, "tokens": measured[0].tokens,
                 "perplexity": {str(m.length): m.perplexity for m in measured}}
+
+    def positions(self, length: int) -> Tensor | None:
+        """Of every text of that length in an evaluation; None for 0, 1, 2, ...
+
+        A model that was trained on random subsets of all positions reads texts on such a subset,
+        too (Ruoss et al. 2023), always the same one.
+        """
+        recipe = self.recipe
+        if recipe.position_sampling != "random":
+            return None
+        return sampled_positions("random", 1, length, recipe.max_position,
+                                 generator=seeded(0, length, stream=8))[0]
 
     def check(self, data: TextData) -> None:
         split, longest = self.recipe.eval_split, max(self.recipe.eval_lens)

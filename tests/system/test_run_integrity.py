@@ -223,7 +223,11 @@ def test_a_claim_is_one_thread_s_and_may_be_nested(disk, tmp_path):
         assert holder_of(folder) == f"process {os.getpid()} on {os.uname().nodename}"
         assert f"is being trained by process {os.getpid()}" in ask()
         assert (folder / "lease").exists() == (disk == "no locks")
+    assert not folder.exists()  # nothing was written to it
     assert holder_of(folder) is None and ask() == "claimed"
+    with folder_claims.claimed(folder):
+        (folder / "results.json").write_text("{}")
+    assert {path.name for path in folder.iterdir()} >= {"results.json"}
 
 
 def test_another_process_is_refused_and_its_end_by_any_way_frees_the_folder(disk, tmp_path):
