@@ -221,6 +221,7 @@ def test_results_are_the_committed_ones_until_all_own_runs_of_a_table_are_finish
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(figure_files, "write_image", made_site.draw)
     page = words(site / "results.html")
+    assert "{" not in page
     assert "Your own runs" not in page and page.count("Committed results: ") == len(
         result_pages.SHOWN
     )
