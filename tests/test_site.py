@@ -14,7 +14,7 @@ from page_rules import problems_of
 from seqpe_lab.course import drawings, figure_files
 from seqpe_lab.course.lesson_page import lesson_page, lessons, summary_of
 from seqpe_lab.course.typesetting import formula, to_html
-from seqpe_lab.reproduction.collecting import part_of
+from seqpe_lab.reproduction.collecting import marks
 from seqpe_lab.runs import Run
 from seqpe_lab.site import gallery, pages, reference, result_pages, slides
 
@@ -120,6 +120,13 @@ def test_links_between_notebooks_lead_to_pages_and_headings_skip_no_level():
     assert 'href="primer.html#quiz"' in page and 'href="../explorers.html"' in page
 
 
+def test_the_links_of_a_footer_stand_on_the_page_once():
+    footer = new_markdown_cell("Next: more.\n\n← [a](00_start_here.ipynb) · [b](primer.ipynb) →")
+    footer.metadata.tags = ["footer"]
+    page = lesson_page(new_notebook(cells=[footer]), "01_why_position_matters", "")
+    assert "Next: more." in page and page.count('href="primer.html"') == 1
+
+
 def test_an_empty_heading_of_a_table_is_none():
     assert "<th" not in to_html("| | |\n|---|---|\n| a | b |")
     page = to_html("| | x |\n|---|---|\n| a | b |")
@@ -214,6 +221,7 @@ def test_results_are_the_committed_ones_until_all_own_runs_of_a_table_are_finish
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(figure_files, "write_image", made_site.draw)
     page = words(site / "results.html")
+    assert "{" not in page
     assert "Your own runs" not in page and page.count("Committed results: ") == len(
         result_pages.SHOWN
     )
@@ -243,7 +251,7 @@ def test_results_are_the_committed_ones_until_all_own_runs_of_a_table_are_finish
 def test_the_readme_shows_the_gallery_and_it_is_small():
     folder = PROJECT / pages.GALLERY
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert part_of(readme, "gallery") == gallery._table()
+    assert gallery._table().join(marks("gallery")) in readme
     shown = set(re.findall(r"docs/gallery/([\w.]+)", readme))
     assert shown == {path.name for path in folder.iterdir()} and len(shown) > 15
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_500_000

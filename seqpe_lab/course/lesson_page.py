@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 from nbconvert.filters import ansi2html
 
-from seqpe_lab.course.forms import course_of
-from seqpe_lab.course.lesson_cells import folded
+from seqpe_lab.course.forms import course_of, title_of
+from seqpe_lab.course.lesson_cells import folded, tags
 from seqpe_lab.course.page_templates import lesson_name, render
 from seqpe_lab.course.typesetting import Renderer, formula, slug, to_html, with_formulas
 from seqpe_lab.package_data import CLONE
@@ -84,14 +84,22 @@ def lesson_page(notebook: NotebookNode, stem: str, banner: str) -> str:
     return render(
         "lesson.html", root="../", title=lesson_name(Path(stem)), banner=Markup(banner),
         headings=headings, body=Markup(cells),
-        before=order[here - 1] if here else None,
-        after=order[here + 1] if here is not None and here + 1 < len(order) else None)
+        before=_named(order[here - 1]) if here else None,
+        after=_named(order[here + 1]) if here is not None and here + 1 < len(order) else None)
+
+
+def _named(lesson: Path) -> tuple[str, str]:
+    """(page, title) of a neighbour."""
+    return f"{lesson.stem}.html", title_of(lesson)
 
 
 def _cell(cell: NotebookNode, number: int, renderer: Renderer) -> str:
     """A cell as HTML; ``number`` counts from 1 and is its anchor."""
     if cell.cell_type != "code":
-        return to_html(cell.source, renderer) if cell.cell_type == "markdown" else ""
+        source = cell.source
+        if "footer" in tags(cell):  # the page has links to its neighbours of its own
+            source = re.sub(r"[^\n]*\.ipynb\)[^\n]*\s*\Z", "", source)
+        return to_html(source, renderer) if cell.cell_type == "markdown" else ""
     outputs = "".join(map(_output, cell.get("outputs", ())))
     lines = len(cell.source.splitlines())
     code = _code(cell.source)

@@ -4,7 +4,6 @@ Finished runs and executed lessons are reused, so an interrupted job continues w
 """
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from seqpe_lab.course import executing
 from seqpe_lab.course.lesson_page import lessons
 from seqpe_lab.course.parallel import Program, Stage, end_with_parent, run_stages
 from seqpe_lab.course.training_programs import training_programs, wait_for_others
+from seqpe_lab.explorers import static_page
 from seqpe_lab.package_data import clone
 from seqpe_lab.runs import Run
 from seqpe_lab.site import lesson_states, pages, result_pages
@@ -121,20 +121,16 @@ class Site:
 
     def explorers(self) -> list[Program]:
         """Write the explorers as a page, unless the one that is there is of the same sources."""
-        found = importlib.util.find_spec("seqpe_lab.explorers.static_page")
-        if not found:
-            return []
         target, record = self.folder / "explorers", self.folder / "explorers.drawn"
-        made_of = executing.sources(Path(found.origin), self.scale)
+        made_of = executing.sources(Path(static_page.__file__), self.scale)
 
         def report() -> str:
             write_atomically(record, made_of)
             pages.write_explorers_page(self.folder)
             return "written"
-        program = ("import sys; from pathlib import Path; from seqpe_lab.explorers import "
-                   "static_page; static_page.write(Path(sys.argv[1]))")
         known = record.exists() and record.read_text(encoding="utf-8") == made_of
-        command = None if known else [sys.executable, "-c", program, str(target)]
+        command = None if known else [sys.executable, "-m", "seqpe_lab", "explorers",
+                                      "--folder", str(target)]
         return [Program("the explorers", command, report, self.folder / "explorers.log")]
 
     def executions(self, paths: Sequence[Path]) -> list[Program]:

@@ -36,7 +36,7 @@ NOT_EXECUTED = ('<div role="status" class="state">Not executed here yet: this pa
 def write_lasting_pages(folder: Path, lessons: Sequence[Path]) -> None:
     """Write what does not change while lessons are executed."""
     write_assets(folder)
-    for page, (title, source) in DOCUMENTS.items():
+    for page, (title, source) in (DOCUMENTS | further_pages()).items():
         text = (clone() / source).read_text(encoding="utf-8")
         body = to_html(text, Renderer(lambda url, where=source: _target(url, where)))
         if page == "glossary.html":
@@ -47,6 +47,15 @@ def write_lasting_pages(folder: Path, lessons: Sequence[Path]) -> None:
     write_reference(folder)
     for lesson in lessons:
         _write_unexecuted(folder, lesson)
+
+
+def further_pages() -> dict[str, tuple[str, str]]:
+    """Pages of committed results that come as Markdown, as ``DOCUMENTS`` has them."""
+    folder = clone() / "data" / "results"
+    sources = sorted(path for path in folder.glob("*.md") if path.name != "PROTOCOL.md")
+    titles = {path: path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+              for path in sources}
+    return {f"{path.stem}.html": (titles[path], f"data/results/{path.name}") for path in sources}
 
 
 def write_explorers_page(folder: Path) -> None:
@@ -128,7 +137,8 @@ def _target(url: str, source: str) -> str:
         return url
     path, _, anchor = url.partition("#")
     found = (clone() / source).parent.joinpath(path).resolve()
-    places = {(clone() / where).resolve(): page for page, (_, where) in DOCUMENTS.items()}
+    places = {(clone() / where).resolve(): page for page, (_, where) in
+              (DOCUMENTS | further_pages()).items()}
     if found.suffix == ".ipynb":
         page = "explorers.html" if found.stem == "explorers" else f"lessons/{found.stem}.html"
     else:

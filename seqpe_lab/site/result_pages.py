@@ -21,9 +21,10 @@ from seqpe_lab.course.result_tables import HEADINGS, summary_table
 from seqpe_lab.course.typesetting import to_html
 from seqpe_lab.package_data import committed_results, results_file
 from seqpe_lab.reproduction import comparison, conclusions
-from seqpe_lab.reproduction.collecting import RESULTS
+from seqpe_lab.reproduction.collecting import IN_README, RESULTS
 from seqpe_lab.reproduction.findings import PARTS, of_table, rows_of, values_of
 from seqpe_lab.runs import Run
+from seqpe_lab.site.pages import further_pages
 
 SHOWN = ("table1", "table4-text", "table2-exact-match", "table3", "table4-images", "table5")
 
@@ -57,7 +58,7 @@ def write(folder: Path, runs: Iterable[Run]) -> None:
             tables.append(_table(folder, shown))
     write_atomically(folder / "results.html", render(
         "results.html", title="Results", here="results.html", tables=tables,
-        intervals=comparison.INTERVALS))
+        intervals=comparison.INTERVALS.format(""), further=further_pages()))
 
 
 def _table(folder: Path, shown: Shown) -> dict:
@@ -110,7 +111,7 @@ def _draw(folder: Path, name: str, figure: go.Figure | None, about: str) -> None
 
 def _committed() -> dict[str, list[dict]]:
     """{task: its committed results at small scale}, of the tasks that have some."""
-    names = {task: f"{name}-small" for task, (name, _) in RESULTS.items()}
+    names = {RESULTS[name][0]: f"{name}-small" for name in IN_README}
     return {task: committed_results(name) for task, name in names.items()
             if results_file(name).exists()}
 
