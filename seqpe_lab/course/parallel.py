@@ -69,9 +69,9 @@ def end_with_parent() -> None:
 def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None]) -> None:
     """Run the programs of all stages in order, ``workers`` at a time, and report on each.
 
-    Each program gets its share of the cores but one. A failure is reported at once; programs that do not
-    depend on it still run. Ctrl-C, SIGTERM and the end of the terminal end all programs; on Linux
-    so does a kill of this process.
+    Each program gets its share of the cores but one. A failure is reported at once; programs that
+    do not depend on it still run. Ctrl-C, SIGTERM and the end of the terminal end all programs; on
+    Linux so does a kill of this process.
 
     Args:
         show: takes each line of the report.
