@@ -125,7 +125,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--cpu": ["table1 --slurm jobs --cpu"],
         "--slurm": [],
     },
-    "bundle": {},
+    "bundle": {"--further": []},
     "runs": {"--folder": [], "--task": [], "--encoding": [], "--scale": [], "--state": []}
     | {"--json": []},
     "doctor": {},

@@ -11,7 +11,7 @@ from seqpe_lab.encodings import PositionEncoding
 from seqpe_lab.models.export import InferenceModel, export
 
 LENGTH, SIZE = 20, (16, 24)  # a learned table of 12 rows is stretched to a context of 20
-EXPORTED = {"text": ["rope", "seqpe-bias", "cope", "shaw"], "image": ["rope-mixed"]}
+EXPORTED = {"text": ["rope", "seqpe-bias", "cope", "shaw", "fire"], "image": ["rope-mixed"]}
 
 
 def texts(*sizes):

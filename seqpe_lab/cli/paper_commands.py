@@ -104,10 +104,14 @@ def reproduce(what: Literal["table1", "table2", "table3", "table4", "table5", "f
 
 
 @app.command
-def bundle() -> None:
-    """Make the small trained models that the explorers show (data/explorers)."""
+def bundle(*, further: bool = False) -> None:
+    """Make the small trained models that the explorers show (data/explorers).
+
+    Args:
+        further: Only those of encodings beyond the paper's (T5, KERPLE, FIRE, FoX).
+    """
     from seqpe_lab.explorers.shipped_models import make
-    make()
+    make(further=further)
 
 
 @app.command

@@ -64,10 +64,10 @@ class PairMLP(nn.Module):
         w, b, v = w[order], b[order], v[:, order]
         unit = torch.arange(len(bends), device=x.device)
         passed = torch.arange(len(bends) + 1, device=x.device).unsqueeze(-1) > unit
-        active = torch.where(w == 0, b > 0, passed == (w > 0)).to(x.dtype)  # (pieces, hidden)
-        piece = torch.bucketize(x.squeeze(-1), bends)
-        return x * F.embedding(piece, (active * w) @ v.T) + F.embedding(piece,
-                                                                        (active * b) @ v.T + end)
+        active = (w != 0) & (passed == (w > 0)) | (w == 0) & (b > 0)  # (pieces, hidden)
+        piece, active = torch.bucketize(x.squeeze(-1), bends), active.to(x.dtype)
+        slope, intercept = (active * w) @ v.T, (active * b) @ v.T + end  # (pieces, outputs)
+        return x * F.embedding(piece, slope) + F.embedding(piece, intercept)
 
 
 @register("t5")

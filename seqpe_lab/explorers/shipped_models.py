@@ -26,6 +26,7 @@ from seqpe_lab.training import build_model, train
 
 FOLDER = DATA / "explorers"
 TEXT_MODELS = ("none", "sinusoidal", "learned", "rope-1e4", "alibi", "seqpe")
+FURTHER_MODELS = ("t5", "kerple-log", "fire", "fox")  # text, where their files were made
 IMAGE_MODELS = ("none", "learned", "rope-axial", "rope-mixed", "seqpe-mul", "seqpe-mul-no-losses")
 TABLES = ("seqpe", "seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only")  # of language models
 STEPS = (0, 10, 30, 100, 200, 400, 700, 1_000)  # of training after which a table was kept
@@ -99,6 +100,16 @@ def kind_of_table(method: str) -> str:
     return "table" if (FOLDER / f"table-{method}.safetensors").exists() else "text"
 
 
+def text_models() -> list[str]:
+    """The language models that are there: ``TEXT_MODELS``, and what was made of the further ones.
+
+    >>> text_models()[:2]
+    ['none', 'sinusoidal']
+    """
+    return [*TEXT_MODELS, *(method for method in FURTHER_MODELS
+                            if (FOLDER / f"text-{method}.safetensors").exists())]
+
+
 def _file(kind: str, method: str) -> Path:
     path = FOLDER / f"{kind}-{method}.safetensors"
     if not path.exists():
@@ -110,15 +121,20 @@ def _file(kind: str, method: str) -> Path:
 
 # --- making them ---------------------------------------------------------------------------------
 
-def make(report: Callable[[str], None] = print) -> None:
-    """Write all files: takes minutes, because finished runs are reused, except for the tables."""
+def make(report: Callable[[str], None] = print, further: bool = False) -> None:
+    """Write all files: takes minutes, because finished runs are reused, except for the tables.
+
+    Args:
+        further: only those of ``FURTHER_MODELS``.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for kind, methods, make_recipe in (("text", TEXT_MODELS, language_model),
-                                       ("image", IMAGE_MODELS, image_model)):
+    for kind, methods, make_recipe in (("text", FURTHER_MODELS, language_model),
+                                       ("text", TEXT_MODELS, language_model),
+                                       ("image", IMAGE_MODELS, image_model))[:1 if further else 3]:
         for method in methods:
             report(f"{kind} {method}")
             _write_model(kind, train(make_recipe(method, "small"), progress=False))
-    for method in (*TABLES, "learned"):
+    for method in (*TABLES, "learned") if not further else ():
         report(f"table of {method}: training")
         _write_tables(method)
     size = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors"))

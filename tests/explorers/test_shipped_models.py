@@ -17,7 +17,7 @@ from seqpe_lab.tasks.perplexity import perplexity_by_length
 from seqpe_lab.tasks.text_data import load_text
 
 FILES = (
-    [("text", m) for m in shipped_models.TEXT_MODELS]
+    [("text", m) for m in shipped_models.text_models()]
     + [("image", m) for m in shipped_models.IMAGE_MODELS]
     + [("table", m) for m in shipped_models.TABLES]
 )
@@ -108,7 +108,7 @@ def test_the_last_table_is_what_the_shipped_model_of_the_same_run_computes():
 
 @pytest.mark.parametrize(
     "kind, method",
-    [("text", m) for m in shipped_models.TEXT_MODELS]
+    [("text", m) for m in shipped_models.text_models()]
     + [("image", m) for m in shipped_models.IMAGE_MODELS],
 )
 def test_an_encoding_alone_is_that_of_its_model(kind, method):
@@ -150,3 +150,18 @@ def test_only_the_tensors_and_a_page_of_text_are_in_a_file():
         "results",
         "outputs",
     }
+
+
+def test_models_of_further_encodings_can_be_made_alone(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(shipped_models, "FOLDER", tmp_path)
+    monkeypatch.setattr(shipped_models, "train", lambda recipe, progress: recipe)
+    monkeypatch.setattr(
+        shipped_models,
+        "_write_model",
+        lambda kind, recipe: made.append((kind, recipe.encoding, recipe.scale)),
+    )
+    shipped_models.make(report=lambda line: None, further=True)
+    assert made == [("text", name, "small") for name in shipped_models.FURTHER_MODELS]
+    (tmp_path / "text-fire.safetensors").touch()
+    assert shipped_models.text_models() == [*shipped_models.TEXT_MODELS, "fire"]
