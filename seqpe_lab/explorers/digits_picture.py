@@ -63,7 +63,7 @@ TEMPLATE = {
                                   "positions: {tokens} tokens, {distinct} distinct prefixes")),
         "yaxis3": dict(domain="@domains.tree", range="@ends.tree", tickvals="@places",
                        ticktext="@ticks.leaves", side="right", anchor="x3", fixedrange=True,
-                       **BARE),
+                       title=dict(text="position"), **BARE),
         "xaxis4": dict(when="cosines", anchor="y4", title=dict(text="neighbour", standoff=4),
                        tickformat=",d"),
         "yaxis4": dict(when="cosines", domain="@domains.cosines", anchor="x4",

@@ -164,7 +164,7 @@ def read_positions(text: str) -> tuple[int, ...]:
 def heatmap(run: Run, method: str, vectors: Tensor, state: State) -> dict[str, Any]:
     every = stride(run.count)
     table = similarity(vectors[::every], kind=state.kind).numpy()
-    own = state.kind == "dot" or state.stretch and np.ptp(table) > 1e-5  # less is rounding
+    own = bool(state.kind == "dot" or state.stretch and np.ptp(table) > 1e-5)  # less: rounding
     low, high = -0.5 * every, every * (len(table) - 0.5)
     drawn = {1: "", 2: " (every 2nd is drawn)", 3: " (every 3rd is drawn)"}[every]
     return {"table": table, "every": every, "low": float(table.min()) if own else -1.0,

@@ -235,8 +235,18 @@ def stored() -> dict[str, Any]:
 
 
 TOUR = (
-    Stop("A patch and its neighbours.", {"rows": 6, "columns": 6},
+    Stop("A patch of the grid that was trained.", {"rows": 6, "columns": 6, "row": 2, "column": 2},
          "Which maps are brightest next to the framed patch?"),
+    Stop("Twice as many rows and columns.", {"row": 2, "column": 2},
+         "Outside the dashed frame all places are new, but for the stretched table."),
+    Stop("A patch that was never trained.", {"row": 9, "column": 10},
+         "Whose most similar patch is still a neighbour? The line above each map names it."),
+    Stop("With the losses and without.", {"methods": ("seqpe-mul", "seqpe-mul-no-losses"),
+                                          "row": 9, "column": 10},
+         "Without them, stripes: whole rows that begin with the same digits look alike."),
+    Stop("What a layer makes of the vectors.", {"methods": ("rope-mixed", "seqpe-mul"), "layer": 0,
+                                                "rows": 8, "columns": 16},
+         "Change the layer: each has its own W_PE, and mixed RoPE its own frequencies."),
 )
 
 

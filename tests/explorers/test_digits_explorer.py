@@ -77,7 +77,9 @@ def test_the_three_addends_sum_to_what_the_encoder_reads(position, k):
     encoder = PositionEncoder(features, digits=k, dims=dims, layers=1, heads=1)
     tables = digits_vectors.tables("untrained", dims)
     with torch.no_grad():
-        encoder.token.weight.copy_(torch.from_numpy(np.concatenate([tables["T"][:10], tables["CLS"]])))
+        encoder.token.weight.copy_(
+            torch.from_numpy(np.concatenate([tables["T"][:10], tables["CLS"]]))
+        )
         encoder.place.weight.copy_(torch.from_numpy(tables["O"][:k]))
         if dims > 1:
             encoder.dimension.weight.copy_(torch.from_numpy(tables["D"][:dims]))

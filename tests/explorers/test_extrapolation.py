@@ -171,9 +171,7 @@ def test_only_the_papers_protocol_of_images_is_shown(monkeypatch):
     whole = results("resolution-extrapolation-small")
     control = [run | {"protocol": "object on a larger canvas"} for run in whole]
     assert not any("canvas" in run["protocol"] for run in whole)
-    monkeypatch.setattr(
-        extrapolation_results.json, "loads", lambda text: whole + control
-    )
+    monkeypatch.setattr(extrapolation_results.json, "loads", lambda text: whole + control)
     assert results("resolution-extrapolation-small") == whole
     monkeypatch.undo()
     runs = [r["accuracy"]["72"] for r in whole if r["method"] == "learned"]
@@ -312,7 +310,11 @@ def test_the_reader_downloads_what_the_panel_shows():
 
 
 def test_only_methods_that_were_measured_in_the_task_can_be_chosen():
-    text, images = (set(numbers(**EVERYTHING | {"task": t}).limits["methods"]) for t in TASKS if t in ("text", "images"))
+    text, images = (
+        set(numbers(**EVERYTHING | {"task": t}).limits["methods"])
+        for t in TASKS
+        if t in ("text", "images")
+    )
     assert {"rope-1e4", "alibi"} <= text and {"rope-axial", "seqpe-mul"} <= images
     assert not text & {"rope-axial", "seqpe-mul"} and not images & {"rope-1e4", "seqpe"}
 
@@ -320,7 +322,10 @@ def test_only_methods_that_were_measured_in_the_task_can_be_chosen():
 def test_methods_with_results_of_our_own_can_be_chosen(monkeypatch):
     more = [Value("t5", 0, 64, 5.0, 1.0), Value("MyPE", 0, 64, 5.0, 1.0)]
     real = extrapolation_results.ours
-    with_more = lambda *asked: replace(real(*asked), values=real(*asked).values + more)
+
+    def with_more(*asked):
+        return replace(real(*asked), values=real(*asked).values + more)
+
     monkeypatch.setattr(extrapolation_results, "ours", with_more)
     monkeypatch.setattr("seqpe_lab.explorers.extrapolation_panel.ours", with_more)
     known = methods.__wrapped__()

@@ -261,7 +261,9 @@ def test_distance_is_drawn_for_trained_pairs_and_for_those_beyond():
         0
     ].line.dash != lines[1].line.dash
     for line, part in zip(lines, (vectors()[:TRAINED], vectors()[TRAINED:])):
-        assert np.allclose(line.y, geometry_vectors.by_distance(library.similarity(part, kind="cosine"))[0])
+        assert np.allclose(
+            line.y, geometry_vectors.by_distance(library.similarity(part, kind="cosine"))[0]
+        )
     assert (
         len(picture(**BASE | {"view": "distance", "positions": TRAINED}).data) == 3
     )  # the edges of a band and a line
