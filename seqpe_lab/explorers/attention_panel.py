@@ -165,7 +165,8 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
         maps = [_map(name, n + 1, table, parts.sees, None, head, place["areas"][name],
                      labels["values"], ("key", "query" * (n == 0)))
                 for n, (name, table) in enumerate(zip(PARTS, tables))]
-        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""), h == head)
+        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""),
+                      h == head)
                  for h, (weights, area) in enumerate(zip(parts.weights, place["heads"]))]
         keys, weights = np.flatnonzero(parts.sees[query]), parts.weights[head, query]
         curve = attention_parts.by_distance(parts, head, state.relative)

@@ -231,7 +231,9 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         go("Back", stop - 1), go("Next", stop + 1), go("End the tour", -1)))
         change({...defaults, ...sets})
     }
-    function say(text, role) {
+    let stays = false  // whether a message outlasts the next picture
+    function say(text, role, keep = false) {
+        stays = keep
         message.textContent = text
         message.setAttribute("role", role)
         if (!text) message.removeAttribute("role")
@@ -258,7 +260,8 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         }
     }
     function show(answer) {
-        if (message.getAttribute("role") == "alert") say("")
+        if (message.getAttribute("role") == "alert" && !stays) say("")
+        stays = false
         for (const [name, limit] of Object.entries(answer.limits)) controls[name].allow(limit)
         for (const made of actions.children) made.disabled = answer.disabled?.includes(made.textContent)
         title.innerHTML = answer.title

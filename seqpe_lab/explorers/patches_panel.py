@@ -220,7 +220,7 @@ def stored() -> dict[str, Any]:
         encoding = shipped_models.encoding("image", method)
         if isinstance(encoding, SeqPE):
             kept[method] |= {
-                "vectors": vectors(method, count, count).numpy().astype(np.float16),
+                "vectors": vectors(method, count, count).numpy(),
                 "projections": [{"weight": p.weight.detach().numpy().astype(np.float16),
                                  "bias": p.bias.detach().numpy()} for p in encoding.projections]}
         else:  # how far a step down and a step to the right turn each pair of features

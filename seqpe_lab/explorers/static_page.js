@@ -113,7 +113,7 @@ function seqpeStart(place, all) {
         page = seqpeExplorer(place, about, {ask, state, load: seqpePlotly,
             link: changed => `${location.href.split("#")[0]}#${about.name}?${written(changed)}`,
             act: async name => (await seqpeComputation(about.name)).actions[name](page.refresh, page)})
-        if (wrong) page.say(wrong, "alert")
+        if (wrong) page.say(wrong, "alert", true)
     }
     addEventListener("hashchange", open)
     open()

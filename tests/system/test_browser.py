@@ -1,7 +1,7 @@
-"""The explorers in a real browser: in JupyterLab, as ``make explore``'s web page, and from disk.
+"""The explorers in a real browser: in JupyterLab, on ``make explore``'s web page, from disk.
 
-Each place is opened once, and all tests use them; each test looks at the console and the requests of its
-own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
+Each place is opened once, and all tests use them; each test looks at the console and the requests
+of its own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
 """
 
 import contextlib

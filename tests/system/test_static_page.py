@@ -157,3 +157,105 @@ def test_the_page_answers_as_python_does(tab, folder, name):
             if state.get("view") == "neighbours":
                 continue
         compare(ours, theirs, f"{name} {state}")
+
+
+# --- what a reader sees and does ------------------------------------------------------------------
+
+
+def test_the_folder_is_small(folder):
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_a_phone_needs_no_sideways_scrolling_and_the_picture_no_wider_page(tab, folder, name):
+    tab.set_viewport_size(dict(width=390, height=844))
+    opened(tab, folder, name)
+    tab.wait_for_function(
+        "() => document.querySelector('.js-plotly-plot')._fullLayout?.width <= 390"
+    )
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_labels_of_digits_survive_every_move(tab, folder):
+    opened(tab, folder, "digits")
+    leaves = tab.locator(".js-plotly-plot .y3tick text")
+    playwright.expect(leaves).to_have_count(9)
+    for label, text, first in (("position", "1100", "1,096"), ("base b", "2", "1,096")):
+        box = tab.locator(".seqpe-field", has_text=label).locator("input").last
+        box.fill(text)
+        box.press("Enter")
+        playwright.expect(leaves.first).to_contain_text(first)
+        playwright.expect(leaves).to_have_count(9)
+        assert all(leaves.all_text_contents())
+    playwright.expect(tab.locator(".seqpe-title")).to_contain_text("of base 2")
+
+
+def test_what_is_typed_wrong_is_said_and_the_picture_stays(tab, folder):
+    opened(tab, folder, "digits")
+    title = tab.locator(".seqpe-title").text_content()
+    box = tab.locator(".seqpe-text input")
+    for text, said in (("1x", "'1x' is no position"), ("100000", "type numbers up to 99,999")):
+        box.fill(text)
+        box.press("Enter")
+        playwright.expect(tab.get_by_role("alert")).to_contain_text(said)
+        assert tab.locator(".seqpe-title").text_content() == title
+    box.fill("7")
+    box.press("Enter")
+    playwright.expect(tab.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_link_opens_a_state_and_a_wrong_one_says_so(tab, folder):
+    opened(tab, folder, "digits?base=2&k=7&along=first")
+    tab.get_by_role("button", name="Copy link").click()
+    said = tab.locator(".seqpe-message")
+    playwright.expect(said).to_contain_text("#digits?base=2&k=7&along=first")
+    opened(tab, folder, "digits?base=99")
+    playwright.expect(tab.get_by_role("alert")).to_contain_text("base=99, which cannot be chosen")
+
+
+def test_touch_keyboard_tour_table_and_large_type(browser, folder):
+    context = browser.new_context(viewport=dict(width=800, height=900), has_touch=True)
+    tab = opened(context.new_page(), folder, "patches")
+    title = tab.locator(".seqpe-title")
+    plot = tab.locator(".js-plotly-plot .nsewdrag").first
+    box = plot.bounding_box()
+    plot.tap(position=dict(x=0.9 * box["width"], y=0.1 * box["height"]))
+    playwright.expect(title).to_contain_text("Patch (1, 10)")
+    row = tab.locator(".seqpe-field").filter(has=tab.get_by_text("row", exact=True))
+    row.locator("input[type=range]").press("ArrowRight")
+    playwright.expect(title).to_contain_text("Patch (2, 10)")
+    tab.get_by_role("button", name="Tour").tap()
+    playwright.expect(tab.locator(".seqpe-tour")).to_contain_text("1 of 5")
+    playwright.expect(title).to_contain_text("Patch (2, 2) of 6 × 6")
+    tab.get_by_role("button", name="Next").tap()
+    playwright.expect(title).to_contain_text("of 12 × 12")
+    tab.locator("summary").tap()
+    playwright.expect(tab.locator(".seqpe-table tr")).to_have_count(145)
+    before = tab.locator(".seqpe-plot").bounding_box()["height"]
+    tab.get_by_role("button", name="Large type").tap()
+    tab.wait_for_function(
+        f"document.querySelector('.seqpe-plot').getBoundingClientRect().height > {1.3 * before}"
+    )
+    context.close()
+
+
+def test_what_a_reader_turned_or_zoomed_stays_while_the_axes_mean_the_same(tab, folder):
+    """plotly.js keeps it while ``uirevision`` stays."""
+    opened(tab, folder, "geometry?positions=256")
+
+    def revision(label: str, option: str) -> str:
+        old = tab.locator(".seqpe-title").text_content()
+        field = tab.locator(".seqpe-field").filter(has=tab.get_by_text(label, exact=True))
+        if label == "step":
+            field.locator("input").press(option)
+        else:
+            field.locator("select").select_option(label=option)
+        playwright.expect(tab.locator(".seqpe-title")).not_to_have_text(old)
+        tab.wait_for_timeout(300)
+        return tab.evaluate("document.querySelector('.js-plotly-plot').layout.uirevision")
+
+    path = revision("view", "path through the positions")
+    assert revision("step", "ArrowLeft") == path
+    heatmap = revision("view", "heatmap: all with all")
+    assert heatmap != path == revision("view", "path through the positions")
+    assert revision("view", "neighbours of a position") not in (heatmap, path)
