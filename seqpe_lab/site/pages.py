@@ -82,8 +82,11 @@ def write_front_page(folder: Path, lessons: Sequence[Path], scale: str,
     figures.sort(key=lambda entry: (entry["name"] != "headline", entry["name"]))
     cards = []
     for lesson in lessons:
-        number = lesson.stem.split("_")[0]
+        number, page = lesson.stem.split("_")[0], executing.page_of(folder, lesson)
         mine = [entry for entry in figures if entry["name"].split("-")[0] == number]
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        for entry in mine:
+            entry["shown"] = f'<figure id="{entry["name"]}">' in text
         cards.append(_card(folder, lesson, scale, mine))
     states = {card["number"]: card["state"] for card in cards
               if not card["state"].startswith(NOT_SEEN.removeprefix("✗ "))}
