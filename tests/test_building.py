@@ -21,7 +21,7 @@ def built(tmp_path, monkeypatch):
     monkeypatch.setattr(figure_files, "write_image", made_site.draw)
     monkeypatch.setattr(pages, "write_lasting_pages", lambda folder, lessons: None)
     monkeypatch.setattr(pages, "write_search_index", lambda folder: None)
-    monkeypatch.setattr(pages, "_write_unexecuted", lambda folder, lesson: None)
+    monkeypatch.setattr(pages, "_write_unexecuted", lambda *given, **named: None)
     text = SimpleNamespace(description="a text", characters={}, train=[], tokenizer="", hash="")
     monkeypatch.setattr(building, "load_text", lambda source, tokenizer: text)
     monkeypatch.delenv("MAKELEVEL", raising=False)

@@ -569,6 +569,13 @@ def test_a_figure_without_a_title_numbers_or_a_plain_name_is_not_shown(figure, n
         Lesson("01", "smoke", 0).show(figure, name)
 
 
+def test_the_page_of_a_large_figure_is_small(tmp_path, no_browser):
+    figure = figures.heatmap(np.eye(300), title="t")
+    figure_files.write_figure(figure, tmp_path, "one")
+    assert (tmp_path / "one.html").stat().st_size < 5_000 < (tmp_path / "one.js").stat().st_size
+    assert '<script src="one.js">' in (tmp_path / "one.html").read_text()
+
+
 def test_a_gap_in_a_line_is_no_mistake():
     figure = figures.curves([1, 2], {"a": [None, 2.0]}, title="t", x_title="", y_title="")
     lab = Lesson("01", "smoke", 0)

@@ -15,20 +15,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.page_templates import render
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+CONFIG = "{config: {responsive: true, displaylogo: false}}"  # of plotly, in JavaScript
+
 
 def write_figure(figure: go.Figure, folder: Path, name: str, about: str = "",
                  back: str = "") -> bool:
     """Write ``name.html`` (interactive), ``name.json`` (title) and, with a browser, ``name.png``.
 
-    All pages of a folder share one plotly.min.js.
+    The page's data are in ``name.js``; all pages of a folder share one plotly.min.js.
 
     Args:
         about: scale, seed and the like, for those who see the figure without its lesson.
@@ -43,10 +43,10 @@ def write_figure(figure: go.Figure, folder: Path, name: str, about: str = "",
     if not script.exists() or script.read_text(encoding="utf-8") != program:
         write_atomically(script, program)
     title = re.sub(r"<[^>]+>", "", figure.layout.title.text or name)
-    plot = figure.to_html(include_plotlyjs="directory", full_html=False,
-                          config={"responsive": True, "displaylogo": False})
-    write_atomically(folder / f"{name}.html", render("figure.html", title=title, about=about,
-                                                     plot=Markup(plot), back=back))
+    write_atomically(folder / f"{name}.js",
+                     f"Plotly.newPlot('plot', Object.assign({figure.to_json()}, {CONFIG}))\n")
+    write_atomically(folder / f"{name}.html", render("figure.html", name=name, title=title,
+                                                     about=about, back=back))
     write_atomically(folder / f"{name}.json",
                      json.dumps({"name": name, "title": title, "about": about}))
     return write_image(figure, folder / f"{name}.png")

@@ -46,7 +46,7 @@ def write_lasting_pages(folder: Path, lessons: Sequence[Path]) -> None:
     write_explorers_page(folder)
     write_reference(folder)
     for lesson in lessons:
-        _write_unexecuted(folder, lesson)
+        _write_unexecuted(folder, lesson, anew=True)
 
 
 def further_pages() -> dict[str, tuple[str, str]]:
@@ -82,8 +82,11 @@ def write_front_page(folder: Path, lessons: Sequence[Path], scale: str,
     figures.sort(key=lambda entry: (entry["name"] != "headline", entry["name"]))
     cards = []
     for lesson in lessons:
-        number = lesson.stem.split("_")[0]
+        number, page = lesson.stem.split("_")[0], executing.page_of(folder, lesson)
         mine = [entry for entry in figures if entry["name"].split("-")[0] == number]
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        for entry in mine:
+            entry["shown"] = f'<figure id="{entry["name"]}">' in text
         cards.append(_card(folder, lesson, scale, mine))
     states = {card["number"]: card["state"] for card in cards
               if not card["state"].startswith(NOT_SEEN.removeprefix("✗ "))}
@@ -107,8 +110,7 @@ def _card(folder: Path, lesson: Path, scale: str, figures: list[dict]) -> dict[s
     return {"page": page, "number": lesson.stem.split("_")[0], "there": page.exists(),
             "name": Markup(summary.name), "question": Markup(summary.question),
             "finding": Markup(summary.finding), "state": state_of(folder, lesson, scale),
-            "executed": bool(record), "figures": figures,
-            "commit": record.get("commit", ""), "picture": _copied(folder, picture)}
+            "executed": bool(record), "figures": figures, "picture": _copied(folder, picture)}
 
 
 def _copied(folder: Path, picture: str) -> str:
@@ -122,13 +124,16 @@ def _copied(folder: Path, picture: str) -> str:
     return copy.relative_to(folder).as_posix()
 
 
-def _write_unexecuted(folder: Path, lesson: Path) -> None:
-    """Write a lesson's text and code, unless it was executed."""
+def _write_unexecuted(folder: Path, lesson: Path, anew: bool = False) -> None:
+    """Write a lesson's text and code, unless it was executed, or has a page and not ``anew``."""
     page = executing.page_of(folder, lesson)
-    if not executing.record_of(page):
-        page.parent.mkdir(parents=True, exist_ok=True)
-        notebook = nbformat.read(lesson, as_version=4)
-        write_atomically(page, lesson_page(notebook, lesson.stem, NOT_EXECUTED))
+    if executing.record_of(page):
+        return
+    page.parent.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.read(lesson, as_version=4)
+    text = lesson_page(notebook, lesson.stem, NOT_EXECUTED)
+    if anew or not page.exists():  # its execution may have ended meanwhile
+        write_atomically(page, text)
 
 
 def _target(url: str, source: str) -> str:

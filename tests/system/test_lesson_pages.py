@@ -50,7 +50,11 @@ def test_an_executed_lesson_is_reused_and_its_page_names_version_scale_and_runs(
     page = executing.page_of(tmp_path, lesson).read_text(encoding="utf-8")
     for words in ("seqpe_lab 0.", "commit", "scale small", "Runs: alibi-seed0-ab12."):
         assert words in page
-    assert {path.name for path in tmp_path.glob("01-*")} == {"01-line.html", "01-line.json"}
+    assert {path.name for path in tmp_path.glob("01-*")} == {
+        "01-line.html",
+        "01-line.js",
+        "01-line.json",
+    }
     assert executing.reusable(tmp_path, lesson, "small")
     assert (
         lesson_states.state_of(tmp_path, lesson, "small") == "not in this run: one is more than two"
