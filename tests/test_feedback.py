@@ -32,7 +32,10 @@ SAID = [  # an answer, words of what is said
     (lambda x: x.item(), "stopped at `(lambda x: x.item()"),
     (lambda x: x[7], "with IndexError: index 7 is out of bounds"),
     (lambda x: {}["a"], "with KeyError: 'a'. There is no such entry"),
-    (lambda x: undefined, "with NameError: name 'undefined' is not defined. Is the name"),  # noqa: F821
+    (
+        lambda x: undefined,  # noqa: F821
+        "with NameError: name 'undefined' is not defined. Is the name",
+    ),
     (lambda x: 1 / 0, "Which of the inputs makes the divisor zero?"),
     (lambda x: double(), "with TypeError"),
     (lambda: 2, "It is called with 1 arguments"),
