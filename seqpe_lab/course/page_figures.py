@@ -29,7 +29,8 @@ FIGURE = Template("""<div style="max-width:100%;overflow-x:auto"></div><script>
         return window.Plotly
     })()
     const {data, layout} = $figure
-    await (await window.seqpePlotly).newPlot(place, data, layout, {displaylogo: false})
+    await (await window.seqpePlotly).newPlot(place, data, layout, {displaylogo: false,
+        showSendToCloud: false})
 })(document.currentScript.previousElementSibling)
 </script>""")
 
