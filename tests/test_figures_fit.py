@@ -118,7 +118,7 @@ def test_one_line_has_no_name_at_its_end():
     assert not layout.annotations
 
 
-@pytest.mark.parametrize("colour", {*COLOURS, *(style[1] for style in STYLE.values())})
+@pytest.mark.parametrize("colour", sorted({*COLOURS, *(style[1] for style in STYLE.values())}))
 def test_the_colours_of_names_can_be_read_on_white(colour):
     def luminance(colour):
         parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]

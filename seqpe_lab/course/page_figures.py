@@ -29,7 +29,7 @@ FIGURE = Template("""<div></div><script>
         return window.Plotly
     })()
     const {data, layout} = $figure
-    const options = {displaylogo: false, responsive: true}
+    const options = {displaylogo: false, showSendToCloud: false, responsive: true}
     await (await window.seqpePlotly).newPlot(place, data, layout, options)
 })(document.currentScript.previousElementSibling)
 </script>""")

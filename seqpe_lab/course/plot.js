@@ -53,7 +53,8 @@ function seqpePlot(place, load, on = {}) {
                 let {data, layout} = drawn
                 if (seqpeDark()) data = JSON.parse(JSON.stringify(data, plain).replace(
                     /"(#000000|#111111|black)"/g, '"#ffffff"'))
-                await plotly.react(frame, data, laidOut(drawn), {displaylogo: false})
+                await plotly.react(frame, data, laidOut(drawn), {displaylogo: false,
+                    showSendToCloud: false})  // nothing leaves this machine
                 if (!listens) listen()
             }
         } finally {

@@ -150,6 +150,10 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         for (const event of ["pointerenter", "focusin"]) box.addEventListener(event, explain)
         box.addEventListener("input", () => change({[field.name]: get()}))
         box.addEventListener("change", () => change({[field.name]: get()}))
+        box.addEventListener("keydown", event => {  // JupyterLab keeps Enter's own effect back
+            if (event.key == "Enter" && /text|number/.test(event.target.type))
+                event.target.dispatchEvent(new Event("change", {bubbles: true}))
+        })
         controls[field.name] = {field, box, set, get, allow, parts}
     }
 
