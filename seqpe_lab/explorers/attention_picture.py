@@ -41,7 +41,7 @@ def _placed(nth: Any, path: str, x: Mapping, y: Mapping, **rules: Any) -> dict[s
         ends = (0, 1) if name.startswith("x") else (2, 3)
         axis["domain"] = either(*([f"@{path}.{width}.{end}" for end in ends]
                                   for width in ("narrow", "wide")))
-        axis.update(rules)
+        axis.update(rules, automargin=False)  # margins are fixed: one layout, not several
     return made
 
 
