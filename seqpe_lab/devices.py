@@ -76,6 +76,25 @@ def cores_per_process() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+def leave_a_core(most: int | None = None) -> int:
+    """Let torch compute with one thread less than there are cores; returns the number of threads.
+
+    torch takes a thread a core, and they wait for one another after each operation. A single core
+    that another process keeps busy holds up all of them: on two cores, a training of small tensors
+    that takes one second on one thread then takes thirty on two. The number does not depend on how
+    busy the machine is now, since sums are the same to the last bit on as many threads only.
+
+    Where the environment has OMP_NUM_THREADS or MKL_NUM_THREADS, nothing changes.
+
+    Args:
+        most: an upper limit: small tensors gain nothing from many threads.
+    """
+    if not any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        free = max(1, cores_per_process() - 1)
+        torch.set_num_threads(min(free, most or free))
+    return torch.get_num_threads()
+
+
 def uncompiled(function: Function) -> Function:
     """``function`` itself; where torch.compile traces the caller, a form that stays uncompiled.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqpe_lab import recipes
+from seqpe_lab import devices, recipes
 from seqpe_lab.course import lesson
 from seqpe_lab.runs import runs_folder
 
@@ -65,6 +65,22 @@ def test_start_says_scale_seed_and_device_and_warns_at_smoke(monkeypatch, capsys
     monkeypatch.setenv("SEQPE_SCALE", "small")
     lesson.start("05 The contrastive loss")
     assert "nothing is learnt" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "cores, most, threads", [(1, None, 1), (2, None, 1), (8, None, 7), (64, 4, 4)]
+)
+def test_a_core_is_left_to_other_processes(cores, most, threads, monkeypatch):
+    chosen = []
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "cores_per_process", lambda: cores)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    devices.leave_a_core(most)
+    assert chosen == [threads]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # is obeyed
+    devices.leave_a_core(most)
+    assert chosen == [threads]
 
 
 def test_start_fixes_the_seed(lab):

@@ -17,6 +17,7 @@ PROJECT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]  # the others collect
 # lesson -> the prediction in it whose answer is a reading of several figures or of the paper
+# (lab.reveal: its name)
 UNPROVED = {"06": "reveal", "09": "flattest", "11": "best", "12": "learned_beyond", "15": "second"}
 BROKEN = PROJECT / "tests" / "broken" / "broken.ipynb"
 
@@ -115,6 +116,39 @@ def test_an_answer_that_is_not_computed_is_borne_out_by_results(lesson, request)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in reveals:
             computed = not isinstance(node.args[0], ast.Constant)
             assert computed or "holds" in {word.arg for word in node.keywords}, ast.unparse(node)
+
+
+def uncomputed_answers(source: str) -> list[str]:
+    """The predictions to which a cell gives a constant answer that nothing bears out."""
+    place = {"lab.predict": 3, "lab.reveal": 1}  # of the answer among the arguments
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)) in place:
+            words = {word.arg: word.value for word in node.keywords}
+            answer = dict(enumerate(node.args)).get(place[name], words.get("answer"))
+            if isinstance(answer, ast.Constant) and answer.value and "holds" not in words:
+                found.append(node.args[0].value)
+    return found
+
+
+def test_a_prediction_s_answer_is_computed_or_borne_out_by_results(notebook, request):
+    allowed = UNPROVED.get(request.node.callspec.params["notebook"].stem[:2])
+    assert {*sum(map(uncomputed_answers, code(notebook)), [])} <= {allowed}
+
+
+@pytest.mark.parametrize(
+    "source, found",
+    [
+        ('lab.reveal("n", "4")', ["n"]),
+        ('lab.reveal("n", "4", "why", holds=x == 4)', []),
+        ('lab.reveal("n", str(x))', []),
+        ('lab.predict("n", "?", ["3", "4"], "4")', ["n"]),
+        ('lab.predict("n", "?", ["3", "4"], answer="4")', ["n"]),
+        ('lab.predict("n", "?", ["3", "4"])', []),
+    ],
+)
+def test_that_test_can_fail(source, found):
+    assert uncomputed_answers(source) == found
 
 
 def test_there_are_lessons():

@@ -35,8 +35,10 @@ def card(encoding: str, /, *,
         folder: Also write a page with pictures there, and card.json.
         as_json: Print JSON, for programs.
     """
+    from seqpe_lab.devices import leave_a_core
     from seqpe_lab.report_card import report_card
     from seqpe_lab.report_card.costs import READ, TRAINED
+    leave_a_core()
     found = report_card(encoding, settings_of_encoding(settings or []),
                         lengths=(TRAINED,) if skip_long else (TRAINED, READ), train=train)
     print(json.dumps(found.as_dict(), indent=1) if as_json else found)

@@ -26,7 +26,7 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
         images: image: only so many, drawn at random; default: all.
         cpu: Stay on the CPU.
     """
-    from seqpe_lab.devices import best_device
+    from seqpe_lab.devices import best_device, leave_a_core
     from seqpe_lab.models import published_checkpoints as published
     from seqpe_lab.tasks import paper_comparison
     from seqpe_lab.tasks.perplexity import perplexity_by_length
@@ -34,6 +34,7 @@ def released(checkpoint: str, /, *, task: Literal["lm", "image"] = "lm",
     if any(value is not None for value in foreign):
         raise ValueError("--lengths and --tokenizer belong to --task lm, "
                          "--sizes and --images to --task image")
+    leave_a_core()
     check_counts(lengths=lengths, sizes=sizes, images=images)
     folder, source = published.find(checkpoint, task), source or paper_comparison.SOURCES[task]
     model = published.load(folder, task).to(best_device(cpu))

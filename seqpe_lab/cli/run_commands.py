@@ -66,8 +66,10 @@ def train(task: Task, /, *,
     """
     from seqpe_lab.cli.run_report import (before_training, check_data, next_commands,
                                           results_table)
+    from seqpe_lab.devices import leave_a_core
     from seqpe_lab.runs import Run
     from seqpe_lab.training import train
+    leave_a_core()
     check_counts(0, workers=workers)
     if cpu and deterministic:
         raise ValueError("--deterministic has no effect with --cpu, where the same run always "
@@ -116,8 +118,10 @@ def evaluate(folder: str, /, *, lengths: Annotated[list[Whole] | None, Several] 
         count: How many of the longest books; default: 10.
         cpu: Stay on the CPU.
     """
+    from seqpe_lab.devices import leave_a_core
     from seqpe_lab.evaluation import evaluate_run
     from seqpe_lab.runs import Run
+    leave_a_core()
     check_counts(lengths=lengths, sizes=sizes, stride=stride, count=count)
     source = None if books is None else (books or ["python"])[0]
     for line in evaluate_run(Run.open(folder), cpu, lengths=lengths, sizes=sizes, protocol=protocol,

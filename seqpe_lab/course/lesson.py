@@ -1,4 +1,4 @@
-"""The functions that lessons call: start, predict, train, check, show, exercise.
+"""What lessons call: start; then predict and reveal, train, check, show, exercise and solution.
 
     from seqpe_lab.course import lesson
     lab = lesson.start("05 The contrastive loss")
@@ -9,16 +9,19 @@ import functools
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from tqdm.auto import tqdm
 
 from seqpe_lab import recipes
 from seqpe_lab.course.exercises import check, exercise, predict, tensor_table
 from seqpe_lab.course.figure_files import check_figure, write_figure
 from seqpe_lab.course.hidden_errors import executed
-from seqpe_lab.devices import best_device
+from seqpe_lab.course.reader_answers import ReaderAnswers
+from seqpe_lab.devices import best_device, leave_a_core
 from seqpe_lab.models.gpt2 import GPT2
 from seqpe_lab.runs.run_weights import trained_model
 from seqpe_lab.runs import Run
@@ -40,11 +43,12 @@ _images = functools.lru_cache(maxsize=4)(load_images)
 _questions = functools.lru_cache(maxsize=4)(load_questions)
 
 
-class Lesson:
+class Lesson(ReaderAnswers):
     """A lesson's settings: ``title``, ``scale``, ``seed``, ``device``; ``own``, for its figures."""
 
     def __init__(self, title: str, scale: str, seed: int):
-        self.title, self.scale, self.seed = title, scale, seed
+        super().__init__(title)
+        self.scale, self.seed = scale, seed
         self.device = best_device()
         self.own = f"your run, one seed ({seed})"
 
@@ -59,6 +63,14 @@ class Lesson:
         if not given:
             raise ValueError(f"no value for scale {self.scale!r} or below: give smoke=...")
         return given[-1]
+
+    def progress(self, steps: Iterable, what: str):
+        """The steps of a loop that takes seconds, with a bar that shows how far it is.
+
+        Args:
+            what: stands before the bar, such as "training the encoder".
+        """
+        return tqdm(steps, desc=what, leave=False, disable=executed())
 
     # --- training ------------------------------------------------------------------------------
 
@@ -190,7 +202,7 @@ class Lesson:
 
 
 def start(title: str, seed: int = 0) -> Lesson:
-    """Begin a lesson: fix the seed, print the scale, the seed and the device, prepare figures.
+    """Begin a lesson: fix the seed, choose the number of threads, print what was chosen.
 
     The scale comes from $SEQPE_SCALE: "smoke", "small" (the default), "medium" or "full".
     """
@@ -201,7 +213,7 @@ def start(title: str, seed: int = 0) -> Lesson:
     torch.manual_seed(seed)
     lesson = Lesson(title, scale, seed)
     print(f"{title} · scale {scale} · seed {seed} · {lesson.device.type}, "
-          f"{torch.get_num_threads()} threads · torch {torch.__version__}")
+          f"threads: {leave_a_core(most=4)} · torch {torch.__version__}")
     if scale == "smoke":
         print("At smoke scale nothing is learnt: the numbers below only prove that the lesson "
               "runs. Set SEQPE_SCALE=small for the real ones.")
