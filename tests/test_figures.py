@@ -206,19 +206,18 @@ def test_curves_take_the_colour_of_the_method_they_are_named_after():
     assert figure.layout.xaxis.title.text == "steps" and figure.layout.annotations[0].text == "here"
 
 
-def test_panels_share_their_lines():
+def test_panels_share_their_lines_and_one_key():
     figure = figures.panels(
         [1, 2],
         {"loss": {"seqpe": [1, 2], "none": [3, 4]}, "rank": {"seqpe": [5, 6], "none": [7, 8]}},
         title="t",
         x_title="step",
+        caption="small",
     )
-    assert len(figure.data) == 4 and [trace.showlegend for trace in figure.data] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    assert len(figure.data) == 4 and figure.layout.showlegend is False
+    *_, key, caption = [note.text for note in figure.layout.annotations]
+    assert caption == "small" and figures.label("seqpe") in key and "NoPE" in key
+    assert style.STYLE["seqpe"][1] in key
 
 
 def test_panels_have_a_y_title_and_logarithmic_axes():
@@ -297,13 +296,13 @@ def test_each_line_of_a_caption_has_room_below_the_plot():
         lambda caption: figures.heatmap(matrix, title="t", caption=caption),
         lambda caption: figures.heatmaps({"a": matrix}, title="t", caption=caption),
     ):
-        one, four = draw("word"), draw("word " * 100)
-        note = four.layout.annotations[-1]
+        one, eight = draw("word"), draw("word " * 100)
+        note = eight.layout.annotations[-1]
         lines = note.text.count("<br>") + 1
         assert (
-            lines == 4 and four.layout.margin.b >= -note.yshift + 13 * lines
+            lines == 8 and eight.layout.margin.b >= -note.yshift + 13 * lines
         )  # pixels a line at this size
-        assert inner_height(four) == inner_height(one)  # the plot itself stays as large
+        assert inner_height(eight) == inner_height(one)  # the plot itself stays as large
 
 
 def test_a_table_is_high_enough_for_its_rows_and_wrapped_texts():

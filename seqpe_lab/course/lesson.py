@@ -32,6 +32,7 @@ from seqpe_lab.tasks.text_data import TextData, load_text
 from seqpe_lab.training import train
 
 if TYPE_CHECKING:  # timm takes seconds to import
+    from seqpe_lab.course.drawings import Drawing
     from seqpe_lab.models.vit import ViT
 
 __all__ = ["NOT_SEEN", "Lesson", "check", "exercise", "predict", "start", "tensor_table"]
@@ -187,6 +188,11 @@ class Lesson(ReaderAnswers):
         if write_figure(figure, Path(folder), name):
             shown = f'<img src="../{name}.png" style="max-width:100%">'
         return HTML(f'<a href="../{name}.html">{shown}</a>')
+
+    def drawing(self, name: str) -> Drawing:
+        """A drawing (see :mod:`seqpe_lab.course.drawings`); the last expression of a cell."""
+        from seqpe_lab.course.drawings import drawing
+        return drawing(name)
 
     @imports_finish()
     def explore(self, name: str):

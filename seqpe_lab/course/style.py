@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
-import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+
+from seqpe_lab.course.figure_labels import CAPTION, TITLE, set_subscripts, wrapped
 
 FONT = dict(family="Arial, DejaVu Sans, sans-serif", size=14)
 QUIET = dict(showlegend=False, hoverinfo="skip")  # a trace without legend and hover text
@@ -147,28 +148,38 @@ def finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: 
            **layout) -> go.Figure:
     """Give a figure its title, caption and margins, and return it.
 
+    The figure is as wide as its page. Title and caption are wrapped for the narrowest page, and
+    ``L_delta``, ``W_PE`` and the like get real subscripts in all texts.
+
     Args:
         figure: a plotly figure with its traces; changed in place.
         title: the claim that the figure shows.
-        caption: protocol, scale, data; wrapped at 150 characters below the plot.
-        height: pixels, with room for one line of caption; each further line adds its own.
+        caption: protocol, scale, data; below the plot.
+        height: pixels, with room for one line of title and of caption; further ones add theirs.
         gap: pixels from the plot to the caption, for the labels and the title of the axis.
         layout: further properties of the layout, which win over those set here.
 
     >>> finish(go.Figure(), "A claim", "small scale").layout.title.text
     'A claim'
     """
-    lines = textwrap.wrap(caption, 150)
-    more = 14 * max(0, len(lines) - 1)
-    bottom = gap + 18 + more if lines else gap - 12
-    figure.update_layout(template="plotly_white", height=height + more, width=960,
-                         title=dict(text=title, x=0.01, xanchor="left"), font=FONT,
-                         margin=dict(l=70, r=30, t=70, b=bottom), legend=dict(font_size=12))
+    head, lines = wrapped(title, TITLE), wrapped(caption, CAPTION)
+    above, below = 20 * max(0, len(head) - 1), 14 * max(0, len(lines) - 1)
+    bottom = gap + 18 + below if lines else gap - 12
+    figure.update_layout(template="plotly_white", height=height + above + below, autosize=True,
+                         title=dict(text=" <br>".join(head), x=0, xref="container", y=1,
+                                    yref="container", xanchor="left", yanchor="top", font_size=15,
+                                    pad=dict(l=10, t=12 if len(head) < 2 else 24)), font=FONT,
+                         margin=dict(l=66, r=20, t=66 + above, b=bottom),
+                         legend=dict(font_size=12))
+    figure.update_xaxes(title_font_size=13, tickfont_size=12)
+    figure.update_yaxes(title_font_size=13, tickfont_size=12, title_standoff=6)
     figure.update_layout(**layout)
     if lines:
-        figure.add_annotation(text="<br>".join(lines), xref="paper", yref="paper", x=0, y=0,
-                              yshift=-gap, xanchor="left", yanchor="top", align="left",
-                              showarrow=False, font=dict(size=10, color="#777777"))
+        figure.add_annotation(text="<br>".join(lines), name="caption", align="left",
+                              font=dict(size=11, color="#595959"), showarrow=False,
+                              xref="paper", x=0, xanchor="left", xshift=10 - figure.layout.margin.l,
+                              yref="paper", y=0, yanchor="top", yshift=-gap)
+    set_subscripts(figure)
     return figure
 
 
