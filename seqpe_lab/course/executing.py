@@ -151,7 +151,7 @@ def _times(notebook: NotebookNode) -> dict[str, Any]:
         if began and ended:
             lasted = datetime.fromisoformat(ended) - datetime.fromisoformat(began)
             seconds[number] = round(lasted.total_seconds(), 1)
-    return {"seconds": sum(seconds.values()),
+    return {"seconds": round(sum(seconds.values()), 1),
             "slow": {number: time for number, time in seconds.items() if time > 5}}
 
 
