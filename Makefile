@@ -1,4 +1,5 @@
-# make figures | test | lab | explore      (each first installs everything into .venv, if needed)
+# make figures | site | course | test | lab | explore | explore-static
+# (each first installs everything into .venv, if needed)
 # make unit | lint | benchmarks            (unit: tests that start no programs, 2 to 3 minutes)
 
 PYTHON ?= python3
@@ -10,14 +11,21 @@ PYTEST = SEQPE_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --d
 # avoids most page faults and saves about 4 % of the processor time of `train lm --scale small`.
 # Tensors above 32 MiB are still returned at once, as is all free memory above 256 MiB.
 ifeq ($(shell uname),Linux)
-figures test unit lab explore: export MALLOC_MMAP_THRESHOLD_ = 33554432
-figures test unit lab explore: export MALLOC_TRIM_THRESHOLD_ = 268435456
+figures site course test unit lab explore: export MALLOC_MMAP_THRESHOLD_ = 33554432
+figures site course test unit lab explore: export MALLOC_TRIM_THRESHOLD_ = 268435456
 endif
 
-.PHONY: figures test unit lab explore setup browser lint benchmarks clean
+.PHONY: figures site course test unit lab explore explore-static setup browser lint benchmarks \
+	clean
 
 figures: setup
 	@$(BIN)/python -m seqpe_lab figures
+
+site: setup
+	@$(BIN)/python -m seqpe_lab site
+
+course: setup
+	@$(BIN)/python -m seqpe_lab course
 
 test: setup
 	@echo "Testing: the library, then every lesson at smoke scale (4 to 8 minutes on 2 cores)"
@@ -40,6 +48,9 @@ explore: setup
 	@echo "Opening the explorers as a web page, for this machine only (10 to 20 s; Ctrl-C ends it)"
 	@JUPYTER_PATH="$(CURDIR)/notebooks$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/voila \
 		notebooks/explorers.ipynb --template=offline --Voila.ip=127.0.0.1 --token
+
+explore-static: setup
+	@$(BIN)/python -m seqpe_lab explorers
 
 setup: .venv/installed browser
 
@@ -72,4 +83,4 @@ benchmarks: setup
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf .venv figures reproduced runs
+	rm -rf .venv course explorers figures reproduced runs slides

@@ -20,13 +20,13 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import psutil
 import torch
 
 from seqpe_lab.runs.metrics_log import MetricsLog
 from seqpe_lab.recipes import Training
+from seqpe_lab.recipes.scales import hours_in_words
 from seqpe_lab.runs.run_files import JobRecord, read_record, write_record
 from seqpe_lab.runs import Run
 from seqpe_lab.throughput import step_size
@@ -58,8 +58,8 @@ class Progress:
         if self.per_second:
             parts.append(f"{self.per_second:,.0f} {self.unit}/s")
         if self.seconds_left is not None:
-            at_end = self.step == self.steps
-            parts.append("evaluating" if at_end else f"{duration(self.seconds_left)} left")
+            left = f"{hours_in_words(self.seconds_left / 3_600)} left"
+            parts.append("evaluating" if self.step == self.steps else left)
         return " · ".join(parts)
 
 
@@ -130,11 +130,12 @@ class Job:
         self.run.create()
         if self.state == "finished":
             return self
-        if found := self._processes():
-            self._refuse(found)
+        self._processes()  # refuses what runs on another machine, or was started in a terminal
         with self.run.claim():  # of two starts at one time, one comes here
-            if found := self._own_processes():
-                self._refuse(found)
+            if found := self._own_processes():  # just started, or left over from earlier
+                raise RuntimeError(f"{self.folder} is being trained already (process "
+                                   f"{', '.join(str(process.pid) for process in found)}): "
+                                   "stop it first")
             with open(self.folder / "log.txt", "ab") as log:
                 log_from, command = log.tell(), self.command(processes, cpu)
                 child = subprocess.Popen(
@@ -232,11 +233,6 @@ class Job:
     def _write(self, record: dict) -> None:
         write_record(self.folder / "job.json", JobRecord, record)
 
-    def _refuse(self, found: list[psutil.Process]) -> NoReturn:
-        numbers = ", ".join(str(process.pid) for process in found)
-        raise RuntimeError(f"{self.folder} is being trained already (process {numbers}): "
-                           "stop it first")
-
     def _processes(self) -> list[psutil.Process]:
         """All processes of the job, including torchrun's workers after torchrun was killed.
 
@@ -256,19 +252,6 @@ class Job:
     def _own_processes(self) -> list[psutil.Process]:
         return [process for process in psutil.process_iter(["environ"])
                 if (process.info["environ"] or {}).get("SEQPE_JOB") == str(self.folder)]
-
-
-def duration(seconds: float) -> str:
-    """A time in words.
-
-    >>> duration(42.4), duration(200), duration(7500)
-    ('42 s', '3 min 20 s', '2 h 05 min')
-    """
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
 def _still_alive(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:

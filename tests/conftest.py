@@ -394,3 +394,17 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("measured")
         for line in measured:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A page of a browser."""
+    from seqpe_lab.course.figure_files import find_browser
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
+    if not find_browser():
+        pytest.skip("no browser: `make browser` installs chromium where it can")
+    with playwright.sync_playwright() as program:
+        browser = program.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+        yield browser.new_page()
+        browser.close()

@@ -404,10 +404,10 @@ def test_doctor_names_packages_and_what_each_scale_needs(capsys):
 
 
 def test_figures_hands_its_options_on(monkeypatch, tmp_path):
-    from seqpe_lab.course import pages
+    from seqpe_lab.site import building
 
     asked = []
-    monkeypatch.setattr(pages, "make_figures", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(building, "make_figures", lambda *arguments: asked.append(arguments))
     assert (
         main(
             [
@@ -467,12 +467,12 @@ sys.exit(main(["train", "--help"]))
 
 
 def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
-    from seqpe_lab.course import pages
+    from seqpe_lab.site import building
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pages, "make_figures", interrupted)
+    monkeypatch.setattr(building, "make_figures", interrupted)
     assert main(["figures"]) == 130
     assert (
         capsys.readouterr().err == "seqpe_lab: interrupted; start the same command again to go on\n"

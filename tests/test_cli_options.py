@@ -7,9 +7,16 @@ from typing import get_args
 import pytest
 
 from seqpe_lab.cli import app, main
-from seqpe_lab.cli.run_commands import State
+from seqpe_lab.cli.run_commands import State, Task
+from seqpe_lab.cli.task_table import TASKS
 from seqpe_lab.jobs import STATES
-from seqpe_lab.recipes import image_model, language_model, question_answering, without_effect
+from seqpe_lab.recipes import (
+    MAKERS,
+    image_model,
+    language_model,
+    question_answering,
+    without_effect,
+)
 from seqpe_lab.runs import Run
 
 # command: {option: its combinations that are refused; none where it always does something}.
@@ -100,6 +107,12 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--seed": ["--seed -1"],
         "--workers": ["--workers 0", "--workers -1"],
     },
+    "course": {
+        "--folder": [],
+        "--scale": ["--notebooks-only --scale smoke"],
+        "--workers": ["--workers 0", "--notebooks-only --workers 2"],
+        "--notebooks-only": ["--scale smoke --notebooks-only"],
+    },
     "collect": {"--scale": []},
     "reproduce": {
         "--scale": [],
@@ -147,6 +160,11 @@ def test_the_table_holds_every_command_and_option():
     assert options == {command: set(known) for command, known in REFUSED.items()}
 
 
+def test_the_commands_know_every_task():
+    assert get_args(Task) == tuple(TASKS) == tuple(MAKERS)
+    assert all(entry.recipe.task == task for task, entry in TASKS.items())
+
+
 def test_runs_can_be_filtered_by_every_state():
     assert get_args(State) == (*STATES, "damaged")
 
@@ -176,7 +194,8 @@ def test_an_option_that_would_do_nothing_is_an_error(
         "training.train",
         "tasks.text_data.load_text",
         "models.published_checkpoints.find",
-        "course.pages.make_figures",
+        "site.building.make_figures",
+        "site.course_folder.make_course",
         "reproduction.running.run_stages",
         "reproduction.running.write_scripts",
     ):

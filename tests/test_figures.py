@@ -6,8 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from seqpe_lab.course import executing, figure_files, figures, pages, style
-from seqpe_lab.course.lesson import Lesson
+from seqpe_lab.course import executing, figure_files, figures, style, training_programs
+from seqpe_lab.course.lesson import NOT_SEEN, Lesson
+from seqpe_lab.course.lesson_page import lesson_page
 from seqpe_lab.recipes import (
     ABLATIONS,
     IMAGE_ABLATIONS,
@@ -18,6 +19,7 @@ from seqpe_lab.recipes import (
     UNSHIFTED,
 )
 from seqpe_lab.runs import Run
+from seqpe_lab.site import lesson_states, pages
 
 
 def result(method, seed=0, values=(4.0, 5.0, 6.0), lengths=(64, 128, 256), **changes):
@@ -296,13 +298,13 @@ def test_each_line_of_a_caption_has_room_below_the_plot():
         lambda caption: figures.heatmap(matrix, title="t", caption=caption),
         lambda caption: figures.heatmaps({"a": matrix}, title="t", caption=caption),
     ):
-        one, eight = draw("word"), draw("word " * 100)
-        note = eight.layout.annotations[-1]
+        one, long = draw("word"), draw("word " * 100)
+        note = long.layout.annotations[-1]
         lines = note.text.count("<br>") + 1
         assert (
-            lines == 8 and eight.layout.margin.b >= -note.yshift + 13 * lines
+            lines == 12 and long.layout.margin.b >= -note.yshift + 13 * lines
         )  # pixels a line at this size
-        assert inner_height(eight) == inner_height(one)  # the plot itself stays as large
+        assert inner_height(long) == inner_height(one)  # the plot itself stays as large
 
 
 def test_a_table_is_high_enough_for_its_rows_and_wrapped_texts():
@@ -363,12 +365,13 @@ def test_without_a_browser_a_figure_is_still_published_and_the_reader_is_told(
     assert json.loads((tmp_path / "one.json").read_text()) == {
         "name": "one",
         "title": "a bold claim & more",
+        "about": "",
     }
     assert (
         "plotly.min.js" in (tmp_path / "one.html").read_text()
         and not (tmp_path / "one.png").exists()
     )
-    pages._write_index(tmp_path, [], "small")
+    pages.write_front_page(tmp_path, [], "small")
     index = (tmp_path / "index.html").read_text()
     assert '<iframe src="one.html"' in index and "a bold claim &amp; more" in index
 
@@ -383,7 +386,6 @@ def executed(folder, page="", name="01_digits", **record):
 
 
 def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, capsys):
-    from nbconvert import HTMLExporter
     from nbformat.v4 import new_code_cell, new_notebook, new_output
 
     lab = Lesson("01", "small", 0)
@@ -394,16 +396,16 @@ def test_what_an_executed_lesson_did_not_show_stands_beside_its_link(tmp_path, c
     ):
         lab.expect(claim, seen)
     cell = new_code_cell(
-        f'lab.expect("{pages.NOT_SEEN}as code", False)',
+        f'lab.expect("{NOT_SEEN}as code", False)',
         outputs=[new_output("stream", text=capsys.readouterr().out)],
     )
-    lesson = executed(tmp_path, HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))[0])
+    lesson = executed(tmp_path, lesson_page(new_notebook(cells=[cell]), "01_digits", ""))
     page = executing.page_of(tmp_path, lesson)
-    assert pages.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
-    pages._write_index(tmp_path, [lesson], "small")
+    assert lesson_states.not_seen(page) == ["L_delta < log m & no stray", "the last < the first"]
+    pages.write_front_page(tmp_path, [lesson], "small")
     assert (
-        "01 digits</a>; <strong>not in this run: L_delta &lt; log m &amp; no stray; "
-        "the last &lt; the first</strong></li>" in (tmp_path / "index.html").read_text()
+        "01 digits</a></h3>\n<p><strong>not in this run: L_delta &lt; log m &amp; no stray; "
+        "the last &lt; the first</strong></p>" in (tmp_path / "index.html").read_text()
     )
 
 
@@ -411,7 +413,7 @@ def test_the_headline_figure_stands_first_and_images_are_shown_where_there_are_s
     for name in ("a", "headline", "b"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"name": name, "title": name.upper()}))
     (tmp_path / "a.png").write_bytes(b"")
-    pages._write_index(tmp_path, [executed(tmp_path)], "small")
+    pages.write_front_page(tmp_path, [executed(tmp_path)], "small")
     index = (tmp_path / "index.html").read_text()
     assert index.index("HEADLINE") < index.index('id="a"') < index.index('id="b"')
     assert '<img src="a.png"' in index and '<iframe src="b.html"' in index
@@ -428,7 +430,7 @@ def test_a_finished_run_is_reported_and_another_is_trained_in_its_own_folder(
     finished, new = Run(tiny_recipe("alibi")), Run(tiny_recipe("seqpe"))
     finished.create()
     finished.write_results({"perplexity": {"16": 4.0, "32": 5.0}})
-    first, second = pages.training_programs([finished.recipe, new.recipe])
+    first, second = training_programs.training_programs([finished.recipe, new.recipe])
     assert (first.name, second.name) == ("seqpe, seed 0", "alibi, seed 0")  # the slow one begins
     assert first.command[1:] == ["-m", "seqpe_lab", "train", "lm", "--folder", str(new.folder)]
     assert second.command is None
@@ -474,27 +476,27 @@ def lesson(tmp_path, monkeypatch):
 def test_a_lesson_is_executed_again_after_any_change_and_until_then_is_said_to_be_old(
     change, lesson, tmp_path
 ):
-    task = pages._executing(lesson, tmp_path, "small")
+    task = lesson_states.executing_program(lesson, tmp_path, "small")
     assert task.command is None and task.report() == "executed before"
-    assert pages._state(tmp_path, lesson, "small") == ""
+    assert lesson_states.state_of(tmp_path, lesson, "small") == ""
     CHANGES[change](tmp_path)
-    task = pages._executing(lesson, tmp_path, "small")
+    task = lesson_states.executing_program(lesson, tmp_path, "small")
     assert task.command and task.environment["SEQPE_SCALE"] == "small"
     assert task.report() == "executed"
     expected = (
         "not executed" if change == "the record, cut short" else "damaged, or of other sources"
     )
-    assert pages._state(tmp_path, lesson, "small").startswith(expected)
+    assert lesson_states.state_of(tmp_path, lesson, "small").startswith(expected)
 
 
 def test_a_lesson_is_executed_again_at_another_scale_and_after_a_failure(lesson, tmp_path):
-    assert pages._executing(lesson, tmp_path, "smoke").command
+    assert lesson_states.executing_program(lesson, tmp_path, "smoke").command
     executed(tmp_path, "a page", error="cell 3: ValueError: wrong")
-    assert pages._executing(lesson, tmp_path, "small").command
+    assert lesson_states.executing_program(lesson, tmp_path, "small").command
     state = "failed: cell 3: ValueError: wrong"
-    assert pages._state(tmp_path, lesson, "small") == state
+    assert lesson_states.state_of(tmp_path, lesson, "small") == state
     (tmp_path / "01-loss.json").write_text('{"name": "01-loss", "title": "A loss"}')
-    pages._write_index(tmp_path, [lesson], "small")
+    pages.write_front_page(tmp_path, [lesson], "small")
     assert f"A loss</a>; lesson 01: {state}</figcaption>" in (tmp_path / "index.html").read_text()
 
 
@@ -503,10 +505,12 @@ def test_a_name_cannot_be_html_on_the_index(tmp_path):
     lesson = executed(tmp_path, name=attack, error=attack)
     entry = {"name": attack, "title": attack}
     (tmp_path / "figure.json").write_text(json.dumps(entry))
-    pages._write_index(tmp_path, [lesson], "small")
+    pages.write_front_page(tmp_path, [lesson], "small")
     index = (tmp_path / "index.html").read_text()
     assert (
-        "<script" not in index and "<!--" not in index and 'href="lessons/01_%3Cscript%3E' in index
+        index.count("<script") == 1  # the site's own
+        and "<!--" not in index
+        and 'href="lessons/01_%3Cscript%3E' in index
     )
     assert index.count("&lt;script&gt;alert(") >= 3
 
@@ -517,7 +521,7 @@ def test_the_index_names_each_run_its_state_and_what_made_it(tmp_path, monkeypat
     finished.create()
     measured = {"perplexity": {"64": 5.0}, "commit": "abc123", "versions": {"torch": "2.99"}}
     finished.write_results(measured)
-    pages._write_index(tmp_path, [], "small", [finished, new])
+    pages.write_front_page(tmp_path, [], "small", [finished, new])
     index = (tmp_path / "index.html").read_text()
     for words in (finished.folder.name, "<td>finished</td>", "commit abc123, torch 2.99"):
         assert words in index
@@ -528,9 +532,9 @@ def test_a_new_start_waits_for_what_a_killed_one_left_behind(tmp_path, monkeypat
     monkeypatch.setenv("SEQPE_RUNS", str(tmp_path))
     trainers, said = iter(["process 1", "process 1", None]), []
     monkeypatch.setattr(Run, "trainer", property(lambda run: next(trainers)))
-    monkeypatch.setattr(pages.time, "sleep", lambda seconds: said.append(seconds))
+    monkeypatch.setattr(training_programs.time, "sleep", lambda seconds: said.append(seconds))
     run = Run(tiny_recipe("alibi"))
-    pages._wait_for_others([run], said.append)
+    training_programs.wait_for_others([run], said.append)
     assert said == [f"Waiting for other processes, which train {run.folder.name}", 0.5]
     assert next(trainers, "asked until nobody trains") == "asked until nobody trains"
 
@@ -563,6 +567,13 @@ def test_a_script_of_plotly_that_was_cut_short_is_written_anew(tmp_path, monkeyp
 def test_a_figure_without_a_title_numbers_or_a_plain_name_is_not_shown(figure, name, message):
     with pytest.raises(ValueError, match=message):
         Lesson("01", "smoke", 0).show(figure, name)
+
+
+def test_the_page_of_a_large_figure_is_small(tmp_path, no_browser):
+    figure = figures.heatmap(np.eye(300), title="t")
+    figure_files.write_figure(figure, tmp_path, "one")
+    assert (tmp_path / "one.html").stat().st_size < 5_000 < (tmp_path / "one.js").stat().st_size
+    assert '<script src="one.js">' in (tmp_path / "one.html").read_text()
 
 
 def test_a_gap_in_a_line_is_no_mistake():

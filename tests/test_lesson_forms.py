@@ -6,12 +6,11 @@ import nbformat
 import pytest
 
 from seqpe_lab.course import forms
+from seqpe_lab.course.lesson_cells import follows_forms, tags
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CONVERTED = [
-    path
-    for path in forms.course_of(NOTEBOOKS)
-    if forms.follows_forms(nbformat.read(path, as_version=4))
+    path for path in forms.course_of(NOTEBOOKS) if follows_forms(nbformat.read(path, as_version=4))
 ]
 
 
@@ -29,13 +28,13 @@ FORMED = NOTEBOOKS / "primer.ipynb"
 
 def change(notebook, tag, old, new):
     """Replace a piece of the first cell that has the tag, if one is named, and the piece."""
-    tagged = [cell for cell in notebook.cells if not tag or tag in forms.tags(cell)]
+    tagged = [cell for cell in notebook.cells if not tag or tag in tags(cell)]
     cell = next(cell for cell in tagged if old in cell.source)
     cell.source = cell.source.replace(old, new)
 
 
 def drop(notebook, tag):
-    notebook.cells = [cell for cell in notebook.cells if tag not in forms.tags(cell)]
+    notebook.cells = [cell for cell in notebook.cells if tag not in tags(cell)]
 
 
 def untag(notebook, tag):
@@ -109,6 +108,42 @@ def test_what_does_not_follow_the_forms_is_found(name, tmp_path):
     nbformat.write(notebook, tmp_path / FORMED.name)
     found = forms.faults(tmp_path / FORMED.name)
     assert any(words in fault for fault in found), found
+
+
+def test_time_and_links_are_mended_and_nothing_else(tmp_path):
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    path = tmp_path / FORMED.name
+    forms.mend(path)
+    assert path.read_bytes() == FORMED.read_bytes()
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook, "header", "25 min of exercises", "5 min of exercises")
+    change(notebook, "footer", "01_why", "1_why")
+    nbformat.write(notebook, path)
+    assert len(forms.faults(path)) == 2
+    forms.mend(path)
+    assert path.read_bytes() == FORMED.read_bytes()
+
+
+ASKS = 'lab.predict("flat", "Which?", ["a", "b"])'
+
+
+@pytest.mark.parametrize(
+    "again, found",
+    [
+        ('lab.predict("flat", "Which?", {"a": "A.", "b": "B."}, first_asked="00")', False),
+        ('lab.predict("flat", "Which one?", {"a": "A.", "b": "B."}, first_asked="00")', True),
+        ('lab.predict("flat", "Which?", {"a": "A.", "c": "C."}, first_asked="00")', True),
+        ('lab.predict("flat", "Which?", ["a", "b"], first_asked="01")', True),
+        ('lab.predict("other", "What?", ["a", "b"])', False),
+    ],
+)
+def test_what_is_met_again_was_asked_in_the_same_words(again, found, tmp_path):
+    for name, source in (("00_start", ASKS), ("01_next", ""), ("09_later", again)):
+        cells = [nbformat.v4.new_markdown_cell(f"# {name}"), nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    faults = forms.faults(tmp_path / "09_later.ipynb")
+    assert any("in the same words" in fault for fault in faults) is found
 
 
 def test_reading_time_counts_prose_and_visible_code():

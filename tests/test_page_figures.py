@@ -65,7 +65,7 @@ def test_nbconvert_gets_plotly_s_program_once_and_each_figure(executed_by):
     lesson.start("01")
     panel = explore("digits")
     assert len(outputs) == 1 and len(outputs[0].data) < 2_500_000
-    assert list(shown(panel)) == ["text/html"] and panel.plot.program == ""
+    assert list(shown(panel)) == ["text/html"] and panel.program == ""
     figure = go.Figure(go.Scatter(y=[1, 2]), layout_title_text="</script><b>one</b>")
     page = shown(figure)["text/html"]
     assert page.count("</script") == 1

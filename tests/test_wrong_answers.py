@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from seqpe_lab.course.forms import follows_forms, tags
+from seqpe_lab.course.lesson_cells import follows_forms, tags
 
 PROJECT = Path(__file__).parents[1]
 LESSONS = {path.stem: path for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))}

@@ -114,3 +114,14 @@ def bundle(*, further: bool = False) -> None:
     make(further=further)
 
 
+@app.command
+def explorers(*, folder: str = "explorers") -> None:
+    """Write the explorers as a page that opens from disk: no server, no kernel, no network.
+
+    Args:
+        folder: Where its index.html and the arrays beside it are written; default: explorers.
+    """
+    from seqpe_lab.explorers.static_page import write
+    page = write(Path(folder))
+    size = sum(path.stat().st_size for path in page.parent.iterdir())
+    print(f"{page}: {size / 1e6:.1f} MB with what lies beside it")

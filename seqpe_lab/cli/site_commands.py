@@ -42,3 +42,26 @@ def site(*, folder: str = "figures", scale: ScaleName | None = None,
     from seqpe_lab.site.building import make_site
     check_counts(workers=workers)
     make_site(Path(folder), scale, workers)
+
+
+@app.command
+def slides(*, folder: str = "slides", dark: bool = False) -> None:
+    """Write the drawings of the course for slides, as SVG and PNG, with a page of all.
+
+    Args:
+        folder: Where they are written; default: slides.
+        dark: For dark slides.
+    """
+    from seqpe_lab.site.slides import write_slides
+    print(write_slides(Path(folder), dark))
+
+
+@app.command
+def gallery(*, figures: str = "figures") -> None:
+    """Make the README's pictures, one a lesson, from drawings and from the site's figures.
+
+    Args:
+        figures: The folder of the site; default: figures.
+    """
+    from seqpe_lab.site.gallery import write_gallery
+    print(*write_gallery(Path(figures)), sep="\n")

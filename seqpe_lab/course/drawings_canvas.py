@@ -33,7 +33,8 @@ STYLE = "".join([
     "@media (prefers-color-scheme:dark){", _rules(".seqpe-drawing", 1), "}",
     _rules(":is([data-jp-theme-light=true],[data-theme=light]) .seqpe-drawing", 0),
     _rules(":is([data-jp-theme-light=false],[data-theme=dark],.vscode-dark) .seqpe-drawing", 1),
-    ".seqpe-drawing{display:block;width:100%;max-width:640px;height:auto;margin:8px auto}",
+    ".seqpe-drawing{display:block;width:100%;height:auto;margin:8px auto;",
+    "max-width:640px!important}",  # JupyterLab has 100 %
     ".seqpe-drawing text{font-family:Arial,'Liberation Sans','DejaVu Sans',sans-serif}"])
 
 

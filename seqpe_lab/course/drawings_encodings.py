@@ -211,7 +211,8 @@ def relative_biases() -> Canvas:
     back, here = -distances, torch.zeros(1, 1, dtype=torch.long)
     kerple, fire = KerpleLog(1, 1), FIRE(1, 1)
     kerple.log_r.data = torch.tensor([1.0, 0.5]).log().view(2, 1, 1, 1, 1)
-    fire.mlps[0] = torch.nn.Identity()  # then FIRE's bias is what its MLP gets to see
+    # then FIRE's bias is what its MLP gets to see
+    fire.mlps[0].of_number = lambda share: share.unsqueeze(-1)
     with torch.no_grad():
         log = kerple.bias(here, distances.unsqueeze(-1), 0).flatten()
         seen = [fire.bias(torch.tensor([[i]]), i - distances.unsqueeze(-1), 0).flatten()

@@ -165,9 +165,7 @@ def shifted_starts() -> Canvas:
         canvas.box(left + scale * start, y, scale * train_len, 14, "", colour, 0.7, radius=1)
         if start:
             name = f"z … z + {train_len - 1}, here z = {start:,}"
-            right = scale * start > 200
-            canvas.text(left + scale * (start + train_len * (not right)) + (-8 if right else 8),
-                        y - 1 + 0 * row, name, "end" if right else "start", SMALL)
+            canvas.text(left + scale * start - 8, y - 1, name, "end", SMALL)
     canvas.text(left + 20, 26, f"0 … {train_len - 1}", "start", SMALL)
     for position, anchor in ((0, "start"), (limit // 2, "middle"), (limit, "end")):
         canvas.text(left + scale * position, 296, f"{position:,}", anchor, SMALL, "quiet")

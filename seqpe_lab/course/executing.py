@@ -15,6 +15,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def execute(lesson: Path, folder: Path, scale: str) -> str:
     printed = "".join(output.get("text", "") for cell in notebook.cells
                       for output in cell.get("outputs", ()))
     record = {"error": error, "sources": made_of, "scale": scale, "version": __version__,
-              "runs": _results(sorted(set(RUN.findall(printed))), scale),
+              "runs": _results(sorted(set(RUN.findall(printed))), scale), **_times(notebook),
               **provenance("cpu")}
     write_page(folder, lesson, lesson_page(notebook, lesson.stem, banner(record)), record)
     return error
@@ -120,7 +121,7 @@ def banner(record: Mapping[str, Any]) -> str:
     runs = ", ".join(record["runs"]) or "none"
     about = (f"Executed on {record['time']} with seqpe_lab {record['version']} (commit "
              f"{record['commit']}, torch {record['versions'].get('torch')}), scale "
-             f"{record['scale']}. Runs: {runs}.")
+             f"{record['scale']}. Runs: {runs}. Its cells took {record.get('seconds', 0):.0f} s.")
     failed = f"<b>This lesson failed: {html.escape(record['error'])}</b><br>What follows may not " \
              "have been executed.<br>" if record["error"] else ""
     state = "state failed" if failed else "state"
@@ -139,6 +140,19 @@ def _error_shown(notebook: NotebookNode) -> str:
             if output.output_type == "error":
                 return f"cell {number}: {_one_line(output.ename, output.evalue)}"
     return ""
+
+
+def _times(notebook: NotebookNode) -> dict[str, Any]:
+    """{"seconds": of all cells, "slow": {number of a cell: seconds, if they are more than 5}}."""
+    seconds = {}
+    for number, cell in enumerate(notebook.cells, start=1):
+        times = cell.metadata.get("execution", {})
+        began, ended = (times.get(name) for name in ("iopub.execute_input", "shell.execute_reply"))
+        if began and ended:
+            lasted = datetime.fromisoformat(ended) - datetime.fromisoformat(began)
+            seconds[number] = round(lasted.total_seconds(), 1)
+    return {"seconds": sum(seconds.values()),
+            "slow": {number: time for number, time in seconds.items() if time > 5}}
 
 
 def _one_line(kind: str, message: object) -> str:

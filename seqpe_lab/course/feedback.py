@@ -70,7 +70,7 @@ class Exercise:
             raise ValueError(f"the exercise {self.name} needs at least two cases: "
                              "a constant would answer one")
         if callable(expected):
-            expected = [expected(*copy.deepcopy(case)) for case in self.cases]
+            expected = [expected(*copied(case)) for case in self.cases]
         self.expected = [None] * len(self.cases) if expected is None else list(expected)
         if len(self.expected) != len(self.cases):
             raise ValueError(f"the exercise {self.name} has {len(self.cases)} cases "
@@ -83,7 +83,7 @@ class Exercise:
         answers = []
         for case in self.cases:
             try:
-                answers.append(function(*copy.deepcopy(case)))
+                answers.append(function(*copied(case)))
             except Exception as error:
                 return self._of_exception(function, case, error)
             if answers[-1] is None:
@@ -111,8 +111,7 @@ class Exercise:
         """What one who makes it would answer."""
         if not callable(mistake):
             return [mistake] * len(self.cases)
-        return [mistake(right, *copy.deepcopy(case))
-                for case, right in zip(self.cases, copy.deepcopy(self.expected))]
+        return [mistake(*copied([right, *case])) for case, right in zip(self.cases, self.expected)]
 
     def _thought(self, answers: Sequence) -> str:
         for sentence, mistake in self.mistakes.items():
@@ -127,7 +126,7 @@ class Exercise:
         if self.judge is None:
             return self._difference(answer, right, tell=bool(case))
         try:
-            return self.judge(copy.deepcopy(answer), *copy.deepcopy(case)) or ""
+            return self.judge(answer, *copied(case)) or ""
         except Exception as error:  # an answer of another kind than the judge can read
             return f"This is not the kind of answer that is asked for ({_named(error)})."
 
@@ -166,6 +165,12 @@ class Exercise:
 
     def _call(self, case: tuple) -> str:
         return f"{self.name}({', '.join(map(shortly, case))})"
+
+
+def copied(values: Sequence) -> list:
+    """Copies, so that a function may change its arguments; tensors keep ``requires_grad``."""
+    return [value.detach().clone().requires_grad_(value.requires_grad)
+            if isinstance(value, Tensor) else copy.deepcopy(value) for value in values]
 
 
 def as_numbers(value: Any) -> Tensor | None:

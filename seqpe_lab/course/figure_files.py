@@ -15,20 +15,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.page_templates import render
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+CONFIG = "{config: {responsive: true, displaylogo: false}}"  # of plotly, in JavaScript
+
 
 def write_figure(figure: go.Figure, folder: Path, name: str, about: str = "",
                  back: str = "") -> bool:
     """Write ``name.html`` (interactive), ``name.json`` (title) and, with a browser, ``name.png``.
 
-    All pages of a folder share one plotly.min.js.
+    The page's data are in ``name.js``; all pages of a folder share one plotly.min.js.
 
     Args:
         about: scale, seed and the like, for those who see the figure without its lesson.
@@ -43,10 +43,10 @@ def write_figure(figure: go.Figure, folder: Path, name: str, about: str = "",
     if not script.exists() or script.read_text(encoding="utf-8") != program:
         write_atomically(script, program)
     title = re.sub(r"<[^>]+>", "", figure.layout.title.text or name)
-    plot = figure.to_html(include_plotlyjs="directory", full_html=False,
-                          config={"responsive": True, "displaylogo": False})
-    write_atomically(folder / f"{name}.html", render("figure.html", title=title, about=about,
-                                                     plot=Markup(plot), back=back))
+    write_atomically(folder / f"{name}.js",
+                     f"Plotly.newPlot('plot', Object.assign({figure.to_json()}, {CONFIG}))\n")
+    write_atomically(folder / f"{name}.html", render("figure.html", name=name, title=title,
+                                                     about=about, back=back))
     write_atomically(folder / f"{name}.json",
                      json.dumps({"name": name, "title": title, "about": about}))
     return write_image(figure, folder / f"{name}.png")
@@ -58,8 +58,11 @@ def write_on_page(figure: go.Figure, folder: Path, name: str, about: str) -> str
     title = html.escape(json.loads((folder / f"{name}.json").read_text())["title"])
     shown = (f'<a href="../{name}.html"><img src="../{name}.png" alt="{title}"></a>' if has_image
              else f'<iframe src="../{name}.html" title="{title}"></iframe>')
-    return (f'<figure id="{name}">{shown}<figcaption>{html.escape(about)}; '
-            f'<a href="../{name}.html">interactive</a></figcaption></figure>')
+    more = f'<a href="../{name}.html">interactive</a>'
+    if explorer := name.partition("explorer-")[2]:
+        more += f'; with its controls on the <a href="../explorers.html#{explorer}">site</a>'
+    return (f'<figure id="{name}">{shown}<figcaption>{html.escape(about)}; {more}</figcaption>'
+            "</figure>")
 
 
 def check_figure(figure: go.Figure, name: str, gaps: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Texts of figures: wrapped to the narrowest page, with real subscripts, names at the lines' ends.
 
-A figure has no width of its own: it takes that of its page, from ``NARROWEST`` pixels on. Plotly
-wraps no text, so titles and captions are wrapped here, for the narrowest page.
+A figure has no width of its own: it takes that of its page. Plotly wraps no text, so titles and
+captions are wrapped here, for a page of 274 pixels: what JupyterLab leaves of a telephone's 390.
 """
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-NARROWEST = 390  # pixels
-TITLE, CAPTION, END = 44, 58, 17  # letters in a line of a title, a caption, a name at a line's end
+# letters in a line of a title, of a caption, of a name at a line's end, of the names above panels
+TITLE, CAPTION, END, PANELS = 34, 46, 14, 28
 LINE = 15  # pixels of a line of names
 SUBSCRIPTS = re.compile(r"\b([LWe])_(delta|δ|OOD|main|PE|[a-z]\b)")
 DASHES = {"solid": "━━", "dash": "╍╍", "longdash": "━ ━", "dot": "┅┅"}
@@ -65,20 +65,20 @@ def label_ends(figure: go.Figure) -> go.Figure:
         figure: finished, with one pair of axes; changed in place, and returned.
 
     >>> figure = go.Figure(layout=dict(height=300, margin=dict(t=0, b=0)))
-    >>> _ = figure.add_scatter(x=[1, 2], y=[3, 4], name="a", mode="lines")
-    >>> _ = figure.add_scatter(x=[1, 2], y=[3, 5], name="b", mode="lines")
+    >>> for name in ("a", "b"):
+    ...     _ = figure.add_scatter(x=[1, 2], y=[3, 4], name=name, line_color="#0072b2")
     >>> [note.text for note in label_ends(figure).layout.annotations]
     ['a', 'b']
     """
     lines = [trace for trace in figure.data if trace.type == "scatter" and trace.name
              and trace.showlegend is not False]
-    ends = [(trace, *_last_point(trace.x, trace.y)) for trace in lines]
-    ends = [end for end in ends if end[1] is not None]
-    figure.update_layout(showlegend=False)
-    if len(ends) < 2:
-        return figure
     layout = figure.layout
     log_x, log_y = layout.xaxis.type == "log", layout.yaxis.type == "log"
+    ends = [(trace, *_last_point(trace.x, trace.y, log_y)) for trace in lines]
+    ends = [end for end in ends if end[1] is not None]
+    layout.showlegend = False
+    if len(ends) < 2:
+        return figure
     _fix_range(layout.xaxis, [x for trace in figure.data for x in trace.x], log_x, 0.03)
     low, high = _fix_range(layout.yaxis, [y for trace in figure.data for y in trace.y], log_y, 0.06)
     height = layout.height - layout.margin.t - layout.margin.b
@@ -98,10 +98,10 @@ def label_ends(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def _last_point(x: Sequence, y: Sequence) -> tuple[Any, float | None]:
-    """The last point of a line that has a value."""
+def _last_point(x: Sequence, y: Sequence, log: bool) -> tuple[Any, float | None]:
+    """The last point of a line that has a value, which a logarithmic axis shows only above 0."""
     shown = [(place, float(value)) for place, value in zip(x, y)
-             if value is not None and np.isfinite(value)]
+             if value is not None and np.isfinite(value) and (value > 0 or not log)]
     return shown[-1] if shown else (None, None)
 
 
@@ -170,13 +170,14 @@ def bar_below_title(figure: go.Figure, title: str) -> go.Figure:
     """
     above = 18 + 20 * (figure.layout.title.text.count("<br>") + 1)  # pixels that the title takes
     height, top = figure.layout.height + 52, figure.layout.margin.t + 52
-    bar = dict(orientation="h", thickness=10, lenmode="pixels", len=240, tickfont_size=11, nticks=6,
+    bar = dict(orientation="h", thickness=10, lenmode="pixels", len=180, tickfont_size=11, nticks=5,
                x=0, xanchor="left", xpad=0, ypad=0,
                y=1 - (above + 18) / height, yref="container", yanchor="top")
     figure.update_layout(height=height, margin_t=top, coloraxis_colorbar=bar)
     _add_before_caption(figure, [dict(
         text=title, font_size=12, showarrow=False, xref="paper", x=0, xanchor="left",
-        yref="paper", y=1, yanchor="top", yshift=top - above)])
+        xshift=10 - figure.layout.margin.l, yref="paper", y=1, yanchor="top",
+        yshift=top - above)])
     return figure
 
 

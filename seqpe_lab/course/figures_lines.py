@@ -34,6 +34,8 @@ def curves(x: Sequence, series: Mapping[str, Sequence], *, title: str, x_title: 
     if mark is not None:
         add_train_line(figure, mark, mark_text, log_x)
     figure.update_xaxes(title=x_title, **number_axis(x, log_x))
+    if log_x and len(x) <= 10 and all(isinstance(value, int) for value in x):
+        figure.update_xaxes(tickvals=list(x), ticktext=[f"{value:,}" for value in x])
     figure.update_yaxes(title=y_title, **number_axis(itertools.chain(*series.values()), log_y))
     return label_ends(finish(figure, title, caption))
 

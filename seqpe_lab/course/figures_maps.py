@@ -9,11 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from seqpe_lab.course.figure_labels import bar_below_title, with_subscripts, wrapped
+from seqpe_lab.course.figure_labels import PANELS, bar_below_title, with_subscripts, wrapped
 from seqpe_lab.course.style import finish
 
 VIRIDIS = dict(colorscale="Viridis")
-RELATIVE = "0, 1: lowest, highest of each"
+RELATIVE = "each: lowest 0, highest 1"
 
 
 def heatmap(matrix, *, title: str, axis: str = "position", value: str = "similarity",
@@ -60,13 +60,10 @@ def heatmaps(matrices: Mapping[str, object], *, title: str, axis: str = "positio
         _add_square(figure, matrix, of, positions, relative, **where)
     figure.update_xaxes(title=axis, row=rows)
     figure.update_yaxes(title=y_axis or axis, col=1)
-    if columns in (2, 3):  # on a wide page the tables move together
-        figure.update_xaxes(constraintoward="right", col=1)
-        figure.update_xaxes(constraintoward="left", col=columns)
     figure.update_annotations(font_size=12)  # the names of the tables
     finish(figure, title, caption, height=130 + rows * {1: 400, 2: 290, 3: 240, 4: 190}[columns],
            coloraxis=dict(colorscale="RdBu_r", cmid=0) if diverging else VIRIDIS)
-    return bar_below_title(figure, f"{value} ({RELATIVE} table)" if relative else value)
+    return bar_below_title(figure, f"{value} ({RELATIVE})" if relative else value)
 
 
 def patch_similarity(maps: Mapping[str, Mapping[str, object]], *, title: str,
@@ -97,7 +94,7 @@ def patch_similarity(maps: Mapping[str, Mapping[str, object]], *, title: str,
     figure.update_yaxes(title="row", col=1)
     figure.update_annotations(font_size=12)
     finish(figure, title, caption, height=130 + 160 * len(maps), margin_r=34, coloraxis=VIRIDIS)
-    return bar_below_title(figure, f"similarity ({RELATIVE} map)")
+    return bar_below_title(figure, f"similarity ({RELATIVE})")
 
 
 def _add_square(figure: go.Figure, matrix, of: str, positions: Sequence | None, relative: bool,
@@ -109,6 +106,7 @@ def _add_square(figure: go.Figure, matrix, of: str, positions: Sequence | None, 
         where: row and col.
     """
     values, given = np.asarray(matrix, dtype=np.float32), {}
+    positions = None if positions is None else list(positions)
     if relative and np.isfinite(values).any():
         given["customdata"] = values
         values = values - np.nanmin(values)
@@ -130,4 +128,4 @@ def _grid(count: int) -> tuple[int, int]:
 
 def _narrow(names: Iterable[str], columns: int) -> list[str]:
     """Names of maps, wrapped so that they fit above them on a narrow page."""
-    return ["<br>".join(map(with_subscripts, wrapped(name, 42 // columns))) for name in names]
+    return ["<br>".join(map(with_subscripts, wrapped(name, PANELS // columns))) for name in names]

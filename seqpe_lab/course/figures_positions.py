@@ -49,7 +49,7 @@ def attention_maps(weights: Tensor, *, title: str, tokens: Sequence[str] | None 
     >>> import torch
     >>> figure = attention_maps(torch.ones(3, 4, 4).tril() / 4, title="Three heads")
     >>> [note.text for note in figure.layout.annotations]
-    ['head 1', 'head 2', 'head 3']
+    ['head 1', 'head 2', 'head 3', 'weight']
     """
     heads = {f"head {number}": head.numpy() for number, head in enumerate(weights.detach(), 1)}
     names = None if tokens is None else [f"{place} {token}" for place, token in enumerate(tokens)]

@@ -2,8 +2,8 @@
 
     python -m seqpe_lab.course.forms notebooks/05_the_contrastive_loss.ipynb
 
-prints the header's time and the footer as they should be, and every fault. A lesson follows the
-forms if its first cell has the tag ``header``.
+prints every fault; with ``--mend`` it first writes the header's time and the footer's links as they
+should be.
 """
 from __future__ import annotations
 
@@ -16,47 +16,18 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
+from seqpe_lab.course.lesson_cells import FOLDED, TAGS, calls, folded, tags
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-# tag: what its cells are; a teacher's edition has all of them
-TAGS = {
-    "header": "title, question, goals, prerequisites, time",
-    "prediction": "a call of lab.predict; its code is folded",
-    "exercise": "the function that the reader writes",
-    "checker": "a call of lab.exercise; its code is folded",
-    "hint": "a folded hint",
-    "solution": "a solution, folded; not in the student's edition",
-    "discuss": "a question for five minutes in class",
-    "model-answer": "one answer to it, folded; not in the student's edition",
-    "teacher": "typical errors, timing, how to lead the discussion; not in the student's edition",
-    "appendix": "for the curious: counts as no reading time",
-    "footer": "links to the lesson before, the map and the next lesson",
-    "conclusions": "what committed results say",
-}
-FOLDED = ("prediction", "checker", "solution")  # code that Jupyter shows after a click
 ASIDE = {"hint", "solution", "model-answer", "teacher", "appendix", "footer"}  # not read on the way
 WORDS_PER_MINUTE, LINES_PER_MINUTE = 150, 15
 FIRST = ("00_start_here", "primer")  # of the course; then by number
 CALLS = {"lab.predict": "prediction", "lab.exercise": "checker"}
 MINUTES = re.compile(r"\((\d+) min\)")
+TIME = re.compile(r"\| Time \|.*: (.*? min) to read, (.*?) of computing.*")
 WORD = re.compile(r"\w[\w'’-]*")
-
-
-def tags(cell: NotebookNode) -> set[str]:
-    return set(cell.metadata.get("tags", ()))
-
-
-def follows_forms(notebook: NotebookNode) -> bool:
-    return bool(notebook.cells) and "header" in tags(notebook.cells[0])
-
-
-def calls(cell: NotebookNode, name: str) -> Iterator[ast.Call]:
-    """The calls of a function, such as ``lab.predict``, in a cell of code."""
-    if cell.cell_type == "code":
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == name:
-                yield node
 
 
 # --- time ----------------------------------------------------------------------------------------
@@ -135,13 +106,28 @@ def footer_of(path: Path) -> str:
     return " · ".join(links)
 
 
+def mend(path: Path) -> None:
+    """Write the time into a lesson's header, and the links into its footer."""
+    notebook = nbformat.read(path, as_version=4)
+    header, last = notebook.cells[0], notebook.cells[-1]
+    links = r"^.*\[map\]\(00_start_here.*|^\[.*\) →$"
+    if "footer" in tags(last):
+        last.source = re.sub(links, lambda _: footer_of(path), last.source, flags=re.MULTILINE)
+    if stated := TIME.search(header.source):
+        right = time_of(notebook, stated[2])
+        if not _nearly(stated[0], right):
+            header.source = header.source.replace(stated[0], right)
+    nbformat.write(notebook, path)
+
+
 # --- faults --------------------------------------------------------------------------------------
 
 def faults(path: Path) -> list[str]:
     """What a lesson does not do as the forms ask; each names its cell."""
     notebook = nbformat.read(path, as_version=4)
     found = [*_header_faults(notebook), *_tag_faults(notebook), *_prediction_faults(notebook),
-             *_exercise_faults(notebook), *_discussion_faults(notebook)]
+             *_meeting_faults(notebook, path.parent), *_exercise_faults(notebook),
+             *_discussion_faults(notebook)]
     last = notebook.cells[-1]
     if "footer" not in tags(last) or footer_of(path) not in last.source:
         found.append(f"the last cell needs the tag footer and this line: {footer_of(path)}")
@@ -156,7 +142,7 @@ def _header_faults(notebook: NotebookNode) -> Iterator[str]:
                  "| Before this lesson |", "| Time |"):
         if part not in header:
             yield f"the header lacks {part!r}"
-    stated = re.search(r"\| Time \|.*: (.*? min) to read, (.*?) of computing.*", header)
+    stated = TIME.search(header)
     right = time_of(notebook, stated[2] if stated else "1 min")
     if not stated or stated[0] != right and not _nearly(stated[0], right):
         yield f"the header's time should be: {right}"
@@ -174,11 +160,10 @@ def _tag_faults(notebook: NotebookNode) -> Iterator[str]:
     for cell in notebook.cells:
         if unknown := tags(cell) - set(TAGS):
             yield f"{cell.id}: no such tags: {', '.join(unknown)}; there are {', '.join(TAGS)}"
-        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
-        if cell.cell_type == "code" and hidden != bool(tags(cell) & set(FOLDED)):
+        if cell.cell_type == "code" and folded(cell) != bool(tags(cell) & set(FOLDED)):
             yield (f'{cell.id}: "jupyter": {{"source_hidden": true}} stands in the metadata of '
                    f"exactly the code that is tagged {', '.join(FOLDED)}")
-        if hidden and not cell.source.startswith("# "):
+        if folded(cell) and not cell.source.startswith("# "):
             yield f"{cell.id}: a folded cell shows its first line: a comment that says what it is"
         for call, tag in CALLS.items():
             if bool(list(calls(cell, call))) != (tag in tags(cell)):
@@ -206,6 +191,29 @@ def _prediction_faults(notebook: NotebookNode) -> Iterator[str]:
         yield f"two predictions have one name: {names}"
     if missing := {*revealed} - {*names}:
         yield f"revealed, but never asked: {', '.join(missing)}"
+
+
+def _meeting_faults(notebook: NotebookNode, folder: Path) -> Iterator[str]:
+    """Of predictions that another lesson asked first."""
+    for cell in notebook.cells:
+        for call in calls(cell, "lab.predict"):
+            first = next((word.value for word in call.keywords if word.arg == "first_asked"), None)
+            if first is None:
+                continue
+            lesson = ast.literal_eval(first)
+            asked = [_question(other) for path in folder.glob(f"{lesson}*.ipynb")
+                     for there in nbformat.read(path, as_version=4).cells
+                     for other in calls(there, "lab.predict")]
+            if _question(call) not in asked:
+                yield (f"{cell.id}: lesson {lesson} does not ask {ast.unparse(call.args[0])} in "
+                       "the same words with the same choices")
+
+
+def _question(call: ast.Call) -> tuple[str, str, list[str]]:
+    """A prediction's name, question and choices, as code."""
+    name, question, choices = call.args[:3]
+    offered = choices.keys if isinstance(choices, ast.Dict) else getattr(choices, "elts", [choices])
+    return ast.unparse(name), ast.unparse(question), [ast.unparse(one) for one in offered if one]
 
 
 def _exercise_faults(notebook: NotebookNode) -> Iterator[str]:
@@ -249,7 +257,11 @@ def _discussion_faults(notebook: NotebookNode) -> Iterator[str]:
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
+        if argument == "--mend":
+            continue
         lesson = Path(argument).resolve()
+        if "--mend" in sys.argv:
+            mend(lesson)
         wrong = "\n- ".join(["", *faults(lesson)]) or "\nno faults"
         print(f"{lesson.name}: {sizes_of(nbformat.read(lesson, as_version=4))}",
               footer_of(lesson), wrong.strip(), sep="\n")

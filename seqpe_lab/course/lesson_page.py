@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 from nbconvert.filters import ansi2html
 
+from seqpe_lab.course.forms import course_of, title_of
+from seqpe_lab.course.lesson_cells import folded, tags
 from seqpe_lab.course.page_templates import lesson_name, render
-from seqpe_lab.course.typesetting import Renderer, formula, to_html
+from seqpe_lab.course.typesetting import Renderer, formula, slug, to_html, with_formulas
 from seqpe_lab.package_data import CLONE
 
 if TYPE_CHECKING:
@@ -31,10 +33,7 @@ class Summary(NamedTuple):
 
 def lessons() -> list[Path]:
     """The lessons' notebooks in reading order; none, without a clone."""
-    found = (CLONE / "notebooks").glob("*.ipynb") if CLONE else ()
-    numbered = {"primer": "00_"}  # stands behind lesson 00
-    return sorted((path for path in found if path.stem[0].isdigit() or path.stem in numbered),
-                  key=lambda path: (numbered.get(path.stem, path.stem)[:3], path.stem))
+    return course_of(CLONE / "notebooks") if CLONE else []
 
 
 def summary_of(lesson: Path) -> Summary:
@@ -70,10 +69,13 @@ def lesson_page(notebook: NotebookNode, stem: str, banner: str) -> str:
     here = next((n for n, path in enumerate(order) if path.stem == stem), None)
 
     def relink(url: str) -> str:
-        target = re.fullmatch(r"(?:\./)?([\w-]+)\.ipynb(#.*)?", url)
-        if target and target[1] in names:
-            return f"{target[1]}.html" + (target[2] or "")
-        return "../explorers.html" if target and target[1] == "explorers" else url
+        target = re.fullmatch(r"(?:(?:\./)?([\w-]+)\.ipynb)?(?:#(.*))?", url)
+        anchor = f"#{slug(target[2])}" if target and target[2] else ""  # Jupyter's has capitals
+        if target and target[1] == "explorers":
+            return "../explorers.html"
+        if target and target[1] in (*names, None):
+            return (f"{target[1]}.html" if target[1] else "") + anchor
+        return url
 
     renderer = Renderer(relink)
     cells = "".join(_cell(cell, number, renderer)
@@ -82,28 +84,42 @@ def lesson_page(notebook: NotebookNode, stem: str, banner: str) -> str:
     return render(
         "lesson.html", root="../", title=lesson_name(Path(stem)), banner=Markup(banner),
         headings=headings, body=Markup(cells),
-        before=order[here - 1] if here else None,
-        after=order[here + 1] if here is not None and here + 1 < len(order) else None)
+        before=_named(order[here - 1]) if here else None,
+        after=_named(order[here + 1]) if here is not None and here + 1 < len(order) else None)
+
+
+def _named(lesson: Path) -> tuple[str, str]:
+    """(page, title) of a neighbour."""
+    return f"{lesson.stem}.html", title_of(lesson)
 
 
 def _cell(cell: NotebookNode, number: int, renderer: Renderer) -> str:
     """A cell as HTML; ``number`` counts from 1 and is its anchor."""
     if cell.cell_type != "code":
-        return to_html(cell.source, renderer) if cell.cell_type == "markdown" else ""
+        source = cell.source
+        if "footer" in tags(cell):  # the page has links to its neighbours of its own
+            source = re.sub(r"[^\n]*\.ipynb\)[^\n]*\s*\Z", "", source)
+        return to_html(source, renderer) if cell.cell_type == "markdown" else ""
     outputs = "".join(map(_output, cell.get("outputs", ())))
-    return f'<div class="cell" id="cell-{number}">{_code(cell.source)}{outputs}</div>\n'
+    lines = len(cell.source.splitlines())
+    code = _code(cell.source)
+    if folded(cell):  # the first line says what it is
+        title = re.match(r"#\s*(.+)", cell.source)
+        code = _folded(title[1] if title else "Code", code)
+    elif lines > LONG_CODE:
+        code = _folded(f"Code, {lines} lines", code)
+    return f'<div class="cell" id="cell-{number}">{code}{outputs}</div>\n'
 
 
 def _code(source: str) -> str:
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
-    shown = highlight(source, PythonLexer(), HtmlFormatter()).replace("<pre>",
-                                                                      '<pre tabindex="0">')
-    lines = len(source.splitlines())
-    if lines <= LONG_CODE:
-        return shown
-    return f'<details class="code"><summary>Code, {lines} lines</summary>{shown}</details>'
+    return highlight(source, PythonLexer(), HtmlFormatter()).replace("<pre>", '<pre tabindex="0">')
+
+
+def _folded(title: str, code: str) -> str:
+    return f'<details class="code"><summary>{html.escape(title)}</summary>{code}</details>'
 
 
 def _output(output: NotebookNode) -> str:
@@ -120,7 +136,8 @@ def _output(output: NotebookNode) -> str:
 def _data(data: dict[str, Any]) -> str:
     """The richest form that a page can show."""
     if "text/html" in data:
-        return data["text/html"]
+        shown = data["text/html"]
+        return shown if "<script" in shown else with_formulas(shown)
     if "image/svg+xml" in data:
         return data["image/svg+xml"]
     for kind in ("image/png", "image/jpeg"):
@@ -137,7 +154,7 @@ def _data(data: dict[str, Any]) -> str:
 
 def _text(text: str) -> str:
     """Text as a terminal would show it: a line that was written over shows its last state."""
-    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.splitlines()]
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
     shown = "\n".join(lines).strip("\n")
     long = ' class="long"' * (len(lines) > LONG_OUTPUT)
     return f'<pre tabindex="0"{long}>{ansi2html(shown)}</pre>' if shown else ""

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 
 NAME = "page"  # among plotly's renderers
 LIBRARY = '<script type="application/gzip" class="seqpe-plotly">{}</script>'
-FIGURE = Template("""<div style="max-width:100%;overflow-x:auto"></div><script>
+FIGURE = Template("""<div></div><script>
 (async place => {
     window.seqpePlotly ??= (async () => {
         const packed = document.querySelector("script.seqpe-plotly").textContent
@@ -29,7 +29,8 @@ FIGURE = Template("""<div style="max-width:100%;overflow-x:auto"></div><script>
         return window.Plotly
     })()
     const {data, layout} = $figure
-    await (await window.seqpePlotly).newPlot(place, data, layout, {displaylogo: false})
+    const options = {displaylogo: false, showSendToCloud: false, responsive: true}
+    await (await window.seqpePlotly).newPlot(place, data, layout, options)
 })(document.currentScript.previousElementSibling)
 </script>""")
 

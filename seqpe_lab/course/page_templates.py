@@ -48,6 +48,4 @@ def lesson_name(lesson: Path) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True)
-    environment.filters["lesson_name"] = lesson_name
-    return environment
+    return Environment(loader=FileSystemLoader(FOLDER), autoescape=True)

@@ -69,9 +69,9 @@ def end_with_parent() -> None:
 def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None]) -> None:
     """Run the programs of all stages in order, ``workers`` at a time, and report on each.
 
-    Each program gets its share of the cores. A failure is reported at once; programs that do not
-    depend on it still run. Ctrl-C, SIGTERM and the end of the terminal end all programs; on Linux
-    so does a kill of this process.
+    Each program gets its share of the cores but one. A failure is reported at once; programs that
+    do not depend on it still run. Ctrl-C, SIGTERM and the end of the terminal end all programs; on
+    Linux so does a kill of this process.
 
     Args:
         show: takes each line of the report.
@@ -79,7 +79,7 @@ def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None
     Raises:
         RuntimeError: at the end, if any failed; quotes the end of each log.
     """
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    threads = str(max(1, ((os.cpu_count() or 1) - 1) // workers))  # as devices.leave_a_core does
     share = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     running: dict[Future, tuple[Stage, Program, subprocess.Popen, float]] = {}
     unfinished: Counter[Stage] = Counter()

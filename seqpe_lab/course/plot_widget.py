@@ -2,13 +2,14 @@
 
 Plotly's own FigureWidget keeps a validated copy of the figure, reports every change of it to the
 page, and sends Plotly's JavaScript (5 MB) with each figure. Here each change sends the whole figure
-as JSON, and ``Plotly.react`` finds what differs. All figures of a page share one copy of the
-JavaScript, which is sent with the first of them.
+as JSON, and plot.js finds what differs. All figures of a page share one copy of the JavaScript,
+which is sent with the first of them.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -18,13 +19,18 @@ from plotly.offline import get_plotlyjs
 
 from seqpe_lab.course.page_figures import nobody_watches
 
-SCRIPT = Path(__file__).with_suffix(".js")
+PLOT = Path(__file__).with_name("plot.js")  # what all pages with such figures load first
+
+
+def scripts(*paths: Path) -> str:
+    """The text of several scripts, which use each other's functions, as one."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 class Program(AnyWidget):
     """Plotly's JavaScript, which the page loads as soon as this widget is created."""
 
-    _esm = SCRIPT
+    _esm = scripts(PLOT, Path(__file__).with_suffix(".js"))
     text = traitlets.Unicode().tag(sync=True)
 
     _shared: Program | None = None
@@ -37,7 +43,17 @@ class Program(AnyWidget):
         return cls._shared
 
 
-class Plot(AnyWidget):
+class PlotlyWidget(AnyWidget):
+    """A widget that draws with the shared JavaScript."""
+
+    program = traitlets.Unicode().tag(sync=True)
+
+    @traitlets.default("program")
+    def _shared_program(self) -> str:
+        return "" if nobody_watches() else Program.shared().model_id
+
+
+class Plot(PlotlyWidget):
     """A figure on the page.
 
     A reader's zoom or rotation is kept while the axes have the same titles and ranges, and traces
@@ -49,30 +65,13 @@ class Plot(AnyWidget):
     '{"data":[{"y":[1,2],"type":"scatter"}],"'
     """
 
-    _esm = SCRIPT
-    figure = traitlets.Unicode("{}").tag(sync=True)  # JSON, tables as bytes in base64
-    program = traitlets.Unicode().tag(sync=True)
-
-    @traitlets.default("program")
-    def _shared_program(self) -> str:
-        return "" if nobody_watches() else Program.shared().model_id
+    _esm = Program._esm
+    figure = traitlets.Unicode('{"data": [], "layout": {}}').tag(sync=True)
 
     def show(self, figure: go.Figure) -> None:
-        """Replace what the page shows, in one message."""
-        described = figure.to_plotly_json()
-        layout, traces = described["layout"], described["data"]
-        layout["uirevision"] = _axis_titles(layout)
-        names = str([(trace.get("name"), trace.get("xaxis")) for trace in traces])
-        layout.setdefault("legend", {})["uirevision"] = names  # plotly knows traces by their place
-        self.figure = pio.to_json(described, validate=False)
+        """Replace what the page shows, in one message; tables are bytes in base64."""
+        self.figure = pio.to_json(figure, validate=False)
 
-    def on_click(self, action: Callable[[float, float], None]) -> None:
-        """Call ``action(x, y)`` with the point that a reader clicks."""
-        self.on_msg(lambda _, point, buffers: action(point["x"], point["y"]))
-
-
-def _axis_titles(layout: Mapping) -> str:
-    """The titles of the axes; all 3-D scenes count as the same space, whatever their titles."""
-    titles = [axis.get("title", {}).get("text", "")
-              for name, axis in layout.items() if name[1:5] == "axis"]
-    return "; ".join(titles + ["scene"] * ("scene" in layout))
+    def on(self, event: str, action: Callable[[Any], object]) -> None:
+        """Call ``action`` with what a reader does: "click", "select" or "relayout", see plot.js."""
+        self.on_msg(lambda _, said, buffers: said["event"] == event and action(said["value"]))

@@ -152,7 +152,7 @@ def number_axis(values: Iterable, log: bool, labels: int = 10) -> dict:
     return dict(type="log", dtick=int(np.ceil(decades / labels)), **format)
 
 
-def finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: int = 72,
+def finish(figure: go.Figure, title: str, caption: str, height: int = 490, gap: int = 82,
            **layout) -> go.Figure:
     """Give a figure its title, caption and margins, and return it.
 
@@ -175,7 +175,7 @@ def finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: 
     bottom = gap + 18 + below if lines else gap - 12
     figure.update_layout(template="plotly_white", height=height + above + below, autosize=True,
                          title=dict(text=" <br>".join(head), x=0, xref="container", y=1,
-                                    yref="container", xanchor="left", yanchor="top", font_size=15,
+                                    yref="container", xanchor="left", yanchor="top", font_size=14,
                                     pad=dict(l=10, t=12 if len(head) < 2 else 24)), font=FONT,
                          margin=dict(l=66, r=20, t=66 + above, b=bottom),
                          legend=dict(font_size=12))
@@ -184,7 +184,7 @@ def finish(figure: go.Figure, title: str, caption: str, height: int = 480, gap: 
     figure.update_layout(**layout)
     if lines:
         figure.add_annotation(text="<br>".join(lines), name="caption", align="left",
-                              font=dict(size=11, color="#595959"), showarrow=False,
+                              font=dict(size=10, color="#595959"), showarrow=False,
                               xref="paper", x=0, xanchor="left", xshift=10 - figure.layout.margin.l,
                               yref="paper", y=0, yanchor="top", yshift=-gap)
     set_subscripts(figure)

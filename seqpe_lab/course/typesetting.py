@@ -8,6 +8,8 @@ from collections.abc import Callable
 from mistune import HTMLRenderer
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+FORMULA = r"(?s)\$\$([^$<]+)\$\$|\$([^\s$<](?:[^$<]*[^\s$<])?)\$"  # in raw HTML
+
 
 class Renderer(IPythonRenderer):
     """nbconvert's Markdown, with typeset formulas and with changed links and headings.
@@ -38,6 +40,9 @@ class Renderer(IPythonRenderer):
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
 
+    def block_html(self, html: str) -> str:
+        return with_formulas(html)
+
     def heading(self, text: str, level: int, **attributes) -> str:
         before = self.headings[-1][0] if self.headings else self.level
         level = min(max(level + self.level, 2 if before else 1), before + 1)
@@ -48,6 +53,8 @@ class Renderer(IPythonRenderer):
         return f'<h{level} id="{html.escape(anchor)}">{text}</h{level}>\n'
 
     def table(self, text: str) -> str:
+        text = re.sub(r"<thead>\s*<tr>(?:\s*<th[^>]*></th>)+\s*</tr>\s*</thead>\s*", "", text)
+        text = re.sub(r"<th[^>]*></th>", "<td></td>", text)  # an empty heading says nothing
         return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
@@ -66,6 +73,17 @@ def to_html(markdown: str, renderer: Renderer | None = None) -> str:
     return MarkdownWithMath(renderer=renderer or Renderer()).render(markdown)
 
 
+def with_formulas(page: str) -> str:
+    """HTML with the formulas in its text typeset, as Jupyter shows it.
+
+    >>> with_formulas("<li>$p &lt; q$</li>").count("<mi>")
+    2
+    """
+    def typeset(found: re.Match) -> str:
+        return formula(html.unescape(found[1] or found[2]), display=bool(found[1]))
+    return re.sub(FORMULA, typeset, page)
+
+
 def formula(tex: str, display: bool = False) -> str:
     """A formula in TeX as MathML.
 
@@ -78,11 +96,12 @@ def formula(tex: str, display: bool = False) -> str:
     from latex2mathml.converter import convert
     known = tex.replace(r"\_", "_") if r"\text" in tex else tex
     known = re.sub(r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}", known)
+    known = known.replace("{aligned}", "{align*}")
     try:
         typeset = convert(known, display="block" if display else "inline")
     except Exception as error:  # latex2mathml has a kind of its own for each mistake
         raise ValueError(f"the formula ${tex}$ cannot be typeset: {type(error).__name__}") from None
-    if left := re.search(r"\\\w*|\$", re.sub(r"<[^>]+>", "", typeset)):
+    if left := re.search(r"\\\w*|\$|&(?!#?\w+;)", re.sub(r"<[^>]+>", "", typeset)):
         raise ValueError(f"the formula ${tex}$ cannot be typeset: {left[0]} is not known")
     return typeset
 
@@ -95,3 +114,12 @@ def slug(heading: str) -> str:
     """
     text = html.unescape(re.sub(r"<[^>]+>", "", heading)).lower()
     return re.sub(r"[^\w]+", "-", text).strip("-") or "section"
+
+
+def plain(page: str) -> str:
+    """The words of some HTML, in one line.
+
+    >>> plain("<p>05 The <em>contrastive</em>\\nloss</p>")
+    '05 The contrastive loss'
+    """
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())

@@ -2,293 +2,298 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
+import html
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import torch
-from ipywidgets import Checkbox, Dropdown, IntSlider, SelectionSlider, Text
-from torch import Tensor
 
-from seqpe_lab.course.style import add_band, add_note, add_train_line, finish, label, style_of
 from seqpe_lab.explorers import attention_parts, shipped_models
-from seqpe_lab.explorers.attention_parts import Curve, Parts
-from seqpe_lab.explorers.drawing import BARE, subplots
-from seqpe_lab.explorers.panel import Panel, control
-from seqpe_lab.explorers.shipped_models import IMAGE_MODELS, TEXT_MODELS
-from seqpe_lab.recipes import image_model, language_model
-from seqpe_lab.tasks.image_data import load_images
-from seqpe_lab.tasks.image_views import render
+from seqpe_lab.explorers.attention_parts import Parts
+from seqpe_lab.explorers.attention_picture import PARTS, TEMPLATE, places
+from seqpe_lab.explorers.attention_subjects import (LONGEST, Subject, digit_image, own, picture_of,
+                                                    shipped, shown_image)
+from seqpe_lab.explorers.drawing import plain
+from seqpe_lab.explorers.explorer import Explorer, Stop
+from seqpe_lab.explorers.fields import choice, flag, number, picture, scale, text
+from seqpe_lab.explorers.panel import Panel
+from seqpe_lab.explorers.stored_models import stored_model
+from seqpe_lab.tasks.image_data import DIGITS
+from seqpe_lab.tasks.image_views import bicubic
 
-LONGEST = 64  # the most tokens of a typed text
 NAMED = 28  # the most tokens whose names fit on an axis
-SIZES = (24, 28, 36, 48)  # pixels a side, the trained one first
-ADDED = ("sinusoidal", "learned")  # added to embeddings; others transform queries and keys
-TEXT, IMAGE = language_model("none", "small"), image_model("none", "small")  # recipes
-ONLY = {"text": ("text", "method", "start"), "image": ("digit", "size", "image_method", "corner")}
+
+
+def state_class(subjects: Mapping[str, Subject]) -> type:
+    """The states of an explorer of these subjects, by kind: a text or an image, and a head."""
+    any_one = next(iter(subjects.values()))
+    of_text, of_image = (subjects.get(kind, any_one) for kind in ("text", "image"))
+    texts, images = {"kind": ["text"]}, {"kind": ["image"]}
+    sizes = of_image.sizes if "image" in subjects else [1]
+    most = of_image.shape["most"] - of_image.shape["trained"]
+
+    @dataclass(frozen=True)
+    class State:
+        kind: str = choice(any_one.kind, "input", "what the model reads", list(subjects),
+                           when={"kind": list(subjects)[1:] + list(subjects)[:-1]})
+        text: str = text("the cat sat on the mat", "text", "any characters; the first "
+                         f"{LONGEST} tokens are shown", when=texts)
+        method: str = choice(list(of_text.methods)[-1], "method", "the language model's position "
+                             "encoding", of_text.methods, when=texts)
+        start: int = number(0, "start position", "of the first token; trained on 0 to "
+                            f"{of_text.shape['trained'] - 1}, SeqPE also on a tenth of shifted "
+                            "starts", min=0, max=max(0, of_text.shape["most"] - LONGEST),
+                            when=texts)
+        digit: int = number(3, "digit", "one of scikit-learn's handwritten digits", min=0, max=9,
+                            when=images)
+        drawing: str = picture("", "your own image", "draw it, or open a file; it is shown in "
+                               "place of the digit, as 8 × 8 grey pixels", when=images)
+        size: int = scale(sizes[0], "image size", f"pixels a side; trained with {sizes[0]}", sizes,
+                          when=images)
+        image_method: str = choice(list(of_image.methods)[-2:][0], "method", "the image model's "
+                                   "position encoding", of_image.methods, when=images)
+        corner: int = number(0, "start row and column", "of the first patch", min=0,
+                             max=max(0, most), when=images)
+        layer: int = number(0, "layer", "from 0, the first", min=0,
+                            max=any_one.shape["layers"] - 1)
+        head: int = number(0, "head", "each attends in its own way; a click on a map chooses it",
+                           min=0, max=any_one.shape["heads"] - 1)
+        query: int = number(21, "query", "number of the token that attends; a click on a row "
+                            "chooses it", min=0, max=MOST_QUERIES - 1)
+        relative: bool = flag(True, "as softmax sees it", "the curve less each query's position "
+                              "part with itself, which changes no weight")
+
+    return State
+
+
+MOST_QUERIES = 201  # [CLS] and the most patches
 
 
 @dataclass(frozen=True)
-class State:
-    """A text or an image, a model that reads it, and one of its heads."""
-    kind: str = control("text", Dropdown, "input", "what the model reads",
-                        options=["text", "image"])
-    text: str = control("the cat sat on the mat", Text, "text", "any characters; the first "
-                        f"{LONGEST} bytes are shown")
-    method: str = control("seqpe", Dropdown, "method", "the language model's position encoding",
-                          options=[(label(m), m) for m in TEXT_MODELS])
-    start: int = control(0, IntSlider, "start position", "of the first token; trained on 0 to "
-                         f"{TEXT.train_len - 1}, SeqPE also on a tenth of shifted starts",
-                         max=TEXT.max_position - LONGEST)
-    digit: int = control(3, IntSlider, "digit", "one of scikit-learn's handwritten digits", max=9)
-    size: int = control(SIZES[0], SelectionSlider, "image size", f"pixels a side; trained with "
-                        f"{SIZES[0]}", options=SIZES)
-    image_method: str = control("seqpe-mul", Dropdown, "method", "the image model's position "
-                                "encoding", options=[(label(m), m) for m in IMAGE_MODELS])
-    corner: int = control(0, IntSlider, "start row and column", "of the first patch",
-                          max=IMAGE.max_position - SIZES[0] // IMAGE.patch)
-    layer: int = control(0, IntSlider, "layer", "from 0, the first", max=TEXT.layers - 1)
-    head: int = control(0, IntSlider, "head", "each attends in its own way", max=TEXT.heads - 1)
-    relative: bool = control(True, Checkbox, "curve as the softmax sees it", "less each query's "
-                             "position part with itself, which changes no weight", indent=False)
+class Map:
+    """A table of queries and keys."""
+    name: str
+    heading: str
+    axis: str  # as plotly numbers axes
+    z: np.ndarray  # float32 (L, L), NaN where a query does not see a key
+    low: float  # ends of its colours
+    high: float
+    head: int
+    place: Mapping[str, Sequence[float]]  # "wide", "narrow": left, right, bottom, top
+    marks: Sequence[int]  # where its axes have labels
+    titles: Sequence[str]  # of its axes
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The attention of one head."""
-    state: State
-    method: str  # of the model that reads the text or the image
-    shown: bytes | tuple[int, int]  # a text's bytes, or (digit, size)
+    """The attention of one layer: all heads, and one of them in parts."""
+    state: Any
+    about: dict[str, Any]  # Subject.about
+    maps: list[Map]  # content part, position part and weights of a head; weights of all heads
+    is_text: bool
+    is_image: bool
+    lower: bool  # layers below have seen positions
+    query: int
+    who: str  # the query's name, HTML
+    favourite: str  # that of the key with the highest weight
+    share: float  # this weight
+    edges: dict[str, float]  # "low" and "high", around the query's row
+    keys: list[int]  # that the query sees
+    row: dict[str, Any]  # the query's "content" and "position" parts, nats
+    ticks: dict[str, Any]  # "values", "texts" and "title" of the axes of tokens
     first: int  # position of the first token, or row and column of the first patch
-    sees: np.ndarray  # whether a query sees a key, bool (L, L)
-    tables: dict[str, np.ndarray]  # content part, position part and weights, (L, L) each
-    curve: Curve
-
-    @property
-    def is_text(self) -> bool:
-        return self.state.kind == "text"
-
-
-def compute(state: State) -> Numbers:
-    """Let the model read the text or the image, and take one head apart."""
-    if state.kind == "text":
-        method, shown, first = state.method, tokens_of(state.text), state.start
-    else:
-        method, shown = state.image_method, (state.digit, state.size)
-        first = first_place(method, state.corner, state.size)
-    parts, head = parts_of(state.kind, method, shown, first, state.layer), state.head
-    tables = {"content part": parts.content[head], "position part": parts.position[head],
-              "attention weight": parts.weights[head]}
-    return Numbers(state, method, shown, first, parts.sees, tables,
-                   attention_parts.by_distance(parts, head, state.relative))
+    last: int
+    pixels: Any  # the image, (size, size), or nothing
+    spot: Any  # the query's weights by patch, (side, side), or nothing
+    frames: list[dict[str, Any]]  # around the query's patch: on the image and among the patches
+    curve: dict[str, Any]  # distance, mean, low, high, spread, pairs
+    beyond: float | None  # the longest trained distance, if there are longer ones
+    moves: dict[str, float]  # nats, of "content" and "position"
+    cut: list[str]  # what was left out, and why
+    places: dict[str, Any]
+    limits: dict[str, Any]
 
 
-def tokens_of(text: str) -> bytes:
-    """A text as the bytes that the models read, at most ``LONGEST``.
+def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
+    """``compute`` of an explorer of these subjects."""
+    placed = {kind: places(kind, subject.shape["heads"]) for kind, subject in subjects.items()}
 
-    Raises:
-        ValueError: no text.
+    @functools.lru_cache(maxsize=64)
+    def parts_of(kind: str, method: str, shown: tuple, first: int, layer: int) -> Parts:
+        subject = subjects[kind]
+        inputs = torch.tensor([shown]) if kind == "text" else \
+            subject.normalise(shown_image(subject, *shown))
+        return attention_parts.split(subject.model(method), inputs, first, layer)
+
+    def read(state: Any) -> tuple[tuple, int, list[str], list[str]]:
+        """What the model reads, the position of its first token, all tokens' names, and cuts."""
+        subject = subjects[state.kind]
+        if state.kind == "text":
+            if not state.text:
+                raise ValueError("the text is empty (0 characters): type at least 1")
+            tokens, names = subject.encode(state.text)
+            cut = [f"cut: the first {LONGEST} of {len(tokens)} tokens are shown"]
+            return (tuple(tokens[:LONGEST]), state.start, names[:LONGEST],
+                    cut if len(tokens) > LONGEST else [])
+        side, most = state.size // subject.shape["patch"], subject.shape["most"]
+        fixed = subject.about(state.image_method)["fixed"]
+        first = 0 if fixed else min(state.corner, most - side)
+        why = ("a learned table has no other start than 0" if fixed else
+               f"positions end at {most - 1}")
+        names = [f"({first + n // side}, {first + n % side})" for n in range(side * side)]
+        return ((state.digit, state.drawing, state.size), first, ["[CLS]", *names],
+                [f"start {state.corner} is not possible: {why}"] if first < state.corner else [])
+
+    def compute(state: Any) -> Numbers:
+        """Let the model read the text or the image, and take one head apart."""
+        kind, subject = state.kind, subjects[state.kind]
+        is_text, shape, place = kind == "text", subject.shape, placed[kind]
+        method = state.method if is_text else state.image_method
+        shown, first, names, cut = read(state)
+        side = 0 if is_text else state.size // shape["patch"]
+        parts = parts_of(kind, method, shown, first, state.layer)
+        head, query = state.head, min(state.query, len(parts.sees) - 1)
+        labels = ticks(names, side, first)
+        tables = [table[head] for table in (parts.content, parts.position, parts.weights)]
+        maps = [_map(name, n + 1, table, parts.sees, None, head, place["areas"][name],
+                     labels["values"], ("key", "query" * (n == 0)))
+                for n, (name, table) in enumerate(zip(PARTS, tables))]
+        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""),
+                      h == head)
+                 for h, (weights, area) in enumerate(zip(parts.weights, place["heads"]))]
+        keys, weights = np.flatnonzero(parts.sees[query]), parts.weights[head, query]
+        curve = attention_parts.by_distance(parts, head, state.relative)
+        return Numbers(
+            state, subject.about(method), maps, is_text, not is_text, state.layer > 0, query,
+            html.escape(names[query]), html.escape(names[int(weights.argmax())]),
+            float(weights.max()), {"low": query - 0.5, "high": query + 0.5}, keys.tolist(),
+            {name: table[query][keys] for name, table in zip(("content", "position"), tables)},
+            labels, first, first + (len(shown) if is_text else side) - 1,
+            [] if is_text else shown_image(subject, *shown)[0].mean(0).numpy(),
+            [] if is_text else weights[-side * side:].reshape(side, side),
+            [] if is_text else frames(query - 1, side, shape["patch"]),
+            {"distance": curve.distance, "mean": curve.mean, "low": curve.mean - curve.spread,
+             "high": curve.mean + curve.spread, "spread": curve.spread, "pairs": curve.pairs},
+            2**0.5 * (shape["trained"] - 1) if side > shape["trained"] else None,
+            {name: attention_parts.deviation_within_rows(table, parts.sees)
+             for name, table in zip(("content", "position"), tables)},
+            cut, place, {"query": len(parts.sees) - 1})
+
+    return compute
+
+
+def _map(name: str, axis: int, table: np.ndarray, sees: np.ndarray, low: float | None, head: int,
+         place: Mapping, marks: Sequence[int], titles: Sequence[str],
+         chosen: bool = False) -> Map:
+    """A table with its colours from ``low``, by default its lowest number, to its highest."""
+    ends = [float(table[sees].min()) if low is None else low, float(table[sees].max())]
+    unit = " nats" * name.endswith("part")
+    heading = (f"<b>{name}</b>" if chosen else name) if name.startswith("head") else (
+        f"{name}<br><sup>{plain(ends[0])} to {plain(ends[1])}{unit}</sup>")
+    margin = 1 if ends[0] == ends[1] else 0  # then one colour, in the middle of the scale
+    return Map(name, heading, str(axis) if axis > 1 else "",
+               np.where(sees, table, np.nan).astype(np.float32), ends[0] - margin,
+               ends[1] + margin, head, place, marks, titles)
+
+
+def ticks(names: Sequence[str], side: int, first: int) -> dict[str, Any]:
+    """Labels of tokens: their names where they fit, else every eighth position; rows of patches."""
+    if side:
+        rows = range(0, side, 1 if side <= 7 else 2)
+        return {"values": [1 + side * row for row in rows], "texts": [first + row for row in rows],
+                "title": "[CLS], then patches by row"}
+    title = f"tokens from position {first:,}"
+    if len(names) <= NAMED:
+        return {"values": list(range(len(names))), "texts": list(names), "title": title}
+    some = range(0, len(names), 8)
+    return {"values": list(some), "texts": [first + n for n in some], "title": title}
+
+
+def frames(patch: int, side: int, pixels: int) -> list[dict[str, float]]:
+    """Around a patch, in pixels and in patches; [CLS] has none."""
+    if patch < 0:
+        return []
+    row, column = divmod(patch, side)
+    return [{"axis": axis, "x0": column * scale - 0.5, "x1": (column + 1) * scale - 0.5,
+             "y0": row * scale - 0.5, "y1": (row + 1) * scale - 0.5}
+            for axis, scale in (("4", pixels), ("5", 1))]
+
+
+TOUR = (
+    Stop("Each head gives every token (a row) weights for the tokens before it (columns). Below, "
+         "one head's scores are split into content and position.",
+         {"method": "none", "layer": 1}, "Without an encoding the position part is 0 everywhere."),
+    Stop("<b>ALiBi</b> subtracts a number that grows with the distance, the same in every text.",
+         {"method": "alibi"}, "The position part is a ramp; each head has a slope of its own."),
+    Stop("<b>RoPE</b> rotates queries and keys: its position part depends on the content, too.",
+         {"method": "rope-1e4"}, "The band around the curve: the same distance, other letters, "
+         "another position part."),
+    Stop("<b>SeqPE</b> adds e<sub>q</sub>·e<sub>k</sub>, and was trained on positions 0 to 63. "
+         "Here the text begins at 700.", {"method": "seqpe", "start": 700},
+         "Compare the curve with that of start 0: does it keep its shape?"),
+    Stop("An <b>image</b>: patches on a grid. Click a row to choose the query, or draw an image.",
+         {"kind": "image", "image_method": "seqpe-mul", "size": 36},
+         "The query's weights, shown where its keys are."),
+)
+
+
+def explorer(model: Any = None, image: Any = None) -> Explorer:
+    """Content and position parts of heads' attention; ``model``, ``image``: as ``own`` takes them.
     """
-    if not text:
-        raise ValueError("the text is empty (0 characters): type at least 1")
-    return text.encode(errors="replace")[:LONGEST]
+    subjects = {s.kind: s for s in (shipped() if model is None else [own(model, image)])}
+    if model is None and image is not None:
+        subjects["image"] = dataclasses.replace(subjects["image"], picture=picture_of(image, 1))
+    state, compute = state_class(subjects), computation(subjects)
+    here = Path(__file__).parent
 
+    def panel(first: Any) -> Panel:
+        shown = Panel(made, first)
+        if model is None:
+            with contextlib.suppress(RuntimeError):  # no kernel: a test, a script
+                asyncio.get_running_loop().call_later(3, load_image_models)
+        return shown
 
-_images = functools.lru_cache(load_images)
-
-
-@functools.lru_cache
-def digit_image(digit: int, size: int) -> tuple[Tensor, Tensor]:
-    """First test image of a digit: in [0, 1], and as models read it, both (1, 1, size, size)."""
-    data = _images("digits")
-    image = render(data.test[int((data.test.labels == digit).nonzero()[0])].unsqueeze(0), size)
-    return image, data.normalise(image)
-
-
-def first_place(method: str, corner: int, size: int) -> int:
-    """Row and column of an image's first patch: the asked one, as far as the grid then fits.
-
-    A learned table covers the grid, wherever that starts, and so has no other start than 0.
-    """
-    return 0 if method == "learned" else min(corner, IMAGE.max_position - size // IMAGE.patch)
-
-
-@functools.lru_cache(maxsize=64)
-def parts_of(kind: str, method: str, shown: bytes | tuple, start: int, layer: int) -> Parts:
-    """Content and position of a shipped model; ``shown``: a text's bytes, or (digit, size)."""
-    inputs = torch.tensor([list(shown)]) if kind == "text" else digit_image(*shown)[1]
-    return attention_parts.split(shipped_models.model(kind, method), inputs, start, layer)
-
-
-def draw(numbers: Numbers) -> go.Figure:
-    """Heatmaps of content part, position part and weights; below, the position part by distance."""
-    state, is_text, sees = numbers.state, numbers.is_text, numbers.sees
-    titles = [f"{name}<br><sup>{table[sees].min():.3g} to {table[sees].max():.3g}"
-              f"{'' if 'weight' in name else ' nats'}</sup>"
-              for name, table in numbers.tables.items()]
-    titles += ["the image"] * (not is_text)
-    titles += ["mean position part" + ", less that at distance 0" * state.relative]
-    below = [{"colspan": 3}, None, None] if is_text else [{}, {"colspan": 2}, None]
-    figure = subplots(titles, _set_axes, rows=2, cols=3, specs=[[{}] * 3, below],
-                      row_heights=[0.55, 0.45], horizontal_spacing=0.07, vertical_spacing=0.17)
-    _draw_tables(figure, numbers)
-    if not is_text:
-        _draw_image(figure, state)
-    _draw_curve(figure, numbers)
-    content, position = (attention_parts.deviation_within_rows(numbers.tables[part], sees)
-                         for part in ("content part", "position part"))
-    return finish(figure, f"{label(numbers.method)}, layer {state.layer}, head {state.head}: "
-                  f"position moves the scores by {position:.2f}, content by {content:.2f} nats",
-                  caption(numbers), height=780, margin_t=110, title_font_size=16, showlegend=False)
-
-
-def _set_axes(figure: go.Figure) -> None:
-    square = dict(constrain="domain", **BARE, row=1)
-    figure.update_xaxes(title_font_size=12, tickangle=0, **square)
-    figure.update_yaxes(autorange="reversed", showticklabels=False, **square)
-    for column, anchor in enumerate(("x", "x2", "x3"), start=1):
-        figure.update_yaxes(scaleanchor=anchor, row=1, col=column)
-    figure.update_yaxes(title="query", showticklabels=True, row=1, col=1)
-
-
-def _draw_tables(figure: go.Figure, numbers: Numbers) -> None:
-    """Queries downwards, keys to the right; cells that causal attention masks stay empty."""
-    title, axis = _text_axis(numbers) if numbers.is_text else _image_axis(numbers)
-    origin = numbers.first if numbers.is_text else 0
-    for column, (name, table) in enumerate(numbers.tables.items(), start=1):
-        values = np.where(numbers.sees, table, np.nan).astype(np.float32)
-        low, high = np.nanmin(values), np.nanmax(values)
-        margin = 1 if low == high else 0  # then one colour, in the middle of the scale
-        figure.add_heatmap(z=values, x0=origin, y0=origin, colorscale="Viridis", showscale=False,
-                           zmin=low - margin, zmax=high + margin, row=1, col=column,
-                           hovertemplate=f"query %{{y}}, key %{{x}}<br>{name} %{{z:.3f}}"
-                           "<extra></extra>")
-    figure.update_xaxes(title=f"key ({title})", **axis, row=1)
-    figure.update_yaxes(axis, row=1, col=1)
-
-
-def _text_axis(numbers: Numbers) -> tuple[str, dict]:
-    title, shown, first = f"tokens from position {numbers.first:,}", numbers.shown, numbers.first
-    if len(shown) > NAMED:
-        return title, {}
-    names = ["·" if b == 32 else chr(b) if 32 < b < 127 else f"{b:02x}" for b in shown]
-    return title, dict(tickvals=list(range(first, first + len(names))), ticktext=names,
-                       tickfont_size=10)
-
-
-def _image_axis(numbers: Numbers) -> tuple[str, dict]:
-    side = numbers.state.size // IMAGE.patch
-    rows = range(0, side, 1 if side <= 7 else 2)
-    return "[CLS], then patches by row", dict(
-        tickvals=[1 + side * row for row in rows], tickfont_size=11,
-        ticktext=[str(numbers.first + row) for row in rows])
-
-
-def _draw_image(figure: go.Figure, state: State) -> None:
-    figure.add_heatmap(z=digit_image(state.digit, state.size)[0][0, 0].numpy(), showscale=False,
-                       colorscale="Greys_r", hoverinfo="skip", row=2, col=1)
-    axis = dict(title="pixel", constrain="domain", row=2, col=1)
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(autorange="reversed", scaleanchor="x4", **axis)
-
-
-def _draw_curve(figure: go.Figure, numbers: Numbers) -> None:
-    curve, colour = numbers.curve, style_of(numbers.method)[1]
-    place = dict(row=2, col=1 if numbers.is_text else 2)
-    add_band(figure, curve.distance, curve.mean - curve.spread, curve.mean + curve.spread, colour,
-             **place)
-    figure.add_scatter(x=curve.distance, y=curve.mean, mode="lines+markers", marker_size=5,
-                       customdata=np.stack([curve.spread, curve.pairs], 1),
-                       line=dict(color=colour, width=2), **place,
-                       hovertemplate="distance %{x:.3~g}: %{y:.3f} ± %{customdata[0]:.3f}, "
-                       "%{customdata[1]} pairs<extra></extra>")
-    unit = "tokens" if numbers.is_text else "patches, Euclidean"
-    figure.update_xaxes(title=f"distance of query and key ({unit})", **place)
-    figure.update_yaxes(title="position part (nats)", zerolinecolor="#999999", **place)
-    if not numbers.is_text and numbers.state.size > SIZES[0]:
-        longest = 2**0.5 * (IMAGE.train_shape[0] - 1)
-        add_train_line(figure, longest, **place)
-        add_note(figure, "longest in training", longest, 0, **place)
-
-
-def caption(numbers: Numbers) -> str:
-    """Model and data, what is shown and what was cut off, and how to read it."""
-    state, first, kind = numbers.state, numbers.first, numbers.state.kind
-    recipe = shipped_models.recipe(kind, numbers.method)
-    limits = []
-    if numbers.is_text:
-        model, trained = "language", f"sequences of {recipe.train_len} tokens"
-        shown = f"positions {first:,} to {first + len(numbers.shown) - 1:,}"
-        if (length := len(state.text.encode(errors="replace"))) > LONGEST:
-            limits.append(f"cut: the first {LONGEST} of {length:,} bytes are shown")
-    else:
-        rows, columns = recipe.train_shape
-        model, trained = "image", f"{rows} × {columns} patches of {recipe.patch} pixels"
-        shown = (f"first test image of digit {state.digit} at {state.size} pixels, rows and "
-                 f"columns from {first}")
-        if first < state.corner:
-            why = ("a learned table has no other start than 0" if numbers.method == "learned" else
-                   f"positions end at {recipe.max_position - 1}")
-            limits.append(f"start {state.corner} is not possible: {why}")
-    return " · ".join([
-        f"{label(numbers.method)} of the {model} models, "
-        f"{shipped_models.provenance(kind, numbers.method)}, trained on {trained}", shown, *limits,
-        "colours run from each table's lowest (dark) to its highest number (bright), both named "
-        "above it · moves: standard deviation over a query's keys · band: ± one standard "
-        "deviation over the pairs"])
-
-
-def words(numbers: Numbers) -> str:
-    """The definition of the two parts, for the method that is shown."""
-    method, state = numbers.method, numbers.state
-    content = (f"q·k / √d<sub>head</sub> of the same queries and keys before {label(method)} "
-               "transforms them into q′ and k′")
-    if method == "none":
-        content = "all of it: without an encoding q′ = q and k′ = k, and the position part is 0"
-    elif method in ADDED:
-        content = ("the same with this layer's q and k computed from its input less the position "
-                   "vectors (subtracted before its LayerNorm)")
-    lower = " What the layers below have made of positions counts as content." * (state.layer > 0)
-    seen = (" In the curve each query's position part with itself is taken off: a number added to "
-            "a whole row of scores changes no weight.") * state.relative
-    return ("<b>Score</b> = q′·k′ / √d<sub>head</sub>, before the softmax. <b>Content part</b>: "
-            f"{content}. <b>Position part</b>: the rest, so that in every cell content + position "
-            f"= score.{lower}{seen}")
-
-
-def table(numbers: Numbers) -> dict[str, list]:
-    """The curve's numbers."""
-    curve, unit = numbers.curve, "tokens" if numbers.is_text else "patches"
-    return {f"distance ({unit})": curve.distance.tolist(),
-            "mean position part (nats)": curve.mean.tolist(),
-            "standard deviation (nats)": curve.spread.tolist(), "pairs": curve.pairs.tolist()}
-
-
-def explore() -> Panel:
-    """Type a text or choose an image; see content and position parts of a head's attention."""
-    panel = Panel("Content and position in attention", "Choose a method, a layer and a head. Then "
-                  "move the start: which position parts stay, and which change?", State, compute,
-                  draw, words=words, table=table, file="position-part")
-
-    def show_controls() -> None:
-        other = ONLY["image" if panel.controls["kind"].value == "text" else "text"]
-        for name, box in zip(panel.controls, panel.children[1].children):
-            box.layout.display = "none" if name in other else None
-
-    panel.controls["kind"].observe(lambda _: show_controls(), names="value")
-    show_controls()
-    try:  # after the first picture, and before the first image is chosen
-        asyncio.get_running_loop().call_later(3, load_image_models)
-    except RuntimeError:
-        pass  # no kernel: a test, a script
-    return panel
+    made = Explorer(
+        "attention", "Content and position in attention", "Choose a method, a layer and, on the "
+        "upper maps, a head and a query. Then move the start: which position parts stay, and which "
+        "change?", state, compute, TEMPLATE, TOUR if model is None else (),
+        click={"query": "y", "head": "head"}, panel=panel, file="position-part",
+        stored=lambda: stored(subjects),
+        scripts=tuple(here / name for name in ("models.js", "attention.js")))
+    return made
 
 
 def load_image_models() -> threading.Thread:
-    """Import timm and scikit-learn in the background and run a model once: takes two seconds."""
-    loading = threading.Thread(target=parts_of, args=("image", "seqpe-mul", (3, SIZES[0]), 0, 0),
-                               daemon=True)
+    """Import timm and scikit-learn in the background, and a model: takes two seconds."""
+    def load() -> None:
+        shipped_models.model("image", "seqpe-mul")
+        digit_image(0)
+    loading = threading.Thread(target=load, daemon=True)
     loading.start()
     return loading
+
+
+def stored(subjects: Mapping[str, Subject]) -> dict[str, Any]:
+    """The models, and the images at 8 x 8 pixels with the matrices that enlarge them."""
+    patch = subjects["image"].shape["patch"]
+    sides = {"text": (), "image": [size // patch for size in subjects["image"].sizes]}
+
+    def described(subject: Subject) -> dict[str, Any]:
+        methods = {method: subject.about(method) | {
+            "model": stored_model(subject.model(method), sides[subject.kind])}
+            for method in subject.methods}
+        return {"shape": subject.shape, "methods": methods,
+                "places": places(subject.kind, subject.shape["heads"])}
+
+    return {
+        "subjects": {kind: described(subject) for kind, subject in subjects.items()},
+        "enlarge": {size: bicubic(8, size).numpy() for size in subjects["image"].sizes},
+        "digits": [(digit_image(digit)[0, 0] * 255).round().byte().numpy() for digit in range(10)],
+        "mean": DIGITS[0][0], "std": DIGITS[1][0], "longest": LONGEST, "named": NAMED}

@@ -79,9 +79,25 @@ def provenance(kind: str, method: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def tables(method: str) -> dict[int, Tensor]:
-    """A language model's position vectors while it learnt: {step: float32 (positions, d_model)}."""
-    stored = load_file(_file("table", method))
-    return {step: stored[str(step)].float() for step in sorted(map(int, stored))}
+    """A language model's position vectors while it learnt: {step: float32 (positions, d_model)}.
+
+    All are rounded to half precision. Sinusoidal ones do not learn; of a model without a
+    file of its own only the last step is known.
+    """
+    if kind_of_table(method) == "table":
+        stored = load_file(_file("table", method))
+        return {step: stored[str(step)].float() for step in sorted(map(int, stored))}
+    count = AT_THE_END if method == "sinusoidal" else recipe("text", method).train_len
+    nothing = torch.zeros(count, recipe("text", method).d_model)  # to which they are added
+    vectors = encoding("text", method).embed(nothing, grid(count), count).half().float()
+    if method == "sinusoidal":
+        return {step: vectors if step == STEPS[-1] else vectors[:WHILE_LEARNING] for step in STEPS}
+    return {STEPS[-1]: vectors}
+
+
+def kind_of_table(method: str) -> str:
+    """The kind of file that a method's position vectors are in: "table", else "text"."""
+    return "table" if (FOLDER / f"table-{method}.safetensors").exists() else "text"
 
 
 def text_models() -> list[str]:
@@ -118,7 +134,7 @@ def make(report: Callable[[str], None] = print, further: bool = False) -> None:
         for method in methods:
             report(f"{kind} {method}")
             _write_model(kind, train(make_recipe(method, "small"), progress=False))
-    for method in TABLES if not further else ():
+    for method in (*TABLES, "learned") if not further else ():
         report(f"table of {method}: training")
         _write_tables(method)
     size = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors"))
@@ -132,7 +148,8 @@ def _write_tables(method: str) -> None:
     def watch(step: int, trained: nn.Module) -> None:
         if step in STEPS:
             count = AT_THE_END if step == STEPS[-1] else WHILE_LEARNING
-            kept[str(step)] = trained.encoding.encoder(grid(count)).half()
+            kept[str(step)] = (trained.encoding.table.weight if method == "learned" else
+                               trained.encoding.encoder(grid(count))).half()
 
     with tempfile.TemporaryDirectory() as folder:
         run = train(language_model(method, "small"), folder, watch=watch, progress=False)

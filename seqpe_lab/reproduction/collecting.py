@@ -153,15 +153,15 @@ def write_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table and text of a task; for language models also its picture."""
     readme, measure = clone() / "README.md", common_measure(results)
     text = readme.read_text(encoding="utf-8")
-    text = _between(measure, readme_table(results), text)
-    text = _between(f"{measure} conclusions", conclusions(measure, results), text)
+    text = between(measure, readme_table(results), text)
+    text = between(f"{measure} conclusions", conclusions(measure, results), text)
     if measure == "perplexity":
         figure = figures.extrapolation(
             [r for r in results if r["method"] in recipes.HEADLINE],
             train_len=recipes.language_model("seqpe", "small").train_len,
             title="Trained on 64 tokens, tested on up to 1,024")
         write_image(figure, results_file("").parent / "extrapolation.png")
-        text = _between("headline", headline(results), text)
+        text = between("headline", headline(results), text)
     write_atomically(readme, text)
     files = [results_file(f"{name}-small") for name in IN_README]
     if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
@@ -177,7 +177,7 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
 
 
-def _between(name: str, new: str, text: str) -> str:
+def between(name: str, new: str, text: str) -> str:
     """The text with another part between its marks, which it need not have."""
     begin, end = marks(name)
     before, mark, rest = text.partition(begin)

@@ -36,7 +36,8 @@ def figure_2(runs: Sequence[Run]) -> tuple[go.Figure, str]:
             for run, table in vectors if run.recipe.seed == runs[0].recipe.seed}
     figure = figures.heatmaps(
         maps, title="Fig. 2: dot products of position vectors, by the losses of SeqPE",
-        axis=f"position / {BLOCK}", value="dot product", caption=_caption(runs[0]))
+        positions=range(0, count - BLOCK + 1, BLOCK), value="dot product", relative=True,
+        caption=_caption(runs[0]))
     digits = runs[0].recipe.encoding_options.get("digits", 5)
 
     def lookalikes(table: Tensor) -> dict[str, float]:

@@ -5,6 +5,7 @@ Finished runs and executed lessons are reused, so an interrupted job continues w
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,12 @@ from pathlib import Path
 import torch
 
 from seqpe_lab import recipes
+from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import executing
 from seqpe_lab.course.lesson_page import lessons
-from seqpe_lab.course.parallel import Stage, end_with_parent, run_stages
+from seqpe_lab.course.parallel import Program, Stage, end_with_parent, run_stages
 from seqpe_lab.course.training_programs import training_programs, wait_for_others
+from seqpe_lab.explorers import static_page
 from seqpe_lab.package_data import clone
 from seqpe_lab.runs import Run
 from seqpe_lab.site import lesson_states, pages, result_pages
@@ -35,10 +38,10 @@ def make_site(folder: Path, scale: str | None = None, workers: int | None = None
         RuntimeError: at the end, if a lesson failed; names it and its log.
     """
     site = Site(folder, scale)
-    short = [path for path in site.lessons if not lesson_states.trains(path)]
     with site.kept():
-        run_stages([Stage(f"Executing the {len(short)} lessons that need no trained models",
-                          lambda: site.executions(short))], _workers(workers), site.show)
+        run_stages([Stage(f"Executing the {len(site.short)} lessons that need no trained models",
+                          lambda: site.executions(site.short) + site.explorers())],
+                   _workers(workers), site.show_and_write)
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
@@ -53,11 +56,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
         RuntimeError: at the end, if a run or a lesson failed; names it and its log.
     """
     site = Site(folder, scale, seed)
-    headline, text, images, placed, tuned = groups = _training(site.scale, seed)
-    site.runs = [Run(recipe) for group in groups for recipe in group]
-    short, long = [], []
-    for path in site.lessons:
-        (long if lesson_states.trains(path) else short).append(path)
+    headline, text, images, placed, tuned = _training(site.scale, seed)
     with site.kept():
         site.show("Stage 1 of 7: the text (some 10 s the first time)")
         data = load_text(headline[0].source, headline[0].tokenizer)
@@ -66,19 +65,19 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
         wait_for_others(site.runs, site.show)
         run_stages([
             Stage(f"Stage 2 of 7: {len(headline)} runs for the headline figure{site.estimate(7)}",
-                  lambda: training_programs(headline),
-                  lambda: f"  The headline figure is ready: {site.draw()}"),
-            Stage(f"Stage 3 of 7: the {len(short)} lessons that need no trained models"
-                  f"{site.estimate(3)}", lambda: site.executions(short)),
+                  lambda: training_programs(headline), site.draw),
+            Stage(f"Stage 3 of 7: the {len(site.short)} lessons that need no trained models"
+                  f"{site.estimate(3)}",
+                  lambda: site.executions(site.short) + site.explorers()),
             Stage(f"Stage 4 of 7: the other {len(text)} runs of the extrapolation lesson"
-                  f"{site.estimate(12)}", lambda: training_programs(text)),
+                  f"{site.estimate(12)}", lambda: training_programs(text), site.draw),
             Stage(f"Stage 5 of 7: {len(images)} runs on images, and {len(placed)} on larger "
                   f"canvases{site.estimate(11)}",
-                  lambda: training_programs(images) + training_programs(placed)),
+                  lambda: training_programs(images) + training_programs(placed), site.draw),
             Stage(f"Stage 6 of 7: {len(tuned)} language models are tuned to answer questions"
-                  f"{site.estimate(7)}", lambda: training_programs(tuned), waits=True),
-            Stage(f"Stage 7 of 7: executing the other {len(long)} lessons{site.estimate(4)}",
-                  lambda: site.executions(long), waits=True),
+                  f"{site.estimate(7)}", lambda: training_programs(tuned), site.draw, waits=True),
+            Stage(f"Stage 7 of 7: executing the other {len(site.long)} lessons{site.estimate(4)}",
+                  lambda: site.executions(site.long), waits=True),
         ], _workers(workers), site.show_and_write)
 
 
@@ -87,13 +86,16 @@ class Site:
 
     Attributes:
         runs: whose results replace the committed ones.
+        short, long: the lessons that need no trained models, and the others.
     """
 
     def __init__(self, folder: Path, scale: str | None, seed: int = 0):
         clone()  # says what is missing without one
         self.folder, self.scale = Path(folder).resolve(), scale or recipes.default_scale()
-        self.seed, self.runs, self.began = seed, [], time.monotonic()
-        self.lessons = lessons()
+        self.began, self.lessons = time.monotonic(), lessons()
+        self.runs = [Run(recipe) for group in _training(self.scale, seed) for recipe in group]
+        self.short = [path for path in self.lessons if not lesson_states.trains(path)]
+        self.long = [path for path in self.lessons if path not in self.short]
 
     def show(self, text: str) -> None:
         """A line of the report."""
@@ -112,12 +114,26 @@ class Site:
         """Write the contents and whatever else has changed."""
         pages.write_changing_pages(self.folder, self.lessons, self.scale, self.runs)
 
-    def draw(self) -> Path:
-        """Draw the results that are here; returns the page that shows the first."""
+    def draw(self) -> str:
+        """Draw the results that are here; returns a line for the report."""
         result_pages.write(self.folder, self.runs)
-        return self.folder / "index.html"
+        return f"  Results are drawn: {self.folder / 'index.html'}"
 
-    def executions(self, paths: Sequence[Path]) -> list:
+    def explorers(self) -> list[Program]:
+        """Write the explorers as a page, unless the one that is there is of the same sources."""
+        target, record = self.folder / "explorers", self.folder / "explorers.drawn"
+        made_of = executing.sources(Path(static_page.__file__), self.scale)
+
+        def report() -> str:
+            write_atomically(record, made_of)
+            pages.write_explorers_page(self.folder)
+            return "written"
+        known = record.exists() and record.read_text(encoding="utf-8") == made_of
+        command = None if known else [sys.executable, "-m", "seqpe_lab", "explorers",
+                                      "--folder", str(target)]
+        return [Program("the explorers", command, report, self.folder / "explorers.log")]
+
+    def executions(self, paths: Sequence[Path]) -> list[Program]:
         return [lesson_states.executing_program(path, self.folder, self.scale) for path in paths]
 
     @contextmanager

@@ -36,19 +36,33 @@ NOT_EXECUTED = ('<div role="status" class="state">Not executed here yet: this pa
 def write_lasting_pages(folder: Path, lessons: Sequence[Path]) -> None:
     """Write what does not change while lessons are executed."""
     write_assets(folder)
-    for page, (title, source) in DOCUMENTS.items():
+    for page, (title, source) in (DOCUMENTS | further_pages()).items():
         text = (clone() / source).read_text(encoding="utf-8")
         body = to_html(text, Renderer(lambda url, where=source: _target(url, where)))
         if page == "glossary.html":
             body = _with_anchors(body, lessons)
         write_atomically(folder / page, render("base.html", title=title, here=page,
                                                body=Markup(body)))
-    write_atomically(folder / "explorers.html", render(
-        "explorers.html", title="Explorers", here="explorers.html", explorers=EXPLORERS,
-        twins=(folder / "explorers" / "index.html").exists()))
+    write_explorers_page(folder)
     write_reference(folder)
     for lesson in lessons:
-        _write_unexecuted(folder, lesson)
+        _write_unexecuted(folder, lesson, anew=True)
+
+
+def further_pages() -> dict[str, tuple[str, str]]:
+    """Pages of committed results that come as Markdown, as ``DOCUMENTS`` has them."""
+    folder = clone() / "data" / "results"
+    sources = sorted(path for path in folder.glob("*.md") if path.name != "PROTOCOL.md")
+    titles = {path: path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+              for path in sources}
+    return {f"{path.stem}.html": (titles[path], f"data/results/{path.name}") for path in sources}
+
+
+def write_explorers_page(folder: Path) -> None:
+    """Write the page that leads to the explorers, if they are among the pages."""
+    write_atomically(folder / "explorers.html", render(
+        "explorers.html", title="Explorers", here="explorers.html", explorers=EXPLORERS,
+        there=(folder / "explorers" / "index.html").exists()))
 
 
 def write_changing_pages(folder: Path, lessons: Sequence[Path], scale: str,
@@ -68,8 +82,11 @@ def write_front_page(folder: Path, lessons: Sequence[Path], scale: str,
     figures.sort(key=lambda entry: (entry["name"] != "headline", entry["name"]))
     cards = []
     for lesson in lessons:
-        number = lesson.stem.split("_")[0]
+        number, page = lesson.stem.split("_")[0], executing.page_of(folder, lesson)
         mine = [entry for entry in figures if entry["name"].split("-")[0] == number]
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        for entry in mine:
+            entry["shown"] = f'<figure id="{entry["name"]}">' in text
         cards.append(_card(folder, lesson, scale, mine))
     states = {card["number"]: card["state"] for card in cards
               if not card["state"].startswith(NOT_SEEN.removeprefix("✗ "))}
@@ -93,8 +110,7 @@ def _card(folder: Path, lesson: Path, scale: str, figures: list[dict]) -> dict[s
     return {"page": page, "number": lesson.stem.split("_")[0], "there": page.exists(),
             "name": Markup(summary.name), "question": Markup(summary.question),
             "finding": Markup(summary.finding), "state": state_of(folder, lesson, scale),
-            "executed": bool(record), "figures": figures,
-            "commit": record.get("commit", ""), "picture": _copied(folder, picture)}
+            "executed": bool(record), "figures": figures, "picture": _copied(folder, picture)}
 
 
 def _copied(folder: Path, picture: str) -> str:
@@ -108,13 +124,16 @@ def _copied(folder: Path, picture: str) -> str:
     return copy.relative_to(folder).as_posix()
 
 
-def _write_unexecuted(folder: Path, lesson: Path) -> None:
-    """Write a lesson's text and code, unless it was executed."""
+def _write_unexecuted(folder: Path, lesson: Path, anew: bool = False) -> None:
+    """Write a lesson's text and code, unless it was executed, or has a page and not ``anew``."""
     page = executing.page_of(folder, lesson)
-    if not executing.record_of(page):
-        page.parent.mkdir(parents=True, exist_ok=True)
-        notebook = nbformat.read(lesson, as_version=4)
-        write_atomically(page, lesson_page(notebook, lesson.stem, NOT_EXECUTED))
+    if executing.record_of(page):
+        return
+    page.parent.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.read(lesson, as_version=4)
+    text = lesson_page(notebook, lesson.stem, NOT_EXECUTED)
+    if anew or not page.exists():  # its execution may have ended meanwhile
+        write_atomically(page, text)
 
 
 def _target(url: str, source: str) -> str:
@@ -123,7 +142,8 @@ def _target(url: str, source: str) -> str:
         return url
     path, _, anchor = url.partition("#")
     found = (clone() / source).parent.joinpath(path).resolve()
-    places = {(clone() / where).resolve(): page for page, (_, where) in DOCUMENTS.items()}
+    places = {(clone() / where).resolve(): page for page, (_, where) in
+              (DOCUMENTS | further_pages()).items()}
     if found.suffix == ".ipynb":
         page = "explorers.html" if found.stem == "explorers" else f"lessons/{found.stem}.html"
     else:

@@ -17,13 +17,14 @@ from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_figure
 from seqpe_lab.course.page_templates import render
-from seqpe_lab.course.result_tables import MEASURES, summary_table
+from seqpe_lab.course.result_tables import HEADINGS, summary_table
 from seqpe_lab.course.typesetting import to_html
 from seqpe_lab.package_data import committed_results, results_file
 from seqpe_lab.reproduction import comparison, conclusions
-from seqpe_lab.reproduction.collecting import RESULTS
+from seqpe_lab.reproduction.collecting import IN_README, RESULTS
 from seqpe_lab.reproduction.findings import PARTS, of_table, rows_of, values_of
 from seqpe_lab.runs import Run
+from seqpe_lab.site.pages import further_pages
 
 SHOWN = ("table1", "table4-text", "table2-exact-match", "table3", "table4-images", "table5")
 
@@ -57,7 +58,7 @@ def write(folder: Path, runs: Iterable[Run]) -> None:
             tables.append(_table(folder, shown))
     write_atomically(folder / "results.html", render(
         "results.html", title="Results", here="results.html", tables=tables,
-        intervals=comparison.INTERVALS))
+        intervals=comparison.INTERVALS.format(""), further=further_pages()))
 
 
 def _table(folder: Path, shown: Shown) -> dict:
@@ -71,7 +72,7 @@ def _table(folder: Path, shown: Shown) -> dict:
         figure = conclusions.picture(shown.name, shown.committed)
     _draw(folder, shown.name, figure, shown.about)
     values = values_of(shown.name, shown.committed)
-    heading, decimals = MEASURES[part.measure]
+    heading, decimals = HEADINGS[part.measure]
     own = values_of(shown.name, shown.own) if shown.own else {}
     return {
         "name": shown.name, "title": part.title, "about": shown.about,
@@ -110,7 +111,7 @@ def _draw(folder: Path, name: str, figure: go.Figure | None, about: str) -> None
 
 def _committed() -> dict[str, list[dict]]:
     """{task: its committed results at small scale}, of the tasks that have some."""
-    names = {task: f"{name}-small" for task, (name, _) in RESULTS.items()}
+    names = {RESULTS[name][0]: f"{name}-small" for name in IN_README}
     return {task: committed_results(name) for task, name in names.items()
             if results_file(name).exists()}
 
@@ -119,9 +120,10 @@ def _finished(runs: Iterable[Run], task: str, methods: Iterable[str]) -> list[di
     """Results of own runs of a table's methods; none as long as one of them is missing."""
     wanted = [run for run in runs if run.recipe.task == task and run.recipe.method in methods
               and getattr(run.recipe, "augment", None) != "place"]
+    if not wanted or any(run.state not in ("finished", "failed") for run in wanted):
+        return []
     outcomes = [run.outcome() for run in wanted]
-    finished = bool(outcomes) and all(outcomes)
-    return outcomes if finished and any("failed" not in outcome for outcome in outcomes) else []
+    return outcomes if any("failed" not in outcome for outcome in outcomes) else []
 
 
 def _of_one_seed(results: Sequence[Mapping]) -> str:

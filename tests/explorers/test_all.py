@@ -3,19 +3,19 @@
 The figures hold finite numbers and named axes; how long the moves took is printed.
 """
 
+import dataclasses
 import itertools
 import json
 import time
 
 import fork_server
-import ipywidgets
 import numpy as np
 import pytest
 from jupyter_client.jsonutil import json_default
 
-from seqpe_lab.explorers import EXPLORERS, explore
-from seqpe_lab.explorers import attention_panel as attention
+from seqpe_lab.explorers import EXPLORERS, explore, fields
 from seqpe_lab.explorers.panel import Panel
+from seqpe_lab.explorers.templates import as_text, fill
 
 COMBINATIONS = 150  # of the choices of one panel; of more, evenly spaced ones
 
@@ -23,36 +23,29 @@ COMBINATIONS = 150  # of the choices of one panel; of more, evenly spaced ones
 @pytest.fixture
 def panel(request):
     panel = explore(request.param)
-    if request.param == "attention":  # a kernel does so seconds after the first picture
-        attention.load_image_models().join()
     yield panel
     panel.close()
 
 
-def settings(control) -> list:
-    """A control's lowest, highest and first value; of choices all."""
-    if isinstance(control, (ipywidgets.IntSlider, ipywidgets.FloatSlider)):
-        return [control.min, control.max, control.value]
-    if isinstance(control, ipywidgets.Checkbox):
-        return [not control.value, control.value]
-    if isinstance(control, ipywidgets.SelectionRangeSlider):
-        low, high = control._options_values[0], control._options_values[-1]
-        return [(low, low), (high, high), (low, high)]
-    if isinstance(control, ipywidgets.SelectMultiple):
-        return [(), control._options_values[:1], tuple(control._options_values), control.value]
-    if isinstance(control, (ipywidgets.Dropdown, ipywidgets.SelectionSlider)):
-        return [v for v in control._options_values if v != control.value] + [control.value]
-    return [control.value]  # what is typed is tested for each explorer
-
-
-def is_small(control) -> bool:
-    """Whether all of a control's values belong into the combinations."""
-    return isinstance(control, (ipywidgets.Dropdown, ipywidgets.Checkbox))
+def settings(field) -> list:
+    """A field's lowest, highest and first value; of choices all."""
+    kind, default = field["kind"], field["default"]
+    values = [option for option, _ in field.get("options", [])]
+    if kind == "number":
+        return [field["min"], field["max"], default]
+    if kind == "flag":
+        return [not default, default]
+    if kind == "span":
+        return [[values[0], values[0]], [values[-1], values[-1]], [values[0], values[-1]]]
+    if kind == "several":
+        return [[], values[:1], values, default]
+    if kind in ("choice", "scale"):
+        return [value for value in values if value != default] + [default]
+    return [default]  # what is typed is tested for each explorer
 
 
 def check(panel: Panel) -> None:
-    message = panel._message.value
-    assert 'role="alert"' not in message, f"{panel.state}: {message}"
+    assert not panel.message, f"{panel.state}: {panel.message}"
     figure = panel.figure
     assert figure.layout.title.text, "a figure says what it shows"
     cartesian = [t for t in figure.data if t.type in ("scatter", "heatmap", "bar")]
@@ -88,12 +81,11 @@ def check(panel: Panel) -> None:
 
 
 def move(panel: Panel, name: str, value) -> tuple[float, float]:
-    """Set one control; the seconds that drawing took on the clock, and on the processor alone."""
-    control = panel.controls[name]
-    if control.value == value:
+    """Set one field; the seconds that drawing took on the clock, and on the processor alone."""
+    if panel.values[name] == value:
         return 0.0, 0.0
     began = time.process_time()
-    control.value = value
+    panel.set(**{name: value})
     worked = time.process_time() - began
     check(panel)
     return panel.seconds, worked
@@ -103,50 +95,56 @@ def move(panel: Panel, name: str, value) -> tuple[float, float]:
 def test_every_control_at_its_ends(panel, record_property):
     check(panel)
     first, slowest, where = panel.seconds, (0.0, 0.0), ""
-    for name in list(panel.controls):
-        for value in settings(panel.controls[name]):
-            if value in settings(panel.controls[name]) or not is_small(
-                panel.controls[name]
-            ):  # a move may have changed what can be chosen
-                took = move(panel, name, value)
-                if took > slowest:
-                    slowest, where = took, f"{name} = {value}"
+    for field in panel.explorer.fields:
+        for value in settings(field):
+            took = move(panel, field["name"], value)
+            if took > slowest:
+                slowest, where = took, f"{field['name']} = {value}"
     record_property(
         "explorer",
-        f"{panel.title}: first picture {first * 1000:.0f} ms, slowest move "
+        f"{panel.explorer.title}: first picture {first * 1000:.0f} ms, slowest move "
         f"{slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
     )
 
 
 @pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
 def test_every_combination_of_the_small_choices(panel):
-    names = [name for name, control in panel.controls.items() if is_small(control)]
-    combinations = list(itertools.product(*(settings(panel.controls[name]) for name in names)))
-    for combination in combinations[:: 1 + len(combinations) // COMBINATIONS]:
-        with panel.at_once():
-            for name, value in zip(names, combination):
-                if value in settings(
-                    panel.controls[name]
-                ):  # else an earlier choice has ruled it out
-                    panel.controls[name].value = value
+    small = [field for field in panel.explorer.fields if field["kind"] in ("choice", "flag")]
+    combinations = list(itertools.product(*map(settings, small)))
+    for number, combination in enumerate(combinations[:: 1 + len(combinations) // COMBINATIONS]):
+        panel.narrow = bool(number % 2)
+        panel.set(**{field["name"]: value for field, value in zip(small, combination)})
         check(panel)
 
 
 @pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
 def test_everything_is_explained_and_has_a_static_twin(panel):
-    for name, control in panel.controls.items():
-        assert control.description and control.help and control.tooltip == control.help, name
-    again = panel.picture(panel.compute(panel.state))
+    for field in panel.explorer.fields:
+        assert field["label"] and field["help"], field["name"]
+    state = panel.state
+    again = panel.explorer.draw(panel.explorer.compute(state), state)
     assert json.loads(again.to_json()) == json.loads(panel.figure.to_json()), (
         "the picture depends on more than the controls"
     )
 
 
 @pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
+def test_the_tour_has_five_stops_each_of_which_draws_and_a_link_opens_it_again(panel):
+    assert len(panel.explorer.tour) == 5
+    for stop in panel.explorer.tour:
+        assert stop.text and stop.look
+        state = fields.make(panel.explorer.state, dict(stop.state))
+        panel.set(**{name: getattr(state, name) for name in panel.values})
+        check(panel)
+        assert fields.from_link(panel.explorer.state, fields.to_link(state)) == state
+
+
+@pytest.mark.parametrize("panel", EXPLORERS, indirect=True)
 def test_what_is_sent_to_the_page_is_json_without_gaps(panel):
     """Else Jupyter warns, and packs the whole message a second time."""
-    json.dumps(panel.plot.get_state(), allow_nan=False, default=json_default)
-    json.loads(panel.plot.figure, parse_constant=pytest.fail)
+    panel.table = True
+    json.dumps(panel.get_state(), allow_nan=False, default=json_default)
+    assert json.loads(panel.answer, parse_constant=pytest.fail)["data"]
 
 
 def test_imports_make_no_widget_and_load_nothing_early():
@@ -170,38 +168,59 @@ def test_an_unknown_explorer_is_refused_with_the_known_ones():
 # --- the panel itself ----------------------------------------------------------------------------
 
 
-def test_a_failing_picture_is_told_to_the_reader_and_the_next_good_one_takes_it_back():
-    panel = explore("integration")
-    good, name = (
-        panel.picture,
-        next(n for n, c in panel.controls.items() if isinstance(c, ipywidgets.FloatSlider)),
-    )
-
-    def broken(numbers):
-        raise RuntimeError("out of <ink>")
-
-    panel.picture = broken
-    panel.controls[name].value = panel.controls[name].max
-    assert (
-        'role="alert"' in panel._message.value
-        and "RuntimeError: out of &lt;ink&gt;" in panel._message.value
-    )
-    assert panel.figure is not None, "the last good picture stays"
-    panel.picture = good
-    panel.controls[name].value = panel.controls[name].min
-    assert "alert" not in panel._message.value
+def test_a_link_names_an_explorer_and_a_state():
+    panel = explore("digits?base=2&k=7&along=first")
+    assert (panel.state.base, panel.state.k, panel.state.along) == (2, 7, "first")
     panel.close()
 
 
-def test_a_table_can_be_copied_and_downloaded():
-    from base64 import b64decode
-    from re import search
+@pytest.mark.parametrize(
+    "link, said",
+    [
+        ("base=1", "base b is 1: choose 2 to 16"),
+        ("base=two", "base b is 'two': choose 2 to 16"),
+        ("along=middle", "differ in is 'middle': choose from last, first"),
+        ("seed=1", "no control 'seed': there are text, base, k"),
+    ],
+)
+def test_a_link_with_what_cannot_be_chosen_is_refused_with_what_can(link, said):
+    with pytest.raises(ValueError, match=said):
+        explore(f"digits?{link}")
 
-    from seqpe_lab.explorers.panel import table_html
 
-    page = table_html({"method": ["a<b", "c"], "perplexity": [1.23456789, 2.0]}, "numbers")
-    assert (
-        b64decode(search(r"base64,([^\"]+)", page)[1]).decode()
-        == "method,perplexity\na<b,1.23456789\nc,2.0\n"
-    )
-    assert 'download="numbers.csv"' in page and "a<b" not in page
+def test_a_failing_computation_is_told_to_the_reader_and_the_next_good_one_takes_it_back():
+    panel = explore("digits")
+    whole, numbers = panel.explorer, panel.numbers
+
+    def broken(state):
+        raise RuntimeError("out of <ink>")
+
+    panel.explorer = dataclasses.replace(whole, compute=broken)
+    panel.set(base=2)
+    assert panel.message == "RuntimeError: out of <ink>"
+    assert json.loads(panel.answer) == {"message": panel.message, "role": "alert"}
+    assert panel.numbers is numbers, "the last good picture stays"
+    panel.explorer = whole
+    panel.set(base=10)
+    assert panel.message == "" and json.loads(panel.answer)["title"]
+    panel.close()
+
+
+def test_a_template_that_asks_for_what_is_not_there_says_so():
+    with pytest.raises(ValueError, match="asks for 'mean.low', which is not among the numbers"):
+        fill({"y": "@mean.low"}, {"median": 1})
+
+
+@pytest.mark.parametrize(
+    "value, form, text",
+    [
+        (1234567.891, ",.1f", "1,234,567.9"),
+        (-0.0004, ".3f", "0.000"),
+        (-12, "", "−12"),
+        (0.256, ".1%", "25.6%"),
+        (1100, ",", "1,100"),
+        ("a-b", ".2f", "a-b"),
+    ],
+)
+def test_numbers_are_written_alike(value, form, text):
+    assert as_text(value, form) == text

@@ -1,17 +1,21 @@
 """Content and position parts of attention, against the model's output and each formula."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from seqpe_lab.encodings import alibi_slopes, sinusoidal_vectors
-from seqpe_lab.explorers import attention_panel as attention
-from seqpe_lab.explorers import shipped_models
-from seqpe_lab.explorers.attention_panel import explore
+from seqpe_lab.encodings import ENCODINGS, alibi_slopes, sinusoidal_vectors
+from seqpe_lab.explorers import explore, make_explorer, shipped_models
 from seqpe_lab.explorers.attention_parts import by_distance, deviation_within_rows, recorded, split
+from seqpe_lab.explorers.attention_subjects import pieces_of
+from seqpe_lab.models.gpt2 import GPT2, GPT2Config
+from seqpe_lab.models.vit import ViT, ViTConfig
 from seqpe_lab.recipes import image_model, language_model
-from seqpe_lab.training import build_model
+from seqpe_lab.tasks.tokenization import load_tokenizer
+from seqpe_lab.training import build_model, train
 
 TOKENS = torch.tensor([list(b"to be or not")])
 
@@ -45,10 +49,8 @@ def shipped(models, monkeypatch):
 
     monkeypatch.setattr(shipped_models, "model", lambda kind, method: models[kind, method])
     monkeypatch.setattr(shipped_models, "about", about)
-    attention.parts_of.cache_clear()
     shipped_models.recipe.cache_clear()
     yield
-    attention.parts_of.cache_clear()
     shipped_models.recipe.cache_clear()
 
 
@@ -260,90 +262,168 @@ def test_the_model_is_left_as_it_was(models):
     assert torch.equal(model(TOKENS), before)
 
 
+def caption(panel) -> str:
+    return panel.explorer.answer(panel.state, panel.numbers)["caption"]
+
+
+def tables(panel) -> list:
+    """Content part, position part and weights of the chosen head, then the weights of all heads."""
+    return [trace.z for trace in panel.figure.data if trace.meta]
+
+
 def test_a_typed_text_is_drawn_refused_when_empty_and_cut_when_long(shipped):
-    panel = explore()
+    panel = explore("attention")
     assert list(panel.figure.layout.xaxis.ticktext) == list("the·cat·sat·on·the·mat")
-    panel.controls["text"].value = "naïve"
-    assert list(panel.figure.layout.xaxis.ticktext) == [
-        "n",
-        "a",
-        "c3",
-        "af",
-        "v",
-        "e",
-    ] and panel.figure.data[0].z.shape == (6, 6)
-    panel.controls["text"].value = ""
-    assert "type at least 1" in panel._message.value and panel.figure.data[0].z.shape == (6, 6)
-    panel.controls["text"].value = "x" * 80
-    assert panel._message.value == "" and panel.figure.data[0].z.shape == (64, 64)
-    assert any(
-        "cut: the first 64 of 80 bytes" in a.text.replace("<br>", " ")
-        for a in panel.figure.layout.annotations
-    )
-    panel.controls["text"].value = "\ud800a"  # half a character, as a browser may send
-    assert panel._message.value == "" and panel.figure.data[0].z.shape == (2, 2)
+    panel.set(text="naïve")
+    assert panel.numbers.ticks["texts"] == ["n", "a", "c3", "af", "v", "e"]
+    assert panel.numbers.maps[0].z.shape == (6, 6)
+    panel.set(text="")
+    assert "type at least 1" in panel.message and panel.numbers.maps[0].z.shape == (6, 6)
+    panel.set(text="x" * 80)
+    assert panel.message == "" and panel.numbers.maps[0].z.shape == (64, 64)
+    assert "cut: the first 64 of 80 tokens" in caption(panel)
+    panel.set(text="\ud800a")  # half a character, as a browser may send
+    assert panel.message == "" and panel.numbers.maps[0].z.shape == (2, 2)
+    panel.set(text="<i>", query=0)
+    assert "&lt;" in json.loads(panel.answer)["words"], "no letter of a text becomes a tag"
     panel.close()
 
 
-def test_the_heatmaps_show_the_causal_half(shipped):
-    panel = explore()
-    panel.controls["start"].value, panel.controls["head"].value = 900, 3
-    content, position, weight = panel.figure.data[:3]
-    parts = attention.parts_of("text", "seqpe", panel.state.text.encode(), 900, 0)
-    for shown, part in (
-        (content, parts.content),
-        (position, parts.position),
-        (weight, parts.weights),
-    ):
-        assert (shown.x0, shown.y0) == (900, 900)
-        np.testing.assert_array_equal(np.isnan(shown.z), np.triu(np.ones((22, 22), dtype=bool), 1))
+def test_the_heatmaps_show_the_causal_half_of_all_heads(shipped, models):
+    panel = explore("attention?start=900&head=3")
+    parts = split(models["text", "seqpe"], torch.tensor([list(panel.state.text.encode())]), 900, 0)
+    expected = [parts.content[3], parts.position[3], parts.weights[3], *parts.weights]
+    assert len(tables(panel)) == len(expected) == 7
+    for shown, part in zip(tables(panel), expected):
+        np.testing.assert_array_equal(np.isnan(shown), np.triu(np.ones((22, 22), dtype=bool), 1))
         np.testing.assert_allclose(
-            np.tril(np.nan_to_num(shown.z)), np.tril(part[3]), rtol=1e-5, atol=1e-6
+            np.tril(np.nan_to_num(shown)), np.tril(part), rtol=1e-5, atol=1e-6
         )
     panel.close()
 
 
+def test_a_click_on_a_map_chooses_head_and_query(shipped):
+    panel = explore("attention")
+    maps = [trace for trace in panel.figure.data if trace.meta]
+    assert [trace.meta["head"] for trace in maps] == [0, 0, 0, 0, 1, 2, 3]
+    assert panel.explorer.click == {"query": "y", "head": "head"}
+    panel.set(query=4, head=2)
+    numbers = panel.numbers
+    assert numbers.keys == [0, 1, 2, 3, 4] and numbers.who == "c"
+    content, _, weights = (table.z[4] for table in numbers.maps[:3])
+    np.testing.assert_allclose(numbers.row["content"], content[:5], rtol=1e-5)
+    assert numbers.share == pytest.approx(np.nanmax(weights), rel=1e-5)
+    panel.set(text="no", query=60)
+    assert panel.message == "" and panel.numbers.who == "o", "the nearest token that there is"
+    panel.close()
+
+
 def test_an_image_starts_only_where_its_grid_fits_and_says_so(shipped):
-    panel = explore()
-    with panel.at_once():
-        panel.controls["kind"].value = "image"
-        panel.controls["size"].value, panel.controls["corner"].value = 48, 14
-    said = " ".join(a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
-    assert (
-        panel._message.value == ""
-        and "rows and columns from 8" in said
-        and "start 14 is not possible: positions end at 19" in said
-    )
-    assert panel.figure.data[0].z.shape == (145, 145)
-    panel.controls["image_method"].value = "learned"
-    said = " ".join(a.text.replace("<br>", " ") for a in panel.figure.layout.annotations)
-    assert panel._message.value == "" and "a learned table has no other start than 0" in said
-    panel.controls["size"].value, panel.controls["image_method"].value = 24, "rope-axial"
-    assert "not possible" not in " ".join(
-        a.text for a in panel.figure.layout.annotations
-    )  # 14 + 6 patches = 20
+    panel = explore("attention?kind=image&size=48&corner=14")
+    assert panel.message == "" and "rows and columns from 8" not in caption(panel)
+    assert "rows and columns 8 to 19" in caption(panel)
+    assert "start 14 is not possible: positions end at 19" in caption(panel)
+    assert panel.numbers.maps[0].z.shape == (145, 145)
+    panel.set(image_method="learned")
+    assert panel.message == "" and "a learned table has no other start than 0" in caption(panel)
+    panel.set(size=24, image_method="rope-axial")
+    assert "not possible" not in caption(panel)  # 14 + 6 patches = 20
     panel.close()
 
 
 def test_only_the_controls_of_the_chosen_input_are_shown(shipped):
-    panel = explore()
-
-    def hidden():
-        return {
-            name
-            for name, box in zip(panel.controls, panel.children[1].children)
-            if box.layout.display == "none"
-        }
-
-    assert hidden() == {"digit", "size", "image_method", "corner"}
-    panel.controls["kind"].value = "image"
-    assert hidden() == {"text", "method", "start"}
-    panel.close()
+    when = {field["name"]: field.get("when") for field in make_explorer("attention").fields}
+    only = {
+        kind: {name for name, condition in when.items() if condition == {"kind": [kind]}}
+        for kind in ("text", "image")
+    }
+    assert only["text"] == {"text", "method", "start"}
+    assert only["image"] == {"digit", "drawing", "size", "image_method", "corner"}
 
 
 def test_the_table_is_the_curve(shipped):
-    panel = explore()
-    columns = panel.table(panel.numbers)
-    assert columns["mean position part (nats)"] == pytest.approx(list(panel.figure.data[4].y))
-    assert columns["distance (tokens)"] == list(range(22))
+    panel = explore("attention")
+    columns = panel.explorer.answer(panel.state, panel.numbers, table=True)["table"]
+    curve = [trace for trace in panel.figure.data if trace.xaxis == "x6"][-1]
+    assert columns["mean position part (nats)"] == pytest.approx(list(curve.y))
+    assert columns["distance"] == list(range(22))
     panel.close()
+
+
+def test_a_drawing_takes_the_place_of_the_digit(shipped):
+    panel = explore("attention?kind=image")
+    digit = panel.numbers.pixels
+    panel.set(drawing="f" * 32 + "0" * 32)
+    drawn = panel.numbers.pixels
+    assert drawn.shape == digit.shape == (24, 24) and drawn[:10].min() > 0.9 > drawn[14:].max()
+    for wrong in ("f" * 63, "g" * 64):
+        panel.set(drawing=wrong)
+        assert "64 digits 0 to f" in panel.message
+    panel.close()
+
+
+# --- a model of one's own -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(ENCODINGS))
+def test_the_explorer_takes_any_encoding_of_the_zoo_with_a_model_of_texts(name):
+    shape = dict(vocab_size=256, d_model=24, layers=2, heads=2, train_len=32, max_position=256)
+    try:
+        model = GPT2(GPT2Config(**shape, encoding=name))
+    except ValueError as error:
+        assert "grid" in str(error) or "dimensions" in str(error), error
+        return
+    made = make_explorer("attention", model=model)
+    state = made.state(text="abcab", start=3, layer=1)
+    numbers = made.compute(state)
+    content, position, weights = (m.z[4] for m in numbers.maps[:3])
+    score = content.astype(float) + position
+    np.testing.assert_allclose(softmax(score, np.isfinite(score)), weights, atol=1e-5)
+    model.eval()
+    block = model.transformer.h[1].attn
+    tokens = torch.tensor([list(b"abcab")])
+    v = caught(block.c_attn, lambda: model(tokens, start=3))[1].chunk(3, -1)[2][:, :12]
+    out = caught(block.c_proj, lambda: model(tokens, start=3))[0][:, :12]  # of head 0
+    np.testing.assert_allclose(np.nan_to_num(numbers.maps[2].z) @ v.numpy(), out, atol=1e-4)
+    assert made.answer(state, numbers)["title"] and list(made.state().__dict__)[0] == "kind"
+
+
+def test_an_image_model_of_ones_own_and_a_picture():
+    small = dict(patch_size=4, embed_dim=16, depth=2, num_heads=2)
+    model = ViT(ViTConfig(image_size=16, classes=3, encoding="rope", timm_options=small))
+    made = make_explorer("attention", model=model, image=np.full((5, 7, 3), 255))
+    state = made.state(layer=1, head=1)
+    numbers = made.compute(state)
+    assert numbers.pixels.shape == (16, 16) and numbers.pixels.min() == 1.0
+    assert numbers.maps[0].z.shape == (17, 17) and len(numbers.maps) == 3 + 2
+    assert made.state.__dataclass_fields__["size"].metadata["options"] == [16, 20, 24, 32]
+    assert "RoPE" in made.answer(state, numbers)["title"]
+
+
+def test_a_run_can_be_shown(tmp_path):
+    recipe = language_model("alibi", "smoke", steps=1, warmup_steps=1)
+    train(recipe, tmp_path / "run", progress=False)
+    made = make_explorer("attention", model=tmp_path / "run")
+    about = made.compute(made.state(text="the def of")).about
+    assert about["name"] == "ALiBi" and "run · scale smoke · seed 0" in about["provenance"]
+
+
+def test_a_tokenizer_names_its_tokens():
+    tokenizer = load_tokenizer("bpe:300", {"a": "the cat sat on the mat " * 9})
+    numbers, names = pieces_of(tokenizer, "the cat")
+    assert "".join(names) == "the·cat" and len(names) == len(numbers) < 7
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "kind", "says"),
+    [
+        (nn.Linear(2, 2), None, TypeError, "Linear is neither a GPT2 nor a ViT"),
+        ({"vocab_size": 10}, None, ValueError, "10 tokens does not hold the 256 bytes"),
+        ({"vocab_size": 256}, np.zeros((8, 8)), ValueError, "this model reads texts"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(model, image, kind, says):
+    if isinstance(model, dict):
+        model = GPT2(GPT2Config(**model, d_model=8, layers=1, heads=2, encoding="none"))
+    with pytest.raises(kind, match=says):
+        make_explorer("attention", model=model, image=image)

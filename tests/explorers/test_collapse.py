@@ -1,14 +1,15 @@
 """The collapse explorer: what the losses do to the space; training in the background stops."""
 
 import asyncio
-import re
+import json
 
 import pytest
 import torch
 
 from seqpe_lab import geometry
 from seqpe_lab.explorers import collapse_panel as collapse
-from seqpe_lab.explorers import collapse_training
+from seqpe_lab.explorers import collapse_picture, collapse_training, explore
+from seqpe_lab.explorers.collapse_picture import COLLAPSED
 from seqpe_lab.explorers.collapse_training import CANDIDATES, POSITIONS, STEPS_AT_A_TIME, Training
 
 
@@ -19,17 +20,14 @@ def no_pauses(monkeypatch):
 
 @pytest.fixture
 def panel():
-    result = collapse.explore()
+    result = explore("collapse")
     yield result
     result.close()
 
 
-def told(panel) -> str:
-    return re.sub("<[^>]*>", "", panel._message.value)
-
-
-def buttons(panel) -> dict:
-    return {button.description: button for button in panel.buttons.children}
+def disabled(panel) -> set[str]:
+    """The buttons that do nothing now, as the page is told."""
+    return set(json.loads(panel.answer)["disabled"])
 
 
 def step(panel) -> int:
@@ -52,7 +50,7 @@ def trained(alpha: float, beta: float, pieces: int) -> Training:
 def test_l_ood_alone_collapses_the_space_and_does_not_know_it():
     before, *_, after = trained(0.0, 0.1, 12).records
     assert (
-        after.spread < collapse.COLLAPSED < before.spread
+        after.spread < COLLAPSED < before.spread
         and after.cosines.min() > 0.98 > before.cosines.min()
     )
     assert after.effective_rank < 0.5 * before.effective_rank
@@ -88,70 +86,69 @@ def test_training_is_repeatable_and_leaves_the_readers_random_numbers_alone():
 
 
 def test_the_first_picture_is_the_untrained_encoder(panel):
-    assert (
-        step(panel) == 0
-        and not panel.running
-        and "Untrained" in panel.figure.layout.title.text
-        and "α = 0, β = 0.1" in panel.figure.layout.title.text
-    )
-    assert panel.figure.data[0].z.shape == (200, 200) and panel.figure.data[0].z[
-        3, 5
-    ] == pytest.approx(panel.training.similarity[9, 15].item())
+    title = panel.figure.layout.title.text
+    assert step(panel) == 0 and not panel.running and "Untrained" in title
+    assert "α = 0, β = 0.1" in title
+    apart = panel.figure.data[0].z
+    assert apart.shape == (200, 200)
+    assert 10 ** apart[3, 5] == pytest.approx(1 - panel.training.similarity[9, 15].item(), abs=1e-6)
+
+
+def test_the_colours_show_the_collapse():
+    """As cosines from 0.88 to 1 all positions had one colour before and after."""
+    scale = collapse_picture.TEMPLATE["data"][0]
+    session = collapse.Session()
+    before = session.compute(collapse.State()).apart
+    session.training = trained(0.0, 0.1, 12)
+    after = session.compute(collapse.State()).apart
+    off_diagonal = ~torch.eye(200, dtype=torch.bool).numpy()
+    darker = (before - after)[off_diagonal].mean() / (scale["zmax"] - scale["zmin"])
+    assert darker > 0.3, "of the length of the colour scale"
 
 
 def test_a_piece_trains_and_draws_without_an_event_loop(panel):
     panel.step()
-    buttons(panel)["Step"].click()
-    assert step(panel) == 2 * STEPS_AT_A_TIME and panel.figure.layout.title.text.startswith(
-        "Step 4, α = 0, β = 0.1"
-    )
-    rank = next(
-        trace for trace in panel.figure.data if trace.hovertemplate.startswith("effective rank")
-    )
-    assert list(rank.x) == [0, 2, 4] and list(rank.y) == [
-        record.effective_rank for record in panel.training.records
-    ]
+    panel.act("Step")
+    assert step(panel) == 2 * STEPS_AT_A_TIME
+    assert panel.figure.layout.title.text.startswith("Step 4, α = 0, β = 0.1")
+    rank = next(trace for trace in panel.figure.data if trace.name == "effective rank")
+    assert list(rank.x) == [0, 2, 4]
+    assert list(rank.y) == [record.effective_rank for record in panel.training.records]
 
 
 def test_start_without_an_event_loop_says_what_to_do(panel):
-    buttons(panel)["Start"].click()
-    assert "no event loop" in told(panel) and "press Step" in told(panel) and not panel.running
+    panel.guard(lambda: panel.act("Start"))
+    assert "no event loop" in panel.message and "press Step" in panel.message
+    assert not panel.running
 
 
 def test_start_pause_and_reset_while_everything_else_goes_on(panel):
     async def lecture():
-        button = buttons(panel)
-        assert button["Pause"].disabled and not button["Start"].disabled
-        button["Start"].click()
-        assert (
-            panel.running
-            and button["Start"].disabled
-            and button["Step"].disabled
-            and not button["Pause"].disabled
-        )
+        assert disabled(panel) == {"Pause"}
+        panel.act("Start")
+        assert panel.running and disabled(panel) == {"Start", "Step"}
         answered = 0
         while step(panel) < 6:  # someone else has a turn between the pieces
             await asyncio.sleep(0)
             answered += 1
         assert answered >= 3
-        panel.controls["alpha"].value = 0.3
+        panel.set(alpha=0.3)
         await until(lambda: panel.training.records[-1].alpha == 0.3)
         assert {record.alpha for record in panel.training.records} == {0.0, 0.3}
-        button["Pause"].click()
+        panel.act("Pause")
         stopped = step(panel)
         await asyncio.sleep(0.1)
-        assert step(panel) == stopped and not panel.running and button["Pause"].disabled
-        button["Start"].click()
+        assert step(panel) == stopped and not panel.running and disabled(panel) == {"Pause"}
+        panel.act("Start")
         await until(lambda: step(panel) > stopped)
-        button["Reset"].click()
+        panel.act("Reset")
         await asyncio.sleep(0.1)
-        assert (
-            step(panel) == 0 and not panel.running and "Untrained" in panel.figure.layout.title.text
-        )
+        assert step(panel) == 0 and not panel.running
+        assert "Untrained" in panel.figure.layout.title.text
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(lecture())
-    assert told(panel) == ""
+    assert panel.message == ""
 
 
 def test_pausing_and_starting_at_once_leaves_one_training(panel):
@@ -172,11 +169,13 @@ def test_it_ends_by_itself(panel, monkeypatch):
     async def lecture():
         panel.start()
         await until(lambda: not panel.running)
+        await asyncio.sleep(0)
 
     asyncio.run(lecture())
-    assert (
-        step(panel) == 4 and "press Reset" in told(panel) and not buttons(panel)["Start"].disabled
-    )
+    assert step(panel) == 4 and "press Reset" in panel.message
+    assert "Start" not in panel.numbers.disabled
+    panel.guard(lambda: panel.act("Step"))
+    assert step(panel) == 4 and "press Reset" in panel.message
 
 
 def test_an_error_in_the_background_is_shown_and_stops_the_training(panel, monkeypatch):
@@ -190,12 +189,9 @@ def test_an_error_in_the_background_is_shown_and_stops_the_training(panel, monke
         await until(lambda: not panel.running)
 
     asyncio.run(lecture())
-    assert (
-        "RuntimeError: the numbers ran out" in told(panel)
-        and 'role="alert"' in panel._message.value
-        and step(panel) == 0
-    )
-    assert not buttons(panel)["Start"].disabled
+    said = json.loads(panel.answer)
+    assert "RuntimeError: the numbers ran out" in said["message"] and said["role"] == "alert"
+    assert step(panel) == 0 and "Start" not in panel.numbers.disabled
 
 
 def test_closing_the_panel_stops_it(panel):
@@ -211,13 +207,13 @@ def test_closing_the_panel_stops_it(panel):
 
 
 def test_one_panel_trains_at_a_time(panel):
-    other = collapse.explore()
+    other = explore("collapse")
 
     async def lecture():
         panel.start()
         other.start()
         assert other.running and not panel.running
-        anew = collapse.explore()  # as a cell that is run again
+        anew = explore("collapse")  # as a cell that is run again
         assert not other.running
         anew.close()
         await asyncio.sleep(0)
@@ -226,26 +222,34 @@ def test_one_panel_trains_at_a_time(panel):
     other.close()
 
 
-def test_a_change_of_weights_is_marked(panel):
+@pytest.mark.parametrize("change", [{"alpha": 0.5}, {"beta": 0.0}, {"rate": 0.01}])
+def test_a_change_of_weights_or_rate_is_marked(panel, change):
     panel.step()
-    with panel.at_once():
-        panel.controls["alpha"].value = 0.5
+    panel.set(**change)
     panel.step()
-    marks = [
-        trace for trace in panel.figure.data if trace.hovertemplate.startswith("weights changed")
-    ]
-    assert len(marks) == 3 and all(list(mark.x) == [2, 2, None] for mark in marks)
+    marks = panel.figure.layout.shapes
+    assert len(marks) == 3 and all(mark.x0 == mark.x1 == 2 for mark in marks)
 
 
 def test_another_shift_follows_another_cosine(panel):
     panel.step()
-    panel.controls["z"].value = 37
-    cosine = next(trace for trace in panel.figure.data if trace.hovertemplate.startswith("cosine"))
-    assert (
-        list(cosine.y) == [record.cosines[36] for record in panel.training.records]
-        and "p+37" in panel._words.value
-    )
-    assert panel.table(panel.numbers)["mean cosine at z=37"] == pytest.approx(list(cosine.y))
+    panel.set(z=37)
+    cosine = next(trace for trace in panel.figure.data if trace.name == "cosine")
+    assert list(cosine.y) == pytest.approx([r.cosines[36] for r in panel.training.records])
+    answer = panel.explorer.answer(panel.state, panel.numbers, table=True)
+    assert "p+37" in answer["words"]
+    assert answer["table"]["mean cosine at z=37"] == pytest.approx(list(cosine.y))
+
+
+def test_another_seed_begins_again_and_another_rate_does_not(panel):
+    panel.step()
+    panel.set(rate=0.01)
+    panel.step()
+    fast = panel.training.records[-1]
+    assert fast.step == 4 and fast.rate == 0.01
+    assert fast.cosines.mean() > trained(0.0, 0.1, 2).records[-1].cosines.mean()
+    panel.set(seed=2)
+    assert step(panel) == 0 and panel.numbers.spread == Training(2).records[0].spread
 
 
 def test_no_weights_at_all_train_nothing():

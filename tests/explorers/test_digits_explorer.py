@@ -1,27 +1,26 @@
 """The digits explorer: its numbers against brute force and the library, and bad input."""
 
-import html
 import itertools
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from seqpe_lab.digits import grid, to_digits
 from seqpe_lab.encoder import PositionEncoder, prefix_tree
 from seqpe_lab.explorers import digits_panel as digits
+from seqpe_lab.explorers import digits_vectors, explore, shipped_models
 
 
 def numbers(*state):
-    return digits.compute(digits.State(*state))
+    """Of text, base, k, along, width."""
+    names = ("text", "base", "k", "along", "width")
+    return digits.compute(digits.State(**dict(zip(names, state))))
 
 
 def picture(*state):
-    return digits.draw(numbers(*state))
-
-
-def told(panel) -> str:
-    return html.unescape(re.sub("<[^>]*>", "", panel._message.value))
+    return digits.explorer().draw(numbers(*state))
 
 
 @pytest.mark.parametrize("text", ["2, 3", "(2, 3)", " 2 3 ", "[2;3]", "2,3,"])
@@ -50,12 +49,13 @@ def test_what_is_no_position_is_refused_with_a_remedy(text, said):
 
 
 def test_the_reader_is_told_and_the_last_picture_stays():
-    panel = digits.explore()
-    before = panel.figure
-    panel.controls["text"].value = "1x"
-    assert "'1x'" in told(panel) and "like 100" in told(panel) and panel.figure is before
-    panel.controls["text"].value = "12"
-    assert told(panel) == "" and "12 in base 10" in panel.figure.layout.annotations[0].text
+    panel = explore("digits")
+    before = panel.numbers
+    panel.set(text="1x")
+    assert "'1x'" in panel.message and "like 100" in panel.message and panel.numbers is before
+    panel.set(text="12")
+    assert panel.message == "" and panel.numbers.name == "12"
+    panel.close()
 
 
 @pytest.mark.parametrize("base, k, dims", [(10, 5, 1), (10, 2, 2), (2, 8, 3), (16, 1, 1)])
@@ -66,18 +66,51 @@ def test_embeddings_are_the_rows_of_the_encoders_own_tables(base, k, dims):
         encoder.place.num_embeddings,
         encoder.dimension.num_embeddings if encoder.dimension else 0,
     ]
-    assert list(digits.embeddings(k, base, dims).values()) == own
+    asked = numbers(", ".join(["0"] * dims), base, k)
+    assert list(asked.rows.values()) == own
 
 
 @pytest.mark.parametrize("position, k", [((100,), 5), ((2, 3), 2), ((1, 20, 7), 3)])
 def test_the_three_addends_sum_to_what_the_encoder_reads(position, k):
     sequence, dims = to_digits(torch.tensor(position), k, 10).tolist(), len(position)
-    torch.manual_seed(0)
-    encoder = PositionEncoder(digits.FEATURES, digits=k, dims=dims, layers=1, heads=1)
+    features = digits_vectors.FEATURES
+    encoder = PositionEncoder(features, digits=k, dims=dims, layers=1, heads=1)
+    tables = digits_vectors.tables("untrained", dims)
+    with torch.no_grad():
+        encoder.token.weight.copy_(
+            torch.from_numpy(np.concatenate([tables["T"][:10], tables["CLS"]]))
+        )
+        encoder.place.weight.copy_(torch.from_numpy(tables["O"][:k]))
+        if dims > 1:
+            encoder.dimension.weight.copy_(torch.from_numpy(tables["D"][:dims]))
     expected = encoder.embed(torch.tensor([*sequence, 10]), torch.arange(len(sequence) + 1))
-    assert torch.allclose(sum(digits.addends(tuple(sequence), k, 10, dims)), expected, atol=1e-7)
     strips = picture(", ".join(map(str, position)), 10, k, "last", 2).data[0].z
-    assert torch.allclose(torch.tensor(strips[-digits.FEATURES :]), expected.T, atol=1e-6)
+    assert torch.allclose(torch.tensor(strips[-features:]), expected.T, atol=1e-6)
+
+
+@pytest.mark.parametrize("text, k, method", [("100", 5, "seqpe"), ("2, 3", 2, "seqpe-mul")])
+def test_the_trained_encoder_stands_beside_the_untrained(text, k, method):
+    shown, kind = numbers(text, 10, k, "last", 3), "text" if k == 5 else "image"
+    encoder = shipped_models.encoding(kind, method).encoder
+    position = digits.read_position(text)
+    sequence = to_digits(torch.tensor(position), k, 10).tolist()
+    summed = encoder.embed(torch.tensor([*sequence, 10]), torch.arange(len(sequence) + 1))
+    assert [strip["name"] for strip in shown.strips] == ["untrained", "trained"]
+    features = digits_vectors.FEATURES
+    np.testing.assert_allclose(
+        shown.strips[1]["z"][-features:], summed[:, :features].T.detach(), atol=1e-6
+    )
+    near = torch.tensor([[*position[:-1], p] for p in range(position[-1] - 3, position[-1] + 4)])
+    vectors = encoder(near)
+    cosines = torch.nn.functional.cosine_similarity(vectors[3:4], vectors)
+    np.testing.assert_allclose(shown.cosines[1]["y"], cosines.detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("state", [("100", 2, 7), ("100", 10, 4), ("1, 2, 3", 10, 2), ("1500",)])
+def test_where_nothing_was_trained_the_reader_is_told_why(state):
+    shown = numbers(*state)
+    assert [strip["name"] for strip in shown.strips] == ["untrained"] and not shown.cosines
+    assert "up to 1,499" in shown.untaught
 
 
 @pytest.mark.parametrize(
@@ -86,9 +119,10 @@ def test_the_three_addends_sum_to_what_the_encoder_reads(position, k):
 )
 def test_the_tree_holds_each_prefix_once(text, base, k, along):
     position = digits.read_position(text)
-    around, row = digits.neighbours(position, 4, along, base**k)
-    assert around[row].tolist() == list(position)
-    written = [(*sequence, base) for sequence in to_digits(around, k, base).tolist()]
+    axis = 0 if along == "first" else len(position) - 1
+    around, row = digits.neighbours(position, 4, axis, base**k)
+    assert around[row] == position
+    written = [(*s, base) for s in to_digits(torch.tensor(around), k, base).tolist()]
     prefixes = {sequence[:j] for sequence in written for j in range(1, len(sequence) + 1)}
     figure = picture(text, base, k, along, 4)
     nodes = [
@@ -96,8 +130,8 @@ def test_the_tree_holds_each_prefix_once(text, base, k, along):
     ]
     assert sum(len(trace.x) for trace in nodes) == len(prefixes)
     assert (
-        f"{len(around)} positions are {sum(map(len, written))} tokens but {len(prefixes)} "
-        "distinct prefixes" in figure.layout.annotations[1].text
+        f"{len(around)} positions: {sum(map(len, written))} tokens, {len(prefixes)} "
+        "distinct prefixes" in figure.layout.xaxis3.title.text
     )
     others = written[:row] + written[row + 1 :]
     shared = {written[row][:j] for j in range(1, len(written[row]) + 1)} & {
@@ -107,20 +141,20 @@ def test_the_tree_holds_each_prefix_once(text, base, k, along):
 
 
 def test_no_two_nodes_of_the_tree_stand_at_one_place_and_the_own_path_is_straight():
+    sequences = torch.nn.functional.pad(
+        to_digits(torch.arange(94, 106).unsqueeze(-1), 4, 10), (0, 1), value=10
+    )
     for row in (0, 3, 11):
-        tree = prefix_tree(
-            torch.nn.functional.pad(
-                to_digits(torch.arange(94, 106).unsqueeze(-1), 4, 10), (0, 1), value=10
-            )
-        )
-        height = digits.heights(tree, row)
-        assert len(set(zip(tree.place.tolist(), height.tolist()))) == len(height)
-        assert (height[tree.complete[row]] == row).all()
+        nodes = digits.prefixes(sequences.tolist(), row)
+        assert len(nodes) == len(prefix_tree(sequences).token)  # as the library counts them
+        assert len({(node["place"], node["height"]) for node in nodes.values()}) == len(nodes)
+        assert all(node["height"] == row for node in nodes.values() if node["own"])
+        assert sum(node["own"] for node in nodes.values()) == sequences.shape[1]
 
 
 def test_the_table_counts_what_the_neighbours_share():
-    table = digits.table(numbers("100", 10, 5, "last", 1))
-    assert table == {
+    asked = numbers("100", 10, 5, "last", 1)
+    assert digits.explorer().answer(asked.state, asked, table=True)["table"] == {
         "position": ["99", "100", "101"],
         "digits": ["0 0 0 9 9", "0 0 1 0 0", "0 0 1 0 1"],
         "shared prefix": [2, 5, 4],
@@ -150,7 +184,7 @@ def test_the_title_says_why_digits_mislead_or_that_they_do_not_suffice():
     assert (
         "does not fit into k = 2" in raised.layout.title.text
         and "needs 3" in raised.layout.title.text
-        and "k = 3" in raised.layout.annotations[0].text
+        and list(raised.layout.xaxis3.ticktext) == ["10<sup>2</sup>", "10", "1", "CLS"]
     )
 
 
@@ -158,12 +192,12 @@ def test_the_title_says_why_digits_mislead_or_that_they_do_not_suffice():
 def test_every_position_that_may_be_typed_is_drawn_in_every_number_system(text):
     for base, k in itertools.product((2, 16), (1, 8)):
         figure = picture(text, base, k, "last", 7)
-        assert len(figure.data[0].z[0]) <= 25 and torch.tensor(figure.data[-1].x).isfinite().all()
+        assert len(figure.data[0].z[0]) <= 52 and np.isfinite(figure.data[-1].x).all()
         assert len(re.sub("<[^>]*>", "", figure.layout.title.text)) <= 98  # fits on the page
 
 
 def test_neighbours_end_where_the_positions_end():
-    around, row = digits.neighbours((1, 9), 4, "last", 10)
-    assert around.tolist() == [[1, p] for p in range(5, 10)] and row == 4
-    around, row = digits.neighbours((1, 9), 4, "first", 10)
-    assert around.tolist() == [[p, 9] for p in range(6)] and row == 1
+    around, row = digits.neighbours((1, 9), 4, 1, 10)
+    assert around == [(1, p) for p in range(5, 10)] and row == 4
+    around, row = digits.neighbours((1, 9), 4, 0, 10)
+    assert around == [(p, 9) for p in range(6)] and row == 1

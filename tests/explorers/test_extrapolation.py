@@ -1,37 +1,29 @@
 """Our curves beside the paper's: every number is a committed or a printed one, on its side."""
 
-import base64
-import csv
-import io
 import json
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from seqpe_lab.course.style import label
-from seqpe_lab.explorers import extrapolation_panel
-from seqpe_lab.explorers.extrapolation_panel import (
-    METHODS,
+from seqpe_lab.explorers import explore, extrapolation_results
+from seqpe_lab.explorers.extrapolation_panel import State, compute, explorer, winners, within
+from seqpe_lab.explorers.extrapolation_results import (
     TASKS,
-    State,
     Value,
-    compute,
-    draw,
-    explore,
+    methods,
     ours,
     papers,
-    table,
-    winners,
-    within,
+    results,
+    tasks,
 )
 from seqpe_lab.package_data import committed_results, paper_table
 from seqpe_lab.recipes import image_model, language_model
 
 EVERYTHING = dict(
     task="text",
-    methods=sum(METHODS.values(), ()),
+    methods=tuple(methods()),
     times=(1, 32),
     scale="small",
     values="measured",
@@ -44,7 +36,11 @@ def numbers(**state):
 
 
 def picture(**state):
-    return draw(numbers(**state))
+    return explorer().draw(numbers(**state))
+
+
+def table(shown):
+    return explorer().answer(shown.state, shown, table=True)["table"]
 
 
 def lines(figure, side):
@@ -93,7 +89,7 @@ def test_the_right_panel_is_the_paper_table_3():
 @pytest.mark.parametrize(
     ("task", "part", "of_seqpe"), [("answers", "perplexity", 28.60), ("matches", "em", 2.6)]
 )
-def test_table_2_stands_alone(task, part, of_seqpe):
+def test_table_2_stands_beside_our_answers(task, part, of_seqpe):
     figure = picture(**EVERYTHING | {"task": task, "axis": "linear"})
     drawn = lines(figure, 1)
     assert {m: t.y[-1] for m, t in drawn.items()} == dict(
@@ -103,7 +99,8 @@ def test_table_2_stands_alone(task, part, of_seqpe):
         )
     )
     assert drawn["seqpe"].y[-1] == of_seqpe
-    assert lines(figure, 0) == {} and any("no run of ours" in (t.text or "") for t in figure.data)
+    ours_alone = {run["method"] for run in results("question-answering-small")}
+    assert set(lines(figure, 0)) == ours_alone
 
 
 def test_the_left_panel_is_the_mean_and_the_band_of_our_seeds():
@@ -116,17 +113,68 @@ def test_the_left_panel_is_the_mean_and_the_band_of_our_seeds():
     values = np.array([[run[n] for n in ("64", "128", "256", "512", "1024")] for run in runs])
     assert len(values) > 1
     np.testing.assert_allclose(lines(figure, 0)["seqpe"].y, values.mean(0))
-    band = next(t for t in figure.data if t.fill and t.legendgroup == "seqpe")
-    np.testing.assert_allclose(band.y, [*values.max(0), *values.min(0)[::-1]])
+    place = next(i for i, t in enumerate(figure.data) if t.fill and t.legendgroup == "seqpe")
+    np.testing.assert_allclose(figure.data[place].y, values.max(0))
+    np.testing.assert_allclose(figure.data[place - 1].y, values.min(0))  # it is filled down to this
+
+
+def test_single_seeds_are_lines_of_their_own():
+    figure = picture(**EVERYTHING | {"axis": "linear", "seeds": "each", "methods": ("seqpe",)})
+    runs = [r for r in committed_results("length-extrapolation-small") if r["method"] == "seqpe"]
+    drawn = [t for t in figure.data if t.xaxis == "x"]
+    assert [list(t.y) for t in drawn] == [list(run["perplexity"].values()) for run in runs]
+    assert [t.showlegend for t in figure.data] == [True] + [False] * (len(figure.data) - 1)
+
+
+def test_table_5_is_among_the_images():
+    drawn = lines(picture(**EVERYTHING | {"task": "images", "axis": "linear"}), 1)
+    for row in paper_table(5):
+        own = drawn[f"seqpe-{row['integration']}"]
+        assert list(own.y[:4]) == [row[str(n)] for n in (224, 320, 384, 448)]
+
+
+def test_other_results_are_found_whatever_they_measure(tmp_path, monkeypatch):
+    """A new file of results, with an encoding and a length that no other has, breaks nothing."""
+    (tmp_path / "results").mkdir()
+    known = committed_results("length-extrapolation-small")[0]
+    runs = [
+        known | {"method": method, "seed": seed, "loss_by_length": {"32": 1.0 + seed, "48": 2.0}}
+        for method in ("seqpe", "my-own")
+        for seed in (0, 1)
+    ]
+    text = json.dumps(runs)
+    (tmp_path / "results" / "algorithmic-tasks-small.json").write_text(text, encoding="utf-8")
+    (tmp_path / "results" / "trials-small-unfinished.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(extrapolation_results, "DATA", tmp_path)
+    cached = (tasks, methods, ours, papers)
+    try:
+        for function in cached:
+            function.cache_clear()
+        assert list(tasks())[len(TASKS) :] == [
+            "algorithmic-tasks-loss_by_length",
+            "algorithmic-tasks-perplexity",
+        ]
+        state = dict(task="algorithmic-tasks-loss_by_length", methods=("my-own", "seqpe"))
+        panel = explore("extrapolation")
+        panel.set(**state, axis="linear")
+        assert not panel.message and [list(t.y) for t in panel.figure.data if t.name] == [
+            [1.5, 2.0],
+            [1.5, 2.0],
+        ]
+        panel.close()
+    finally:
+        for function in cached:
+            function.cache_clear()
 
 
 def test_only_the_papers_protocol_of_images_is_shown(monkeypatch):
-    whole = ours("images", "small").runs
+    whole = results("resolution-extrapolation-small")
     control = [run | {"protocol": "object on a larger canvas"} for run in whole]
-    monkeypatch.setattr(extrapolation_panel, "committed_results", lambda name: whole + control)
-    shown = ours.__wrapped__("images", "small").runs
-    assert shown == whole and not any(r["protocol"].startswith("object") for r in shown)
-    runs = [r["accuracy"]["72"] for r in shown if r["method"] == "learned"]
+    assert not any("canvas" in run["protocol"] for run in whole)
+    monkeypatch.setattr(extrapolation_results.json, "loads", lambda text: whole + control)
+    assert results("resolution-extrapolation-small") == whole
+    monkeypatch.undo()
+    runs = [r["accuracy"]["72"] for r in whole if r["method"] == "learned"]
     assert lines(picture(**EVERYTHING | {"task": "images", "axis": "linear"}), 0)["learned"].y[
         -1
     ] == pytest.approx(np.mean(runs))
@@ -157,7 +205,7 @@ def test_a_method_has_one_style_and_one_legend_entry(task):
 def test_the_trained_length_is_marked_in_both(task, marks, times):
     figure = picture(**EVERYTHING | {"task": task, "times": times})
     assert [shape.x0 for shape in figure.layout.shapes] == marks
-    assert [a.text for a in figure.layout.annotations if a.text.startswith("trained")] == [
+    assert [a.text for a in figure.layout.annotations if a.text.startswith("trained at")] == [
         f"trained at {n}" for n in marks
     ]
     for axis, mark in zip((figure.layout.xaxis, figure.layout.xaxis2), marks):
@@ -217,13 +265,15 @@ def test_the_best_are_all_that_the_seeds_do_not_tell_apart(seeds, best):
         for seed, last in enumerate(values)
         for length, value in ((9, 99.0), (12, last))
     ]
-    assert winners(results, TASKS["images"]) == (best, 12)
+    said = " or ".join(map(label, best)) or "too few seeds to say"
+    assert winners(results, TASKS["images"]) == (said, 12)
 
 
 @pytest.mark.parametrize("nothing", [{"methods": ()}, {"task": "images", "times": (8, 32)}])
 def test_an_empty_choice_says_what_to_do(nothing):
     figure = picture(**EVERYTHING | nothing)
-    assert sum("choose other methods or a wider range" in (t.text or "") for t in figure.data) == 2
+    notes = [a.text for a in figure.layout.annotations]
+    assert sum("choose other methods or a wider range" in text for text in notes) == 2
     assert figure.layout.title.text.startswith("Nothing to compare")
     assert all(len(column) == 0 for column in table(numbers(**EVERYTHING | nothing)).values())
 
@@ -232,7 +282,7 @@ def test_the_table_holds_what_is_drawn():
     asked = EVERYTHING | {"task": "images", "times": (1, 2)}
     rows = list(zip(*table(numbers(**asked)).values()))
     drawn = sum(
-        len(within(side, TASKS["images"], asked["methods"], (1, 2)))
+        len(within(side, asked["methods"], (1, 2)))
         for side in (ours("images", "small"), papers("images"))
     )
     assert len(rows) == drawn > 0
@@ -242,48 +292,44 @@ def test_the_table_holds_what_is_drawn():
 
 
 def test_the_reader_downloads_what_the_panel_shows():
-    panel = explore()
-    panel.controls["methods"].value = ("alibi",)
-    panel._sheet.selected_index = 0
-    text = base64.b64decode(re.search(r"base64,([^\"]+)", panel._table.value).group(1)).decode()
-    rows = list(csv.DictReader(io.StringIO(text)))
+    panel = explore("extrapolation")
+    panel.set(methods=("alibi",))
+    panel.table = True
+    shown = json.loads(panel.answer)["table"]
+    rows = [dict(zip(shown, row)) for row in zip(*shown.values())]
     assert {row["method"] for row in rows} == {"ALiBi"}
     assert [row["perplexity"] for row in rows if row["source"].startswith("the paper")] == [
-        "20.06",
-        "19.06",
-        "18.65",
-        "18.72",
-        "19.36",
-        "21.39",
+        20.06,
+        19.06,
+        18.65,
+        18.72,
+        19.36,
+        21.39,
     ]
     panel.close()
 
 
-def test_the_page_shows_the_static_twin_after_every_move():
-    panel = explore()
-    for methods in (
-        ("learned", "rope-1e6"),
-        ("seqpe", "alibi"),
-        ("learned", "rope-1e6"),
-    ):  # lines, and bands where a method has several seeds
-        panel.controls["methods"].value = methods
-        assert len(panel.figure.data) >= 4
-        assert json.loads(panel.plot.figure)["data"] == json.loads(panel.figure.to_json())["data"]
-    panel.close()
+def test_only_methods_that_were_measured_in_the_task_can_be_chosen():
+    text, images = (
+        set(numbers(**EVERYTHING | {"task": t}).limits["methods"])
+        for t in TASKS
+        if t in ("text", "images")
+    )
+    assert {"rope-1e4", "alibi"} <= text and {"rope-axial", "seqpe-mul"} <= images
+    assert not text & {"rope-axial", "seqpe-mul"} and not images & {"rope-1e4", "seqpe"}
 
 
 def test_methods_with_results_of_our_own_can_be_chosen(monkeypatch):
-    import seqpe_lab.explorers.extrapolation_panel as module
+    more = [Value("t5", 0, 64, 5.0, 1.0), Value("MyPE", 0, 64, 5.0, 1.0)]
+    real = extrapolation_results.ours
 
-    paper = {method for methods in module.METHODS.values() for method in methods}
-    assert {method for _, method in module.choices()} >= paper
-    ours = module.ours
-    more = [module.Value("t5", 0, 64, 5.0, 1.0), module.Value("MyPE", 0, 64, 5.0, 1.0)]
-    monkeypatch.setattr(
-        module, "ours", lambda *asked: replace(ours(*asked), values=ours(*asked).values + more)
-    )
-    assert module.choices()[-2:] == [("MyPE", "MyPE"), ("T5", "t5")]
-    assert ("T5", "t5") in module.explore().controls["methods"].options
-    drawn = module.draw(module.compute(module.State(methods=("MyPE", "t5"))))
+    def with_more(*asked):
+        return replace(real(*asked), values=real(*asked).values + more)
+
+    monkeypatch.setattr(extrapolation_results, "ours", with_more)
+    monkeypatch.setattr("seqpe_lab.explorers.extrapolation_panel.ours", with_more)
+    known = methods.__wrapped__()
+    assert list(known.items())[-2:] == [("MyPE", "MyPE"), ("t5", "T5")]
+    drawn = picture(methods=("MyPE", "t5"))
     named = {trace.name: trace.line.color for trace in drawn.data if trace.name}
     assert named.keys() == {"MyPE", "T5"} and len(set(named.values())) == 2

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from seqpe_lab import geometry as library
+from seqpe_lab.encodings.absolute import sinusoidal_vectors
+from seqpe_lab.explorers import explore, geometry_vectors, shipped_models
 from seqpe_lab.explorers import geometry_panel as explorer
-from seqpe_lab.explorers import shipped_models
 from seqpe_lab.recipes import language_model
 
 BASE = dict(
@@ -22,14 +23,16 @@ BASE = dict(
     compare="123, 1000",
 )
 TRAINED = 64
+SHIPPED = shipped_models.FOLDER
 
 
 def forget():
     for cached in (
         shipped_models.tables,
         shipped_models.about,
-        explorer.measures,
-        explorer._curve,
+        geometry_vectors.measures,
+        geometry_vectors.curve,
+        geometry_vectors.path_of,
         shipped_models.recipe,
     ):
         cached.cache_clear()
@@ -70,22 +73,20 @@ def tables(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def panel(tables):
-    panel = explorer.explore()
+    panel = explore("geometry")
     yield panel
     panel.close()
 
 
 @pytest.fixture(autouse=True)
 def as_at_first(panel):
-    with panel.at_once():
-        for name, value in (BASE | {"positions": shipped_models.AT_THE_END}).items():
-            panel.controls[name].value = value
+    panel.set(**BASE | {"positions": shipped_models.AT_THE_END})
     yield
-    assert not panel._wrong
+    assert not panel.message
 
 
 def picture(**state):
-    return explorer.draw(explorer.compute(explorer.State(**state)))
+    return explorer.explorer().draw(explorer.compute(explorer.State(**state)))
 
 
 def vectors(method="seqpe", step=shipped_models.STEPS[-1], count=256):
@@ -130,7 +131,7 @@ def test_the_path_keeps_distances_where_three_directions_hold_everything():
         @ torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(2)))[0][:3]
         + 7
     )
-    coordinates, shares = explorer.principal_path(turned)
+    coordinates, shares = geometry_vectors.principal_path(turned)
     centred, covariance = (points - points.mean(0)).numpy(), np.cov(points.T.numpy())
     assert np.allclose(
         coordinates @ coordinates.T, centred @ centred.T, atol=1e-3
@@ -140,13 +141,13 @@ def test_the_path_keeps_distances_where_three_directions_hold_everything():
 
 
 def test_the_path_of_one_point_is_finite():
-    coordinates, shares = explorer.principal_path(torch.ones(70, 8))
+    coordinates, shares = geometry_vectors.principal_path(torch.ones(70, 8))
     assert np.isfinite(coordinates).all() and np.isfinite(shares).all()
 
 
 def test_similarity_by_distance_against_a_loop():
     table = library.similarity(vectors(count=30))
-    mean, low, high = explorer.by_distance(table)
+    mean, low, high = geometry_vectors.by_distance(table)
     for z in range(30):
         pairs = sorted(float(table[p, p + z]) for p in range(30 - z))
         assert mean[z] == pytest.approx(sum(pairs) / len(pairs), abs=1e-5)
@@ -159,7 +160,7 @@ def test_similarity_by_distance_against_a_loop():
 
 @pytest.mark.parametrize("kind", library.KINDS)
 def test_measures_are_the_librarys(kind):
-    ours = explorer.measures("seqpe", 100, 256, kind)
+    ours = geometry_vectors.measures("seqpe", 100, 256, kind)
     assert ours == {
         "correlation": library.distance_correlation(vectors(step=100), kind=kind),
         "confusion": library.lexical_confusion(vectors(step=100), 5, kind=kind),
@@ -174,8 +175,9 @@ def test_measures_are_the_librarys(kind):
 def test_the_heatmap_shows_all_similarities_and_where_training_ended(kind, stretch):
     figure = picture(**BASE | {"kind": kind, "stretch": stretch})
     assert np.allclose(figure.data[0].z, library.similarity(vectors(), kind=kind), atol=1e-3)
+    table = figure.data[0].z
     assert (figure.data[0].zmin, figure.data[0].zmax) == (
-        (None, None) if kind == "dot" or stretch else (-1, 1)
+        (table.min(), table.max()) if kind == "dot" or stretch else (-1, 1)
     )
     assert (
         {shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1}
@@ -192,7 +194,7 @@ def test_stretched_colours_show_what_is_hard_to_tell_apart_and_no_mere_rounding(
     tables["seqpe"][10] = slightly
     heatmap = picture(**BASE | {"step": 10, "stretch": True}).data[0]
     assert (
-        heatmap.zmin is None
+        heatmap.zmin == heatmap.z.min()
         and 0.9995 < heatmap.z.min() < 0.9996
         and len(np.unique(heatmap.z[0])) > 100
     )
@@ -213,11 +215,11 @@ def test_the_path_tells_the_trained_from_the_others_and_names_those_asked_for():
     figure = picture(**BASE | {"view": "path", "positions": shipped_models.AT_THE_END})
     trained, beyond = figure.data[1:]
     assert (
-        list(trained.text) == list(range(TRAINED))
-        and list(beyond.text) == list(range(TRAINED, 1_100))
+        list(map(int, trained.text)) == list(range(TRAINED))
+        and list(map(int, beyond.text)) == list(range(TRAINED, 1_100))
         and trained.marker.symbol != beyond.marker.symbol
     )
-    coordinates, _ = explorer.principal_path(vectors(count=1_100))
+    coordinates, _ = geometry_vectors.principal_path(vectors(count=1_100))
     assert np.allclose(np.stack([beyond.x, beyond.y, beyond.z], 1), coordinates[TRAINED:])
     notes = {note.text: (note.x, note.y, note.z) for note in figure.layout.scene.annotations}
     assert set(notes) == {
@@ -235,9 +237,10 @@ def test_neighbours_are_the_librarys_and_look_alikes_are_marked(kind):
         named(figure, "all positions").y, library.similarity(everything, kind=kind)[100], atol=1e-4
     )
     nearest = library.nearest_neighbours(everything, kind, 8)[100].tolist()
-    assert (
-        list(named(figure, "the 8 most similar").x) == nearest
-        and f"most similar to {nearest[0]:,}, " in figure.layout.title.text
+    assert list(
+        named(figure, "the 8 most similar").x
+    ) == nearest and f"most similar to {nearest[0]:,}, " in figure.layout.title.text.replace(
+        " <br>", " "
     )
     alike = list(named(figure, "one digit edit away").x)
     assert (
@@ -259,28 +262,31 @@ def test_distance_is_drawn_for_trained_pairs_and_for_those_beyond():
         0
     ].line.dash != lines[1].line.dash
     for line, part in zip(lines, (vectors()[:TRAINED], vectors()[TRAINED:])):
-        assert np.allclose(line.y, explorer.by_distance(library.similarity(part, kind="cosine"))[0])
+        assert np.allclose(
+            line.y, geometry_vectors.by_distance(library.similarity(part, kind="cosine"))[0]
+        )
     assert (
-        len(picture(**BASE | {"view": "distance", "positions": TRAINED}).data) == 2
-    )  # a band and a line
+        len(picture(**BASE | {"view": "distance", "positions": TRAINED}).data) == 3
+    )  # the edges of a band and a line
 
 
 def test_titles_claim_what_the_numbers_say(tables):
     line = torch.linspace(0, 1.5, 256)
     tables["seqpe"][30] = torch.stack([line.cos(), line.sin(), *torch.zeros(6, 256)], 1)
-    assert "falls with distance (ρ = −1.00)" in picture(**BASE | {"step": 30}).layout.title.text
-    assert "says little about distance" in picture(**BASE).layout.title.text
-    assert (
-        "0.0% as wide"
-        in picture(**BASE | {"method": "seqpe-ood-only", "view": "path"}).layout.title.text
-    )
+    assert "falls with distance (ρ = −1.00)" in picture(
+        **BASE | {"step": 30}
+    ).layout.title.text.replace(" <br>", " ")
+    assert "says little about distance" in picture(**BASE).layout.title.text.replace(" <br>", " ")
+    assert "0.0% as wide" in picture(
+        **BASE | {"method": "seqpe-ood-only", "view": "path"}
+    ).layout.title.text.replace(" <br>", " ")
 
 
-@pytest.mark.parametrize("view", dict(explorer.VIEWS).values())
+@pytest.mark.parametrize("view", explorer.VIEWS)
 @pytest.mark.parametrize("kind", library.KINDS)
 def test_a_collapsed_space_is_drawn_too(view, kind):
     figure = picture(**BASE | {"method": "seqpe-ood-only", "view": view, "kind": kind})
-    assert "nan" not in figure.layout.title.text
+    assert "nan" not in figure.layout.title.text.replace(" <br>", " ")
     for trace in figure.data:
         for values in (trace.y, trace.z if trace.type != "scatter" else None):
             assert values is None or np.isfinite(np.asarray(values, dtype=float)).all()
@@ -294,10 +300,10 @@ def test_the_caption_names_run_data_and_range():
         "a text",
         "hash abc",
         "seed 0",
-        "d=96",
+        "d=8",  # of the vectors above
         "step 100 of 1,000",
         "positions 0 to 63",
-        "shown: 0 to 255",
+        "shown 0 to 255",
     ):
         assert part in caption
 
@@ -305,59 +311,72 @@ def test_the_caption_names_run_data_and_range():
 # --- panel --------------------------------------------------------------------------------------
 
 
+def answer(panel) -> dict:
+    """What the page shows."""
+    return json.loads(panel.answer)
+
+
 def test_only_positions_that_are_known_can_be_asked_for(panel):
-    panel.controls["position"].value = 1_000
-    panel.controls["step"].value = 100
-    assert panel.controls[
-        "position"
-    ].max == panel.state.position == 255 and "shown: 0 to 255" in panel.figure.layout.annotations[
-        -1
-    ].text.replace("<br>", " ")
-    panel.controls["positions"].value = 64
-    assert panel.controls["position"].max == 63
-    with panel.at_once():
-        panel.controls["step"].value, panel.controls["positions"].value = 1_000, 1_100
-    assert panel.controls["position"].max == 1_099
+    panel.set(position=1_000, step=100)
+    assert answer(panel)["limits"]["position"] == panel.numbers.runs[0].position == 255
+    assert "shown 0 to 255" in answer(panel)["caption"]
+    panel.set(positions=64)
+    assert answer(panel)["limits"]["position"] == 63
+    panel.set(step=1_000, positions=1_100)
+    assert answer(panel)["limits"]["position"] == 1_099
 
 
 def test_a_shorter_range_is_drawn_once(panel, monkeypatch):
-    panel.controls["position"].value = 1_000
+    panel.set(position=1_000)
     drawn, draw = [], panel._draw
     monkeypatch.setattr(panel, "_draw", lambda: drawn.append(draw()))
-    panel.controls["step"].value = 100
+    panel.set(step=100)
     assert len(drawn) == 1
 
 
 def test_words_compare_with_those_asked_for_and_say_which_are_not_there(panel):
     row = library.similarity(vectors(count=1_100), kind="cosine")[100]
-    assert (
-        f"123: {row[123]:.3f} (rank {int((row > row[123]).sum())})" in panel._words.value
-    )  # position 100 itself is the one above all
-    panel.controls["step"].value = 100
-    assert "1,000: not among positions 0 to 255" in panel._words.value
+    rank = int((row > row[123]).sum())  # position 100 itself is the one above all
+    assert f"123: {row[123]:.3f} (rank {rank})".replace("-", "−") in answer(panel)["words"]
+    panel.set(step=100)
+    assert "1,000: not among positions 0 to 255" in answer(panel)["words"]
 
 
 def test_a_typing_error_is_shown_and_the_picture_stays(panel):
-    before = panel.figure
-    panel.controls["compare"].value = "12, x"
-    assert (
-        "is no position" in panel._message.value
-        and 'role="alert"' in panel._message.value
-        and panel.figure is before
+    before = panel.numbers
+    panel.set(compare="12, x")
+    assert "is no position" in panel.message and panel.numbers is before
+    assert answer(panel) == {"message": panel.message, "role": "alert"}
+    panel.set(compare="12")
+    assert panel.message == "" and panel.numbers is not before
+
+
+# --- side by side, and without an encoder ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", explorer.VIEWS)
+def test_two_runs_stand_side_by_side_as_each_would_alone(view):
+    both = explorer.compute(
+        explorer.State(**BASE | {"view": view, "beside": "seqpe-delta-only", "step": 100})
     )
-    panel.controls["compare"].value = "12"
-    assert panel._message.value == "" and panel.figure is not before
+    for run, method in zip(both.runs, ("seqpe", "seqpe-delta-only")):
+        alone = explorer.run(method, both.state, (123, 1000))
+        np.testing.assert_array_equal(run.row, alone.row)
+        assert run.measures == alone.measures and run.name == alone.name
+    figure = explorer.explorer().draw(both)
+    places = {trace.scene if view == "path" else trace.xaxis for trace in figure.data}
+    assert places == ({"scene", "scene2"} if view == "path" else {"x", "x2"})
 
 
-def test_a_path_that_was_turned_stays_turned_and_a_zoom_lasts_while_the_axes_mean_the_same(panel):
-    """plotly.js keeps what a reader did while ``uirevision`` stays."""
-
-    def revision(**moves):
-        for name, value in moves.items():
-            panel.controls[name].value = value
-        return json.loads(panel.plot.figure)["layout"]["uirevision"]
-
-    heatmap, path = revision(view="heatmap", positions=256), revision(view="path")
-    assert revision(step=700) == path and revision(positions=64) == path
-    assert revision(view="neighbours") not in (heatmap, path)
-    assert revision(view="heatmap", positions=256) == heatmap == revision(step=0)
+def test_the_sinusoidal_table_does_not_learn(monkeypatch):
+    real = shipped_models.encoding
+    monkeypatch.setattr(shipped_models, "FOLDER", SHIPPED)
+    forget()
+    known = shipped_models.tables("sinusoidal")
+    assert torch.equal(known[0], known[1_000][:256]) and len(known[1_000]) == 1_100
+    expected = sinusoidal_vectors(torch.arange(1_100).unsqueeze(-1), known[0].shape[1])
+    assert torch.allclose(known[1_000], expected, atol=1e-3)
+    learned = shipped_models.tables("learned")
+    table = real("text", "learned").table.weight
+    assert torch.allclose(learned[1_000], table[: len(learned[1_000])], atol=1e-3)
+    forget()

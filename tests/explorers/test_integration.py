@@ -8,17 +8,19 @@ import torch
 
 from seqpe_lab.encoder import PositionEncoder
 from seqpe_lab.encodings import INTEGRATIONS, SeqPE
+from seqpe_lab.explorers import explore
 from seqpe_lab.explorers import integration_panel as integration
 
 VECTORS = ((1.0, -2.0), (0.25, 1.5), (-0.5, 2.0), (1.75, -1.0))  # q, k, e_q, e_k
 
 
 def picture(**state):
-    return integration.draw(integration.compute(integration.State(**state)))
+    state = integration.State(**state)
+    return integration.explorer().draw(integration.compute(state), state)
 
 
 def words(**state) -> str:
-    return integration.words(integration.compute(integration.State(**state)))
+    return integration.explorer().answer(integration.State(**state))["words"]
 
 
 def coordinates(q, k, e_q, e_k, strength=1.0) -> dict:
@@ -86,10 +88,9 @@ def test_the_bars_of_a_score_add_up_to_its_diamond_and_to_the_title():
             for y, value in zip(bar.y, bar.x)
             if y == name
         ) == pytest.approx(total)
-        assert (
-            integration.short(total) in name
-            and integration.short(total) in figure.layout.title.text
-        )
+        assert integration.short(total) in name and integration.short(
+            total
+        ) in figure.layout.title.text.replace(" <br>", " ")
 
 
 def test_the_thick_arrows_are_what_each_formula_multiplies():
@@ -150,7 +151,8 @@ def test_numbers_are_written_short(value, shown):
 
 
 def test_a_slider_moves_the_vector():
-    panel = integration.explore()
-    panel.controls["k1"].value = -2.0
+    panel = explore("integration")
+    panel.set(k1=-2.0)
     assert arrows(panel.figure, 3)[1].x[1] == -2.0 and panel.state.k1 == -2.0
-    assert panel._message.value == ""
+    assert panel.message == ""
+    panel.close()

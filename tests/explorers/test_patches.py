@@ -14,7 +14,7 @@ from seqpe_lab.geometry import KINDS
 from seqpe_lab.recipes import image_model
 from seqpe_lab.training import build_model
 
-TRAINED, MOST = 3, 10
+TRAINED, MOST = 3, 20
 TINY = dict(
     d_model=16,
     layers=2,
@@ -34,7 +34,6 @@ def forget():
         shipped_models.about,
         shipped_models.recipe,
         patches.vectors,
-        patches.nearest,
     ):
         cached.cache_clear()
 
@@ -69,11 +68,21 @@ def panel():
 
 
 def numbers(*state):
-    return patches.compute(patches.State(*state))
+    """Of side, row, column and kind."""
+    side, row, column, *kind = state
+    return patches.compute(
+        patches.State(rows=side, columns=side, row=row, column=column, kind=kind[0])
+    )
 
 
 def picture(*state):
-    return patches.draw(numbers(*state))
+    return patches.explorer().draw(numbers(*state))
+
+
+def similarity_map(method, side, patch, kind):
+    """Of a patch to all of a square grid."""
+    state = patches.State(rows=side, columns=side, kind=kind)
+    return patches.similarity_map(method, state, *divmod(patch, side))
 
 
 def encoding(method):
@@ -94,56 +103,75 @@ def test_rope_similarity_is_the_mean_cosine_of_what_rotation_turns_two_patches_a
         expected = (angles.unsqueeze(1) - angles).cos().mean(-1)
         for kind in KINDS:
             for patch in (0, side + 1, side * side - 1):
-                ours = patches.similarity_map(patches.vectors(method, side), patch, kind)
+                ours = similarity_map(method, side, patch, kind).similarities
                 assert np.allclose(ours, expected[patch].view(side, side), atol=1e-5)
 
 
 def test_a_learned_table_is_stretched_and_seqpe_reads_digits():
     table = encoding("learned").table.weight
-    assert torch.equal(patches.vectors("learned", TRAINED), table)
+    assert torch.equal(patches.vectors("learned", TRAINED, TRAINED), table)
     assert torch.equal(
-        patches.vectors("learned", 8), resample_grid(table, (TRAINED, TRAINED), (8, 8))
+        patches.vectors("learned", 8, 8), resample_grid(table, (TRAINED, TRAINED), (8, 8))
     )
     for method in ("seqpe-mul", "seqpe-mul-no-losses"):
         assert torch.allclose(
-            patches.vectors(method, 8), encoding(method).encoder(grid(8, 8)), atol=1e-5
+            patches.vectors(method, 8, 8), encoding(method).encoder(grid(8, 8)), atol=1e-5
         )
         assert torch.allclose(
-            patches.vectors(method, 8).view(8, 8, -1)[:3, :3],
-            patches.vectors(method, 3).view(3, 3, -1),
+            patches.vectors(method, 8, 8).view(8, 8, -1)[:3, :3],
+            patches.vectors(method, 3, 3).view(3, 3, -1),
             atol=1e-5,
         )  # a larger grid changes nothing
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_maps_and_nearest_patches_against_a_loop(kind):
-    table = patches.vectors("seqpe-mul", 4)
+    table = patches.vectors("seqpe-mul", 4, 4)
     for patch in range(16):
         row = [
             float(table[patch] @ other)
             / (float(table[patch].norm() * other.norm()) if kind == "cosine" else 1)
             for other in table
         ]
-        assert np.allclose(patches.similarity_map(table, patch, kind).flatten(), row, atol=1e-5)
-        found = patches.nearest("seqpe-mul", 4, kind)[patch]
+        ours = similarity_map("seqpe-mul", 4, patch, kind)
+        assert np.allclose(ours.flat, row, atol=1e-5)
+        found = ours.nearest[0] * 4 + ours.nearest[1]
         assert found != patch and row[found] == pytest.approx(
             max(row[:patch] + row[patch + 1 :]), abs=1e-5
         )
 
 
-def test_distance_is_euclidean_in_patches():
-    def away(patch, other):
-        nearest = {"learned": [other] * 25}
-        return patches.Numbers(patches.State(5, 0, 0), TRAINED, {}, nearest).away("learned", patch)
+@pytest.mark.parametrize("method", patches.METHODS)
+def test_a_grid_may_be_a_rectangle(method):
+    """Its vectors are those of the same places of a square grid; a learned table is stretched."""
+    table = patches.vectors(method, 4, 7)
+    if method == "learned":
+        own = encoding(method).table.weight
+        assert torch.equal(table, resample_grid(own, (TRAINED, TRAINED), (4, 7)))
+    else:
+        square = patches.vectors(method, 7, 7)
+        assert torch.allclose(table.view(4, 7, -1), square.view(7, 7, -1)[:4], atol=1e-5)
+    state = patches.State(methods=(method,), rows=4, columns=7, row=3, column=6)
+    (found,) = patches.compute(state).maps
+    assert found.similarities.shape == (4, 7)
+    assert found.away == math.dist((3, 6), found.nearest) > 0
 
-    assert away(0, 6) == pytest.approx(math.sqrt(2)) and away(0, 4) == 4 and away(7, 22) == 3
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_layer_has_its_own_projection_and_its_own_rotations(layer):
+    seqpe = encoding("seqpe-mul")
+    expected = seqpe.projections[layer](seqpe.encoder(grid(5, 5)))
+    assert torch.allclose(patches.vectors("seqpe-mul", 5, 5, layer), expected, atol=1e-5)
+    both = patches.vectors("rope-mixed", 5, 5).chunk(2, dim=1)  # the layers, one after the other
+    own = patches.vectors("rope-mixed", 5, 5, layer)
+    assert torch.allclose(own, both[layer] * 2**0.5, atol=1e-6)
 
 
 # --- picture ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_encoding_has_its_map(kind):
+def test_every_chosen_encoding_has_its_map_on_its_own_colours(kind):
     figure = picture(7, 2, 4, kind)
     assert [trace.name for trace in figure.data] == [
         "APE learned",
@@ -153,13 +181,15 @@ def test_every_encoding_has_its_map(kind):
         "SeqPE mul, no losses",
     ]
     for method, trace in zip(patches.METHODS, figure.data):
-        assert np.allclose(
-            trace.z, patches.similarity_map(patches.vectors(method, 7), 2 * 7 + 4, kind), atol=1e-4
-        )
-        assert (trace.coloraxis == "coloraxis") == (
-            kind == "cosine"
-        )  # one scale for all, or each its own
+        ours = similarity_map(method, 7, 2 * 7 + 4, kind).similarities
+        others = np.delete(ours.ravel(), 2 * 7 + 4)
+        assert np.allclose(trace.z, ours, atol=1e-4)
+        assert (trace.zmin, trace.zmax) == pytest.approx((others.min(), others.max()))
     assert "Patch (2, 4) of 7 × 7" in figure.layout.title.text
+    some = patches.State(methods=("rope-axial", "seqpe-mul"), colours="same", rows=7, columns=7)
+    figure = patches.explorer().draw(patches.compute(some))
+    assert [trace.name for trace in figure.data] == ["RoPE axial", "SeqPE mul"]
+    assert {(trace.zmin, trace.zmax) for trace in figure.data} == {(-1, 1)}
 
 
 def test_the_chosen_patch_is_framed_and_the_trained_grid_too_where_others_are_new():
@@ -178,90 +208,48 @@ def test_the_chosen_patch_is_framed_and_the_trained_grid_too_where_others_are_ne
 
 
 def test_the_title_counts_adjacent_patches():
-    close = sum(numbers(7, 2, 4, "cosine").away(m, 18) < 1.5 for m in patches.METHODS)
-    assert (
-        0 < close < 5
-        and f"for {close} of 5 encodings" in picture(7, 2, 4, "cosine").layout.title.text
-    )
+    close = sum(m.away < 1.5 for m in numbers(7, 2, 4, "cosine").maps)
+    title = picture(7, 2, 4, "cosine").layout.title.text
+    assert 0 < close < 5 and f"for {close} of 5 encodings" in title
 
 
 def test_the_caption_names_runs_data_and_sizes():
     caption = picture(7, 2, 4, "cosine").layout.annotations[-1].text.replace("<br>", " ")
-    for part in (
-        "scale smoke",
-        "digits",
-        "hash abc",
-        "seed 0",
-        "12 × 12 pixels",
-        "patches of 4",
-        "shown: 28 × 28 pixels",
-    ):
+    for part in ("scale smoke", "digits", "hash abc", "seed 0", "3 × 3 patches", "28 × 28 pixels"):
         assert part in caption
 
 
 def test_the_table_holds_the_maps():
-    table = patches.table(numbers(5, 1, 3, "cosine"))
+    asked = numbers(5, 1, 3, "cosine")
+    table = patches.explorer().answer(asked.state, asked, table=True)["table"]
     assert (
         table["row"][7] == 1
         and table["column"][7] == 2
         and all(len(column) == 25 for column in table.values())
     )
-    assert (
-        table["RoPE axial"]
-        == patches.similarity_map(patches.vectors("rope-axial", 5), 8, "cosine").flatten().tolist()
-    )
+    assert table["RoPE axial"] == similarity_map("rope-axial", 5, 8, "cosine").flat.tolist()
 
 
 # --- panel --------------------------------------------------------------------------------------
 
 
-def click(panel, row, column):
-    """As the page reports it."""
-    panel.plot._handle_custom_msg({"x": column, "y": row}, [])
-
-
-def test_a_click_chooses_the_patch(panel):
-    click(panel, 1, 4)
-    assert (
-        panel.state.row == 1
-        and panel.state.column == 4
-        and "Patch (1, 4)" in panel.figure.layout.title.text
-        and not panel._wrong
-    )
-
-
-def test_a_click_still_works_after_moves(panel):
-    panel.controls["side"].value = MOST
-    click(panel, 9, 8)
-    panel.controls["row"].value = 0
-    click(panel, 7, 9)
-    assert "Patch (7, 9)" in panel.figure.layout.title.text
-
-
-def test_sliders_do_what_a_click_does(panel):
-    panel.controls["row"].value = 5
-    panel.controls["column"].value = 0
-    by_sliders = panel.figure.to_json()
-    panel.controls["row"].value = 1
-    click(panel, 5, 0)
-    assert panel.figure.to_json() == by_sliders
+def test_a_click_sets_row_and_column(panel):
+    """What the page does with it is tested in a browser."""
+    assert panel.about["click"] == {"row": "y", "column": "x"}
 
 
 def test_a_shrinking_grid_takes_the_patch_along_in_one_drawing(panel, monkeypatch):
-    with panel.at_once():
-        panel.controls["side"].value = MOST
-    panel.controls["row"].value = panel.controls["column"].value = MOST - 1
+    panel.set(rows=MOST, columns=MOST, row=MOST - 1, column=MOST - 1)
     drawn, draw = [], panel._draw
     monkeypatch.setattr(panel, "_draw", lambda: drawn.append(draw()))
-    panel.controls["side"].value = TRAINED
-    assert len(drawn) == 1 and not panel._wrong
-    assert (
-        panel.state.row,
-        panel.controls["row"].max,
-        panel.state.column,
-        panel.controls["column"].max,
-    ) == (TRAINED - 1,) * 4
+    panel.set(rows=TRAINED, columns=TRAINED + 1)
+    assert len(drawn) == 1 and not panel.message
+    shown = panel.numbers
+    assert (shown.row, shown.column) == (TRAINED - 1, TRAINED)
+    assert shown.limits == {"row": TRAINED - 1, "column": TRAINED}
 
 
 def test_the_grid_grows_from_the_trained_one_to_the_largest_position(panel):
-    assert (panel.controls["side"].min, panel.controls["side"].max) == (TRAINED, MOST)
+    fields = {field["name"]: field for field in panel.about["fields"]}
+    for name in ("rows", "columns"):
+        assert (fields[name]["min"], fields[name]["max"]) == (TRAINED, MOST)

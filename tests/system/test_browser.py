@@ -1,7 +1,7 @@
-"""The explorers in a real browser: their notebook in JupyterLab, and ``make explore``'s web page.
+"""The explorers in a real browser: in JupyterLab, on ``make explore``'s web page, from disk.
 
-Both are opened once, and all tests use them; each test looks at the console and the requests of its
-own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
+Each place is opened once, and all tests use them; each test looks at the console and the requests
+of its own time. $SEQPE_SCREENSHOTS names a folder that keeps a picture of every explorer.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from seqpe_lab.course.figure_files import find_browser
-from seqpe_lab.explorers import EXPLORERS
+from seqpe_lab.explorers import EXPLORERS, static_page
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="no playwright: pip install -e '.[lab,test]'"
@@ -57,7 +57,7 @@ MOVES = {  # how a reader moves which control of an explorer; every move changes
         ("drag", "lengths"),
         ("choose", "task", "images: class"),
     ],
-    "patches": [("press", "grid", "ArrowRight"), ("click", "the picture"), ("write", "row", "9")],
+    "patches": [("press", "rows", "ArrowRight"), ("click", "the picture"), ("write", "row", "9")],
     "attention": [
         ("press", "head", "ArrowRight"),
         ("drag", "start position"),
@@ -74,13 +74,17 @@ SAYS = {
     "Reset": "Untrained",
 }  # what the title says after a press of a button; training changes the picture by itself
 BACK = {"ArrowLeft": "ArrowRight", "ArrowRight": "ArrowLeft"}
-PLACES = {"lab": "JupyterLab", "web": "web page"}
+PLACES = {"lab": "JupyterLab", "web": "web page", "static": "page from disk"}
 PANELS = [("lab", name) for name in EXPLORERS] + [
     ("web", name) for name in ("digits", "collapse", "integration")
 ]
-every_panel = pytest.mark.parametrize(
-    "place, name", PANELS, ids=[f"{place}-{name}" for place, name in PANELS]
-)
+FROM_DISK = [("static", name) for name in EXPLORERS]
+
+
+def every(panels: list) -> pytest.MarkDecorator:
+    ids = [f"{place}-{name}" for place, name in panels]
+    return pytest.mark.parametrize("place, name", panels, ids=ids)
+
 
 RUN = """async source => {  // run the cell that holds this
     const notebook = jupyterapp.shell.currentWidget.content
@@ -107,9 +111,11 @@ panel = [shown for shown in Out.values() if isinstance(shown, Panel)][{place}]""
 BREAK = (
     PANEL
     + """
-panel.picture, whole = lambda numbers: 1 / 0, panel.picture"""
+import dataclasses
+whole = panel.explorer
+panel.explorer = dataclasses.replace(whole, compute=lambda state: 1 / 0)"""
 )
-MEND = "panel.picture = whole"
+MEND = "panel.explorer = whole"
 
 
 # --- servers and pages ----------------------------------------------------------------------------
@@ -193,17 +199,23 @@ class Site:
         self.seconds[what] = time.monotonic() - began
 
     def panel(self, name: str) -> "playwright.Locator":
+        if self.page.url.startswith("file:"):  # one at a time
+            if not self.page.url.endswith(f"#{name}"):
+                self.page.evaluate("name => { location.hash = name }", name)
+                self.page.evaluate("() => new Promise(requestAnimationFrame)")
+            return self.page.locator(".seqpe-explorer")
         return self.page.locator(".seqpe-explorer").nth(list(EXPLORERS).index(name))
 
     def drawn(self, name: str) -> None:
         """Wait until a panel shows a picture with a title."""
-        playwright.expect(self.panel(name).locator(".js-plotly-plot .gtitle")).not_to_be_empty()
+        playwright.expect(self.panel(name).locator(".seqpe-title")).not_to_be_empty()
+        self.panel(name).locator(".js-plotly-plot .main-svg").first.wait_for()
 
     def picture(self, name: str) -> str | None:
         return self.panel(name).evaluate(PICTURE)
 
     def title(self, name: str) -> str:
-        return self.panel(name).locator(".js-plotly-plot .gtitle").text_content()
+        return self.panel(name).locator(".seqpe-title").text_content()
 
     def move(self, name: str, hand: str, label: str, *more: str) -> float:
         """Move a control; the seconds from its last touch until the picture has changed."""
@@ -224,28 +236,27 @@ class Site:
         )  # a hand may rest later than the picture
 
     def control(self, name: str, label: str) -> "playwright.Locator":
-        named = self.page.locator(".widget-label").get_by_text(label, exact=True)
-        return (
-            self.panel(name).locator(".widget-inline-hbox").filter(has=named).filter(visible=True)
-        )
+        named = self.page.locator("span, legend").get_by_text(label, exact=True)
+        return self.panel(name).locator(".seqpe-field").filter(has=named).filter(visible=True)
 
     def press(self, name: str, label: str, key: str) -> None:
-        self.control(name, label).locator(".noUi-handle").first.press(key)
+        self.control(name, label).locator("input[type=range]").first.press(key)
 
     def drag(self, name: str, label: str) -> None:
         """The first handle to two thirds of its line."""
-        line, handle = (
-            self.control(name, label).locator(f".noUi-{part}").first for part in ("base", "handle")
+        line = self.control(name, label).locator("input[type=range]").first
+        line.scroll_into_view_if_needed()
+        box, share = line.bounding_box(), line.evaluate("e => (e.value - e.min) / (e.max - e.min)")
+        self.page.mouse.move(
+            box["x"] + 8 + share * (box["width"] - 16), box["y"] + box["height"] / 2
         )
-        handle.hover()
         self.page.mouse.down()
-        box = line.bounding_box()
         self.page.mouse.move(box["x"] + box["width"] * 2 / 3, box["y"] + box["height"] / 2, steps=3)
         self.page.mouse.up()
 
     def write(self, name: str, label: str, text: str) -> None:
         """Into a text box, or into the number beside a slider."""
-        box = self.control(name, label).locator("input, .widget-readout").first
+        box = self.control(name, label).locator("input[type=text], input[type=number]").first
         box.click()
         box.press("Control+a")
         box.press_sequentially(text)
@@ -382,6 +393,21 @@ def web(browser, project, tmp_path_factory) -> Iterator[Site]:
         site.page.close()
 
 
+@pytest.fixture(scope="module")
+def static(browser, tmp_path_factory) -> Iterator[Site]:
+    """The folder that ``make explore-static`` writes, without a network."""
+    folder = tmp_path_factory.mktemp("static")
+    page = static_page.write(folder)
+    context = browser.new_context(viewport=dict(width=1_280, height=900), offline=True)
+    site = Site(context.new_page(), folder)
+    with site.timed("first picture"):
+        site.page.goto(f"{page.as_uri()}#{next(iter(EXPLORERS))}")
+        site.drawn(next(iter(EXPLORERS)))
+    site.page.evaluate(CLOCK)
+    yield site
+    context.close()
+
+
 @pytest.fixture
 def site(place, request) -> Iterator[Site]:
     """One of the two; the console and the requests are looked at afterwards."""
@@ -404,15 +430,16 @@ def pictures(tmp_path_factory) -> Path:
 # --- what a reader sees and does ------------------------------------------------------------------
 
 
-@every_panel
+@every(PANELS + FROM_DISK)
 def test_it_opens_and_draws_without_a_click(site, place, name, pictures):
-    playwright.expect(site.page.locator(".seqpe-explorer")).to_have_count(len(EXPLORERS))
     site.drawn(name)
+    shown = 1 if place == "static" else len(EXPLORERS)
+    playwright.expect(site.page.locator(".seqpe-explorer")).to_have_count(shown)
     assert site.panel(name).get_by_role("alert").count() == 0
-    cell = site.panel(name).locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea')]").last
-    assert (
-        cell.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_text_contents() == []
-    )  # no warnings
+    if place != "static":  # no warnings
+        cell = site.panel(name).locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea')]").last
+        stderr = cell.locator("[data-mime-type='application/vnd.jupyter.stderr']")
+        assert stderr.all_text_contents() == []
     usual = site.page.viewport_size
     site.page.set_viewport_size(dict(width=1_500, height=1_600))  # the whole panel
     try:
@@ -421,7 +448,7 @@ def test_it_opens_and_draws_without_a_click(site, place, name, pictures):
         site.page.set_viewport_size(usual)
 
 
-@every_panel
+@every(PANELS + FROM_DISK)
 def test_it_reacts_to_keyboard_mouse_and_typing(site, place, name, record_property):
     seconds = {
         f"{hand} {label}": site.move(name, hand, label, *more) for hand, label, *more in MOVES[name]
@@ -440,10 +467,7 @@ def test_a_zoom_and_a_hidden_line_stay_while_the_picture_means_the_same(site):
     site.kernel(
         PANEL.format(place=list(EXPLORERS).index(name))
         + """
-with panel.at_once():
-    times = panel.controls["times"]
-    times.index = (0, len(times.options) - 1)
-    panel.controls["task"].value, panel.controls["axis"].value = "text", "log"
+panel.set(times=[1, 32], task="text", axis="log")
 """
     )
     shown = site.panel(name).locator(".js-plotly-plot")
@@ -476,14 +500,12 @@ with panel.at_once():
     site.choose(name, "vertical axis", "linear")
     until("plot._fullLayout.yaxis.type == 'linear'")
     assert shown.evaluate("plot => plot._fullLayout.xaxis.range") == zoomed and hidden() == {first}
-    site.kernel(
-        "panel.controls['methods'].value = panel.controls['methods'].value[1:]"
-    )  # another line is the first now
+    site.kernel("panel.set(methods=panel.values['methods'][1:])")  # another line is the first now
     until(f"!plot._fullData.some(trace => trace.legendgroup == {first!r})")
     assert hidden() == set()
 
 
-@every_panel
+@every(PANELS)
 def test_it_says_what_went_wrong_and_goes_on(site, place, name):
     (_, label, key), *_ = MOVES[name]
     site.kernel(BREAK.format(place=list(EXPLORERS).index(name)))
@@ -500,11 +522,12 @@ def test_it_says_what_went_wrong_and_goes_on(site, place, name):
 def test_all_figures_share_one_program(site, place, record_property):
     """Plotly's own FigureWidgets would bring 5 MB along each; none is used."""
     alive = (
-        "[type(widget).__name__ for widget in ipywidgets.widget._instances.values()].count({!r})"
+        "[name.__name__ for widget in ipywidgets.widget._instances.values()"
+        " for name in type(widget).__mro__].count({!r})"
     )
     assert [
         int(site.kernel("import ipywidgets", alive.format(kind)))
-        for kind in ("FigureWidget", "Program", "Plot")
+        for kind in ("FigureWidget", "Program", "PlotlyWidget")
     ] == [0, 1, len(EXPLORERS)]
     assert site.page.locator(".seqpe-explorer .js-plotly-plot").count() == len(EXPLORERS)
     record_property(

@@ -106,12 +106,19 @@ def test_a_wheel_holds_the_package_its_data_and_its_licence_and_nothing_else(whe
         f"seqpe_lab/{path.relative_to(PROJECT)}" for glob in DATA for path in PROJECT.glob(glob)
     }
     about = {name for name in names if name.startswith("seqpe_lab-")}
-    others = {name for name in names - package - data - about if not name.endswith((".md", ".svg"))}
-    assert package | data <= names and others == {
-        "seqpe_lab/py.typed",
-        "seqpe_lab/course/index.html",
-        "seqpe_lab/course/plot_widget.js",
+    data |= {
+        str(path.relative_to(PROJECT))
+        for glob in (
+            "course/templates/*",
+            "course/*.js",
+            "explorers/*.js",
+            "explorers/*.css",
+            "explorers/*.html",
+        )
+        for path in PROJECT.glob(f"seqpe_lab/{glob}")
     }
+    others = {name for name in names - package - data - about if not name.endswith((".md", ".svg"))}
+    assert package | data <= names and others == {"seqpe_lab/py.typed"}
     assert {Path(name).name for name in about} >= {"METADATA", "LICENSE", "entry_points.txt"}
     assert not any("shared" in name for name in names)
 

@@ -15,7 +15,7 @@ const loaded = () => loaded.once ??= new Promise((resolve, reject) => {
 function matches(sections, query) {
   const words = query.toLowerCase().split(/\s+/).filter(word => word)
   const score = section => {
-    let sum = 0
+    let sum = section.heading.toLowerCase() === query.toLowerCase() ? 100 : 0
     for (const word of words) {
       const inHeading = section.heading.toLowerCase().includes(word)
       const times = section.text.toLowerCase().split(word).length - 1
