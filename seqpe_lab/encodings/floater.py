@@ -85,6 +85,10 @@ class FlowEncoder(nn.Module):
 class FLOATER(SeqPE):
     """p(t) in every layer: q + W_q p(i) and k + W_k p(j), with projections of their own.
 
+    The flow is not bounded: a random one is 10 times as long at 10 times the position. Added to
+    queries and keys in bfloat16, far positions then drown in rounding, so long contexts need
+    float32.
+
     Published FLOATER adds p to the input of every layer's attention, whose own W_q and W_k then
     project it, to values too, and starts from another p(0) in each layer. Here queries and keys
     get what SeqPE's integration "sum" gives them (SeqPE, Eq. 12), from one flow.

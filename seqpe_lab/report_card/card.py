@@ -23,7 +23,7 @@ def report_card(encoding: str, options: Mapping[str, Any] | None = None, *,
                 train: str | None = None) -> Card:
     """Examine an encoding on a small model, on the CPU.
 
-    That takes seconds, or minutes if it is slow at 16,384 tokens, as FIRE is.
+    That takes seconds, or minutes if it is slow at 16,384 tokens, as a bias of all pairs is.
 
     Args:
         encoding: a registered name, or "package.module:Class", or "folder/file.py:Class".
