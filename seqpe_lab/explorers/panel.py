@@ -107,7 +107,8 @@ class Panel(PlotlyWidget):
         self.answer = json.dumps({"message": message, "role": role})
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        return displayed(super()._repr_mimebundle_(**options), self.figure)
+        bundle, _ = super()._repr_mimebundle_(**options)  # anywidget adds metadata, which is empty
+        return displayed(bundle, self.figure)
 
 
 def _plain(state: Any) -> dict[str, Any]:
