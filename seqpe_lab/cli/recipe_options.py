@@ -11,7 +11,7 @@ METHODS = {
     "lm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED,
     "qa": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED | recipes.QA_ABLATIONS,
     "image": recipes.IMAGE_METHODS | recipes.IMAGE_ABLATIONS | recipes.IMAGE_UNSHIFTED,
-    "algorithm": recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED}
+    "algorithm": recipes.ALGORITHM_METHODS}
 KINDS: dict[str, type[recipes.Training]] = {
     "lm": recipes.Recipe, "qa": recipes.QARecipe, "image": recipes.ImageRecipe,
     "algorithm": recipes.AlgorithmRecipe}

@@ -127,6 +127,33 @@ def evaluate(folder: str, /, *, lengths: Annotated[list[Whole] | None, Several] 
 
 
 @app.command
+def context(folder: str, /, *, file: str = "reproduced/context-use.json",
+            split: Literal["validation", "test"] = "test", tokens: Whole = 32_768,
+            cpu: bool = False) -> None:
+    """Measure how far back the finished language models of a folder look, and what it brings.
+
+    Loss by position, perplexity with attention cut to the last tokens, attention by distance.
+    Measured runs are kept, so the command may be interrupted and started again.
+
+    Args:
+        folder: A run's folder, or one with many.
+        file: For the numbers; pictures are written beside it.
+        split: Default: test.
+        tokens: Of its text, in contexts of the longest evaluated length; default: 32768.
+        cpu: Stay on the CPU.
+    """
+    from seqpe_lab.course.figure_files import write_figure
+    from seqpe_lab.reproduction import context_results
+    check_counts(tokens=tokens)
+    path = Path(file)
+    measured = context_results.measure_folder(Path(folder), path, split=split, tokens=tokens,
+                                              cpu=cpu, show=lambda line: print(line, flush=True))
+    for name, draw in context_results.FIGURES.items():
+        write_figure(draw(measured), path.parent, f"{path.stem}-{name}")
+    print(f"{path}, {path.parent / path.stem}-*.html")
+
+
+@app.command
 def runs(*, folder: str | None = None, task: Task | None = None,
          encoding: Annotated[str | None, Parameter(name=("--encoding", "--method"))] = None,
          scale: ScaleName | None = None, state: State | None = None,

@@ -12,6 +12,10 @@ from seqpe_lab.recipes.image_classification import (IMAGE_ABLATIONS, IMAGE_METHO
 from seqpe_lab.recipes.language_modeling import ABLATIONS, METHODS, UNSHIFTED
 from seqpe_lab.recipes.methods import make_recipe
 
+# those of text, and RoPE on random positions (Ruoss et al. 2023), in training and in tests
+ALGORITHM_METHODS: dict[str, dict] = METHODS | ABLATIONS | UNSHIFTED | {
+    "rope-randomized": METHODS["rope-1e4"] | {"position_sampling": "random"}}
+
 Sizes = Annotated[tuple[Count, ...], Field(
     strict=False, min_length=1, description="must name at least one size of at least 1")]
 
@@ -107,8 +111,8 @@ def algorithm(method: str = "seqpe", scale: str | None = None, seed: int = 0,
     """The recipe of one run on an algorithmic problem.
 
     Args:
-        method: as in :func:`~seqpe_lab.recipes.language_model`; for the grid a method of
-            :func:`~seqpe_lab.recipes.image_model`.
+        method: of ``ALGORITHM_METHODS``, or as in :func:`~seqpe_lab.recipes.language_model`; for
+            the grid a method of :func:`~seqpe_lab.recipes.image_model`.
         scale: "smoke", "small", "medium" or "full"; by default $SEQPE_SCALE, else "small".
         task: of :data:`~seqpe_lab.problems.PROBLEMS`.
         as_published, overrides: as in :func:`~seqpe_lab.recipes.language_model`.
@@ -121,7 +125,7 @@ def algorithm(method: str = "seqpe", scale: str | None = None, seed: int = 0,
     ((33,), (8, 16, 24, 32, 48, 64))
     """
     overrides = {"problem": task} | overrides
-    methods, presets = METHODS | ABLATIONS | UNSHIFTED, ALGORITHM_PRESETS
+    methods, presets = ALGORITHM_METHODS, ALGORITHM_PRESETS
     if PROBLEMS.get(overrides["problem"], PROBLEMS["copy"]).dims == 2:
         methods = IMAGE_METHODS | IMAGE_ABLATIONS | IMAGE_UNSHIFTED
         presets = {name: values | _GRID_SIZES[name] for name, values in presets.items()}

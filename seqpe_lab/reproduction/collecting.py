@@ -10,9 +10,11 @@ from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_image
-from seqpe_lab.course.result_tables import main_measure, readme_table
+from seqpe_lab.course.result_tables import complete, main_measure, readme_table
 from seqpe_lab.package_data import clone, results_file
+from seqpe_lab.reproduction import problem_results
 from seqpe_lab.reproduction.conclusions import conclusions, follows_protocol, headline
+from seqpe_lab.reproduction.manifest import TASK_PROBLEMS, TASK_ROWS
 from seqpe_lab.runs import Run, runs_folder, scan_runs
 
 # task: (file in data/results, methods in the order of its table)
@@ -22,7 +24,9 @@ RESULTS = {
     "qa": ("question-answering", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.QA_ABLATIONS]),
     "image": ("resolution-extrapolation",
               [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS, *recipes.IMAGE_UNSHIFTED]),
+    "algorithm": (problem_results.FILE, TASK_ROWS),
 }
+OF_PAPER = ("lm", "qa", "image")  # tasks of the paper
 OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields that may differ within one table
 
 
@@ -51,8 +55,11 @@ def collect(scale: str) -> list[Path]:
     for task, (name, methods) in RESULTS.items():
         runs = [run for run in finished
                 if run.recipe.task == task and run.recipe.method in methods]
+        if task == "algorithm":
+            runs = [run for run in runs if run.recipe.problem in TASK_PROBLEMS]
         results = [run.outcome() for run in _changed_alike(runs, scale)]
-        results.sort(key=lambda r: (r.get("protocol", ""), methods.index(r["method"]), r["seed"]))
+        results.sort(key=lambda r: (r.get("data", {}).get("problem", ""), r.get("protocol", ""),
+                                    methods.index(r["method"]), r["seed"]))
         if results:
             check_one_commit(results)
             tables[name] = results
@@ -67,6 +74,8 @@ def collect(scale: str) -> list[Path]:
         written.append(path)
         if scale == "small":
             write_readme(results)
+    if scale == "small":
+        write_first_screen()
     return written
 
 
@@ -105,7 +114,8 @@ def _changed_alike(runs: Sequence[Run], scale: str) -> Sequence[Run]:
     seen: dict[tuple, Run] = {}
     for run in chosen:
         recipe = run.recipe
-        key = (recipe.method, recipe.seed, getattr(recipe, "augment", None))
+        key = (recipe.method, recipe.seed, getattr(recipe, "augment", None),
+               getattr(recipe, "problem", None))
         if key in seen:
             raise ValueError(f"there are two runs of {recipe.method} with seed "
                              f"{recipe.seed}, {seen[key].folder} and {run.folder}: move one "
@@ -122,26 +132,47 @@ def _changes(run: Run) -> dict:
 
 
 def write_readme(results: Sequence[Mapping]) -> None:
-    """Write the README's table and text of a task; for language models also its picture."""
-    readme, measure = clone() / "README.md", main_measure(results)
+    """Write the README's table and text of a task."""
+    readme = clone() / "README.md"
     text = readme.read_text(encoding="utf-8")
+    if "trained_size" in complete(results)[0]:  # algorithmic problems, whose page is a whole
+        write_atomically(readme, _between("tasks", problem_results.readme_part(results), text))
+        return
+    measure = main_measure(results)
     text = _between(measure, readme_table(results), text)
     text = _between(f"{measure} conclusions", conclusions(measure, results), text)
-    if measure == "perplexity":
-        figure = figures.extrapolation(
-            [r for r in results if r["method"] in recipes.HEADLINE],
-            train_len=recipes.language_model("seqpe", "small").train_len,
-            title="Trained on 64 tokens, tested on up to 1,024")
-        write_image(figure, results_file("").parent / "extrapolation.png")
-        text = _between("headline", headline(results), text)
     write_atomically(readme, text)
-    files = [results_file(f"{name}-small") for name, _ in RESULTS.values()]
+    files = [results_file(f"{RESULTS[task][0]}-small") for task in OF_PAPER]
     if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
            for path in files):
         for page in (readme, results_file("").parent / "PROTOCOL.md"):
             before, mark, rest = page.read_text(encoding="utf-8").partition(marks("earlier")[0])
             after = rest.partition(marks("earlier")[1])[2].lstrip("\n")
             write_atomically(page, before + after if mark else before)
+
+
+def write_first_screen() -> None:
+    """Write the README's first pictures: perplexity and, once there are results, exact match."""
+    of_text, of_problems = (_committed(name) for name, _ in map(RESULTS.get, ("lm", "algorithm")))
+    folder, readme = results_file("").parent, clone() / "README.md"
+    if not of_text:
+        return
+    figure = figures.extrapolation(
+        [r for r in of_text if r["method"] in recipes.HEADLINE],
+        train_len=recipes.language_model("seqpe", "small").train_len,
+        title="Trained on 64 tokens, tested on up to 1,024")
+    write_image(figure, folder / "extrapolation.png")
+    if of_problems:
+        write_image(problem_results.picture(of_problems, ["copy"], problem_results.README_TITLE),
+                    folder / "copying.png")
+    text = readme.read_text(encoding="utf-8")
+    write_atomically(readme, _between("headline", headline(of_text, of_problems), text))
+
+
+def _committed(name: str) -> list[dict]:
+    """Results of small scale in data/results; none if there is no such file."""
+    path = results_file(f"{name}-small")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def part_of(text: str, name: str) -> str:

@@ -18,11 +18,11 @@ from seqpe_lab.course.pages import training_programs
 from seqpe_lab.course.parallel import Stage, run_stages
 from seqpe_lab.package_data import results_file
 from seqpe_lab.provenance import provenance
-from seqpe_lab.reproduction import comparison, position_maps
+from seqpe_lab.reproduction import comparison, position_maps, problem_results
 from seqpe_lab.reproduction.cluster import write_scripts
 from seqpe_lab.reproduction.collecting import check_one_commit, collect
 from seqpe_lab.reproduction.manifest import (FIGURES, NAMES, TABLES, methods_of, runs_of,
-                                             trials_of)
+                                             task_runs, trials_of)
 from seqpe_lab.runs import Run
 
 DRAW = {"fig2": position_maps.figure_2, "fig3": position_maps.figure_3}
@@ -35,7 +35,7 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
     """Do all of it.
 
     Args:
-        name: of ``TABLES`` or ``FIGURES``, or "all".
+        name: of ``TABLES`` or ``FIGURES``, "tasks", or "all" of the paper's.
         seeds: how many runs of each method, with seeds 0, 1, 2, ...; by default 5.
         folder: for pages and pictures.
         workers: runs at a time; by default one on a machine with a GPU, else two.
@@ -88,6 +88,10 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
         runs = [Run(recipe) for recipe in runs_of([name], scale, seeds)[0]]
         figure, page = DRAW[name](runs)
         show(_write(folder / f"{name}-{scale}", page, figure))
+    if "tasks" in names:
+        results = [Run(recipe).outcome() for recipe in task_runs(scale, seeds)]
+        show(_write(folder / f"tasks-{scale}", problem_results.page(results),
+                    problem_results.picture(results)))
     if collects:
         show("\n".join(map(str, collect(scale))))
 

@@ -1,0 +1,146 @@
+"""Results on algorithmic problems: which rows count, and what is said of them."""
+
+import json
+
+import pytest
+
+from seqpe_lab import recipes
+from seqpe_lab.cli import main
+from seqpe_lab.reproduction import collecting, conclusions, problem_results, running
+from seqpe_lab.reproduction.manifest import TASK_PROBLEMS, TASK_ROWS, runs_of, trials_of
+from seqpe_lab.runs import Run
+
+
+def result(method, seed=0, inside=100.0, twice=50.0, problem="copy", **changes) -> dict:
+    return {
+        "method": method,
+        "scale": "small",
+        "seed": seed,
+        "protocol": "p",
+        "split": "test",
+        "examples": 7,
+        "trained_size": 8,
+        "data": {"description": "words", "problem": problem, "hash": "abc"},
+        "commit": "c0ffee",
+        "exact_match": {"4": 100.0, "8": inside, "16": twice},
+    } | changes
+
+
+def rows(*arguments, seeds=5, **changes) -> list[dict]:
+    return [result(*arguments, seed=seed, **changes) for seed in range(seeds)]
+
+
+def row(page: str, name: str) -> list[str]:
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| {name}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def of(method, *percents) -> list[dict]:
+    return [result(method, seed, twice=percent) for seed, percent in enumerate(percents)]
+
+
+def test_a_row_counts_from_99_percent_at_every_trained_size():
+    results = [*rows("none"), *rows("alibi"), *rows("t5")]
+    for number, inside in enumerate((100.0, 100.0, 98.0, 98.0, 98.9)):  # their mean: 98.98
+        results[number]["exact_match"]["8"] = inside
+    for number in range(5):
+        results[5 + number]["exact_match"]["4"] = 98.0  # the smaller trained size
+    assert list(problem_results.learnt(results, "copy")) == ["t5"]
+    results[4]["exact_match"]["8"] = 99.0
+    assert list(problem_results.learnt(results, "copy")) == ["none", "t5"]
+
+
+def test_a_row_that_has_not_learnt_shows_only_its_trained_sizes():
+    results = rows("none", inside=60.0) + of("alibi", 40, 50, 60, 50, 50)
+    page = problem_results.page(results)
+    assert row(page, "NoPE, not learnt") == [
+        "NoPE, not learnt",
+        *("100.0 [100.0, 100.0]", "60.0 [60.0, 60.0]", "–", "5"),
+    ]
+    table = problem_results.table(results, "copy")
+    *_, interval, seeds = row(table, "ALiBi")
+    assert interval.startswith("50.0 [4") and seeds == "5"
+    figure = problem_results.picture(results)
+    assert {trace.name for trace in figure.data if trace.name} == {"ALiBi"}
+    assert any("not learnt:<br>NoPE" in note.text for note in figure.layout.annotations)
+
+
+def test_a_failed_run_is_named_and_its_row_does_not_count():
+    failed = result("t5", 4, failed="loss is nan")
+    del failed["exact_match"], failed["trained_size"]
+    results = [*rows("alibi"), *rows("t5", seeds=4), failed]
+    assert list(problem_results.learnt(results, "copy")) == ["alibi"]
+    assert "seed 4 failed" in problem_results.table(results, "copy")
+
+
+@pytest.mark.parametrize(
+    "results, said",
+    [
+        (rows("alibi", twice=40.0) + rows("t5", twice=90.0), "The highest: T5."),
+        (of("alibi", 1, 9, 1, 9, 5) + of("t5", 9, 1, 9, 1, 6), "no difference seen from ALiBi"),
+        (rows("alibi", twice=0.0) + rows("t5", twice=0.0), "No row gives any right answer"),
+        (rows("alibi", inside=5.0), "No row has learnt the problem. Not learnt: ALiBi."),
+        (rows("alibi", seeds=2), "With fewer than five seeds nothing is concluded"),
+        (rows("alibi") + rows("none", inside=90.0), "Not learnt: NoPE."),
+    ],
+)
+def test_conclusions_follow_from_the_intervals(results, said):
+    assert said in problem_results.conclusion(results, "copy")
+
+
+def test_the_published_order_is_compared_where_both_rows_have_learnt():
+    results = rows("none", twice=20.0) + rows("alibi", twice=60.0) + rows("t5", inside=50.0)
+    said = problem_results.published_comparison(results + rows("rope-1e4", twice=0.0))
+    assert "disagree: NoPE above ALiBi." in said
+    assert "agree: NoPE above RoPE 10⁴; ALiBi above RoPE 10⁴." in said
+    assert "Nothing is compared for T5" in said and "| T5 | 77 | not learnt |" in said
+
+
+def test_tasks_are_160_runs_with_equal_settings_in_a_problem():
+    first, second = runs_of(["tasks"], "small", seeds=5)
+    assert len(first) == 160 and not second
+    assert {(r.problem, r.method, r.seed) for r in first} == {
+        (p, m, s) for p in TASK_PROBLEMS for m in TASK_ROWS for s in range(5)
+    }
+    fields = ("size", "steps", "batch", "learning_rate", "weight_decay", "d_model", "eval_sizes")
+    assert len({tuple(getattr(r, name) for name in fields) for r in first}) == 1
+    randomized = next(r for r in first if r.method == "rope-randomized")
+    assert (randomized.encoding, randomized.position_sampling) == ("rope", "random")
+    assert recipes.algorithm("t5", "small").method == "t5"
+    with pytest.raises(ValueError, match="no trials"):
+        trials_of(["tasks"], "small")
+
+
+@pytest.fixture
+def finished(another_project, monkeypatch):
+    """A project in which all runs of "tasks" at smoke scale are finished."""
+    monkeypatch.setattr(running, "provenance", lambda device: {"commit": "c0ffee"})
+    monkeypatch.setattr(collecting, "write_readme", lambda results: None)
+    for recipe in runs_of(["tasks"], "smoke", 1)[0]:
+        run = Run(recipe)
+        run.create()
+        run.write_results(result(recipe.method, problem=recipe.problem, scale="smoke"))
+    return another_project
+
+
+def test_finished_tasks_are_shown_and_collected(finished, capsys):
+    out = finished / "out"
+    command = ["reproduce", "tasks", "--scale", "smoke", "--seeds", "1", "--folder", str(out)]
+    assert main(command) == 0
+    page = (out / "tasks-smoke.md").read_text()
+    assert page in capsys.readouterr().out
+    assert all(f"## {problem}: it needs" in page for problem in TASK_PROBLEMS)
+    (path,) = collecting.collect("smoke")
+    stored = json.loads(path.read_text())
+    assert path.stem == f"{problem_results.FILE}-smoke" and len(stored) == 32
+
+
+def test_the_second_picture_stands_beside_the_first_once_there_are_results():
+    from seqpe_lab.package_data import committed_results
+
+    of_text = committed_results("length-extrapolation-small")
+    assert conclusions.headline(of_text).count("![") == 1
+    both = conclusions.headline(of_text, rows("alibi") + rows("none", inside=5.0))
+    first, second, *_ = both.split(" | ")
+    assert first.startswith("| ![Perplexity") and second.startswith("![Exact match of copying")
+    assert "ALiBi 50 %" in second and "NoPE" not in second
