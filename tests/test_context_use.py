@@ -177,3 +177,27 @@ def test_the_command_measures_each_run_once_and_draws_bands(folder, tmp_path, ca
 def test_a_folder_without_language_models_is_named(tmp_path, capsys):
     assert main(["context", str(tmp_path)]) == 2
     assert f"no finished language model in {tmp_path}" in capsys.readouterr().err
+
+
+def measured(method: str, factors: list[float]) -> list[dict]:
+    """Entries whose perplexity with 64 tokens in sight is so many times that with all of them."""
+    return [
+        {
+            "method": method,
+            "seed": seed,
+            "train_len": 64,
+            "length": 1_024,
+            "windows": {"64": 5.0 * factor, "all": 5.0},
+        }
+        for seed, factor in enumerate(factors)
+    ]
+
+
+def test_a_loss_is_claimed_where_the_interval_says_so():
+    entries = measured("none", [0.5, 0.6, 0.5, 0.6, 0.5]) + measured("alibi", [1.01] * 5)
+    entries += measured("rope-1e4", [0.9, 1.1, 0.95, 1.05, 1.0]) + measured("seqpe", [1.2])
+    of_none, of_rope, of_alibi, of_seqpe = context_results.conclusion(entries).splitlines()
+    assert of_none.endswith("it gains.") and "× 0.538 [0.5" in of_none
+    assert of_rope.endswith("no difference seen.")
+    assert of_alibi.endswith("× 1.010 [1.010, 1.010], it loses.")
+    assert of_seqpe.endswith("× 1.200, too few seeds to say more.")

@@ -6,6 +6,7 @@ be interrupted and started again.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,11 @@ from seqpe_lab.recipes import Recipe
 from seqpe_lab.runs import Run, list_runs
 from seqpe_lab.runs.run_data import kept_tokenizer
 from seqpe_lab.runs.run_weights import trained_model
+from seqpe_lab.statistics import paired_difference
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.context_use import (attention_by_distance, loss_by_position,
                                          perplexity_in_window)
+from seqpe_lab.tasks.text_data import TextData
 
 FILE = "context-use"  # in data/results
 WINDOWS = (16, 32, 64, 128)
@@ -104,14 +107,14 @@ def measure_folder(folder: Path, path: Path, *, split: str = "test", tokens: int
     if other := [e for e in known if (e["split"], e["asked"]) != (split, tokens)]:
         raise ValueError(f"{path} holds measurements on {other[0]['asked']:,} tokens of the "
                          f"{other[0]['split']} split: give the same, or another file")
-    done = {entry["recipe"] for entry in known}
+    done = {e["recipe"] for e in known}
     left = [run for run in runs if run.recipe.digest() not in done]
     show(f"{len(runs)} finished language models, {len(runs) - len(left)} measured before")
     begin = time.monotonic()
     for number, run in enumerate(left, start=1):
         known.append(_entry(run, split, tokens, cpu))
-        order = in_order(dict.fromkeys(entry["method"] for entry in known))
-        known.sort(key=lambda entry: (order.index(entry["method"]), entry["seed"]))
+        order = in_order(dict.fromkeys(e["method"] for e in known))
+        known.sort(key=lambda e: (order.index(e["method"]), e["seed"]))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(known, indent=1))
         rest = (time.monotonic() - begin) / number * (len(left) - number)
@@ -121,17 +124,24 @@ def measure_folder(folder: Path, path: Path, *, split: str = "test", tokens: int
 
 
 def _entry(run: Run, split: str, tokens: int, cpu: bool) -> dict:
-    recipe, device = run.recipe, best_device(cpu)
-    task = task_of(recipe)
+    task, device = task_of(run.recipe), best_device(cpu)
     task.kept_tokenizer = kept_tokenizer(run)
     data = task.load_data()
-    model = trained_model(run, data, device)
-    found = measure(model, getattr(data, split)[: tokens + 1], recipe)
+    found = entry(trained_model(run, data, device), run.recipe, data, split, tokens)
+    results = run.results() or {}
+    return found | {"trained_on_commit": results.get("commit")} | provenance(device)
+
+
+def entry(model: GPT2, recipe: Recipe, data: TextData, split: str, tokens: int) -> dict:
+    """What is stored of a model, without provenance: its recipe, the data, and :func:`measure`.
+
+    Args:
+        tokens: of the split's text that are predicted, at most.
+    """
     return {"method": recipe.method, "scale": recipe.scale, "seed": recipe.seed,
-            "recipe": recipe.digest(), "trained_on_commit": run.results().get("commit"),
-            "train_len": recipe.train_len, "split": split, "asked": tokens,
-            "protocol": "non-overlapping", "data": data.provenance(), **found,
-            **provenance(device)}
+            "recipe": recipe.digest(), "train_len": recipe.train_len, "split": split,
+            "asked": tokens, "protocol": "non-overlapping", "data": data.provenance(),
+            **measure(model, getattr(data, split)[: tokens + 1], recipe)}
 
 
 def _summary(known: Sequence[Mapping], run: Run) -> str:
@@ -192,6 +202,28 @@ def by_distance(entries: Sequence[Mapping], title: str = "") -> go.Figure:
 FIGURES = {"by-position": by_position, "by-window": by_window, "by-distance": by_distance}
 
 
+def conclusion(entries: Sequence[Mapping]) -> str:
+    """A list in Markdown: what each method loses if it sees no more tokens than in training.
+
+    The change is that of the perplexity in the longest context, with an interval over the seeds; it
+    is called a loss or a gain where the interval excludes a factor of 1.
+    """
+    window, length = str(entries[0]["train_len"]), entries[0]["length"]
+    lines = []
+    for method, own in _by_method(entries).items():
+        logarithms = {e["seed"]: math.log(e["windows"][window] / e["windows"]["all"]) for e in own}
+        change = paired_difference(logarithms, dict.fromkeys(logarithms, 0.0))
+        verdict = {"higher": "it loses", "lower": "it gains"}.get(change.verdict, change.verdict)
+        interval = f" [{math.exp(change.low):.3f}, {math.exp(change.high):.3f}]"
+        if math.isinf(change.low):
+            interval, verdict = "", "too few seeds to say more"
+        whole, cut = (sum(e["windows"][w] for e in own) / len(own) for w in ("all", window))
+        lines.append(f"- {label(method)}: perplexity {whole:.2f} with all {length:,} tokens in "
+                     f"sight, {cut:.2f} with the last {window}: × {math.exp(change.mean):.3f}"
+                     f"{interval}, {verdict}.\n")
+    return "".join(lines)
+
+
 def cut_rows(entries: Sequence[Mapping]) -> dict[str, dict[str, list[float]]]:
     """{method: {length: perplexity of each seed}} in a window of the trained length."""
     return {method: {at: [e["cut"][at] for e in own] for at in own[0]["cut"]}
@@ -199,7 +231,7 @@ def cut_rows(entries: Sequence[Mapping]) -> dict[str, dict[str, list[float]]]:
 
 
 def _by_method(entries: Sequence[Mapping]) -> dict[str, list[Mapping]]:
-    methods = in_order(dict.fromkeys(entry["method"] for entry in entries))
+    methods = in_order(dict.fromkeys(e["method"] for e in entries))
     return {method: [e for e in entries if e["method"] == method] for method in methods}
 
 
