@@ -107,8 +107,24 @@ def test_tasks_are_160_runs_with_equal_settings_in_a_problem():
     randomized = next(r for r in first if r.method == "rope-randomized")
     assert (randomized.encoding, randomized.position_sampling) == ("rope", "random")
     assert recipes.algorithm("t5", "small").method == "t5"
+    (copies, _) = runs_of(["copy"], "small", seeds=5)
+    assert copies == [r for r in first if r.problem == "copy"]
     with pytest.raises(ValueError, match="no trials"):
         trials_of(["tasks"], "small")
+
+
+def test_each_problem_has_a_table_of_its_own_and_a_commit_of_its_own(finished):
+    for recipe in runs_of(["needle"], "smoke", 1)[0]:
+        values = result(recipe.method, problem="needle", scale="smoke", commit="dead")
+        Run(recipe).write_results(values)
+    running.refuse_several_commits(runs_of(["tasks"], "smoke", 1)[0])
+    (path,) = collecting.collect("smoke")
+    assert {r["commit"] for r in json.loads(path.read_text())} == {"c0ffee", "dead"}
+    Run(recipe).write_results(values | {"commit": "c0ffee"})
+    with pytest.raises(ValueError, match="2 different commits(.|\n)*dead: none seed 0"):
+        running.refuse_several_commits(runs_of(["needle"], "smoke", 1)[0])
+    with pytest.raises(ValueError, match="2 different commits"):
+        collecting.collect("smoke")
 
 
 @pytest.fixture

@@ -61,7 +61,8 @@ def collect(scale: str) -> list[Path]:
         results.sort(key=lambda r: (r.get("data", {}).get("problem", ""), r.get("protocol", ""),
                                     methods.index(r["method"]), r["seed"]))
         if results:
-            check_one_commit(results)
+            for of_problem in by_problem(results).values():
+                check_one_commit(of_problem)
             tables[name] = results
     if not tables:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: "
@@ -77,6 +78,14 @@ def collect(scale: str) -> list[Path]:
     if scale == "small":
         write_first_screen()
     return written
+
+
+def by_problem(results: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """Results of algorithmic problems by problem, as each has a table of its own; others as one."""
+    found: dict[str, list[Mapping]] = {}
+    for result in results:
+        found.setdefault(result.get("data", {}).get("problem", ""), []).append(result)
+    return found
 
 
 def check_one_commit(results: Sequence[Mapping]) -> None:

@@ -72,7 +72,7 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "fig3": ("image", ("learned", "seqpe-mul")),
 }
 NAMES = (*(name for name in TABLES if name != "encodings"), *FIGURES)  # the paper's, or "all"
-# "tasks", beyond the paper: each row learns each problem
+# beyond the paper: problems that each row learns, one by one or all as "tasks"
 TASK_PROBLEMS = ("copy", "reverse", "induction", "needle")
 TASK_ROWS = ("none", "learned", "rope-1e4", "rope-randomized", "alibi", "t5", "seqpe",
              "seqpe-no-losses")
@@ -126,19 +126,19 @@ def runs_of(names: Sequence[str], scale: str, seeds: int) -> list[list[recipes.T
             second[recipe.digest()] = recipe
             recipe = recipes.language_model(recipes.tuned_method(method), scale, seed)
         first[recipe.digest()] = recipe
-    if "tasks" in names:
-        first |= {recipe.digest(): recipe for recipe in task_runs(scale, seeds)}
+    first |= {recipe.digest(): recipe for recipe in problem_runs(names, scale, seeds)}
     return [list(first.values()), list(second.values())]
 
 
-def task_runs(scale: str, seeds: int) -> list[recipes.AlgorithmRecipe]:
-    """The runs of "tasks": a row for each problem and method, and each seed.
+def problem_runs(names: Sequence[str], scale: str, seeds: int) -> list[recipes.AlgorithmRecipe]:
+    """The runs on the problems among ``names``: one of each row and seed.
 
-    >>> len(task_runs("small", seeds=5))
-    160
+    >>> len(problem_runs(["copy"], "small", seeds=5)), len(problem_runs(["tasks"], "small", 5))
+    (40, 160)
     """
+    problems = [problem for problem in TASK_PROBLEMS if {problem, "tasks"} & set(names)]
     return [recipes.algorithm(method, scale, seed, task=problem) for problem, method, seed
-            in product(TASK_PROBLEMS, TASK_ROWS, range(seeds))]
+            in product(problems, TASK_ROWS, range(seeds))]
 
 
 def _needed(names: Sequence[str], scale: str) -> Iterator[tuple[str, str]]:
@@ -167,8 +167,8 @@ def trials_of(names: Sequence[str], scale: str) -> list[tuple[recipes.Training, 
     if scale not in ("smoke", "small"):
         raise ValueError(f"there are no trials at scale {scale!r}, whose settings are the paper's "
                          "or fixed: choose small (or smoke, to see that it runs)")
-    if "tasks" in names:
-        raise ValueError("tasks has no trials: all its methods have the same settings")
+    if untried := {"tasks", *TASK_PROBLEMS} & set(names):
+        raise ValueError(f"{untried.pop()} has no trials: all its methods have the same settings")
     needed = list(_needed(names, scale))
     tasks = {"lm" if task == "qa" else task for task, _ in needed}
     further = [method for _, method in needed if method in FURTHER]
