@@ -1,6 +1,7 @@
 """Results on algorithmic problems: which rows count, and what is said of them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from seqpe_lab.cli import main
 from seqpe_lab.reproduction import collecting, conclusions, problem_results, running
 from seqpe_lab.reproduction.manifest import TASK_PROBLEMS, TASK_ROWS, runs_of, trials_of
 from seqpe_lab.runs import Run
+
+PROJECT = Path(__file__).parents[1]
 
 
 def result(method, seed=0, inside=100.0, twice=50.0, problem="copy", **changes) -> dict:
@@ -160,3 +163,23 @@ def test_the_second_picture_stands_beside_the_first_once_there_are_results():
     first, second, *_ = both.split(" | ")
     assert first.startswith("| ![Perplexity") and second.startswith("![Exact match of copying")
     assert "ALiBi 50 %" in second and "NoPE" not in second
+
+
+def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(collecting, "write_image", lambda figure, path: drawn.append(path.name))
+    readme, folder = another_project / "README.md", another_project / "data" / "results"
+    marks = "".join("".join(collecting.marks(name)) for name in ("headline", "tasks"))
+    readme.write_text(marks, encoding="utf-8")
+    folder.mkdir(parents=True)
+    of_text = (PROJECT / "data" / "results" / "length-extrapolation-small.json").read_text()
+    (folder / "length-extrapolation-small.json").write_text(of_text)
+    results = rows("alibi") + rows("none", inside=60.0) + rows("t5", problem="needle")
+    (folder / f"{problem_results.FILE}-small.json").write_text(json.dumps(results))
+    collecting.write_readme(results)
+    text = readme.read_text(encoding="utf-8")
+    assert drawn == ["extrapolation.png", "copying.png"]
+    assert collecting.part_of(text, "headline").startswith("| ![Perplexity")
+    tasks = collecting.part_of(text, "tasks")
+    assert "| NoPE, not learnt | 100.0 [100.0, 100.0] | 60.0 [60.0, 60.0] | – | 5 |" in tasks
+    assert "| needle, exact match (%) at |" in tasks and "Not learnt: NoPE." in tasks

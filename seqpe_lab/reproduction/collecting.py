@@ -75,8 +75,6 @@ def collect(scale: str) -> list[Path]:
         written.append(path)
         if scale == "small":
             write_readme(results)
-    if scale == "small":
-        write_first_screen()
     return written
 
 
@@ -141,16 +139,19 @@ def _changes(run: Run) -> dict:
 
 
 def write_readme(results: Sequence[Mapping]) -> None:
-    """Write the README's table and text of a task."""
+    """Write the README's table and text of a task; its first pictures, if they show the task."""
     readme = clone() / "README.md"
     text = readme.read_text(encoding="utf-8")
     if "trained_size" in complete(results)[0]:  # algorithmic problems, whose page is a whole
         write_atomically(readme, _between("tasks", problem_results.readme_part(results), text))
+        write_first_screen()
         return
     measure = main_measure(results)
     text = _between(measure, readme_table(results), text)
     text = _between(f"{measure} conclusions", conclusions(measure, results), text)
     write_atomically(readme, text)
+    if measure == "perplexity":
+        write_first_screen()
     files = [results_file(f"{RESULTS[task][0]}-small") for task in OF_PAPER]
     if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
            for path in files):
