@@ -64,7 +64,10 @@ def test_a_row_that_has_not_learnt_shows_only_its_trained_sizes():
     *_, interval, seeds = row(table, "ALiBi")
     assert interval.startswith("50.0 [4") and seeds == "5"
     figure = problem_results.picture(results)
-    assert {trace.name for trace in figure.data if trace.name} == {"ALiBi"}
+    shown = [trace for trace in figure.data if trace.showlegend]
+    assert [(trace.name, trace.x) for trace in shown] == [("ALiBi", (4, 8, 16))]
+    (ended,) = [trace for trace in figure.data if trace.name == "NoPE"]
+    assert ended.x == (4, 8)
     assert any("not learnt:<br>NoPE" in note.text for note in figure.layout.annotations)
 
 
@@ -183,3 +186,45 @@ def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, m
     tasks = collecting.part_of(text, "tasks")
     assert "| NoPE, not learnt | 100.0 [100.0, 100.0] | 60.0 [60.0, 60.0] | – | 5 |" in tasks
     assert "| needle, exact match (%) at |" in tasks and "Not learnt: NoPE." in tasks
+
+
+LESSON = PROJECT / "notebooks" / "18_tasks_that_need_positions.ipynb"
+
+
+@pytest.mark.parametrize(
+    "committed, said",
+    [
+        ([], ["not there yet", "→ NoPE (you predicted: ALiBi). By your run, one seed (0)"]),
+        (
+            rows("none", twice=5.0) + rows("alibi", twice=60.0),
+            ["**copy.** At size 16", "→ ALiBi (as you predicted). By the committed results."],
+        ),
+        (rows("none", twice=0.0) + rows("alibi", twice=0.0), ["→ none of them copies any (you"]),
+        (rows("none", inside=9.0), ["→ not decided (you", "No row has learnt the problem"]),
+    ],
+)
+def test_the_lesson_says_what_the_results_allow(committed, said, monkeypatch, capsys):
+    import nbformat
+
+    cells = nbformat.read(LESSON, as_version=4).cells
+    tagged = [cell.source for cell in cells if "conclusions" in cell.metadata.get("tags", ())]
+    (names,) = [cell.source for cell in cells if "by_copying = " in cell.source]
+    (imports,) = [cell.source for cell in cells if "lesson.start(" in cell.source]
+    monkeypatch.setenv("SEQPE_SCALE", "small")
+    exec(imports, scope := {})
+    exec(names, scope)
+    scope["by_copying"].buttons.value = "ALiBi"
+    scope |= {
+        "committed_results": lambda name: committed,
+        "results_file": lambda name: LESSON if committed else PROJECT / "nowhere",
+        "own": {"none": {"16": 7.0}, "alibi": {"16": 0.0}},
+        "methods": ("none", "alibi"),
+        "n": 8,
+    }
+    for source in tagged:
+        *begin, last = source.rsplit("\n", 1)
+        exec(source, scope)
+        if last.startswith("Markdown("):
+            print(eval(last, scope).data)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in said), printed

@@ -86,24 +86,32 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
             title: str = "") -> go.Figure:
     """Exact match against input size, a panel for each problem: means, bands over the seeds.
 
-    Rows that have not learnt a problem are not drawn; they are named in its panel.
+    Rows that have not learnt a problem end at the trained size; its panel names them.
 
     Args:
         problems: by default all in the results.
     """
-    problems = list(problems or _problems(results))
+    problems = list(problems or problems_of(results))
     trained = trained_size(results)
     figure = make_subplots(1, len(problems), subplot_titles=problems if len(problems) > 1 else None,
                            shared_yaxes=True, horizontal_spacing=0.03)
     named: set[str] = set()
     for column, problem in enumerate(problems, start=1):
         where, kept = dict(row=1, col=column), learnt(results, problem)
-        for method, row in kept.items():
-            add_method(figure, method, [*map(int, row)], [[*seeds.values()]
-                       for seeds in row.values()], "%{y:.1f} % at %{x} symbols",
-                       showlegend=method not in named, **where)
-            named.add(method)
-        if missing := [label(method) for method in rows_of(results, problem) if method not in kept]:
+        missing = []
+        for method, row in rows_of(results, problem).items():
+            if counts := method in kept:
+                look = {"showlegend": method not in named}
+                named.add(method)
+            else:
+                missing.append(label(method))
+                look = {"showlegend": False}
+            points = {int(size): [*seeds.values()] for size, seeds in row.items()
+                      if counts or int(size) <= trained}
+            if not any(math.isnan(value) for seeds in points.values() for value in seeds):
+                add_method(figure, method, [*points], [*points.values()],
+                           "%{y:.1f} % at %{x} symbols", **look, **where)
+        if missing:
             text = "not learnt:<br>" + "<br>".join(missing)
             add_note(figure, text, 0.98, 0.98, xref="x domain", xanchor="right", yanchor="top",
                      align="right", **where)
@@ -121,7 +129,7 @@ def page(results: Sequence[Mapping]) -> str:
              f"{results[0].get('commit')}\n\nIn brackets: 95 % intervals of the mean (bootstrap "
              f"over seeds, from five seeds on). A row counts from {LEARNT:g} % at each trained "
              "size on; else it has not learnt the problem, and longer inputs are not shown.\n"]
-    for problem in _problems(results):
+    for problem in problems_of(results):
         parts.append(f"## {problem}: it needs {PROBLEMS[problem].needs}\n\n"
                      f"{table(results, problem)}\n{conclusion(results, problem)}\n")
     return "\n".join([*parts, published_comparison(results), ""])
@@ -184,7 +192,7 @@ def readme_part(results: Sequence[Mapping]) -> str:
              "on longer inputs (lesson 18). In brackets: 95 % intervals of the mean, from five "
              f"seeds on. A row counts from {LEARNT:g} % at each trained size on.\n")
     return "\n".join([begin, *(f"{table(results, problem)}\n{conclusion(results, problem)}\n"
-                               for problem in _problems(results))])
+                               for problem in problems_of(results))])
 
 
 def readme_picture(results: Sequence[Mapping]) -> str:
@@ -195,7 +203,8 @@ def readme_picture(results: Sequence[Mapping]) -> str:
             f"trained size: {shown or 'no row has learnt to copy'}")
 
 
-def _problems(results: Sequence[Mapping]) -> list[str]:
+def problems_of(results: Sequence[Mapping]) -> list[str]:
+    """The problems that results are of, in their order."""
     return list(dict.fromkeys(result["data"]["problem"] for result in results))
 
 
