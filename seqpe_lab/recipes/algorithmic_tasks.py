@@ -90,7 +90,7 @@ ALGORITHM_PRESETS: dict[str, dict] = {
         checkpoint_every=6, eval_sizes=(6, 12), eval_examples=16),
     "small": dict(
         size=8, d_model=64, layers=3, heads=4, max_position=120, dropout=0.0, steps=6_000,
-        batch=32, micro_batch=32, learning_rate=4e-3, warmup_steps=100, weight_decay=0.01,
+        batch=32, micro_batch=32, learning_rate=6e-3, warmup_steps=100, weight_decay=0.01,
         adam_beta2=0.99, clip=1.0, teachers=10, checkpoint_every=1_000,
         eval_sizes=(6, 8, 12, 16, 24, 32), eval_examples=500),
     "medium": dict(
