@@ -24,8 +24,8 @@ Methods of lm (default seqpe): {', '.join(METHODS['lm'])}.
 
 Methods of qa (default seqpe): the same and {', '.join(_OF_QA)}.
 
-Methods of algorithm (default seqpe): those of lm and rope-randomized; --set task=grid takes those of
-image. Tasks (default copy): {', '.join(PROBLEMS)}.
+Methods of algorithm (default seqpe): those of lm and rope-randomized; --set task=grid takes those
+of image. Tasks (default copy): {', '.join(PROBLEMS)}.
 
 Methods of image (default seqpe-mul): {', '.join(METHODS['image'])}.
 

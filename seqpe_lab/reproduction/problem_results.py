@@ -116,7 +116,7 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
             add_note(figure, text, 0.98, 0.98, xref="x domain", xanchor="right", yanchor="top",
                      align="right", **where)
         add_train_line(figure, trained, "trained up to here" * (len(problems) == 1), **where)
-    figure.update_xaxes(title="size of the input (symbols)", rangemode="tozero")
+    figure.update_xaxes(title="symbols in the input" if len(problems) == 1 else "symbols", rangemode="tozero")
     figure.update_yaxes(range=[0, 105])
     figure.update_yaxes(title="exact match (%)", col=1)
     title = title or f"Trained on up to {trained} symbols, tested on longer inputs"
