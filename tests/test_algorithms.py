@@ -168,6 +168,34 @@ def test_one_pass_counts_what_greedy_generation_gives(problem):
     assert task.measure(model, 1, "test", 40).exact == right
 
 
+class Asked(torch.nn.Module):
+    """A model that keeps the positions it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(1)), []
+
+    def forward(self, tokens, positions=None):
+        self.seen.append(positions)
+        return torch.zeros(*tokens.shape[:2], len(SYMBOLS))
+
+
+@pytest.mark.parametrize(
+    "method, random", [("rope-randomized", True), ("rope-1e4", False), ("seqpe", False)]
+)
+def test_random_positions_are_those_of_tests_too(method, random):
+    task, model = task_of(algorithm(method, "smoke", problem="copy")), Asked()
+    task.measure(model, 6, "test", 8)
+    task.measure(model, 6, "test", 8)
+    first, again = model.seen
+    if not random:
+        assert first is None
+        return
+    assert first.shape == (8, 13, 1) and first.equal(again)  # the same test for every model
+    assert (first.diff(dim=1) > 0).all() and 100 < first.max() < task.recipe.max_position
+    assert len(first.unique(dim=0)) == 8
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_recipes_of_all_problems_and_scales(problem, scale):

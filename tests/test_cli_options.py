@@ -85,6 +85,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--count": ["TEXT --count 3", "QA --count 3", "IMAGE --count 3", "TEXT --books --count 0"],
         "--cpu": [],
     },
+    "context": {"--file": [], "--split": [], "--tokens": ["TEXT --tokens 0"], "--cpu": []},
     "card": {
         "--set": ["rope --set base=10 --set base=20", "rope --set base"],
         "--skip-long": [],

@@ -112,13 +112,13 @@ def test_further_encodings_and_problems_are_collected_in_files_of_their_own(proj
     recipe = recipes.language_model("seqpe", "small")
     finish(recipe)
     for problem in ("copy", "reverse"):
-        finish(recipes.algorithm("alibi", "small", task=problem))
+        finish(recipes.algorithm("alibi", "small", problem=problem), data={"problem": problem})
     assert [path.name for path in collecting.collect("small")] == [
         "length-extrapolation-small.json",
         "algorithms-small.json",
     ]
     results = committed_results("algorithms-small")
-    assert [r["problem"] for r in results] == ["copy", "reverse"]
+    assert [r["data"]["problem"] for r in results] == ["copy", "reverse"]
     untuned = recipe.changed(**{name: preset[name] for name in tuned})
     for seed in range(3):
         for of_row in (untuned, recipes.language_model("t5", "small")):

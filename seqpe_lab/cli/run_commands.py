@@ -25,8 +25,8 @@ Methods of lm (default seqpe): {_METHODS['lm']}.
 
 Methods of qa (default seqpe): the same and {', '.join(_OF_QA)}.
 
-Methods of algorithm (default seqpe): those of lm; --set problem=grid takes those of image. Problems
-(default copy): {', '.join(PROBLEMS)}.
+Methods of algorithm (default seqpe): those of lm and rope-randomized; --set problem=grid takes
+those of image. Problems (default copy): {', '.join(PROBLEMS)}.
 
 Methods of image (default seqpe-mul): {_METHODS['image']}.
 
@@ -129,6 +129,33 @@ def evaluate(folder: str, /, *, lengths: Annotated[list[Whole] | None, Several] 
                              stride=stride, split=split, books=source, count=count):
         if int(os.environ.get("RANK", 0)) == 0:
             print(line, flush=True)
+
+
+@app.command
+def context(folder: str, /, *, file: str = "reproduced/context-use.json",
+            split: Literal["validation", "test"] = "test", tokens: Whole = 32_768,
+            cpu: bool = False) -> None:
+    """Measure how far back the finished language models of a folder look, and what it brings.
+
+    Loss by position, perplexity with attention cut to the last tokens, attention by distance.
+    Measured runs are kept, so the command may be interrupted and started again.
+
+    Args:
+        folder: A run's folder, or one with many.
+        file: For the numbers; pictures are written beside it.
+        split: Default: test.
+        tokens: Of its text, in contexts of the longest evaluated length; default: 32768.
+        cpu: Stay on the CPU.
+    """
+    from seqpe_lab.course.figure_files import write_figure
+    from seqpe_lab.reproduction import context_results
+    check_counts(tokens=tokens)
+    path = Path(file)
+    measured = context_results.measure_folder(Path(folder), path, split=split, tokens=tokens,
+                                              cpu=cpu, show=lambda line: print(line, flush=True))
+    for name, draw in context_results.FIGURES.items():
+        write_figure(draw(measured), path.parent, f"{path.stem}-{name}")
+    print(f"{path}, {path.parent / path.stem}-*.html")
 
 
 @app.command

@@ -40,6 +40,6 @@ TASKS = {
         {"accuracy": "top-1 accuracy (%)",
          "interpolated": "the same, position vectors interpolated"}),
     "algorithm": TaskEntry(
-        recipes.AlgorithmRecipe, _TEXT_METHODS, "algorithms", "size of the input",
+        recipes.AlgorithmRecipe, recipes.ALGORITHM_METHODS, "algorithms", "size of the input",
         {"exact_match": "exact match (%)", "symbols_right": "symbols right (%)"}),
 }

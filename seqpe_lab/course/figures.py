@@ -113,7 +113,8 @@ def caption(results: Sequence[Mapping]) -> str:
         return ", ".join(filter(None, map(result["data"].get, ("description", "tokenizer"))))
 
     def amount(result: Mapping) -> str:
-        unit = next(unit for unit in ("tokens", "questions", "images") if unit in result)
+        unit = next(unit for unit in ("tokens", "questions", "images", "examples")
+                    if unit in result)
         return f"{result[unit]:,} {unit}"
 
     seeds = sorted({result["seed"] for result in results})

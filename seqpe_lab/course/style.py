@@ -24,6 +24,7 @@ STYLE = {
     "rope-1e4": ("RoPE 10⁴", "#009E73", "solid", "triangle-up"),
     "rope-1e6": ("RoPE 10⁶", "#009E73", "dash", "triangle-right"),
     "rope-1e8": ("RoPE 10⁸", "#009E73", "dot", "triangle-down"),
+    "rope-randomized": ("RoPE, random positions", "#009E73", "longdash", "triangle-left"),
     "alibi": ("ALiBi", "#0072B2", "solid", "pentagon"),
     "seqpe": ("SeqPE", "#D55E00", "solid", "circle"),
     "seqpe-no-losses": ("SeqPE, no losses", "#E69F00", "dash", "circle-open"),

@@ -10,26 +10,25 @@ from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_image
-from seqpe_lab.course.result_tables import common_measure, readme_table
+from seqpe_lab.course.result_tables import common_measure, complete, readme_table
 from seqpe_lab.package_data import clone, results_file
-from seqpe_lab.reproduction import comparison
+from seqpe_lab.reproduction import comparison, problem_results
 from seqpe_lab.reproduction.conclusions import conclusions, follows_protocol, headline
-from seqpe_lab.reproduction.manifest import FURTHER, TABLES, fixed_fields
+from seqpe_lab.reproduction.manifest import (FURTHER, TABLES, TASK_PROBLEMS, TASK_ROWS,
+                                             fixed_fields)
 from seqpe_lab.runs import Run, runs_folder, scan_runs
 
 ENCODINGS, = TABLES["encodings"]
-# file in data/results: (task, methods in the order of its table); the README shows the first three
+# file in data/results: (task, methods in the order of its table); the README shows all but the last
 RESULTS = {
     "length-extrapolation": ("lm", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.UNSHIFTED]),
     "question-answering": ("qa", [*recipes.METHODS, *recipes.ABLATIONS, *recipes.QA_ABLATIONS]),
     "resolution-extrapolation": ("image", [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS,
                                            *recipes.IMAGE_UNSHIFTED]),
+    problem_results.FILE: ("algorithm", TASK_ROWS),
     "encodings": ("lm", [*ENCODINGS.rows]),
-    "algorithms": ("algorithm", [*dict.fromkeys([
-        *recipes.METHODS, *recipes.ABLATIONS, *recipes.UNSHIFTED, *FURTHER, *recipes.IMAGE_METHODS,
-        *recipes.IMAGE_ABLATIONS, *recipes.IMAGE_UNSHIFTED])]),
 }
-IN_README = tuple(RESULTS)[:3]
+OF_PAPER = tuple(RESULTS)[:3]
 OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields that may differ within one table
 
 
@@ -63,14 +62,17 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
         task, methods = RESULTS[name]
         runs = [run for run in finished
                 if run.recipe.task == task and run.recipe.method in methods]
+        if task == "algorithm":
+            runs = [run for run in runs if run.recipe.problem in TASK_PROBLEMS]
         fixed = fixed_fields(ENCODINGS, scale) if name == "encodings" else {}
         if name == "encodings" and not any(run.recipe.method in FURTHER for run in runs):
             continue
-        results = [_of_problem(run) | run.outcome() for run in _changed_alike(runs, scale, fixed)]
-        results.sort(key=lambda r: (r.get("problem", ""), r.get("protocol", ""),
+        results = [run.outcome() for run in _changed_alike(runs, scale, fixed)]
+        results.sort(key=lambda r: (r.get("data", {}).get("problem", ""), r.get("protocol", ""),
                                     methods.index(r["method"]), r["seed"]))
         if results:
-            check_one_commit(results)
+            for of_problem in by_problem(results).values():
+                check_one_commit(of_problem)
             tables[name] = results
     if not tables:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: "
@@ -84,14 +86,17 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
         if name == "encodings":
             written.append(path.with_suffix(".md"))
             write_atomically(written[-1], comparison.page(ENCODINGS, results))
-        if scale == "small" and name in IN_README:
+        elif scale == "small":
             write_readme(results)
     return written
 
 
-def _of_problem(run: Run) -> dict[str, str]:
-    """The name of an algorithmic run's problem; nothing for the other tasks."""
-    return {"problem": run.recipe.problem} if run.recipe.task == "algorithm" else {}
+def by_problem(results: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """Results of algorithmic problems by problem, as each has a table of its own; others as one."""
+    found: dict[str, list[Mapping]] = {}
+    for result in results:
+        found.setdefault(result.get("data", {}).get("problem", ""), []).append(result)
+    return found
 
 
 def check_one_commit(results: Sequence[Mapping]) -> None:
@@ -133,7 +138,8 @@ def _changed_alike(runs: Sequence[Run], scale: str, fixed: Mapping) -> Sequence[
     seen: dict[tuple, Run] = {}
     for run in chosen:
         recipe = run.recipe
-        key = (recipe.method, recipe.seed, getattr(recipe, "augment", None), str(_of_problem(run)))
+        key = (recipe.method, recipe.seed, getattr(recipe, "augment", None),
+               getattr(recipe, "problem", None))
         if key in seen:
             raise ValueError(f"there are two runs of {recipe.method} with seed "
                              f"{recipe.seed}, {seen[key].folder} and {run.folder}: move one "
@@ -150,26 +156,55 @@ def _changes(run: Run, fixed: Mapping) -> dict:
 
 
 def write_readme(results: Sequence[Mapping]) -> None:
-    """Write the README's table and text of a task; for language models also its picture."""
+    """Write the README's table and text of a task; its first pictures, if they show the task."""
     readme, measure = clone() / "README.md", common_measure(results)
     text = readme.read_text(encoding="utf-8")
+    if "trained_size" in complete(results)[0]:  # algorithmic problems, whose part is a whole
+        write_atomically(readme, between("tasks", problem_results.readme_part(results), text))
+        write_first_screen()
+        return
     text = between(measure, readme_table(results), text)
     text = between(f"{measure} conclusions", conclusions(measure, results), text)
-    if measure == "perplexity":
-        figure = figures.extrapolation(
-            [r for r in results if r["method"] in recipes.HEADLINE],
-            train_len=recipes.language_model("seqpe", "small").train_len,
-            title="Trained on 64 tokens, tested on up to 1,024")
-        write_image(figure, results_file("").parent / "extrapolation.png")
-        text = between("headline", headline(results), text)
     write_atomically(readme, text)
-    files = [results_file(f"{name}-small") for name in IN_README]
+    if measure == "perplexity":
+        write_first_screen()
+    files = [results_file(f"{name}-small") for name in OF_PAPER]
     if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
            for path in files):
         for page in (readme, results_file("").parent / "PROTOCOL.md"):
             before, mark, rest = page.read_text(encoding="utf-8").partition(marks("earlier")[0])
             after = rest.partition(marks("earlier")[1])[2].lstrip("\n")
             write_atomically(page, before + after if mark else before)
+
+
+def write_first_screen() -> None:
+    """Write the README's first pictures: perplexity and, once there are results, exact match."""
+    of_text, of_problems = map(_committed, (OF_PAPER[0], problem_results.FILE))
+    folder, readme = results_file("").parent, clone() / "README.md"
+    if not of_text:
+        return
+    figure = figures.extrapolation(
+        [r for r in of_text if r["method"] in recipes.HEADLINE],
+        train_len=recipes.language_model("seqpe", "small").train_len,
+        title="Trained on 64 tokens, tested on up to 1,024")
+    write_image(figure, folder / "extrapolation.png")
+    if of_problems:
+        write_image(problem_results.picture(of_problems, ["copy"], problem_results.README_TITLE),
+                    folder / "copying.png")
+    text = readme.read_text(encoding="utf-8")
+    write_atomically(readme, between("headline", headline(of_text, of_problems), text))
+
+
+def _committed(name: str) -> list[dict]:
+    """Results of small scale in data/results; none if there is no such file."""
+    path = results_file(f"{name}-small")
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def part_of(text: str, name: str) -> str:
+    """What stands between the marks of a generated part of a page; "" if it has none."""
+    begin, end = marks(name)
+    return text.partition(begin)[2].partition(end)[0]
 
 
 def marks(name: str) -> tuple[str, str]:

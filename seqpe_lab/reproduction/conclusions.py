@@ -14,7 +14,7 @@ from seqpe_lab import recipes
 from seqpe_lab.course import figures
 from seqpe_lab.course.result_tables import HEADINGS, by_method, common_measure, summary_columns
 from seqpe_lab.course.style import label
-from seqpe_lab.reproduction import comparison
+from seqpe_lab.reproduction import comparison, problem_results
 from seqpe_lab.reproduction.findings import (FAILED, FEW, OPEN, PARTS, TIE, Finding, compare,
                                              flatness, of_table, rows_of, values_of)
 from seqpe_lab.reproduction.manifest import methods_of
@@ -87,8 +87,13 @@ def conclusions(measure: str, results: Sequence[Mapping]) -> str:
     return f"{standing(results)}\n\n{summary(found)}"
 
 
-def headline(results: Sequence[Mapping]) -> str:
-    """The README's picture, with what it shows, and SeqPE's comparison with ALiBi."""
+def headline(results: Sequence[Mapping], of_problems: Sequence[Mapping] = ()) -> str:
+    """The README's pictures, with what they show, and SeqPE's comparison with ALiBi.
+
+    Args:
+        results: of language models.
+        of_problems: of algorithmic problems; without any, there is one picture.
+    """
     part, rows = PARTS["table1"], [r for r in results if r["method"] in recipes.HEADLINE]
     values = by_method(rows, "perplexity")
     grown = "; ".join(f"{label(method)} {flatness(part, values, method).evidence}"
@@ -96,7 +101,11 @@ def headline(results: Sequence[Mapping]) -> str:
     grown = grown.replace("[", "(").replace("]", ")")  # the text of a picture ends at a "]"
     first, *_, last = (int(column) for column in values[rows[0]["method"]] if column != "mean")
     text = (f"![Perplexity against context length, trained on {first} tokens; from {first} to "
-            f"{last:,} tokens it changes by: {grown}](data/results/extrapolation.png)\n")
+            f"{last:,} tokens it changes by: {grown}](data/results/extrapolation.png)")
+    if of_problems:
+        second = f"![{problem_results.readme_picture(of_problems)}](data/results/copying.png)"
+        text = f"| {text} | {second} |\n|---|---|"
+    text += "\n"
     if {"seqpe", "alibi"} <= values.keys():
         found = compare(part, values, "seqpe", "alibi")
         text += f"\nMean perplexity over the lengths: {found.claim} ({found.evidence}).\n"

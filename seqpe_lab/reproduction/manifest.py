@@ -80,6 +80,10 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "fig3": ("image", ("learned", "seqpe-mul")),
 }
 NAMES = (*(name for name in TABLES if name != "encodings"), *FIGURES)  # the paper's, or "all"
+# beyond the paper: problems that each row learns, one by one or all as "tasks"
+TASK_PROBLEMS = ("copy", "reverse", "induction", "needle")
+TASK_ROWS = ("none", "learned", "rope-1e4", "rope-randomized", "alibi", "t5", "seqpe",
+             "seqpe-no-losses")
 
 
 def paper_rows(table: Table) -> dict[str, dict[str, float]]:
@@ -144,7 +148,19 @@ def runs_of(names: Sequence[str], scale: str, seeds: int) -> list[list[recipes.T
                 second[recipe.digest()] = recipe
                 recipe = recipes.language_model(recipes.tuned_method(recipe.method), scale, seed)
             first[recipe.digest()] = recipe
+    first |= {recipe.digest(): recipe for recipe in problem_runs(names, scale, seeds)}
     return [list(first.values()), list(second.values())]
+
+
+def problem_runs(names: Sequence[str], scale: str, seeds: int) -> list[recipes.AlgorithmRecipe]:
+    """The runs on the problems among ``names``: one of each row and seed.
+
+    >>> len(problem_runs(["copy"], "small", seeds=5)), len(problem_runs(["tasks"], "small", 5))
+    (40, 160)
+    """
+    problems = [problem for problem in TASK_PROBLEMS if {problem, "tasks"} & set(names)]
+    return [recipes.algorithm(method, scale, seed, problem=problem) for problem, method, seed
+            in product(problems, TASK_ROWS, range(seeds))]
 
 
 def _needed(names: Sequence[str], scale: str, seed: int = 0) -> Iterator[recipes.Training]:
@@ -173,8 +189,9 @@ def trials_of(names: Sequence[str], scale: str) -> list[tuple[recipes.Training, 
     if scale not in ("smoke", "small"):
         raise ValueError(f"there are no trials at scale {scale!r}, whose settings are the paper's "
                          "or fixed: choose small (or smoke, to see that it runs)")
-    if untuned := [name for name in names if any(table.untuned for table in TABLES.get(name, []))]:
-        raise ValueError(f"there are no trials for {untuned[0]!r}, whose rows all have the scale's "
+    untuned = [name for name in names if any(table.untuned for table in TABLES.get(name, []))]
+    if untried := [*untuned, *sorted({"tasks", *TASK_PROBLEMS} & set(names))]:
+        raise ValueError(f"there are no trials for {untried[0]!r}, whose rows all have the scale's "
                          "settings: leave --trials out")
     tasks = {"lm" if recipe.task == "qa" else recipe.task for recipe in _needed(names, scale)}
     trials = []

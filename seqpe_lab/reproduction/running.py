@@ -18,11 +18,11 @@ from seqpe_lab.course.parallel import Stage, run_stages
 from seqpe_lab.course.training_programs import training_programs
 from seqpe_lab.package_data import results_file
 from seqpe_lab.provenance import provenance
-from seqpe_lab.reproduction import comparison, position_maps
+from seqpe_lab.reproduction import comparison, position_maps, problem_results
 from seqpe_lab.reproduction.cluster import write_scripts
-from seqpe_lab.reproduction.collecting import IN_README, check_one_commit, collect
-from seqpe_lab.reproduction.manifest import (FIGURES, NAMES, TABLES, runs_of, training_of,
-                                             trials_of)
+from seqpe_lab.reproduction.collecting import OF_PAPER, check_one_commit, collect
+from seqpe_lab.reproduction.manifest import (FIGURES, NAMES, TABLES, TASK_PROBLEMS,
+                                             problem_runs, runs_of, training_of, trials_of)
 from seqpe_lab.runs import Run
 
 DRAW = {"fig2": position_maps.figure_2, "fig3": position_maps.figure_3}
@@ -35,7 +35,8 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
     """Do all of it.
 
     Args:
-        name: of ``TABLES`` or ``FIGURES``, or "all".
+        name: of ``TABLES``, ``FIGURES`` or ``TASK_PROBLEMS``, "tasks" (all of these), or "all" of
+            the paper's.
         seeds: how many runs of each method, with seeds 0, 1, 2, ...; by default 5.
         folder: for pages and pictures.
         workers: runs at a time; by default one on a machine with a GPU, else two.
@@ -88,16 +89,24 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
         runs = [Run(recipe) for recipe in runs_of([name], scale, seeds)[0]]
         figure, page = DRAW[name](runs)
         show(_write(folder / f"{name}-{scale}", page, figure))
+    if results := [Run(recipe).outcome() for recipe in problem_runs(names, scale, seeds)]:
+        show(_write(folder / f"{name}-{scale}", problem_results.page(results),
+                    problem_results.picture(results)))
     if collects:
-        files = [name] if name == "encodings" else IN_README
+        beyond = {"encodings": "encodings"} | dict.fromkeys(("tasks", *TASK_PROBLEMS), "algorithms")
+        files = [beyond[name]] if name in beyond else OF_PAPER
         show("\n".join(map(str, collect(scale, files))))
 
 
 def refuse_several_commits(training: Sequence[recipes.Training]) -> None:
     """Refuse finished runs of another commit than this one, unless all are finished with one."""
-    now, runs = provenance("cpu")["commit"], [Run(recipe) for recipe in training]
-    check_one_commit([run.outcome() or {"method": run.recipe.method, "seed": run.recipe.seed,
-                                        "commit": now} for run in runs])
+    now = provenance("cpu")["commit"]
+    tables: dict[str, list[Run]] = {}  # each problem has a table of its own
+    for recipe in training:
+        tables.setdefault(getattr(recipe, "problem", ""), []).append(Run(recipe))
+    for runs in tables.values():
+        check_one_commit([run.outcome() or {"method": run.recipe.method, "seed": run.recipe.seed,
+                                            "commit": now} for run in runs])
 
 
 def _stage(number: int, stage: Sequence[recipes.Training], processes: int, cpu: bool) -> Stage:

@@ -72,6 +72,7 @@ class Results(_Outcome):
     questions: int | None = None
     images: int | None = None
     examples: int | None = None
+    trained_size: int | None = None  # of an algorithm's training inputs, symbols
     precision: str | None = None
     parameters: int | None = None
     processes: int | None = None

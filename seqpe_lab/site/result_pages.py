@@ -21,7 +21,7 @@ from seqpe_lab.course.result_tables import HEADINGS, summary_table
 from seqpe_lab.course.typesetting import to_html
 from seqpe_lab.package_data import committed_results, results_file
 from seqpe_lab.reproduction import comparison, conclusions
-from seqpe_lab.reproduction.collecting import IN_README, RESULTS
+from seqpe_lab.reproduction.collecting import OF_PAPER, RESULTS
 from seqpe_lab.reproduction.findings import PARTS, of_table, rows_of, values_of
 from seqpe_lab.runs import Run
 from seqpe_lab.site.pages import further_pages
@@ -111,7 +111,7 @@ def _draw(folder: Path, name: str, figure: go.Figure | None, about: str) -> None
 
 def _committed() -> dict[str, list[dict]]:
     """{task: its committed results at small scale}, of the tasks that have some."""
-    names = {RESULTS[name][0]: f"{name}-small" for name in IN_README}
+    names = {RESULTS[name][0]: f"{name}-small" for name in OF_PAPER}
     return {task: committed_results(name) for task, name in names.items()
             if results_file(name).exists()}
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.models.output_layer import next_token_loss
+from seqpe_lab.position_sampling import sampled_positions
 from seqpe_lab.problems import PROBLEMS, SYMBOLS, Example, draw_example, encode
 from seqpe_lab.recipes import AlgorithmRecipe
 from seqpe_lab.sampling import seeded
@@ -34,7 +35,8 @@ class DrawnExamples(NamedTuple):
 
     def provenance(self) -> dict:
         """What is stored with a result."""
-        return {"description": f"drawn examples of {self.problem!r}", "hash": self.hash}
+        return {"description": f"drawn examples of {self.problem!r}", "problem": self.problem,
+                "hash": self.hash}
 
 
 class AlgorithmTask(Task):
@@ -97,6 +99,7 @@ class AlgorithmTask(Task):
             for size in recipe.eval_sizes})
         return {"protocol": self.protocol,
                 "split": recipe.eval_split, "examples": recipe.eval_examples,
+                "trained_size": recipe.size,
                 "exact_match": {n: 100 * s.exact / s.examples for n, s in scores.items()},
                 "symbols_right": {n: 100 * s.right / s.symbols for n, s in scores.items()}}
 
@@ -109,13 +112,28 @@ class AlgorithmTask(Task):
         with evaluation_mode(model) as device:
             for begin in range(0, count, at_once):
                 tokens, targets = (part.to(device) for part in stack(drawn[begin: begin + at_once]))
+                positions = self._positions(tokens, begin)
                 if self.recipe.dims == 2:
-                    logits, targets = model(self._cells(tokens)), targets[:, -1:]
-                    logits = logits.unsqueeze(1)  # (B, 1, symbols)
+                    logits = model(self._cells(tokens), **positions).unsqueeze(1)  # (B, 1, symbols)
+                    targets = targets[:, -1:]
                 else:
-                    logits = model(tokens)  # (B, L, symbols)
+                    logits = model(tokens, **positions)  # (B, L, symbols)
                 parts.append(_score(logits.float(), targets))
         return Score(*(sum(values) for values in zip(*parts)))
+
+    def _positions(self, tokens: Tensor, begin: int) -> dict[str, Tensor]:
+        """{"positions": ...} of a test: those of training with "random", as in Ruoss et al.
+
+        With every other way to sample them the model counts from 0, and nothing is given.
+        """
+        recipe, (batch, length) = self.recipe, tokens.shape
+        if recipe.position_sampling != "random":
+            return {}
+        side = round(length ** 0.5)
+        shape = (length,) if recipe.dims == 1 else (side, side)
+        generator = seeded(recipe.seed, begin, stream=8)
+        return {"positions": sampled_positions("random", batch, shape, recipe.max_position,
+                                               generator=generator)}
 
     def _cells(self, tokens: Tensor) -> Tensor:
         """Grids as images: int64 (B, rows * columns) -> float (B, symbols, rows, columns)."""

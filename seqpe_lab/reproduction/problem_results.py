@@ -1,0 +1,223 @@
+"""Results on algorithmic problems: tables, picture and conclusions; exact match by input size.
+
+A row counts only where the problem was learnt: where the mean over its seeds is at least 99 % at
+each trained size. What a model that has not learnt a problem does with longer inputs says nothing
+about its encoding.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from seqpe_lab.course.figures import caption
+from seqpe_lab.course.result_tables import by_method, markdown, with_interval
+from seqpe_lab.course.style import add_method, add_note, add_train_line, finish, in_order, label
+from seqpe_lab.problems import PROBLEMS
+from seqpe_lab.statistics import LEAST, Difference, leaders, paired_difference
+
+FILE = "algorithms"  # in data/results
+LEARNT = 99.0  # percent, at each trained size
+# Kazemnejad et al. (2023), copying inputs twice as long as in training: means over three seeds of
+# models with 12 layers, as a share
+README_TITLE = "Copying: trained on short words, tested on longer ones"
+PUBLISHED = {"none": 0.99, "t5": 0.77, "alibi": 0.29, "rope-1e4": 0.00}
+
+Sizes = Mapping[str, Mapping[int, float]]  # {size: {seed: percent}}
+
+
+def rows_of(results: Sequence[Mapping], problem: str) -> dict[str, Sizes]:
+    """{method: {size: {seed: exact match in percent}}}; NaN for a run that failed.
+
+    Args:
+        results: contents of ``results.json`` of runs on algorithmic problems.
+    """
+    own = [result for result in results if result["data"]["problem"] == problem]
+    found = by_method(own, "exact_match") if own else {}
+    return {method: {size: seeds for size, seeds in found[method].items() if size != "mean"}
+            for method in in_order(found)}
+
+
+def weakest(sizes: Sizes, trained: int) -> tuple[float, str]:
+    """The lowest mean over the seeds at a trained size, and that size; NaN if a run failed."""
+    means = [(_mean(seeds), size) for size, seeds in sizes.items() if int(size) <= trained]
+    return min(means, key=lambda found: (not math.isnan(found[0]), found[0]))
+
+
+def learnt(results: Sequence[Mapping], problem: str) -> dict[str, Sizes]:
+    """The rows of :func:`rows_of` that count.
+
+    >>> results = [{"data": {"problem": "copy"}, "method": method, "seed": 0,
+    ...             "trained_size": 8, "exact_match": {"8": inside, "16": 50.0}}
+    ...            for method, inside in (("none", 60.0), ("alibi", 99.5))]
+    >>> list(learnt(results, "copy"))
+    ['alibi']
+    """
+    return {method: sizes for method, sizes in rows_of(results, problem).items()
+            if weakest(sizes, trained_size(results))[0] >= LEARNT}
+
+
+def trained_size(results: Sequence[Mapping]) -> int:
+    """The largest size of training inputs."""
+    size, = {result["trained_size"] for result in results if "trained_size" in result}
+    return size
+
+
+def table(results: Sequence[Mapping], problem: str) -> str:
+    """Markdown: mean exact match at each size, with 95 % intervals from five seeds on.
+
+    A row that has not learnt the problem has numbers at the trained sizes only, and says so.
+    """
+    rows, trained = rows_of(results, problem), trained_size(results)
+    sizes = next(iter(rows.values()))
+    cells = []
+    for method, row in rows.items():
+        counts = method in learnt(results, problem)
+        shown = [_cell(seeds) if counts or int(size) <= trained else "–"
+                 for size, seeds in row.items()]
+        cells.append([label(method) + ("" if counts else ", not learnt"), *shown,
+                      str(len(next(iter(row.values()))))])
+    return markdown([f"{problem}, exact match (%) at", *sizes, "seeds"], cells)
+
+
+def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
+            title: str = "") -> go.Figure:
+    """Exact match against input size, a panel for each problem: means, bands over the seeds.
+
+    Rows that have not learnt a problem end at the trained size; its panel names them.
+
+    Args:
+        problems: by default all in the results.
+    """
+    problems = list(problems or problems_of(results))
+    trained = trained_size(results)
+    figure = make_subplots(1, len(problems), subplot_titles=problems if len(problems) > 1 else None,
+                           shared_yaxes=True, horizontal_spacing=0.03)
+    named: set[str] = set()
+    for column, problem in enumerate(problems, start=1):
+        where, kept = dict(row=1, col=column), learnt(results, problem)
+        missing = []
+        for method, row in rows_of(results, problem).items():
+            if counts := method in kept:
+                look = {"showlegend": method not in named}
+                named.add(method)
+            else:
+                missing.append(label(method))
+                look = {"showlegend": False}
+            points = {int(size): [*seeds.values()] for size, seeds in row.items()
+                      if counts or int(size) <= trained}
+            if not any(math.isnan(value) for seeds in points.values() for value in seeds):
+                add_method(figure, method, [*points], [*points.values()],
+                           "%{y:.1f} % at %{x} symbols", **look, **where)
+        if missing:
+            text = "not learnt:<br>" + "<br>".join(missing)
+            add_note(figure, text, 0.98, 0.98, xref="x domain", xanchor="right", yanchor="top",
+                     align="right", **where)
+        add_train_line(figure, trained, "trained up to here" * (len(problems) == 1), **where)
+    figure.update_xaxes(title="symbols in the input" if len(problems) == 1 else "symbols",
+                        rangemode="tozero")
+    figure.update_yaxes(range=[0, 105])
+    figure.update_yaxes(title="exact match (%)", col=1)
+    title = title or f"Trained on up to {trained} symbols, tested on longer inputs"
+    return finish(figure, title, caption(results), height=440)
+
+
+def page(results: Sequence[Mapping]) -> str:
+    """Markdown: what is asked, the table, and the conclusions, problem by problem."""
+    parts = [f"# Tasks that need positions\n\n{caption(results)} · commit "
+             f"{results[0].get('commit')}\n\nIn brackets: 95 % intervals of the mean (bootstrap "
+             f"over seeds, from five seeds on). A row counts from {LEARNT:g} % at each trained "
+             "size on; else it has not learnt the problem, and longer inputs are not shown.\n"]
+    for problem in problems_of(results):
+        parts.append(f"## {problem}: it needs {PROBLEMS[problem].needs}\n\n"
+                     f"{table(results, problem)}\n{conclusion(results, problem)}\n")
+    return "\n".join([*parts, published_comparison(results), ""])
+
+
+def conclusion(results: Sequence[Mapping], problem: str) -> str:
+    """In a sentence or two: which rows lead at twice the trained size, and which have not learnt.
+
+    "Lead" are the row with the highest mean and all from which no difference of it is seen.
+    """
+    rows, kept = rows_of(results, problem), learnt(results, problem)
+    twice = str(2 * trained_size(results))
+    missing = [label(method) for method in rows if method not in kept]
+    end = f" Not learnt: {', '.join(missing)}." if missing else ""
+    if not kept:
+        return f"No row has learnt the problem.{end}"
+    order = sorted(kept, key=lambda method: -_mean(kept[method][twice]))
+    shown = ", ".join(f"{label(method)} {_mean(kept[method][twice]):.1f} %" for method in order)
+    best = leaders({method: kept[method][twice] for method in kept})
+    if min(len(kept[method][twice]) for method in kept) < LEAST:
+        led = " With fewer than five seeds nothing is concluded."
+    elif best and max(kept[best[0]][twice].values()) > 0:
+        led = (f" The highest: {label(best[0])}"
+               + "".join(f", no difference seen from {label(method)}" for method in best[1:]) + ".")
+    else:
+        led = " No row gives any right answer."
+    return f"At size {twice}, twice the trained size: {shown}.{led}{end}"
+
+
+def published_comparison(results: Sequence[Mapping]) -> str:
+    """McGill's published means for copying beside ours: where the order of two rows agrees.
+
+    Of two rows, ours are compared by their paired difference, where both have learnt to copy.
+    """
+    kept, twice = learnt(results, "copy"), str(2 * trained_size(results))
+    lines = []
+    for method, share in PUBLISHED.items():
+        ours = _cell(kept[method][twice]) if method in kept else "not learnt"
+        lines.append([label(method), f"{100 * share:.0f}", ours])
+    text = markdown(["copying at twice the trained size (%)", "published", "ours"], lines)
+    both = [method for method in PUBLISHED if method in kept]
+    pairs = [(a, b) for number, a in enumerate(both) for b in both[number + 1:]]
+    found: dict[str, list[str]] = {"agree": [], "disagree": [], "undecided": []}
+    for higher, lower in pairs:  # the published order
+        measured = paired_difference(kept[higher][twice], kept[lower][twice])
+        kind = {"higher": "agree", "lower": "disagree"}.get(measured.verdict, "undecided")
+        found[kind].append(f"{label(higher)} above {label(lower)}")
+    sentences = [f"- The published order and ours {kind}: {'; '.join(names)}."
+                 if kind != "undecided" else f"- Ours do not decide: {'; '.join(names)}."
+                 for kind, names in found.items() if names]
+    if left := [label(method) for method in PUBLISHED if method not in kept]:
+        sentences.append(f"- Nothing is compared for {', '.join(left)}, which did not learn to "
+                         "copy the trained sizes here.")
+    return "\n".join(["## Beside the published means\n", text, *sentences])
+
+
+def readme_part(results: Sequence[Mapping]) -> str:
+    """The README's tables, each with its conclusion."""
+    begin = (f"Tasks that need positions: trained on up to {trained_size(results)} symbols, tested "
+             "on longer inputs (lesson 18). In brackets: 95 % intervals of the mean, from five "
+             f"seeds on. A row counts from {LEARNT:g} % at each trained size on.\n")
+    return "\n".join([begin, *(f"{table(results, problem)}\n{conclusion(results, problem)}\n"
+                               for problem in problems_of(results))])
+
+
+def readme_picture(results: Sequence[Mapping]) -> str:
+    """What the README's second picture shows, as its text."""
+    kept, twice = learnt(results, "copy"), str(2 * trained_size(results))
+    shown = ", ".join(f"{label(method)} {_mean(row[twice]):.0f} %" for method, row in kept.items())
+    return (f"Exact match of copying against the size of the input; at size {twice}, twice the "
+            f"trained size: {shown or 'no row has learnt to copy'}")
+
+
+def problems_of(results: Sequence[Mapping]) -> list[str]:
+    """The problems that results are of, in their order."""
+    return list(dict.fromkeys(result["data"]["problem"] for result in results))
+
+
+def _mean(seeds: Mapping[int, float]) -> float:
+    return sum(seeds.values()) / len(seeds)
+
+
+def _cell(seeds: Mapping[int, float]) -> str:
+    """A mean with the interval of it."""
+    if failed := [str(seed) for seed, value in seeds.items() if math.isnan(value)]:
+        return f"seed {', '.join(failed)} failed"
+    found = paired_difference(seeds, dict.fromkeys(seeds, 0.0))
+    if math.isinf(found.low):
+        return f"{found.mean:.1f}"
+    return with_interval(Difference(*found), 1).replace("+", "")

@@ -1,0 +1,230 @@
+"""Results on algorithmic problems: which rows count, and what is said of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seqpe_lab import recipes
+from seqpe_lab.cli import main
+from seqpe_lab.reproduction import collecting, conclusions, problem_results, running
+from seqpe_lab.reproduction.manifest import TASK_PROBLEMS, TASK_ROWS, runs_of, trials_of
+from seqpe_lab.runs import Run
+
+PROJECT = Path(__file__).parents[1]
+
+
+def result(method, seed=0, inside=100.0, twice=50.0, problem="copy", **changes) -> dict:
+    return {
+        "method": method,
+        "scale": "small",
+        "seed": seed,
+        "protocol": "p",
+        "split": "test",
+        "examples": 7,
+        "trained_size": 8,
+        "data": {"description": "words", "problem": problem, "hash": "abc"},
+        "commit": "c0ffee",
+        "exact_match": {"4": 100.0, "8": inside, "16": twice},
+    } | changes
+
+
+def rows(*arguments, seeds=5, **changes) -> list[dict]:
+    return [result(*arguments, seed=seed, **changes) for seed in range(seeds)]
+
+
+def row(page: str, name: str) -> list[str]:
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| {name}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def of(method, *percents) -> list[dict]:
+    return [result(method, seed, twice=percent) for seed, percent in enumerate(percents)]
+
+
+def test_a_row_counts_from_99_percent_at_every_trained_size():
+    results = [*rows("none"), *rows("alibi"), *rows("t5")]
+    for number, inside in enumerate((100.0, 100.0, 98.0, 98.0, 98.9)):  # their mean: 98.98
+        results[number]["exact_match"]["8"] = inside
+    for number in range(5):
+        results[5 + number]["exact_match"]["4"] = 98.0  # the smaller trained size
+    assert list(problem_results.learnt(results, "copy")) == ["t5"]
+    results[4]["exact_match"]["8"] = 99.0
+    assert list(problem_results.learnt(results, "copy")) == ["none", "t5"]
+
+
+def test_a_row_that_has_not_learnt_shows_only_its_trained_sizes():
+    results = rows("none", inside=60.0) + of("alibi", 40, 50, 60, 50, 50)
+    page = problem_results.page(results)
+    assert row(page, "NoPE, not learnt") == [
+        "NoPE, not learnt",
+        *("100.0 [100.0, 100.0]", "60.0 [60.0, 60.0]", "–", "5"),
+    ]
+    table = problem_results.table(results, "copy")
+    *_, interval, seeds = row(table, "ALiBi")
+    assert interval.startswith("50.0 [4") and seeds == "5"
+    figure = problem_results.picture(results)
+    shown = [trace for trace in figure.data if trace.showlegend]
+    assert [(trace.name, trace.x) for trace in shown] == [("ALiBi", (4, 8, 16))]
+    (ended,) = [trace for trace in figure.data if trace.name == "NoPE"]
+    assert ended.x == (4, 8)
+    assert any("not learnt:<br>NoPE" in note.text for note in figure.layout.annotations)
+
+
+def test_a_failed_run_is_named_and_its_row_does_not_count():
+    failed = result("t5", 4, failed="loss is nan")
+    del failed["exact_match"], failed["trained_size"]
+    results = [*rows("alibi"), *rows("t5", seeds=4), failed]
+    assert list(problem_results.learnt(results, "copy")) == ["alibi"]
+    assert "seed 4 failed" in problem_results.table(results, "copy")
+
+
+@pytest.mark.parametrize(
+    "results, said",
+    [
+        (rows("alibi", twice=40.0) + rows("t5", twice=90.0), "The highest: T5."),
+        (of("alibi", 1, 9, 1, 9, 5) + of("t5", 9, 1, 9, 1, 6), "no difference seen from ALiBi"),
+        (rows("alibi", twice=0.0) + rows("t5", twice=0.0), "No row gives any right answer"),
+        (rows("alibi", inside=5.0), "No row has learnt the problem. Not learnt: ALiBi."),
+        (rows("alibi", seeds=2), "With fewer than five seeds nothing is concluded"),
+        (rows("alibi") + rows("none", inside=90.0), "Not learnt: NoPE."),
+    ],
+)
+def test_conclusions_follow_from_the_intervals(results, said):
+    assert said in problem_results.conclusion(results, "copy")
+
+
+def test_the_published_order_is_compared_where_both_rows_have_learnt():
+    results = rows("none", twice=20.0) + rows("alibi", twice=60.0) + rows("t5", inside=50.0)
+    said = problem_results.published_comparison(results + rows("rope-1e4", twice=0.0))
+    assert "disagree: NoPE above ALiBi." in said
+    assert "agree: NoPE above RoPE 10⁴; ALiBi above RoPE 10⁴." in said
+    assert "Nothing is compared for T5" in said and "| T5 | 77 | not learnt |" in said
+
+
+def test_tasks_are_160_runs_with_equal_settings_in_a_problem():
+    first, second = runs_of(["tasks"], "small", seeds=5)
+    assert len(first) == 160 and not second
+    assert {(r.problem, r.method, r.seed) for r in first} == {
+        (p, m, s) for p in TASK_PROBLEMS for m in TASK_ROWS for s in range(5)
+    }
+    fields = ("size", "steps", "batch", "learning_rate", "weight_decay", "d_model", "eval_sizes")
+    assert len({tuple(getattr(r, name) for name in fields) for r in first}) == 1
+    randomized = next(r for r in first if r.method == "rope-randomized")
+    assert (randomized.encoding, randomized.position_sampling) == ("rope", "random")
+    assert recipes.algorithm("t5", "small").method == "t5"
+    (copies, _) = runs_of(["copy"], "small", seeds=5)
+    assert copies == [r for r in first if r.problem == "copy"]
+    with pytest.raises(ValueError, match="no trials"):
+        trials_of(["tasks"], "small")
+
+
+def test_each_problem_has_a_table_of_its_own_and_a_commit_of_its_own(finished):
+    for recipe in runs_of(["needle"], "smoke", 1)[0]:
+        values = result(recipe.method, problem="needle", scale="smoke", commit="dead")
+        Run(recipe).write_results(values)
+    running.refuse_several_commits(runs_of(["tasks"], "smoke", 1)[0])
+    (path,) = collecting.collect("smoke")
+    assert {r["commit"] for r in json.loads(path.read_text())} == {"c0ffee", "dead"}
+    Run(recipe).write_results(values | {"commit": "c0ffee"})
+    with pytest.raises(ValueError, match="2 different commits(.|\n)*dead: none seed 0"):
+        running.refuse_several_commits(runs_of(["needle"], "smoke", 1)[0])
+    with pytest.raises(ValueError, match="2 different commits"):
+        collecting.collect("smoke")
+
+
+@pytest.fixture
+def finished(another_project, monkeypatch):
+    """A project in which all runs of "tasks" at smoke scale are finished."""
+    monkeypatch.setattr(running, "provenance", lambda device: {"commit": "c0ffee"})
+    monkeypatch.setattr(collecting, "write_readme", lambda results: None)
+    for recipe in runs_of(["tasks"], "smoke", 1)[0]:
+        run = Run(recipe)
+        run.create()
+        run.write_results(result(recipe.method, problem=recipe.problem, scale="smoke"))
+    return another_project
+
+
+def test_finished_tasks_are_shown_and_collected(finished, capsys):
+    out = finished / "out"
+    command = ["reproduce", "tasks", "--scale", "smoke", "--seeds", "1", "--folder", str(out)]
+    assert main(command) == 0
+    page = (out / "tasks-smoke.md").read_text()
+    assert page in capsys.readouterr().out
+    assert all(f"## {problem}: it needs" in page for problem in TASK_PROBLEMS)
+    (path,) = collecting.collect("smoke")
+    stored = json.loads(path.read_text())
+    assert path.stem == f"{problem_results.FILE}-smoke" and len(stored) == 32
+
+
+def test_the_second_picture_stands_beside_the_first_once_there_are_results():
+    from seqpe_lab.package_data import committed_results
+
+    of_text = committed_results("length-extrapolation-small")
+    assert conclusions.headline(of_text).count("![") == 1
+    both = conclusions.headline(of_text, rows("alibi") + rows("none", inside=5.0))
+    first, second, *_ = both.split(" | ")
+    assert first.startswith("| ![Perplexity") and second.startswith("![Exact match of copying")
+    assert "ALiBi 50 %" in second and "NoPE" not in second
+
+
+def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(collecting, "write_image", lambda figure, path: drawn.append(path.name))
+    readme, folder = another_project / "README.md", another_project / "data" / "results"
+    marks = "".join("".join(collecting.marks(name)) for name in ("headline", "tasks"))
+    readme.write_text(marks, encoding="utf-8")
+    folder.mkdir(parents=True)
+    of_text = (PROJECT / "data" / "results" / "length-extrapolation-small.json").read_text()
+    (folder / "length-extrapolation-small.json").write_text(of_text)
+    results = rows("alibi") + rows("none", inside=60.0) + rows("t5", problem="needle")
+    (folder / f"{problem_results.FILE}-small.json").write_text(json.dumps(results))
+    collecting.write_readme(results)
+    text = readme.read_text(encoding="utf-8")
+    assert drawn == ["extrapolation.png", "copying.png"]
+    assert collecting.part_of(text, "headline").startswith("| ![Perplexity")
+    tasks = collecting.part_of(text, "tasks")
+    assert "| NoPE, not learnt | 100.0 [100.0, 100.0] | 60.0 [60.0, 60.0] | – | 5 |" in tasks
+    assert "| needle, exact match (%) at |" in tasks and "Not learnt: NoPE." in tasks
+
+
+LESSON = PROJECT / "notebooks" / "18_tasks_that_need_positions.ipynb"
+
+
+@pytest.mark.parametrize(
+    "committed, said",
+    [
+        ([], ["not there yet", "→ NoPE (you predicted: ALiBi). By your run, one seed (0)"]),
+        (
+            rows("none", twice=5.0) + rows("alibi", twice=60.0),
+            ["**copy.** At size 16", "→ ALiBi (as you predicted). By the committed results."],
+        ),
+        (rows("none", twice=0.0) + rows("alibi", twice=0.0), ["→ none of them copies any (you"]),
+        (rows("none", inside=9.0), ["→ not decided (you", "No row has learnt the problem"]),
+    ],
+)
+def test_the_lesson_says_what_the_results_allow(committed, said, monkeypatch, capsys):
+    import nbformat
+
+    cells = nbformat.read(LESSON, as_version=4).cells
+    tagged = [cell.source for cell in cells if "conclusions" in cell.metadata.get("tags", ())]
+    (names,) = [cell.source for cell in cells if "by_copying = " in cell.source]
+    (imports,) = [cell.source for cell in cells if "lesson.start(" in cell.source]
+    monkeypatch.setenv("SEQPE_SCALE", "small")
+    exec(imports, scope := {})
+    exec(names, scope)
+    scope["by_copying"].buttons.value = "ALiBi"
+    scope |= {
+        "committed_results": lambda name: committed,
+        "results_file": lambda name: LESSON if committed else PROJECT / "nowhere",
+        "own": {"none": {"16": 7.0}, "alibi": {"16": 0.0}},
+        "methods": ("none", "alibi"),
+        "n": 8,
+    }
+    for source in tagged:
+        *begin, last = source.rsplit("\n", 1)
+        exec(source, scope)
+        if last.startswith("Markdown("):
+            print(eval(last, scope).data)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in said), printed
