@@ -114,6 +114,10 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--workers": ["--workers 0", "--notebooks-only --workers 2"],
         "--notebooks-only": ["--scale smoke --notebooks-only"],
     },
+    "site": {"--folder": [], "--scale": [], "--workers": ["--workers 0"]},
+    "slides": {"--folder": [], "--dark": []},
+    "gallery": {"--figures": []},
+    "explorers": {"--folder": []},
     "collect": {"--scale": []},
     "reproduce": {
         "--scale": [],

@@ -59,7 +59,7 @@ def leaks(notebook: NotebookNode, edition: NotebookNode) -> list[str]:
 
 
 def secrets(notebook: NotebookNode) -> list[str]:
-    """Statements of solutions and sentences of answers that no student's edition may hold."""
+    """Lines of solutions and sentences of answers that no student's edition may hold."""
     found = []
     for cell in notebook.cells:
         if not tags(cell) & WITHHELD:
@@ -69,7 +69,8 @@ def secrets(notebook: NotebookNode) -> list[str]:
         else:
             functions = [node for node in ast.walk(ast.parse(cell.source))
                          if isinstance(node, ast.FunctionDef)]
-            parts = [ast.unparse(node) for function in functions for node in function.body]
+            parts = [line.strip() for function in functions for node in function.body
+                     for line in ast.unparse(node).split("\n")]
         found += [part for part in parts if len(part) > 25]
     return found
 

@@ -1,6 +1,7 @@
 """Digits: the digit sequence of a position, its vectors, and what neighbours share with it.
 
->>> explorer().draw(compute(State("(2, 3)", k=2))).layout.title.text          # the patch of Fig. 1
+>>> figure = explorer().draw(compute(State("(2, 3)", k=2)))  # the patch of Fig. 1
+>>> figure.layout.title.text.replace(" <br>", " ")
 '1 away, (2, 2) differs in 1 digit; 90 away, (2, 93) differs in 1'
 """
 from __future__ import annotations

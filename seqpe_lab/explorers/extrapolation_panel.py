@@ -159,6 +159,7 @@ def winners(values: Sequence[Value], task: Measure) -> tuple[str, int]:
     Of our runs all that their intervals do not tell apart, and none with too few seeds to tell; of
     the paper's numbers, which have no seeds, one.
 
+    >>> from seqpe_lab.explorers.extrapolation_results import TASKS
     >>> winners([Value("none", "", 64, 9.0, 1.0), Value("alibi", "", 64, 5.0, 1.0)], TASKS["text"])
     ('ALiBi', 64)
     """

@@ -66,17 +66,9 @@ def entries(path: Path) -> Iterator[Entry]:
 def markdown_of(docstring: str) -> str:
     """A docstring as Markdown: examples become code, ``Args`` and the like lists.
 
-    >>> print(markdown_of("Add.\\n\\nArgs:\\n    a: one\\n        number.\\n\\n>>> add(1)\\n1"))
-    Add.
-    <BLANKLINE>
-    **Args**
-    <BLANKLINE>
-    - `a`: one number.
-    <BLANKLINE>
-    ```pycon
-    >>> add(1)
-    1
-    ```
+    >>> text = "Add.\\n\\nArgs:\\n    a: one\\n        number.\\n\\n>>> add(1)"
+    >>> markdown_of(text).split("\\n\\n")
+    ['Add.', '**Args**', '- `a`: one number.', '```pycon\\n>>> add(1)\\n```']
     """
     blocks = re.split(r"\n\s*\n", inspect.cleandoc(docstring))
     return "\n\n".join(_block(block) for block in blocks)

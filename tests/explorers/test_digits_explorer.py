@@ -173,17 +173,17 @@ def test_the_lookalike_is_the_farthest_that_differs_in_one_digit(base, k):
 
 def test_the_title_says_why_digits_mislead_or_that_they_do_not_suffice():
     assert (
-        picture("100", 10, 5, "last", 4).layout.title.text
+        picture("100", 10, 5, "last", 4).layout.title.text.replace(" <br>", " ")
         == "1 away, 99 differs in 3 digits; 90,000 away, 90,100 differs in 1"
     )
     assert (
-        picture("2, 3", 10, 2, "last", 4).layout.title.text
+        picture("2, 3", 10, 2, "last", 4).layout.title.text.replace(" <br>", " ")
         == "1 away, (2, 2) differs in 1 digit; 90 away, (2, 93) differs in 1"
     )
     raised = picture("123", 10, 2, "last", 4)
     assert (
-        "does not fit into k = 2" in raised.layout.title.text
-        and "needs 3" in raised.layout.title.text
+        "does not fit into k = 2" in raised.layout.title.text.replace(" <br>", " ")
+        and "needs 3" in raised.layout.title.text.replace(" <br>", " ")
         and list(raised.layout.xaxis3.ticktext) == ["10<sup>2</sup>", "10", "1", "CLS"]
     )
 

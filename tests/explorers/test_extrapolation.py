@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seqpe_lab.course.figure_labels import with_subscripts
 from seqpe_lab.course.style import label
 from seqpe_lab.explorers import explore, extrapolation_results
 from seqpe_lab.explorers.extrapolation_panel import State, compute, explorer, winners, within
@@ -191,7 +192,7 @@ def test_a_method_has_one_style_and_one_legend_entry(task):
             right[method].marker.symbol,
         )
     entries = [t.name for t in figure.data if t.showlegend is not False and t.name]
-    assert sorted(entries) == sorted({label(m) for m in left | right})
+    assert sorted(entries) == sorted({with_subscripts(label(m)) for m in left | right})
 
 
 @pytest.mark.parametrize(
@@ -243,9 +244,8 @@ def test_nothing_of_zero_percent_on_a_log_axis():
 
 
 def test_the_title_names_the_best_at_the_longest():
-    title = picture(
-        **EVERYTHING | {"methods": ("none", "alibi", "seqpe"), "times": (1, 4)}
-    ).layout.title.text
+    figure = picture(**EVERYTHING | {"methods": ("none", "alibi", "seqpe"), "times": (1, 4)})
+    title = figure.layout.title.text.replace(" <br>", " ")
     assert title.startswith("Lowest perplexity at the longest: ")
     assert title.endswith(" in our runs (256), SeqPE in the paper (2,048)")
 
