@@ -112,7 +112,7 @@ def test_further_encodings_and_problems_are_collected_in_files_of_their_own(proj
     recipe = recipes.language_model("seqpe", "small")
     finish(recipe)
     for problem in ("copy", "reverse"):
-        finish(recipes.algorithm("alibi", "small", problem=problem), data={"problem": problem})
+        finish(recipes.algorithm("alibi", "small", problem=problem), data={"problem": problem, "hash": "abc"})
     assert [path.name for path in collecting.collect("small")] == [
         "length-extrapolation-small.json",
         "algorithms-small.json",
