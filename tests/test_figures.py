@@ -40,7 +40,7 @@ def lines(figure):
 
 
 def test_one_style_a_method_and_no_two_alike():
-    text = {*METHODS, *ABLATIONS, *UNSHIFTED, *QA_ABLATIONS}
+    text = {*METHODS, *ABLATIONS, *UNSHIFTED, *QA_ABLATIONS, "rope-randomized"}
     images = {*IMAGE_METHODS, *IMAGE_ABLATIONS, *IMAGE_UNSHIFTED}
     assert set(style.STYLE) == text | images
     assert len({style[0] for style in style.STYLE.values()}) == len(style.STYLE)

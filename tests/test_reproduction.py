@@ -112,7 +112,8 @@ def test_further_encodings_and_problems_are_collected_in_files_of_their_own(proj
     recipe = recipes.language_model("seqpe", "small")
     finish(recipe)
     for problem in ("copy", "reverse"):
-        finish(recipes.algorithm("alibi", "small", problem=problem), data={"problem": problem, "hash": "abc"})
+        data = {"problem": problem, "hash": "abc"}
+        finish(recipes.algorithm("alibi", "small", problem=problem), data=data)
     assert [path.name for path in collecting.collect("small")] == [
         "length-extrapolation-small.json",
         "algorithms-small.json",
@@ -129,7 +130,7 @@ def test_further_encodings_and_problems_are_collected_in_files_of_their_own(proj
     assert [(r["method"], r["seed"]) for r in results] == [
         (method, seed) for method in ("seqpe", "t5") for seed in range(3)
     ]
-    assert results[0]["recipe"] == untuned.digest() and written == [1]
+    assert results[0]["recipe"] == untuned.digest() and written == [1, 2]
     assert "Student's for three and four" in page and "commit c0ffee" in page
     assert "| T5 | +1.01 [+0.99, +1.03] |" in page and page.count("higher |") == 1
 

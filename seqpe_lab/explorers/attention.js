@@ -69,7 +69,8 @@ function learnedVectors(table, positions) {
     const context = positions.at(-1) + 1, y = matrix(positions.length, table.cols)
     const stretch = context > table.rows ? (table.rows - 1) / (context - 1) : 1
     positions.forEach((p, i) => {
-        const low = Math.min(Math.floor(p * stretch), table.rows - 1), share = p * stretch - low
+        const low = Math.min(Math.floor(p * stretch), table.rows - 1)
+        const share = low < table.rows - 1 ? p * stretch - low : 0  // the last row may round above it
         for (let c = 0; c < y.cols; c++) {
             const a = table.data[low * y.cols + c]
             const b = share ? table.data[(low + 1) * y.cols + c] : a

@@ -65,7 +65,7 @@ MOVES = {  # how a reader moves which control of an explorer; every move changes
     ],
     "integration": [
         ("press", "q, feature 1", "ArrowLeft"),
-        ("drag", "strength of the positions"),
+        ("drag", "strength"),
         ("write", "k, feature 2", "-0.5"),
     ],
 }
@@ -212,7 +212,9 @@ class Site:
         self.panel(name).locator(".js-plotly-plot .main-svg").first.wait_for()
 
     def picture(self, name: str) -> str | None:
-        return self.panel(name).evaluate(PICTURE)
+        """What a panel draws, and its title, which names settings that training will use."""
+        drawn = self.panel(name).evaluate(PICTURE)
+        return drawn and drawn + self.title(name)
 
     def title(self, name: str) -> str:
         return self.panel(name).locator(".seqpe-title").text_content()

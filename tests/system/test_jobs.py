@@ -513,7 +513,7 @@ def test_the_figure_on_the_page_follows_the_losses_of_the_run(tiny_recipe, job_o
     assert len(shown.data) == 2 and shown.layout.title.text == "SeqPE: step 30 of 50"
     assert (shown.layout.yaxis, shown.layout.xaxis) == (drawn.layout.yaxis, drawn.layout.xaxis)
     on_page = json.loads(panel.plot.figure)
-    assert [trace["name"] for trace in on_page["data"]] == ["main loss", "L_δ"]
+    assert [trace["name"] for trace in on_page["data"]] == ["main loss", "L<sub>δ</sub>"]
     assert on_page["layout"]["title"]["text"] == "SeqPE: step 30 of 50"
 
 

@@ -94,6 +94,7 @@ lab.predict("size", "Two or three?", {"two": "You guessed low.", "three": "You g
 ANSWERED = """
 lab.reveal("size", "three" if 1 + 2 == 3 else "two", "One and two make three.")
 lab.exercise(len, cases=[("a",), ("bc",)], expected=[1, 2])
+import time; time.sleep(0.1)  # so that the cells take a time
 """
 
 

@@ -60,7 +60,7 @@ def tab(browser, folder):
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on(
         "request",
-        lambda asked: wrong.append(asked.url) if not asked.url.startswith("file:") else None,
+        lambda asked: None if asked.url.startswith(("file:", "blob:")) else wrong.append(asked.url),
     )
     yield page
     context.close()
