@@ -524,8 +524,8 @@ def test_it_says_what_went_wrong_and_goes_on(site, place, name):
 def test_all_figures_share_one_program(site, place, record_property):
     """Plotly's own FigureWidgets would bring 5 MB along each; none is used."""
     alive = (
-        "[name.__name__ for widget in ipywidgets.widget._instances.values()"
-        " for name in type(widget).__mro__].count({!r})"
+        "[name for widget in ipywidgets.widget._instances.values()"
+        " for name in {{kind.__name__ for kind in type(widget).__mro__}}].count({!r})"
     )
     assert [
         int(site.kernel("import ipywidgets", alive.format(kind)))
