@@ -486,6 +486,7 @@ panel.set(times=[1, 32], task="text", axis="log")
         )
 
     until("plot._fullLayout.yaxis.type == 'log' && plot.querySelector('.legendtoggle')")
+    shown.scroll_into_view_if_needed()  # JupyterLab lays nothing out that is far away
     site.panel(name).locator(".legendtoggle").first.click()
     until("plot._fullData.some(trace => trace.visible == 'legendonly')")
     (first,) = hidden()
