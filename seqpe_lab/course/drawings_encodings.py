@@ -107,7 +107,7 @@ def alibi_bias() -> Canvas:
     for row, slope in enumerate(slopes):
         y = 46 + 48 * row
         canvas.text(left - 10, y + 17, f"head {row + 1}", "end")
-        canvas.text(left - 10, y + 34, f"m = 1/{round(1 / slope)}", "end", SMALL, "quiet")
+        canvas.text(left - 10, y + 34, f"λ = 1/{round(1 / slope)}", "end", SMALL, "quiet")
         biases = [-slope * far for far in distances]
         # at most 0.45 of the colour, so that the numbers stay readable
         canvas.cells(left, y, [[0.45 * math.exp(bias) for bias in biases]], side, height=42)

@@ -67,9 +67,10 @@ def secrets(notebook: NotebookNode) -> list[str]:
         if cell.cell_type == "markdown":
             parts = re.split(r"(?<=[.!?:])\s+|\n+", cell.source)
         else:
-            parts = [line.strip() for node in ast.parse(cell.source).body
-                     for line in ast.unparse(node).split("\n")
-                     if not line.startswith(("def ", "@"))]  # which the stub has, too
+            tree = ast.parse(cell.source)
+            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+            parts = [line.strip() for code in functions or [tree] for node in code.body
+                     for line in ast.unparse(node).split("\n")]
         found += [part for part in parts if len(part) > 25]
     return found
 

@@ -128,9 +128,9 @@ def make(report: Callable[[str], None] = print, further: bool = False) -> None:
         further: only those of ``FURTHER_MODELS``.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for kind, methods, make_recipe in (("text", FURTHER_MODELS, language_model),
-                                       ("text", TEXT_MODELS, language_model),
-                                       ("image", IMAGE_MODELS, image_model))[:1 if further else 3]:
+    of_paper = (("text", TEXT_MODELS, language_model), ("image", IMAGE_MODELS, image_model))
+    for kind, methods, make_recipe in (
+            (("text", FURTHER_MODELS, language_model),) if further else of_paper):
         for method in methods:
             report(f"{kind} {method}")
             _write_model(kind, train(make_recipe(method, "small"), progress=False))

@@ -13,7 +13,7 @@ from seqpe_lab.course.figure_files import write_image
 from seqpe_lab.course.result_tables import common_measure, complete, readme_table
 from seqpe_lab.package_data import clone, results_file
 from seqpe_lab.reproduction import comparison, problem_results
-from seqpe_lab.reproduction.conclusions import conclusions, follows_protocol, headline
+from seqpe_lab.reproduction.conclusions import conclusions, headline
 from seqpe_lab.reproduction.manifest import (FURTHER, TABLES, TASK_PROBLEMS, TASK_ROWS,
                                              fixed_fields)
 from seqpe_lab.runs import Run, runs_folder, scan_runs
@@ -168,13 +168,6 @@ def write_readme(results: Sequence[Mapping]) -> None:
     write_atomically(readme, text)
     if measure == "perplexity":
         write_first_screen()
-    files = [results_file(f"{name}-small") for name in OF_PAPER]
-    if all(path.exists() and follows_protocol(json.loads(path.read_text(encoding="utf-8")))
-           for path in files):
-        for page in (readme, results_file("").parent / "PROTOCOL.md"):
-            before, mark, rest = page.read_text(encoding="utf-8").partition(marks("earlier")[0])
-            after = rest.partition(marks("earlier")[1])[2].lstrip("\n")
-            write_atomically(page, before + after if mark else before)
 
 
 def write_first_screen() -> None:
