@@ -18,9 +18,8 @@ MARKED: dict[str, set[str]] = {}  # notebook -> ids of cells that may carry a ma
 
 # notebook -> numbers of its prose that are no measurements of the lesson
 QUOTED = {
-    "00_start_here": {"9,000"},
     "03_positions_as_digits": {"30,000"},
-    "06_distillation_and_collapse": {"0.02", "0.08"},
+    "06_distillation_and_collapse": {"0.02"},
     "08_a_small_gpt": {"50,257"},
     "09_length_extrapolation": {"20,000"},
     "11_larger_images": {"1,600"},
