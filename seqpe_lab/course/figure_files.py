@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course.page_templates import render
+from seqpe_lab.course.style import for_wide_page
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -134,7 +135,7 @@ def write_image(figure: go.Figure, image: Path) -> bool:
         _start_browser()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # plotly passes options that a running server ignores
-            figure.write_image(partial, scale=1.5)
+            for_wide_page(figure).write_image(partial, scale=1.5)
         os.replace(partial, image)
     except Exception as error:  # kaleido raises many kinds: no display, no fonts, a crash
         print(f"{image.stem}: no static image ({type(error).__name__})", file=sys.stderr)
