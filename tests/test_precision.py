@@ -232,7 +232,7 @@ def assert_exact_to_one_percent(encoding, positions, context):
 
 @pytest.mark.parametrize("size", [24, 72])
 def test_an_image_model_with_products_keeps_its_logits_under_autocast(digit_images, size):
-    """SeqPE "mul" on the shipped model: direction of the logits, and the classes."""
+    """SeqPE "mul" on the shipped model: direction of the logits, and classes that are no ties."""
     from seqpe_lab.explorers import shipped_models
     from seqpe_lab.tasks.image_views import test_view
 
@@ -245,4 +245,6 @@ def test_an_image_model_with_products_keeps_its_logits_under_autocast(digit_imag
         with bfloat16_autocast():
             low = model(images).float()
     assert F.cosine_similarity(plain, low, dim=-1).min() > 0.999
-    assert (plain.argmax(-1) == low.argmax(-1)).float().mean() >= 0.99
+    first, second = plain.topk(2, dim=-1).values.T
+    clear = first - second > 0.05 * (first - second).median()
+    assert clear.float().mean() > 0.9 and (plain.argmax(-1) == low.argmax(-1))[clear].all()
