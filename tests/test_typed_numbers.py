@@ -27,7 +27,7 @@ REFERENCE = (
     r"|[Ww]ithin? \d+ s\b|\d+( to \d+)? (s|min|minutes)\b|\d CPU cores|SQuAD 2\.0|^\d\. |\*\*\d\. "
 )
 EXAMPLES = {  # what prose takes as an example or defines, and numbers of the paper's text
-    "05": "7 23 99 105 122 123 150 1233 1234 1235 1243",
+    "05": "7 23 99 105 122 123 150 167 599 600 700 1233 1234 1235 1243 19,999",
     "06": "0.02 0.3 63 123 223 700",
     "09": "95",
     "11": "5",
