@@ -20,6 +20,7 @@ MARKED: dict[str, set[str]] = {}  # notebook -> ids of cells that may carry a ma
 QUOTED = {
     "02_rope_and_alibi": {"0.02"},
     "03_positions_as_digits": {"30,000"},
+    "05_the_contrastive_loss": {"19,999"},
     "06_distillation_and_collapse": {"0.02"},
     "07_sum_mul_bias": {"0.02", "8,000"},
     "08_a_small_gpt": {"50,257"},
