@@ -14,6 +14,7 @@ from page_rules import problems_of
 from seqpe_lab.course import drawings, figure_files
 from seqpe_lab.course.lesson_page import lesson_page, lessons, summary_of
 from seqpe_lab.course.typesetting import formula, to_html
+from seqpe_lab.reproduction import conclusions
 from seqpe_lab.reproduction.collecting import marks
 from seqpe_lab.runs import Run
 from seqpe_lab.site import gallery, pages, reference, result_pages, slides
@@ -224,6 +225,11 @@ def test_results_are_the_committed_ones_until_all_own_runs_of_a_table_are_finish
     assert "{" not in page
     assert "Your own runs" not in page and page.count("Committed results: ") == len(
         result_pages.SHOWN
+    )
+    for task in result_pages._committed().values():  # as they stand as a whole
+        assert conclusions.standing(task) in page
+    assert ("do not follow" in page) is not all(
+        map(conclusions.follows_protocol, result_pages._committed().values())
     )
     from seqpe_lab import recipes
 

@@ -34,11 +34,11 @@ class Shown(NamedTuple):
     name: str
     committed: Sequence[Mapping]
     own: Sequence[Mapping]
+    standing: str  # of all committed results of the task, not of these rows alone
 
     @property
     def about(self) -> str:
-        return (_of_one_seed(self.own) if self.own else
-                f"Committed results: {conclusions.standing(self.committed)}")
+        return _of_one_seed(self.own) if self.own else f"Committed results: {self.standing}"
 
 
 def write(folder: Path, runs: Iterable[Run]) -> None:
@@ -54,7 +54,8 @@ def write(folder: Path, runs: Iterable[Run]) -> None:
         task = PARTS[name].task
         if task in committed:
             shown = Shown(name, rows_of(name, committed[task]),
-                          rows_of(name, _finished(runs, task, PARTS[name].rows)))
+                          rows_of(name, _finished(runs, task, PARTS[name].rows)),
+                          conclusions.standing(committed[task]))
             tables.append(_table(folder, shown))
     write_atomically(folder / "results.html", render(
         "results.html", title="Results", here="results.html", tables=tables,
@@ -77,7 +78,7 @@ def _table(folder: Path, shown: Shown) -> dict:
     return {
         "name": shown.name, "title": part.title, "about": shown.about,
         "has_image": (folder / f"{shown.name}.png").exists(),
-        "standing": conclusions.standing(shown.committed),
+        "standing": shown.standing,
         "table": Markup(to_html(summary_table(values, heading, decimals, part.reference))),
         "conclusions": Markup(to_html(conclusions.summary(of_table(shown.name, shown.committed)))),
         "own": Markup(to_html(summary_table(own, heading, decimals, part.reference))) if own else ""
