@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from page_parts import part_of
 
 from seqpe_lab import recipes
 from seqpe_lab.cli import main
@@ -182,8 +183,8 @@ def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, m
     collecting.write_readme(results)
     text = readme.read_text(encoding="utf-8")
     assert drawn == ["extrapolation.png", "copying.png"]
-    assert collecting.part_of(text, "headline").startswith("| ![Perplexity")
-    tasks = collecting.part_of(text, "tasks")
+    assert part_of(text, "headline").startswith("| ![Perplexity")
+    tasks = part_of(text, "tasks")
     assert "| NoPE, not learnt | 100.0 [100.0, 100.0] | 60.0 [60.0, 60.0] | – | 5 |" in tasks
     assert "| needle, exact match (%) at |" in tasks and "Not learnt: NoPE." in tasks
 

@@ -11,7 +11,7 @@ from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_image
 from seqpe_lab.course.result_tables import common_measure, complete, readme_table
-from seqpe_lab.package_data import clone, results_file
+from seqpe_lab.package_data import clone, committed_results, results_file
 from seqpe_lab.reproduction import comparison, problem_results
 from seqpe_lab.reproduction.conclusions import conclusions, headline
 from seqpe_lab.reproduction.manifest import (FURTHER, TABLES, TASK_PROBLEMS, TASK_ROWS,
@@ -71,8 +71,7 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
         results.sort(key=lambda r: (r.get("data", {}).get("problem", ""), r.get("protocol", ""),
                                     methods.index(r["method"]), r["seed"]))
         if results:
-            for of_problem in by_problem(results).values():
-                check_one_commit(of_problem)
+            check_one_commit(results)
             tables[name] = results
     if not tables:
         raise ValueError(f"no finished runs at scale {scale!r} in {runs_folder()}: "
@@ -91,25 +90,20 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
     return written
 
 
-def by_problem(results: Sequence[Mapping]) -> dict[str, list[Mapping]]:
-    """Results of algorithmic problems by problem, as each has a table of its own; others as one."""
-    found: dict[str, list[Mapping]] = {}
-    for result in results:
-        found.setdefault(result.get("data", {}).get("problem", ""), []).append(result)
-    return found
-
-
 def check_one_commit(results: Sequence[Mapping]) -> None:
     """Refuse results of different versions of the code, which cannot stand in one table.
+
+    Each algorithmic problem has a table of its own.
 
     Raises:
         ValueError: names the runs of each commit.
     """
-    commits: dict[str, list[str]] = {}
+    tables: dict[str, dict[str, list[str]]] = {}  # {problem: {commit: runs}}
     for result in results:
+        commits = tables.setdefault(result.get("data", {}).get("problem", ""), {})
         runs = commits.setdefault(str(result.get("commit")), [])
         runs.append(f"{result['method']} seed {result['seed']}")
-    if len(commits) > 1:
+    for commits in (found for found in tables.values() if len(found) > 1):
         listed = "\n  ".join(f"{commit}: {', '.join(runs)}" for commit, runs in commits.items())
         raise ValueError(f"these results are of {len(commits)} different commits and cannot stand "
                          f"in one table:\n  {listed}\nMove the runs of all but one elsewhere and "
@@ -190,14 +184,7 @@ def write_first_screen() -> None:
 
 def _committed(name: str) -> list[dict]:
     """Results of small scale in data/results; none if there is no such file."""
-    path = results_file(f"{name}-small")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-
-
-def part_of(text: str, name: str) -> str:
-    """What stands between the marks of a generated part of a page; "" if it has none."""
-    begin, end = marks(name)
-    return text.partition(begin)[2].partition(end)[0]
+    return committed_results(f"{name}-small") if results_file(f"{name}-small").exists() else []
 
 
 def marks(name: str) -> tuple[str, str]:

@@ -93,7 +93,8 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
         show(_write(folder / f"{name}-{scale}", problem_results.page(results),
                     problem_results.picture(results)))
     if collects:
-        beyond = {"encodings": "encodings"} | dict.fromkeys(("tasks", *TASK_PROBLEMS), "algorithms")
+        beyond = {"encodings": "encodings"} | dict.fromkeys(("tasks", *TASK_PROBLEMS),
+                                                              problem_results.FILE)
         files = [beyond[name]] if name in beyond else OF_PAPER
         show("\n".join(map(str, collect(scale, files))))
 
@@ -101,12 +102,9 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
 def refuse_several_commits(training: Sequence[recipes.Training]) -> None:
     """Refuse finished runs of another commit than this one, unless all are finished with one."""
     now = provenance("cpu")["commit"]
-    tables: dict[str, list[Run]] = {}  # each problem has a table of its own
-    for recipe in training:
-        tables.setdefault(getattr(recipe, "problem", ""), []).append(Run(recipe))
-    for runs in tables.values():
-        check_one_commit([run.outcome() or {"method": run.recipe.method, "seed": run.recipe.seed,
-                                            "commit": now} for run in runs])
+    check_one_commit([Run(recipe).outcome() or {
+        "method": recipe.method, "seed": recipe.seed, "commit": now,
+        "data": {"problem": getattr(recipe, "problem", "")}} for recipe in training])
 
 
 def _stage(number: int, stage: Sequence[recipes.Training], processes: int, cpu: bool) -> Stage:
