@@ -14,6 +14,7 @@ from seqpe_lab.package_data import DATA, OUR_NAMES, paper_table
 
 ABLATION = {(0.0, 0.0): "seqpe-no-losses", (0.1, 0.0): "seqpe-delta-only",
             (0.0, 0.1): "seqpe-ood-only"}  # Table 4's alpha, beta
+OTHER = ("trials", "context-use")  # files whose numbers are not measured over lengths or sizes
 TITLES = {"perplexity": "perplexity", "accuracy": "accuracy (%)", "exact_match": "exact match (%)"}
 
 
@@ -50,12 +51,12 @@ TASKS = {
 
 @functools.lru_cache
 def tasks() -> dict[str, Measure]:
-    """``TASKS``, and one for each measure of any other file of results."""
+    """``TASKS``, and one for each measure of any other file of results by length or size."""
     known = {task.results for task in TASKS.values()}
     found = dict(TASKS)
     for path in sorted((DATA / "results").glob("*.json")):
         name = path.stem.rpartition("-")[0]
-        if name in known or name.startswith("trials") or path.stem.startswith("trials"):
+        if name in known or path.stem.startswith(OTHER):
             continue
         for measure in measures_of(results(path.stem)):
             words = name.replace("-", " ")
