@@ -4,7 +4,7 @@ ROWS = {
     "pivot_gradient": [
         ("return c[nearest] - (c @ e).softmax(0) @ c", "The sign is turned"),
         ("return (c @ e).softmax(0) @ c", "Where is p+?"),
-        ("return c.mean(0) - c[nearest]", "softmax probability"),
+        ("return c.mean(0) - c[nearest]", "by its share after the softmax"),
         ("return (c @ e) @ c - c[nearest]", "Right would be"),
         ("return (c @ e).softmax(0)", "Its shape is (4,), and (2,) is asked for"),
     ],
