@@ -22,7 +22,8 @@ def killed_run() -> Canvas:
 
     again, resumed = killed + pause + killed - last, killed + pause
     canvas.box(at(0), 34, at(55) - at(0), 36, "kernel", "quiet")
-    canvas.box(at(95), 34, at(end) - at(95), 36, "another kernel", "quiet")
+    canvas.box(at(95), 34, at(end) - at(95), 36, "another kernel reads the folder",
+               "quiet")
     canvas.text(at(0), 22, "notebook", "start", SMALL, "quiet")
     canvas.arrow(at(4), 72, at(4), 134)
     canvas.text(at(4) + 8, 100, "starts", "start", SMALL)
@@ -34,7 +35,7 @@ def killed_run() -> Canvas:
         canvas.line([(at(killed) - 7, 156 - tilt), (at(killed) + 7, 156 + tilt)], "pink", 4)
     canvas.box(at(resumed), 136, at(again) - at(resumed), 40, "", "orange", 0.45)
     canvas.box(at(again), 136, at(end) - at(again), 40, f"{killed + 1} to {steps}", "blue", 0.2)
-    canvas.text(at(resumed) + 6, 196, f"{last + 1} to {killed}: twice", "start", SMALL, "orange",
+    canvas.text(at(resumed) + 12, 126, f"{last + 1} to {killed}: twice", "start", SMALL, "orange",
                 bold=True)
     canvas.box(at(0), 258, at(end) - at(0), 60, "", "green", 0.08)
     canvas.text(at(0) + 8, 308, "folder of the run: recipe, log, checkpoints", "start", SMALL)
