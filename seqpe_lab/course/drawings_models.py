@@ -51,7 +51,7 @@ def similarity_map() -> Canvas:
     products = vectors @ vectors.T  # (9, 9)
     row = side * patch[0] + patch[1]
     least, most = products.min(), products.max()
-    shares = ((products - least) / (most - least) * 0.85 + 0.05).tolist()
+    shares = ((products - least) / (most - least) * 0.5 + 0.03).tolist()
     values = [number(value, 1) for value in products[row].tolist()]
     canvas = Canvas(
         "A row of the table becomes a map",
@@ -63,11 +63,11 @@ def similarity_map() -> Canvas:
     cell, left, top = 24, 62, 60
     large, right, high = 46, 328, 99
     colours = ("pink", "green", "orange")
-    canvas.text(left + cell * side**2 / 2, 24, "all dot products")
+    canvas.text(left + cell * side**2 / 2, 24, "dot products with the patches of")
     canvas.cells(left, top, shares, cell)
-    for number_of, place in enumerate(grid(side, side).tolist()):
-        canvas.text(left - 8, top + cell * number_of + 17, f"{place[0]}, {place[1]}", "end", SMALL,
-                    "ink" if number_of == row else "quiet", bold=number_of == row)
+    for index, (r, c) in enumerate(grid(side, side).tolist()):
+        canvas.text(left - 8, top + cell * index + 17, f"{r}, {c}", "end", SMALL,
+                    "ink" if index == row else "quiet", bold=index == row)
     for piece, colour in enumerate(colours):
         begin = left + cell * side * piece
         canvas.text(begin + cell * side / 2, 50, f"row {piece}", size=SMALL, colour=colour)
@@ -81,7 +81,6 @@ def similarity_map() -> Canvas:
         for column in range(side):
             place = side * piece + column
             canvas.text(right + large * (column + 0.5), y + 29, values[place],
-                        colour="paper" if shares[row][place] > 0.6 else "ink",
                         bold=place == row)
         canvas.box(right, y + 2, large * side, large - 4, "", colour, 0, radius=2, line=3)
     canvas.text(240, 304, "row p of the table: patch p with each patch, in reading order",

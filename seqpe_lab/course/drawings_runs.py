@@ -41,10 +41,10 @@ def killed_run() -> Canvas:
     canvas.text(at(0) + 8, 308, "folder of the run: recipe, log, checkpoints", "start", SMALL)
     for step in range(every, steps + 1, every):
         time = step if step <= killed else resumed + step - last
-        x = min(at(time), at(end) - 22)
+        x = min(at(time), at(end) - 28)
         canvas.arrow(x, 178, x, 262, "green", 1.5, 7)
         canvas.tiles(x - 20, 264, [step], "green", 40, 26, fill=0.3, size=SMALL)
     canvas.arrow(at(last) + 16, 262, at(resumed) - 1, 180, "orange", 2.5)
     canvas.text(240, 344, "Nothing else is lost: what a new kernel and a new process need\n"
-                "stands in the folder.", size=SMALL, colour="quiet")
+                "is in the folder.", size=SMALL, colour="quiet")
     return canvas
