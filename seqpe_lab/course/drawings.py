@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from seqpe_lab.course import drawings_encodings, drawings_losses, drawings_models, drawings_seqpe
+from seqpe_lab.course import (drawings_encodings, drawings_losses, drawings_models, drawings_runs,
+                              drawings_seqpe)
 from seqpe_lab.course.drawings_canvas import PALETTE, WIDTH, Canvas
 from seqpe_lab.course.figure_files import find_browser
 
@@ -33,11 +34,13 @@ _MAKERS: dict[str, Callable[[], Canvas]] = {
     "learned-table": drawings_encodings.learned_table,
     "relative-biases": drawings_encodings.relative_biases,
     "growing-grid": drawings_models.growing_grid,
+    "similarity-map": drawings_models.similarity_map,
     "causal-attention": drawings_models.causal_attention,
     "multi-head": drawings_models.multi_head,
     "chunks": drawings_models.evaluation_chunks,
     "shifted-starts": drawings_models.shifted_starts,
     "fine-tuning": drawings_models.fine_tuning,
+    "killed-run": drawings_runs.killed_run,
 }
 NAMES = tuple(_MAKERS)
 

@@ -5,7 +5,8 @@ import torch
 
 from seqpe_lab import recipes
 from seqpe_lab.course.drawings_canvas import MINUS, SMALL, Canvas, number
-from seqpe_lab.digits import to_digits
+from seqpe_lab.digits import grid, to_digits
+from seqpe_lab.encodings.absolute import sinusoidal_vectors
 from seqpe_lab.recipes.fine_tuning import question_answering
 from seqpe_lab.sampling import training_positions
 
@@ -40,6 +41,50 @@ def growing_grid() -> Canvas:
     for group, name in enumerate(("row", "column")):
         canvas.text(150 + 170 * group, 454, name, "start", SMALL, "quiet")
         canvas.tiles(210 + 170 * group, 432, digits[2 * group:2 * group + 2], "pink")
+    return canvas
+
+
+def similarity_map() -> Canvas:
+    """A row of the table of all dot products, cut into the rows of a map."""
+    side, patch = 3, (0, 1)
+    vectors = sinusoidal_vectors(grid(side, side), 16)
+    products = vectors @ vectors.T  # (9, 9)
+    row = side * patch[0] + patch[1]
+    least, most = products.min(), products.max()
+    shares = ((products - least) / (most - least) * 0.5 + 0.03).tolist()
+    values = [number(value, 1) for value in products[row].tolist()]
+    canvas = Canvas(
+        "A row of the table becomes a map",
+        f"Left, the dot products of {side**2} patches with each other: a table with a row and a "
+        f"column for each patch, in reading order. The row of patch {patch} is framed in three "
+        f"pieces. Right, the pieces stand one below the other: the map of patch {patch}, with the "
+        f"values {', '.join(values)}. It is highest at the patch itself. The vectors are "
+        "sinusoidal.", 318)
+    cell, left, top = 24, 62, 60
+    large, right, high = 46, 328, 99
+    colours = ("pink", "green", "orange")
+    canvas.text(left + cell * side**2 / 2, 24, "dot products with the patches of")
+    canvas.cells(left, top, shares, cell)
+    for index, (r, c) in enumerate(grid(side, side).tolist()):
+        canvas.text(left - 8, top + cell * index + 17, f"{r}, {c}", "end", SMALL,
+                    "ink" if index == row else "quiet", bold=index == row)
+    for piece, colour in enumerate(colours):
+        begin = left + cell * side * piece
+        canvas.text(begin + cell * side / 2, 50, f"row {piece}", size=SMALL, colour=colour)
+        canvas.box(begin + 1, top + cell * row, cell * side - 2, cell, "", colour, 0, radius=2,
+                   line=3)
+    canvas.arrow(left + cell * side**2 + 6, high + 1.5 * large, right - 10, high + 1.5 * large)
+    canvas.text(right + 1.5 * large, high - 39, f"the map of\npatch {patch}")
+    for piece, colour in enumerate(colours):
+        y = high + large * piece
+        canvas.cells(right, y, [shares[row][side * piece:side * (piece + 1)]], large)
+        for column in range(side):
+            place = side * piece + column
+            canvas.text(right + large * (column + 0.5), y + 29, values[place],
+                        bold=place == row)
+        canvas.box(right, y + 2, large * side, large - 4, "", colour, 0, radius=2, line=3)
+    canvas.text(240, 304, "row p of the table: patch p with each patch, in reading order",
+                size=SMALL, colour="quiet")
     return canvas
 
 
