@@ -7,7 +7,7 @@ SCORE = (
 
 ROWS = {
     "rope_score": [
-        (SCORE.format("i - j"), "The direction is turned"),
+        (SCORE.format("i - j"), "The sign of the angle is wrong"),
         (SCORE.format("j"), "Only the key is turned"),
         ("return q[0] * k[0] + q[1] * k[1]", "nothing is turned"),
     ],
