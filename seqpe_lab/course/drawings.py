@@ -38,6 +38,7 @@ _MAKERS: dict[str, Callable[[], Canvas]] = {
     "chunks": drawings_models.evaluation_chunks,
     "shifted-starts": drawings_models.shifted_starts,
     "fine-tuning": drawings_models.fine_tuning,
+    "number-and-bound": drawings_models.number_and_bound,
 }
 NAMES = tuple(_MAKERS)
 
