@@ -228,8 +228,8 @@ def number_and_bound() -> Canvas:
     canvas.text(12, 28, f"stated: “at least {stated}”", "start", bold=True)
     canvas.box(place(least - half), 44, 3_200 * half, 34, f"rounds to {stated}", "blue", 0.25,
                radius=0)
-    canvas.box(place(least), 88, 456 - place(least), 34, f"{stated} or more", "green", 0.25,
-               radius=0)
+    canvas.box(place(least), 88, 456 - place(least), 34, "", "green", 0.25, radius=0)
+    canvas.text((place(least + half) + 456) / 2, 111, f"{stated} or more")
     canvas.arrow(456, 105, 474, 105, "green")
     for value, top, colour in ((least - half, 78, "blue"), (least, 122, "green"),
                                (least + half, 78, "blue")):
@@ -240,7 +240,7 @@ def number_and_bound() -> Canvas:
         x = 66 + 116 * card
         canvas.line([(place(value), 148), (x, 196)], "ink", 1)
         canvas.dot(place(value), 148, 5, "ink")
-        canvas.box(x - 54, 196, 108, 84, "", "quiet", 0.08)
+        canvas.box(x - 56, 196, 112, 84, "", "quiet", 0.08)
         canvas.text(x, 218, f"{value:g}", bold=True)
         canvas.text(x, 243, pair[0], colour="blue" if pair[0] == "rounded" else "quiet")
         canvas.text(x, 267, pair[1], colour="green" if pair[1] == "bound holds" else "orange")
