@@ -32,7 +32,7 @@ EXAMPLES = {  # what prose takes as an example or defines, and numbers of the pa
     "09": "95",
     "11": "5",
     "12": "",
-    "15": "0.3 0.4 86,820 86,821",
+    "15": "0.3 0.4 86,820",
     "16": "7",
     "README": "95",
 }

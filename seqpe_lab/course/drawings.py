@@ -41,6 +41,7 @@ _MAKERS: dict[str, Callable[[], Canvas]] = {
     "shifted-starts": drawings_models.shifted_starts,
     "fine-tuning": drawings_models.fine_tuning,
     "killed-run": drawings_runs.killed_run,
+    "number-and-bound": drawings_models.number_and_bound,
 }
 NAMES = tuple(_MAKERS)
 

@@ -1,9 +1,10 @@
-"""Drawings of the models and of the work: attention, grids, training and test contexts."""
+"""Drawings of the models and of the work: attention, grids, contexts, the audit of a number."""
 from __future__ import annotations
 
 import torch
 
 from seqpe_lab import recipes
+from seqpe_lab.course.claims import agreement, half_unit
 from seqpe_lab.course.drawings_canvas import MINUS, SMALL, Canvas, number
 from seqpe_lab.digits import grid, to_digits
 from seqpe_lab.encodings.absolute import sinusoidal_vectors
@@ -249,4 +250,45 @@ def fine_tuning() -> Canvas:
             canvas.box(x, y, 222, 50, "", colour, 0.1 if colour == "quiet" else 0.18)
             canvas.text(x + 111, y + 20, part)
             canvas.text(x + 111, y + 40, state, size=SMALL, colour=colour, bold=True)
+    return canvas
+
+
+def number_and_bound() -> Canvas:
+    """Two questions about "at least 0.6": is it the table's number, and is the bound true?"""
+    stated, values = "0.6", (0.52, 0.588, 0.62, 0.7)
+    least, half = float(stated), half_unit(stated)
+    answers = [("rounded" if agreement(value, stated) == "rounded" else "differs",
+                "bound holds" if value >= least else "bound fails") for value in values]
+    canvas = Canvas(
+        f"A number and a bound: two questions about “at least {stated}”",
+        f"A number line. An upper bar covers {least - half:.2f} to {least + half:.2f}, the values "
+        f"that round to {stated}. A lower bar covers {stated} and all that is more. Four values "
+        "get all four pairs of answers: "
+        + "; ".join(f"{value:g}: {', '.join(pair)}" for value, pair in zip(values, answers)) + ".",
+        326)
+
+    def place(value: float) -> float:
+        return 24 + 1_600 * (value - 0.48)
+
+    canvas.text(12, 28, f"stated: “at least {stated}”", "start", bold=True)
+    canvas.box(place(least - half), 44, 3_200 * half, 34, f"rounds to {stated}", "blue", 0.25,
+               radius=0)
+    canvas.box(place(least), 88, 456 - place(least), 34, "", "green", 0.25, radius=0)
+    canvas.text((place(least + half) + 456) / 2, 111, f"{stated} or more")
+    canvas.arrow(456, 105, 474, 105, "green")
+    for value, top, colour in ((least - half, 78, "blue"), (least, 122, "green"),
+                               (least + half, 78, "blue")):
+        canvas.line([(place(value), top), (place(value), 154)], colour, 1.5, "3 3")
+        canvas.text(place(value), 170, f"{value:.2f}", size=SMALL, colour="quiet")
+    canvas.line([(24, 148), (456, 148)], width=2)
+    for card, (value, pair) in enumerate(zip(values, answers)):
+        x = 66 + 116 * card
+        canvas.line([(place(value), 148), (x, 196)], "ink", 1)
+        canvas.dot(place(value), 148, 5, "ink")
+        canvas.box(x - 56, 196, 112, 84, "", "quiet", 0.08)
+        canvas.text(x, 218, f"{value:g}", bold=True)
+        canvas.text(x, 243, pair[0], colour="blue" if pair[0] == "rounded" else "quiet")
+        canvas.text(x, 267, pair[1], colour="green" if pair[1] == "bound holds" else "orange")
+    canvas.text(240, 310, "Neither answer follows from the other: all four pairs occur.",
+                size=SMALL, colour="quiet")
     return canvas
