@@ -92,7 +92,7 @@ ALGORITHM_PRESETS: dict[str, dict] = {
         size=8, d_model=64, layers=3, heads=4, max_position=120, dropout=0.0, steps=6_000,
         batch=32, micro_batch=32, learning_rate=6e-3, warmup_steps=100, weight_decay=0.01,
         adam_beta2=0.99, clip=1.0, teachers=10, checkpoint_every=1_000,
-        eval_sizes=(6, 8, 12, 16, 24, 32), eval_examples=500),
+        eval_sizes=(6, 8, 9, 10, 12, 16, 24, 32), eval_examples=500),
     "medium": dict(
         d_model=384, layers=6, heads=6, steps=20_000, batch=128, micro_batch=128,
         learning_rate=3e-4, warmup_steps=1_000, weight_decay=0.01),
@@ -127,7 +127,7 @@ def algorithm(method: str = "seqpe", scale: str | None = None, seed: int = 0,
 
     >>> recipe = algorithm("alibi", "small", problem="reverse")
     >>> recipe.train_shape, recipe.eval_sizes
-    ((17,), (6, 8, 12, 16, 24, 32))
+    ((17,), (6, 8, 9, 10, 12, 16, 24, 32))
     """
     named = {problem, overrides.pop("task", problem)} - {None}
     if len(named) > 1:
