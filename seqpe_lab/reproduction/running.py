@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -73,7 +74,8 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
         show(write_scripts(stages, slurm))
         return
     workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
-    run_stages([_stage(number, stage, processes or 1, cpu)
+    run_stages([Stage(f"Stage {number}: {len(stage)} runs",
+                      partial(training_programs, stage, processes or 1, cpu), waits=number > 1)
                 for number, stage in enumerate(stages, start=1) if stage], workers, show)
     refuse_several_commits(everything)  # the code may have changed meanwhile
     if trials:
@@ -105,11 +107,6 @@ def refuse_several_commits(training: Sequence[recipes.Training]) -> None:
     check_one_commit([Run(recipe).outcome() or {
         "method": recipe.method, "seed": recipe.seed, "commit": now,
         "data": {"problem": getattr(recipe, "problem", "")}} for recipe in training])
-
-
-def _stage(number: int, stage: Sequence[recipes.Training], processes: int, cpu: bool) -> Stage:
-    return Stage(f"Stage {number}: {len(stage)} runs",
-                 lambda: training_programs(stage, processes, cpu), waits=number > 1)
 
 
 def _write(path: Path, page: str, figure) -> str:
