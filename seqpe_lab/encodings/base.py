@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# values of a ModelShape, and itself, which for_model gives to parameters of these names
+# parameters that for_model fills: the values of a ModelShape, and the shape itself
 OF_SHAPE = ("d_model", "heads", "layers", "train_shape", "prefix", "dims", "d_head", "shape")
 
 
@@ -86,7 +86,7 @@ class PositionEncoding(nn.Module):
     ``prepare`` adds rows for them before those of the positions. Their bias is 0.
     """
     relative = False  # True: ``bias`` depends on key position minus query position only
-    sequences_only = ""  # why it takes no grid, if it does not
+    sequences_only = ""  # why it takes no grid; empty where it takes any positions
 
     @classmethod
     def for_model(cls, shape: ModelShape, **options: Any) -> PositionEncoding:
