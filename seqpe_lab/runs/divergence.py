@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -47,9 +47,9 @@ def refuse_divergence(run: Run, step: int, values: Mapping[str, Any]) -> None:
         f"clip ({recipe.clip:g}), or raise warmup_steps ({recipe.warmup_steps:,})")
 
 
-def refuse_infinite_gradients(run: Run, step: int, norms: Sequence[Tensor]) -> None:
+def refuse_infinite_gradients(run: Run, step: int, norms: list[Tensor]) -> None:
     """The same for the gradient norms of the last steps, up to ``step``: scalars, at least one."""
-    values = torch.stack([*norms]).tolist()  # waits for a GPU once
+    values = torch.stack(norms).tolist()  # waits for a GPU once
     for number, norm in enumerate(values, start=step - len(values) + 1):
         refuse_divergence(run, number, {"gradient_norm": norm})
 
