@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
-
 from seqpe_lab.devices import best_device
 from seqpe_lab.processes import on_all, start_processes
 from seqpe_lab.runs.run_data import check_data, kept_tokenizer, trained_on
@@ -16,12 +14,6 @@ from seqpe_lab.runs import Run
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.base import alone, evaluated_in
 from seqpe_lab.runs.run_weights import trained_model
-
-# task: (its data in words, the options of ``evaluate`` that apply to it)
-TASKS = {"lm": ("text", ("lengths", "protocol", "stride", "split", "books", "count")),
-         "qa": ("questions", ("lengths", "split")),
-         "image": ("images", ("sizes", "split")),
-         "algorithm": ("an algorithm", ("sizes", "split"))}
 
 
 def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
@@ -37,7 +29,7 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
         ValueError: an option that does not apply to this run, or has no effect with the others.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    called, known = TASKS[run.recipe.task]
+    called, measure, known = TASKS[run.recipe.task]
     if foreign := [f"--{name}" for name in given if name not in known]:
         raise ValueError(f"{run.folder} is a run on {called}: it takes "
                          f"{', '.join(f'--{name}' for name in known)}, not {', '.join(foreign)}")
@@ -50,12 +42,8 @@ def evaluate_run(run: Run, cpu: bool = False, **options: Any) -> Iterator[str]:
     _check_reach(run, **given)
     task = task_of(run.recipe)
     task.kept_tokenizer = kept_tokenizer(run)
-    data = task.load_data()
-    measures = {"qa": _questions, "image": _images, "algorithm": _examples}
-    measure = measures.get(run.recipe.task, _text)
-    if "books" in given:
-        measure = _books
-    return measure(run, data, cpu, **given)
+    measure = _books if "books" in given else measure
+    return measure(run, task.load_data(), cpu, **given)
 
 
 def _check_reach(run: Run, lengths: Sequence[int] = (), sizes: Sequence[int] = (),
@@ -89,15 +77,11 @@ def _check_reach(run: Run, lengths: Sequence[int] = (), sizes: Sequence[int] = (
                              f"{object_side(recipe)} pixels")
 
 
-def _model(run: Run, data: Any, cpu: bool) -> nn.Module:
-    return trained_model(run, data, best_device(cpu))
-
-
 def _questions(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
                split: str | None = None) -> Iterator[str]:
     from seqpe_lab.tasks.questions import QuestionTask, exact_match, mean_nats
     split, task = split or run.recipe.eval_split, QuestionTask(run.recipe)
-    model = _model(run, data, cpu)
+    model = trained_model(run, data, best_device(cpu))
     for length in lengths or run.recipe.eval_lens:
         answers = task.answers(model, data, length, split)
         yield (f"{length:>7} tokens: exact match {exact_match(answers):.1f} %, perplexity "
@@ -126,7 +110,7 @@ def _examples(run: Run, data: Any, cpu: bool, sizes: list[int] | None = None,
               split: str | None = None) -> Iterator[str]:
     from seqpe_lab.tasks.algorithms import AlgorithmTask
     task, split = AlgorithmTask(run.recipe), split or run.recipe.eval_split
-    model = _model(run, data, cpu)
+    model = trained_model(run, data, best_device(cpu))
     for size in sizes or run.recipe.eval_sizes:
         score = task.measure(model, size, split, run.recipe.eval_examples)
         yield (f"{size:>5} symbols: exact match {100 * score.exact / score.examples:.1f} %, "
@@ -142,7 +126,8 @@ def _text(run: Run, data: Any, cpu: bool, lengths: list[int] | None = None,
     whole = tokens = getattr(data, split)
     if run.recipe.eval_tokens:
         tokens = tokens[: run.recipe.eval_tokens + 1]
-    model, lengths = _model(run, data, cpu), lengths or run.recipe.eval_lens
+    lengths = lengths or run.recipe.eval_lens
+    model = trained_model(run, data, best_device(cpu))
     if len(tokens) <= max(lengths):
         limit = " that the recipe's eval_tokens leaves" if len(tokens) < len(whole) else ""
         raise ValueError(f"a context of {max(lengths)} tokens and its next one do not fit into the "
@@ -184,3 +169,10 @@ def _books(run: Run, data: Any, cpu: bool, books: str, count: int = 10,
         yield (f"{m.length:>7} tokens: {m.bits:.4f} bits per character ({m.protocol}; "
                f"{m.documents} of {len(whole.texts)} books of {whole.description}: "
                f"{m.characters:,} characters in {m.tokens:,} tokens, {evaluated_in(model)})")
+
+
+# task: (its data in words, how it is measured, the options of ``evaluate`` that apply to it)
+TASKS = {"lm": ("text", _text, ("lengths", "protocol", "stride", "split", "books", "count")),
+         "qa": ("questions", _questions, ("lengths", "split")),
+         "image": ("images", _images, ("sizes", "split")),
+         "algorithm": ("an algorithm", _examples, ("sizes", "split"))}

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from seqpe_lab.atomic_files import stamp
 
 T = TypeVar("T")
+CONNECT = 2.0  # seconds in which the hub must answer at all
 PATIENCE = 6.0  # seconds without a byte after which a download is given up
 
 
@@ -54,7 +55,7 @@ def no_source(kind: str, source: str, give: str, choices: str) -> NoReturn:
     raise ValueError(f"unknown source of {kind} {source!r}: choose {choices}")
 
 
-def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
+def require_hub(what: str, ways_out: str) -> None:
     """Check that the hub answers: its own client takes minutes to report that it does not.
 
     With HF_HUB_OFFLINE set nothing is asked, since the client then uses its cache or fails at once.
@@ -62,20 +63,19 @@ def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
     Args:
         what: what is wanted, for the message.
         ways_out: the end of the message, as :func:`three_ways_out` writes it.
-        timeout: seconds.
 
     Raises:
-        ConnectionError: no answer half a second after ``timeout``.
+        ConnectionError: no answer half a second after :data:`CONNECT`.
     """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
     if constants.HF_HUB_OFFLINE:
         return
-    problems: list[object] = [f"no answer within {timeout:g} s"]
+    problems: list[object] = [f"no answer within {CONNECT:g} s"]
 
     def connect() -> None:
         try:  # through the client's own session and proxies; any answer will do
-            get_session().head(constants.ENDPOINT, timeout=timeout)
+            get_session().head(constants.ENDPOINT, timeout=CONNECT)
             problems.clear()
         except Exception as error:  # of the client's HTTP library
             problems[:] = [error]
@@ -84,7 +84,7 @@ def require_hub(what: str, ways_out: str, timeout: float = 2.0) -> None:
     # of its addresses anew. So the request runs in a thread that can be abandoned.
     request = threading.Thread(target=connect, daemon=True)
     request.start()
-    request.join(timeout + 0.5)
+    request.join(CONNECT + 0.5)
     if problems:
         raise ConnectionError(f"the hub cannot be reached for {what} ({problems[0]}). {ways_out}")
 
@@ -116,8 +116,7 @@ def give_up_when_stalled() -> Iterator[None]:
 
     def watched() -> Any:
         client = factory()
-        hooks = client.event_hooks
-        client.event_hooks = hooks | {"request": [*hooks.get("request", ()), limit]}
+        client.event_hooks["request"].append(limit)
         return client
 
     ours = {"HF_HUB_DISABLE_XET": True,  # a protocol that does not report when it stalls

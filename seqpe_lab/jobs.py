@@ -10,7 +10,6 @@ started distinguishes it from a later process with the same number.
 """
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import statistics
@@ -18,6 +17,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,9 @@ STATES = ("new", "interrupted", "running", "stopped", "failed", "finished", "els
 class Progress:
     """The progress of a job; ``str()`` gives one line.
 
-    Attributes:
-        losses: of the last logged step, {"main": 2.1, ...}, nats.
-        per_second: ``unit`` ("tokens" or "images") a second, over all devices; the median of the
-            last 20 logged steps, 0.0 before the first and where the clock stood still.
-        seconds_left: at this speed until the last step, without validation and checkpoints; None
-            unless running.
+    Losses are those of the last logged step, in nats; the speed, in ``unit`` ("tokens" or "images")
+    over all devices, is the median of the last 20 logged steps, 0.0 where it is unknown; the time
+    is at this speed, without evaluations, and None unless the job runs.
     """
     step: int
     steps: int
@@ -81,25 +79,20 @@ class Job:
 
     @property
     def state(self) -> str:
-        """One of ``STATES``.
+        """One of ``STATES``; RunFileError if a file of the run is damaged.
 
-        "failed" covers every end without a result that nobody asked for, such as a run that
-        diverged, a crash or a power cut; "elsewhere" is a process on another machine, which cannot
-        be seen from here.
-
-        Raises:
-            RunFileError: a file of the run is damaged.
+        "failed" is every end without a result that nobody asked for, such as a power cut;
+        "elsewhere" is a process on another machine, which cannot be seen from here.
         """
         record = self._record()
-        alive = record is not None and _is_alive(record)  # asked first: it may finish meanwhile
+        here = record is not None and record["host"] == platform.node()
+        alive = here and _is_alive(record)  # asked first: it may finish meanwhile
         state = self.run.state
         if record is None or state in ("running", "finished", "failed"):
             return state  # also if started in a terminal
         if alive:
             return "running"
-        if record["stopped"]:
-            return "stopped"
-        return "failed" if record["host"] == platform.node() else "elsewhere"
+        return "stopped" if record["stopped"] else "failed" if here else "elsewhere"
 
     def command(self, processes: int = 1, cpu: bool = False) -> list[str]:
         """The command line: one process, or torchrun with several on this machine."""
@@ -122,11 +115,10 @@ class Job:
             ValueError: more processes than GPUs; a folder with another recipe.
         """
         cpu = cpu or not torch.cuda.is_available()
-        if cpu and processes < 1:
+        if processes < 1:
             raise ValueError(f"processes={processes} must be at least 1")
-        if not cpu and not 1 <= processes <= torch.cuda.device_count():
-            raise ValueError(f"processes={processes}: choose from 1 to "
-                             f"{torch.cuda.device_count()}, one for each GPU")
+        if not cpu and processes > (gpus := torch.cuda.device_count()):
+            raise ValueError(f"processes={processes}: choose from 1 to {gpus}, one for each GPU")
         self.run.create()
         if self.state == "finished":
             return self
@@ -169,10 +161,10 @@ class Job:
             self._write(record | {"stopped": True})
         for end in (psutil.Process.terminate, psutil.Process.kill):
             for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
+                with suppress(psutil.NoSuchProcess):
                     end(process)
-            processes = _still_alive(processes, patience)
-        with contextlib.suppress(TimeoutError):  # an ended process may hold its lock for a moment
+            _until(lambda: not any(map(_runs, processes)), patience)
+        with suppress(TimeoutError):  # an ended process may hold its lock for a moment
             self.wait(5)
         return self.state
 
@@ -182,26 +174,20 @@ class Job:
         Raises:
             TimeoutError: after ``timeout`` seconds.
         """
-        began = time.monotonic()
-        while (state := self.state) == "running" and (until is None or self.run.step < until):
-            if timeout is not None and time.monotonic() - began > timeout:
-                raise TimeoutError(f"{self.folder} still runs after {timeout:g} s "
-                                   f"({self.progress()}): wait longer or stop it")
-            time.sleep(0.05)
-        return state
+        if not _until(lambda: self.state != "running"
+                      or until is not None and self.run.step >= until, timeout):
+            raise TimeoutError(f"{self.folder} still runs after {timeout:g} s "
+                               f"({self.progress()}): wait longer or stop it")
+        return self.state
 
     def log(self, lines: int = 15) -> str:
-        """What the last start printed: the program's own error if there is one, else the end.
-
-        Of a run that has failed for good, why.
-        """
+        """Why a run has failed for good; else the last start's error, or the end of its output."""
         if failure := self.run.failure():
             return failure["failed"]
         path, record = self.folder / "log.txt", self._record()
         if record is None or not path.exists():
             return ""
-        printed = path.read_bytes()[record["log_from"]:].decode("utf-8", errors="replace")
-        printed = printed.splitlines()
+        printed = path.read_bytes()[record["log_from"]:].decode(errors="replace").splitlines()
         errors = [line for line in printed if line.startswith("seqpe_lab: ")]
         return "\n".join(dict.fromkeys(errors) or printed[-lines:])  # each process repeats it
 
@@ -211,24 +197,23 @@ class Job:
 
     def progress(self) -> Progress:
         """The progress that metrics.jsonl records now."""
-        steps, metrics = self.run.recipe.steps, self.metrics()
-        running, last = self.state == "running", metrics[-1] if metrics else {"step": 0}
-        unit, size = step_size(self.run.recipe)
+        recipe, metrics = self.run.recipe, self.metrics()
+        last, (unit, size) = metrics[-1] if metrics else {"step": 0}, step_size(recipe)
         speeds = [record.get(f"{unit}_per_second", 0.0) for record in metrics[-20:]]
         speed = statistics.median([speed for speed in speeds if speed > 0] or [0.0])
+        runs = self.state == "running" and speed
         return Progress(
-            last["step"], steps,
+            last["step"], recipe.steps,
             {name: last[name] for name in ("main", "contrastive", "distillation") if name in last},
-            speed, unit, (steps - last["step"]) * size / speed if running and speed else None)
+            speed, unit, (recipe.steps - last["step"]) * size / speed if runs else None)
 
     # --- record and processes ------------------------------------------------------------------
 
     def _record(self) -> dict | None:
         path = self.folder / "job.json"
-        try:
+        with suppress(FileNotFoundError):
             return read_record(path, JobRecord, f"stop what runs there, then delete {path}")
-        except FileNotFoundError:
-            return None
+        return None
 
     def _write(self, record: dict) -> None:
         write_record(self.folder / "job.json", JobRecord, record)
@@ -254,25 +239,25 @@ class Job:
                 if (process.info["environ"] or {}).get("SEQPE_JOB") == str(self.folder)]
 
 
-def _still_alive(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
-    """Those that run after ``patience`` seconds; ``psutil.wait_procs`` would also wait for ended
-    ones whose parent, say another notebook's kernel, has not asked for them."""
-    end = time.monotonic() + patience
-    while (processes := [p for p in processes if _runs(p)]) and time.monotonic() < end:
-        time.sleep(0.05)
-    return processes
+def _is_alive(record: dict) -> bool:
+    """Whether the recorded process runs, and not another one with the same number."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(record["pid"])
+        same = abs(process.create_time() - record["started"]) < 2  # the clock may have been set
+        return same and _runs(process)
+    return False
 
 
 def _runs(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
+    """False also of one that has ended, and whose parent has not yet asked how."""
+    with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
-def _is_alive(record: dict) -> bool:
-    """Whether the recorded process runs, and not another one with the same number."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(record["pid"])
-        same = abs(process.create_time() - record["started"]) < 2  # the clock may have been set
-        return record["host"] == platform.node() and same and _runs(process)
-    return False
+def _until(happens: Callable[[], bool], seconds: float | None) -> bool:
+    """Wait until something happens; False if it has not after so many seconds."""
+    began = time.monotonic()
+    while not (done := happens()) and (seconds is None or time.monotonic() - began < seconds):
+        time.sleep(0.05)
+    return done

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from contextlib import suppress
 
 from seqpe_lab.runs import Run
 
@@ -44,7 +45,7 @@ class EventFile:
                 raise FileNotFoundError(self._folder)
             self._write(record)
         except OSError:  # perhaps in the thread of the writer, some time ago
-            self._end()
+            self.close()
             self._begin()
 
     def _write(self, record: dict) -> None:
@@ -54,11 +55,6 @@ class EventFile:
 
     def close(self) -> None:
         """Write what is left."""
-        if self._writer:
-            self._end()
-
-    def _end(self) -> None:
-        try:
-            self._writer.close()
-        except OSError:  # its folder was deleted
-            pass
+        with suppress(OSError):  # its folder was deleted
+            if self._writer:
+                self._writer.close()

@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from seqpe_lab.devices import device_of
-from seqpe_lab.runs.divergence import (DivergedError, refuse_divergence, refuse_infinite_gradients,
-                                  refuse_infinite_weights)
+from seqpe_lab.runs.divergence import (DivergedError, refuse_divergence,
+                                       refuse_infinite_gradients, refuse_infinite_weights)
 from seqpe_lab.objective import (Objective, build_model, flatten_optimizer, learning_rate,
                                  make_optimizer, part_number, unflatten_optimizer)
 from seqpe_lab.processes import (agreed, deterministic_algorithms, on_all, on_main,
@@ -188,13 +188,13 @@ class _Loop:
                               for name, value in losses.items()}
                     record |= {"step": done, "learning_rate": learning_rate(recipe, step),
                                "gradient_norm": float(norm)} | throughput.measure(done)
-                    refuse_infinite_gradients(recipe, done, norms, self.run.metrics)
+                    refuse_infinite_gradients(self.run, done, norms)
                     norms.clear()
                     bar.set_postfix(loss=f"{record['loss']:.3f}")
                 if saves:
                     with self.uncompiled():
                         record["validation"] = self.task.validate(self.model, self.data)
-                refuse_divergence(recipe, done, record, self.run.metrics)
+                refuse_divergence(self.run, done, record)
                 if logs and main:  # before the checkpoint: resuming keeps the log up to it
                     self.run.append_metrics(record)
                     events.add(record)
@@ -250,7 +250,7 @@ class _Loop:
 
     def save(self, done: int, validation: float | None) -> None:
         """Write the checkpoint after ``done`` steps, if all weights are finite."""
-        refuse_infinite_weights(self.recipe, done, self.model, self.run.metrics)
+        refuse_infinite_weights(self.run, done, self.model)
         self.run.save_checkpoint(done, self.model.state_dict(),
                                  flatten_optimizer(self.optimizer, self.model),
                                  {"validation": validation, "data": self.data.hash,
@@ -262,7 +262,7 @@ class _Loop:
             self.task.on_all(lambda *_: self.model.load_state_dict(self.run.model_weights()))
         with self.uncompiled():
             results = evaluate(self.run, self.model, self.data, self.task)
-        refuse_divergence(self.recipe, self.recipe.steps, results, self.run.metrics)
+        refuse_divergence(self.run, self.recipe.steps, results)
         on_main(self.accelerator, self.run.write_results,
                 results | {"processes": self.accelerator.num_processes,
                            "deterministic_algorithms": self.deterministic})

@@ -13,14 +13,10 @@ from seqpe_lab import PositionEncoding
 class Fading(PositionEncoding):
     relative = True
 
-    def __init__(self, heads, layers, d_model, strength):
+    def __init__(self, heads, layers, d_model, strength=0.5):
         super().__init__()
         self.strength = nn.Parameter(torch.full((layers, heads, 1, 1), float(strength)))
         self.mood = nn.ModuleList(nn.Linear(d_model, heads) for _ in range(layers))
-
-    @classmethod
-    def for_model(cls, shape, strength=0.5):
-        return cls(shape.heads, shape.layers, shape.d_model, strength)
 
     def at_layer(self, prepared, hidden, layer, past_keys=None, real=None):
         mood = self.mood[layer]

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqpe_lab import PositionEncoding, attention, make_encoding, register
+from seqpe_lab import ModelShape, PositionEncoding, attention, make_encoding, register
 from seqpe_lab.attention import attend, positioned_attention, prepare
 from seqpe_lab.course.style import COLOURS, style_of
 from seqpe_lab.digits import grid
-from seqpe_lab.encodings import encoding_class
+from seqpe_lab.encodings import encoding_class, option_names
 from seqpe_lab.models.gpt2 import GPT2, GPT2Config
 from seqpe_lab.pair_bias import bias_between, places
 from seqpe_lab.recipes import image_model, language_model, question_answering
@@ -333,3 +333,26 @@ def test_flexattention_adds_the_same_bias(case, causal):
         expected = attend(q[:, :, 4:], k, v, bias=later)
         out = attention._in_flex(q[:, :, 4:], k, v, True, None, later, D**-0.5)
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+class ByName(PositionEncoding):
+    """Takes values of the model's shape by their names, and has no ``for_model`` of its own."""
+
+    sequences_only = "it counts tokens"
+
+    def __init__(self, shape, heads, train_shape, strength=0.5):
+        super().__init__()
+        self.given = shape, heads, train_shape, strength
+
+
+def test_parameters_called_like_values_of_the_shape_get_them_and_the_others_are_options():
+    shape = ModelShape(8, heads=2, layers=3, train_shape=(5,))
+    assert ByName.for_model(shape, strength=2.0).given == (shape, 2, (5,), 2.0)
+    assert option_names(ByName) == {"strength"}
+
+
+@pytest.mark.parametrize("train_shape, prefix", [((5, 5), 0), ((5,), 1)])
+def test_an_encoding_of_sequences_takes_no_grid_and_no_token_without_position(train_shape, prefix):
+    shape = ModelShape(8, heads=2, layers=3, train_shape=train_shape, prefix=prefix)
+    with pytest.raises(ValueError, match=f"it counts tokens, got n={shape.dims} and {prefix} tok"):
+        ByName.for_model(shape)

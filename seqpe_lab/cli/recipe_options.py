@@ -13,7 +13,7 @@ FLAGS = {"method": "--encoding", "scale": "--scale", "seed": "--seed",
 
 
 def asked_values(task: str, flags: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Values of a recipe from the options of ``train``, without those that were not given.
+    """Values of a recipe from the options of ``train`` that were given.
 
     Args:
         flags: {name in ``FLAGS``: its value, or None or False if it was not given}.
@@ -72,11 +72,7 @@ def _values(settings: list[str], is_word: Callable[[str], bool]) -> dict[str, An
 
 
 def asked_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipes.Training:
-    """The recipe that was asked for.
-
-    Args:
-        values: of :func:`asked_values`.
-        cpu: the run stays on the CPU.
+    """The recipe of some :func:`asked_values`.
 
     Raises:
         ValueError: an unknown or unsuitable value, or one that has no effect on this run.
@@ -96,10 +92,9 @@ def asked_recipe(task: str, values: dict[str, Any], cpu: bool = False) -> recipe
         if name in idle and value != getattr(_make(task, _without(values, name)), name):
             raise ValueError(f"--set {name}={value_text(value)} has no effect: {idle[name]}; "
                              "leave it out")
-    if values.get("as_published"):
-        if _make(task, _without(values, "as_published")) == recipe:
-            raise ValueError(f"--as-published has no effect: the authors' code trains "
-                             f"{recipe.method} at this scale as the paper says; leave it out")
+    if values.get("as_published") and _make(task, _without(values, "as_published")) == recipe:
+        raise ValueError(f"--as-published has no effect: the authors' code trains {recipe.method} "
+                         "at this scale as the paper says; leave it out")
     return recipe
 
 

@@ -19,20 +19,14 @@ SHOWN = 4  # fields in which a run differs; the others are counted
 
 @dataclass
 class Entry:
-    """A folder with a recipe.json.
-
-    Attributes:
-        state: one of :data:`seqpe_lab.jobs.STATES`, or "damaged".
-        recipe: None if it cannot be read.
-        results: of a finished run.
-        trouble: of a damaged folder, what cannot be read; of a run that diverged, where.
-    """
+    """A folder with a recipe.json."""
     folder: Path
-    state: str
+    state: str  # one of seqpe_lab.jobs.STATES, or "damaged"
     step: int = 0
-    recipe: recipes.Training | None = None
-    results: dict[str, Any] = field(default_factory=dict)
-    trouble: str = ""
+    recipe: recipes.Training | None = None  # None if it cannot be read
+    results: dict[str, Any] = field(default_factory=dict)  # of a finished run
+    trouble: str = ""  # what cannot be read of a damaged folder; where a run diverged
+    measured: dict[int, float] = field(default_factory=dict)  # {length or size: value}
 
     def value(self, name: str) -> Any:
         """"state", or a value of the recipe, "task" included; None where there is none."""
@@ -61,9 +55,12 @@ def _entry_of(run: Run) -> Entry:
     entry = Entry(run.folder, "damaged", recipe=run.recipe)
     try:
         entry.step = run.step
-        entry.results = run.results() or {}
-        entry.trouble = (run.failure() or {}).get("failed", "")
-        _measured(entry)
+        if "failed" in (outcome := run.outcome() or {}):
+            entry.trouble = outcome["failed"]
+        elif outcome:
+            measured = outcome[main_measure(outcome)]
+            entry.measured = {int(at): float(value) for at, value in measured.items()}
+            entry.results = outcome
         entry.state = Job(run.recipe, run.folder).state
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         entry.trouble, entry.results = f"{type(error).__name__}: {error}".splitlines()[0], {}
@@ -93,7 +90,7 @@ def _group(entries: Sequence[Entry]) -> Iterator[str]:
     """The table of one task and scale."""
     task, scale = entries[0].recipe.task, entries[0].recipe.scale
     finished = [entry for entry in entries if entry.results]
-    places = sorted({at for entry in finished for at in _measured(entry)})
+    places = sorted({at for entry in finished for at in entry.measured})
     of_task = TASKS[task]
     heading = f"{of_task.runs}, scale {scale}: {len(entries)} run{'s' * (len(entries) > 1)}"
     if finished:
@@ -104,19 +101,10 @@ def _group(entries: Sequence[Entry]) -> Iterator[str]:
     rows: list[tuple[object, ...]] = [
         ("state", "steps", "method", "seed", *(f"{at:,}" for at in places), "differs in", "folder")]
     for entry, different in zip(entries, differences):
-        measured = _measured(entry)
-        values = (f"{measured[at]:.2f}" if at in measured else "" for at in places)
+        values = (f"{entry.measured[at]:.2f}" if at in entry.measured else "" for at in places)
         rows.append((entry.state, f"{entry.step:,}/{entry.recipe.steps:,}", entry.recipe.method,
                      entry.recipe.seed, *values, _short(different), entry.folder))
     yield from columns(rows, f"<><>{'>' * len(places)}<<")
-
-
-def _measured(entry: Entry) -> dict[int, float]:
-    """{length or size: perplexity, or exact match or accuracy in percent}."""
-    if not entry.results:
-        return {}
-    measured = entry.results[main_measure(entry.results)]
-    return {int(at): float(value) for at, value in measured.items()}
 
 
 def different_values(training: Sequence[recipes.Training]) -> list[dict[str, Any]]:
@@ -126,20 +114,14 @@ def different_values(training: Sequence[recipes.Training]) -> list[dict[str, Any
     ...                   for seed, steps in ((0, 3), (1, 3), (0, 12))])
     [{'steps': 3}, {'steps': 3}, {}]
     """
-    seen: dict[tuple, dict[str, list]] = {}
-    changes: dict[str, dict[str, Any]] = {}  # the same for all seeds, but where the base varies
+    groups: dict[tuple, list[dict[str, Any]]] = {}
     for recipe in training:
-        values = seen.setdefault((recipe.task, recipe.scale, recipe.method), {})
-        for name, value in recipe:
-            if value not in values.setdefault(name, []):
-                values[name].append(value)
+        groups.setdefault((recipe.task, recipe.scale, recipe.method), []).append(dict(recipe))
     found = []
     for recipe in training:
-        values = seen[recipe.task, recipe.scale, recipe.method]
-        key = recipe.task + recipe.model_dump_json(exclude={"seed"})
-        if key not in changes:
-            changes[key] = recipes.changed_from_preset(recipe)
-        found.append({n: value for n, value in changes[key].items() if len(values[n]) > 1})
+        same = groups[recipe.task, recipe.scale, recipe.method]
+        found.append({name: value for name, value in recipes.changed_from_preset(recipe).items()
+                      if any(other[name] != value for other in same)})
     return found
 
 

@@ -1,4 +1,4 @@
-"""Commands that make the course's site, its pictures and its slides."""
+"""Commands that make the course: its site, pictures and slides, editions for class."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -65,3 +65,26 @@ def gallery(*, figures: str = "figures") -> None:
     """
     from seqpe_lab.site.gallery import write_gallery
     print(*write_gallery(Path(figures)), sep="\n")
+
+
+@app.command
+def course(*, folder: str = "course", scale: ScaleName | None = None, workers: Whole | None = None,
+           notebooks_only: bool = False) -> None:
+    """Write the course for students and for teachers, and the graded assignments.
+
+    The student's edition has no solutions and model answers, the teacher's has them and notes. Both
+    are notebooks and executed pages. Run `figures` first: lessons train what they need.
+
+    Args:
+        folder: Where all of it is written; default: course.
+        scale: Of the executed lessons; default: $SEQPE_SCALE or small.
+        workers: Lessons at a time; default: 1 with a GPU, else 2.
+        notebooks_only: Execute nothing and write no pages; takes seconds.
+    """
+    from seqpe_lab.site.course_folder import make_course
+    check_counts(workers=workers)
+    for option, value in (("--scale", scale), ("--workers", workers)):
+        if notebooks_only and value is not None:
+            raise ValueError(f"{option} has no effect with --notebooks-only, which executes "
+                             "nothing: leave one of them out")
+    make_course(Path(folder), scale, workers, pages=not notebooks_only)

@@ -7,22 +7,13 @@ from seqpe_lab import recipes
 
 
 class TaskEntry(NamedTuple):
-    """A task of ``train``.
-
-    Attributes:
-        recipe: the class of its recipes.
-        methods: that ``--encoding`` takes, beside any encoding; {name: what it changes}.
-        runs: what its runs are, for headings.
-        varied: what an evaluation varies, with its unit.
-        measures: {key of the results: its name and unit}, the main one first.
-        next_option: of ``evaluate``, to measure a run in another way.
-    """
+    """A task of ``train``."""
     recipe: type[recipes.Training]
-    methods: dict[str, dict]
-    runs: str
-    varied: str
-    measures: dict[str, str]
-    next_option: str = "--split validation"
+    methods: dict[str, dict]  # that --encoding takes, beside any encoding: {name: what it changes}
+    runs: str  # what its runs are, for headings
+    varied: str  # what an evaluation varies, with its unit
+    measures: dict[str, str]  # {key of the results: its name and unit}, the main one first
+    next_option: str = "--split validation"  # of ``evaluate``, to measure a run in another way
 
 
 _TEXT_METHODS = recipes.METHODS | recipes.ABLATIONS | recipes.UNSHIFTED

@@ -25,14 +25,15 @@ from seqpe_lab.recipes import Training
 
 POINTS = 500  # the most that are drawn, so that drawing takes less than a second
 LOSSES = {"main": "main loss", "contrastive": "L_δ", "distillation": "L_OOD"}
-EXPLANATIONS = {
-    "new": "Not started yet.",
-    "interrupted": "Not running; Resume continues from its last checkpoint.",
-    "running": "Running.",
-    "stopped": "Stopped; Resume continues from the last checkpoint.",
-    "failed": "It ended without a result:",
-    "finished": "Finished.",
-    "elsewhere": "Started on another machine: stop it there. The curve is read from the folder.",
+EXPLANATIONS = {  # of each state of a job, and the button that can be pressed
+    "new": ("Not started yet.", "Start"),
+    "interrupted": ("Not running; Resume continues from its last checkpoint.", "Resume"),
+    "running": ("Running.", "Stop"),
+    "stopped": ("Stopped; Resume continues from the last checkpoint.", "Resume"),
+    "failed": ("It ended without a result:", "Resume"),
+    "finished": ("Finished.", ""),
+    "elsewhere": ("Started on another machine: stop it there. The curve is read from the folder.",
+                  ""),
 }
 
 
@@ -60,8 +61,6 @@ class RunMonitor(ipywidgets.VBox):
         processes, cpu: for the Start button, as in :meth:`~seqpe_lab.jobs.Job.start`.
 
     Attributes:
-        job: what it shows.
-        buttons: {"Start", "Stop", "Resume"}.
         figure, plot: the loss curve, and its picture on the page.
         status: state, progress and, after a failure, the end of the log.
         message: what went wrong when a button was pressed.
@@ -69,8 +68,8 @@ class RunMonitor(ipywidgets.VBox):
 
     def __init__(self, what: Training | Job | str | Path, *, processes: int = 1,
                  cpu: bool = False):
-        job = what if isinstance(what, Job) else Job(what)
-        self.job, self._drawn, self.plot = job, None, Plot()
+        self.job = job = what if isinstance(what, Job) else Job(what)
+        self._drawn, self.plot = None, Plot()
         self.status, self.message = ipywidgets.HTML(), ipywidgets.HTML()
         actions = {"Start": lambda: job.start(processes, cpu), "Stop": job.stop,
                    "Resume": job.resume}
@@ -92,12 +91,10 @@ class RunMonitor(ipywidgets.VBox):
             self._drawn, self.figure = seen, loss_curve(self.job)
             self.plot.show(self.figure)
         log = f"<pre>{html.escape(self.job.log())}</pre>" if state == "failed" else ""
-        progress = html.escape(str(self.job.progress()))
-        self.status.value = f"<b>{EXPLANATIONS[state]}</b> {progress}{log}"
-        ready = {"Start": state == "new", "Stop": state == "running",
-                 "Resume": state in ("interrupted", "stopped", "failed")}
+        words, ready = EXPLANATIONS[state]
+        self.status.value = f"<b>{words}</b> {html.escape(str(self.job.progress()))}{log}"
         for name, button in self.buttons.items():
-            button.disabled = not ready[name]
+            button.disabled = name != ready
         return state
 
     def _repr_mimebundle_(self, **options) -> dict:

@@ -3,21 +3,18 @@ from seqpe_lab.encodings.absolute import Learned, Sinusoidal, resample_grid, sin
 from seqpe_lab.encodings.alibi import ALiBi, alibi_slopes
 from seqpe_lab.encodings.base import ENCODINGS, ModelShape, PositionEncoding, register
 from seqpe_lab.encodings.content_positions import CoPE, FoX
-from seqpe_lab.encodings.decaying_rotary import XPos
 from seqpe_lab.encodings.distance_biases import (FIRE, T5, EuclideanALiBi, KerpleLog, KerplePower,
-                                                 Sandwich)
+                                                 Sandwich, Swin, SwinV2)
 from seqpe_lab.encodings.floater import FLOATER, FlowEncoder
-from seqpe_lab.encodings.fourier_rotary import FoPE
 from seqpe_lab.encodings.lie_rotary import LieRE
-from seqpe_lab.encodings.partial_rotary import PartialRoPE, RNoPE
 from seqpe_lab.encodings.polar import PoPE
 from seqpe_lab.encodings.registry import (encoding_class, make_encoding, option_names,
                                           unknown_options)
 from seqpe_lab.encodings.relative_vectors import DeBERTa, Shaw
 from seqpe_lab.encodings.rotary import MixedRoPE, RoPE, rotary_angles, rotate
+from seqpe_lab.encodings.rotary_variants import FoPE, PartialRoPE, RNoPE, XPos
 from seqpe_lab.encodings.scaled_rotary import DynamicRoPE, InterpolatedRoPE, NTKRoPE, YaRN
 from seqpe_lab.encodings.seqpe import INTEGRATIONS, SeqPE
-from seqpe_lab.encodings.window_biases import Swin, SwinV2
 
 __all__ = ["ENCODINGS", "FIRE", "FLOATER", "INTEGRATIONS", "T5", "ALiBi", "CoPE", "DeBERTa",
            "DynamicRoPE", "EuclideanALiBi", "FlowEncoder", "FoPE", "FoX", "InterpolatedRoPE",

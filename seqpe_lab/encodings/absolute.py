@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_positions, grid_row
-from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
+from seqpe_lab.encodings.base import PositionEncoding, register
 
 
 def sinusoidal_vectors(positions: Tensor, d_model: int, base: float = 10_000.0) -> Tensor:
@@ -69,10 +69,6 @@ class Learned(PositionEncoding):
         self.train_shape = (train_shape,) if isinstance(train_shape, int) else tuple(train_shape)
         self.table = nn.Embedding(math.prod(self.train_shape), d_model)
         nn.init.normal_(self.table.weight, std=0.02)
-
-    @classmethod
-    def for_model(cls, shape: ModelShape) -> Learned:  # type: ignore[override]
-        return cls(shape.train_shape, shape.d_model)
 
     def no_weight_decay(self) -> set[str]:
         """The table on a grid, as in timm; that of a text decays, as nanoGPT's does."""

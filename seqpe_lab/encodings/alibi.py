@@ -16,8 +16,7 @@ from torch import Tensor
 
 from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_positions, to_digits
-from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
-
+from seqpe_lab.encodings.base import PositionEncoding, register
 
 LIMIT = 256**3  # of positions, exclusive
 
@@ -54,17 +53,12 @@ class ALiBi(PositionEncoding):
             the division by sqrt(d_head). True, as in the SeqPE authors' code and a literal reading
             of Eq. 3 and 5, divides it together with q.k, which makes it weaker by sqrt(d_head).
     """
+    sequences_only = ("ALiBi counts how far a causal sequence looks back, which a grid does not "
+                      "have")
 
     def __init__(self, heads: int, d_head: int, scaled: bool = False):
         super().__init__()
         self.heads, self.d_head, self.gain = heads, d_head, 1.0 if scaled else d_head**0.5
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, scaled: bool = False) -> ALiBi:  # type: ignore[override]
-        if shape.dims > 1 or shape.prefix:
-            raise ValueError("ALiBi counts how far a causal sequence looks back, which a grid does "
-                             "not have: choose another encoding")
-        return cls(shape.heads, shape.d_head, scaled)
 
     @property
     def slopes(self) -> Tensor:

@@ -14,6 +14,7 @@ the class as "package.module:Class" or "folder/file.py:Class".
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# parameters that for_model fills: the values of a ModelShape, and the shape itself
+OF_SHAPE = ("d_model", "heads", "layers", "train_shape", "prefix", "dims", "d_head", "shape")
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,26 @@ class PositionEncoding(nn.Module):
     ``prepare`` adds rows for them before those of the positions. Their bias is 0.
     """
     relative = False  # True: ``bias`` depends on key position minus query position only
+    sequences_only = ""  # why it takes no grid; empty where it takes any positions
 
     @classmethod
     def for_model(cls, shape: ModelShape, **options: Any) -> PositionEncoding:
-        """Build the encoding for a model; its keyword parameters are the encoding's options."""
-        return cls(**options)
+        """Build the encoding for a model.
+
+        Parameters of ``__init__`` that are called like a value of the shape ("heads", "d_head",
+        "train_shape", ...), or "shape", get it; the others are the encoding's options. An encoding
+        that overrides this method has its keyword parameters as options.
+
+        Raises:
+            ValueError: a grid, or tokens before the positions, for an encoding of sequences.
+        """
+        if cls.sequences_only and (shape.dims > 1 or shape.prefix and not cls._has_bias()):
+            raise ValueError(f"{cls.sequences_only}, got n={shape.dims} and {shape.prefix} tokens "
+                             "before the positions: choose another encoding, such as 'seqpe', "
+                             "'liere' or 'swin-v2'")
+        wanted = inspect.signature(cls).parameters
+        given = {name: getattr(shape, name, shape) for name in OF_SHAPE if name in wanted}
+        return cls(**given, **options)
 
     def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
         """Add what depends on the position to the token embeddings.
@@ -204,8 +222,12 @@ class PositionEncoding(nn.Module):
     @property
     def adds_bias(self) -> bool:
         """Whether attention has to ask for a bias."""
-        mine, none = type(self), PositionEncoding
-        return (mine.bias, mine.content_bias) != (none.bias, none.content_bias)
+        return self._has_bias()
+
+    @classmethod
+    def _has_bias(cls) -> bool:
+        none = PositionEncoding
+        return (cls.bias, cls.content_bias) != (none.bias, none.content_bias)
 
 
 ENCODINGS: dict[str, type[PositionEncoding]] = {}  # by name

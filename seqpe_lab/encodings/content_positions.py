@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
-from seqpe_lab.encodings.distance_biases import only_sequences
+from seqpe_lab.encodings.base import PositionEncoding, register
 
 
 @register("cope")
@@ -20,17 +19,13 @@ class CoPE(PositionEncoding):
     Args:
         max_count: positions are limited to max_count - 1; the paper's is 64.
     """
+    sequences_only = "CoPE counts the tokens of a sequence"
 
     def __init__(self, d_head: int, layers: int, max_count: int = 64):
         super().__init__()
         if max_count < 1:
             raise ValueError(f"max_count must be at least 1, got {max_count}")
         self.d_head, self.vectors = d_head, nn.Parameter(torch.zeros(layers, max_count, d_head))
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, max_count: int = 64) -> CoPE:  # type: ignore[override]
-        only_sequences("CoPE", shape)
-        return cls(shape.d_head, shape.layers, max_count)
 
     def content_bias(self, q: Tensor, k: Tensor, query_positions: Tensor, key_positions: Tensor,
                      allowed: Tensor, layer: int) -> Tensor:
@@ -57,6 +52,7 @@ class FoX(PositionEncoding):
         d_head, heads, layers, d_model: of the main model.
         start: initial b; with 0 a gate starts at 1/2, larger values forget more slowly.
     """
+    sequences_only = "FoX forgets along a causal sequence, which a grid does not have"
 
     def __init__(self, d_head: int, heads: int, layers: int, d_model: int, start: float = 0.0):
         super().__init__()
@@ -66,13 +62,6 @@ class FoX(PositionEncoding):
         for gate in gates:
             nn.init.normal_(gate.weight, std=0.02)
             nn.init.constant_(gate.bias, start)
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, start: float = 0.0) -> FoX:  # type: ignore[override]
-        if shape.dims > 1 or shape.prefix:
-            raise ValueError("FoX forgets along a causal sequence, which a grid does not have: "
-                             "choose another encoding")
-        return cls(shape.d_head, shape.heads, shape.layers, shape.d_model, start)
 
     def at_layer(self, prepared: None, hidden: Tensor, layer: int,
                  past_keys: Tensor | None = None, real: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Biases that depend on the distance of query and key: T5, KERPLE, FIRE, Sandwich, 2-D ALiBi.
+"""Biases of pairs of positions: T5, KERPLE, FIRE, Sandwich, ALiBi in n dimensions, Swin.
 
 Each adds b(i, j) to q_i.k_j / sqrt(d_head), where i and j are the positions of query and key.
 """
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqpe_lab.digits import grid_row
 from seqpe_lab.encodings.alibi import alibi_slopes
-from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
+from seqpe_lab.encodings.base import PositionEncoding, register
 
 
 def difference(query_positions: Tensor, key_positions: Tensor) -> Tensor:
@@ -26,13 +27,6 @@ def difference(query_positions: Tensor, key_positions: Tensor) -> Tensor:
 def distance(query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """The Euclidean distance in positions, float32 (..., 1, l, L), 1 for the heads."""
     return difference(query_positions, key_positions).float().norm(dim=-1).unsqueeze(-3)
-
-
-def only_sequences(name: str, shape: ModelShape) -> None:
-    """ValueError for a grid, on which ``name`` is not defined."""
-    if shape.dims > 1:
-        raise ValueError(f"{name} is defined for sequences, not for positions of n={shape.dims} "
-                         "dimensions: choose swin, swin-v2, kerple-log or alibi-euclidean")
 
 
 class PairMLP(nn.Module):
@@ -83,15 +77,17 @@ class T5(PositionEncoding):
         max_distance: in tokens, the first distance that is in the last bucket.
         two_sided: True for models without a causal mask. Else keys after the query count as at
             distance 0.
+        d_model: the table starts with standard deviation 1 / sqrt(d_model), as in T5.
 
     Raises:
         ValueError: too few buckets for their number of sides, or a ``max_distance`` that is not
             beyond the buckets of one distance.
     """
     relative = True
+    sequences_only = "T5's buckets are those of distances along a sequence"
 
     def __init__(self, heads: int, buckets: int = 32, max_distance: int = 128,
-                 two_sided: bool = False, std: float = 0.1):
+                 two_sided: bool = False, d_model: int = 100):
         super().__init__()
         self.side, self.max_distance = buckets // (1 + two_sided), max_distance
         self.two_sided = two_sided
@@ -99,13 +95,7 @@ class T5(PositionEncoding):
             raise ValueError(f"{buckets} buckets up to distance {max_distance}: at least 1 is "
                              f"needed for each side, and max_distance above {self.side // 2}")
         self.table = nn.Embedding(self.side * (1 + two_sided), heads)
-        nn.init.normal_(self.table.weight, std=std)
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, buckets: int = 32,  # type: ignore[override]
-                  max_distance: int = 128, two_sided: bool = False) -> T5:
-        only_sequences("T5's table of buckets", shape)
-        return cls(shape.heads, buckets, max_distance, two_sided, std=shape.d_model**-0.5)
+        nn.init.normal_(self.table.weight, std=d_model**-0.5)
 
     def bucket(self, ahead: Tensor) -> Tensor:
         """The bucket of key position minus query position, int64."""
@@ -132,10 +122,6 @@ class _Kerple(PositionEncoding):
         start = torch.rand(2, layers, heads, 1, 1).clamp(min=0.01)
         start[0] *= 2
         self.log_r = nn.Parameter(start.log())
-
-    @classmethod
-    def for_model(cls, shape: ModelShape) -> _Kerple:  # type: ignore[override]
-        return cls(shape.heads, shape.layers)
 
 
 @register("kerple-log")
@@ -174,6 +160,7 @@ class FIRE(PositionEncoding):
         hidden: units of the MLP.
         threshold: initial L, in tokens; the paper's is 512.
     """
+    sequences_only = "FIRE's share of a distance is one along a sequence"
 
     def __init__(self, heads: int, layers: int, hidden: int = 32, threshold: float = 512.0):
         super().__init__()
@@ -181,12 +168,6 @@ class FIRE(PositionEncoding):
         self.c = nn.Parameter(torch.full((layers,), 0.1))
         self.threshold = threshold
         self.multiplier = nn.Parameter(torch.ones(layers))  # L = multiplier * threshold
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, hidden: int = 32,  # type: ignore[override]
-                  threshold: float = 512.0) -> FIRE:
-        only_sequences("FIRE", shape)
-        return cls(shape.heads, shape.layers, hidden, threshold)
 
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
         c = self.c[layer].abs()
@@ -216,11 +197,6 @@ class Sandwich(PositionEncoding):
             raise ValueError(f"features come in pairs of sine and cosine: {features} must be even")
         self.heads, self.features = heads, features
 
-    @classmethod
-    def for_model(cls, shape: ModelShape,  # type: ignore[override]
-                  features: int = 128) -> Sandwich:
-        return cls(shape.heads, features)
-
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
         ahead = difference(query_positions, key_positions)
         pair = torch.arange(self.features // 2, device=ahead.device)
@@ -242,10 +218,60 @@ class EuclideanALiBi(PositionEncoding):
         super().__init__()
         self.heads = heads
 
-    @classmethod
-    def for_model(cls, shape: ModelShape) -> EuclideanALiBi:  # type: ignore[override]
-        return cls(shape.heads)
-
     def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
         far = distance(query_positions, key_positions)
         return -alibi_slopes(self.heads).to(far.device).view(-1, 1, 1) * far
+
+
+@register("swin")
+class Swin(PositionEncoding):
+    """Swin (Liu et al. 2021, Eq. 4): a learned B for each difference of positions, layer and head.
+
+    A window of M_1 x M_2 has (2 M_1 - 1)(2 M_2 - 1) differences. Larger ones, which training does
+    not have, take the nearest entry at the edge of the table. Swin also scales its attention by the
+    cosine (v2) and shifts its windows, which are no matter of positions; the whole image is one
+    window here.
+
+    Args:
+        train_shape: M of each dimension, the window: the training context.
+    """
+    relative = True
+
+    def __init__(self, train_shape: tuple[int, ...], heads: int, layers: int):
+        super().__init__()
+        self.window, self.sizes = train_shape, tuple(2 * size - 1 for size in train_shape)
+        self.table = nn.Parameter(torch.empty(layers, math.prod(self.sizes), heads))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
+        behind = -difference(query_positions, key_positions)  # as Swin counts: query minus key
+        edge = behind.new_tensor(self.window) - 1
+        row = grid_row(torch.clamp(behind, -edge, edge) + edge, self.sizes)
+        return self.table[layer][row].movedim(-1, -3)
+
+
+@register("swin-v2")
+class SwinV2(PositionEncoding):
+    """Swin v2 (Liu et al. 2022, Sec. 3.3): B = 16 sigmoid(MLP(log-spaced difference)).
+
+    A difference d of a dimension with window M enters as sign(d) log2(1 + 8 |d| / (M-1)) / 3; the
+    factors 16 and 8 are those of its code. So a window that is larger than in training needs inputs
+    that are only a little larger.
+
+    Args:
+        train_shape: M of each dimension, the window: the training context.
+        hidden: units of the MLP.
+    """
+    relative = True
+
+    def __init__(self, train_shape: tuple[int, ...], heads: int, layers: int, hidden: int = 512):
+        super().__init__()
+        self.window = train_shape
+        self.mlps = nn.ModuleList(PairMLP(len(train_shape), hidden, heads, last_bias=False)
+                                  for _ in range(layers))
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor, layer: int) -> Tensor:
+        behind = -difference(query_positions, key_positions).float()
+        scaled = 8 * behind / (behind.new_tensor(self.window) - 1).clamp(min=1)
+        spaced = scaled.sign() * torch.log2(scaled.abs() + 1) / math.log2(8)
+        return 16 * self.mlps[layer](spaced).sigmoid().movedim(-1, -3)

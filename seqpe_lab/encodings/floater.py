@@ -1,9 +1,9 @@
 """FLOATER: position vectors that follow a learned flow (Liu et al. 2020).
 
-Instead of a network that reads a position's digits, a differential equation carries the vector from
-each position to the next:
+A differential equation carries the vector from each position to the next; position i is at time
+t = i * step:
 
-    p(t) = p(0) + integral from 0 to t of h(tau, p(tau)) d tau,    position i at time t = i * step
+    p(t) = p(0) + integral from 0 to t of h(tau, p(tau)) d tau
 """
 from __future__ import annotations
 
@@ -20,14 +20,10 @@ from seqpe_lab.encodings.seqpe import SeqPE
 
 
 class FlowEncoder(nn.Module):
-    """Maps positions to vectors p(t); h is an MLP with one hidden layer that sees p and t.
+    """Maps positions, ``step`` > 0 of time apart, to vectors p(t), (..., d_model); h is an MLP.
 
     The equation is solved by the classical fourth-order Runge-Kutta method, one step a position, so
     time is linear in the highest position.
-
-    Args:
-        d_model: d, the size of the position vectors.
-        step: time between neighbouring positions, above 0.
 
     >>> flow = FlowEncoder(4)
     >>> with torch.no_grad():
@@ -65,15 +61,14 @@ class FlowEncoder(nn.Module):
 
     def _slope(self, t: float, p: Tensor) -> Tensor:
         """The mean of h over the next step."""
+        def h(t: float, p: Tensor) -> Tensor:
+            return self.h(F.pad(p, (0, 1), value=t))
         half = self.step / 2
-        first = self._h(t, p)
-        second = self._h(t + half, p + half * first)
-        third = self._h(t + half, p + half * second)
-        fourth = self._h(t + self.step, p + self.step * third)
+        first = h(t, p)
+        second = h(t + half, p + half * first)
+        third = h(t + half, p + half * second)
+        fourth = h(t + self.step, p + self.step * third)
         return (first + 2 * second + 2 * third + fourth) / 6
-
-    def _h(self, t: float, p: Tensor) -> Tensor:
-        return self.h(F.pad(p, (0, 1), value=t))
 
     @torch.no_grad()
     def table(self, size: int) -> Tensor:
@@ -96,7 +91,7 @@ class FLOATER(SeqPE):
     Args:
         shape: of the model, with positions of one dimension.
         integration: "sum", or as SeqPE "mul" or "bias".
-        step: time between neighbouring positions.
+        step: time between neighbouring positions, above 0.
 
     Raises:
         ValueError: a grid, which has no single time; another integration; a step of at most 0.

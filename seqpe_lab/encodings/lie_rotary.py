@@ -11,8 +11,6 @@ from seqpe_lab.devices import float32_region, moved
 from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
 
-Rotations = Tensor  # float32 (layers, (B,) H, L, blocks, size, size)
-
 
 @register("liere")
 class LieRE(PositionEncoding):
@@ -33,7 +31,8 @@ class LieRE(PositionEncoding):
 
     Args:
         shape: of the model.
-        block: features in a block, a divisor of d_head; d_head itself rotates all together.
+        block: features in a block, a divisor of d_head, by default up to 8; d_head itself rotates
+            all together.
 
     Raises:
         ValueError: a block below 2 or one that does not divide d_head.
@@ -45,8 +44,9 @@ class LieRE(PositionEncoding):
     True
     """
 
-    def __init__(self, shape: ModelShape, block: int = 8):
+    def __init__(self, shape: ModelShape, block: int | None = None):
         super().__init__()
+        block = math.gcd(8, shape.d_head) if block is None else block
         if not isinstance(block, int) or block < 2 or shape.d_head % block:
             raise ValueError(f"LieRE rotates blocks of at least 2 features: block={block} must "
                              f"divide d_head={shape.d_head}")
@@ -54,14 +54,9 @@ class LieRE(PositionEncoding):
         size = (shape.dims, shape.layers, shape.heads, shape.d_head // block, block, block)
         self.generator = nn.Parameter(torch.rand(size) * 2 * math.pi)  # only above the diagonal
 
-    @classmethod
-    def for_model(cls, shape: ModelShape,  # type: ignore[override]
-                  block: int | None = None) -> LieRE:
-        return cls(shape, math.gcd(8, shape.d_head) if block is None else block)
-
     def prepare(self, positions: Tensor, vectors: None = None,
-                device: torch.device | None = None) -> Rotations:
-        """R of every position in every layer, head and block.
+                device: torch.device | None = None) -> Tensor:
+        """R of every position, float32 (layers, (B,) H, L, blocks, size, size).
 
         Computed in float64, where the device has it: at position 100,000 float32 would be wrong by
         hundredths of a radian.
@@ -77,7 +72,7 @@ class LieRE(PositionEncoding):
             return torch.matrix_exp(exponent.contiguous()).to(
                 torch.promote_types(self.generator.dtype, torch.float32))
 
-    def transform(self, q: Tensor, k: Tensor, prepared: Rotations,
+    def transform(self, q: Tensor, k: Tensor, prepared: Tensor,
                   layer: int) -> tuple[Tensor, Tensor]:
         turn = prepared[layer]  # ((B,) H, L, blocks, size, size)
         return _turned(q, turn), _turned(k, turn)

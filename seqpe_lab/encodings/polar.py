@@ -48,7 +48,7 @@ class PoPE(PositionEncoding):
 
     def __init__(self, shape: ModelShape, base: float | None = None, uniform: bool = False):
         super().__init__()
-        base = usual_base(shape, base)
+        base = usual_base(shape.dims, base)
         if shape.d_head % shape.dims:
             raise ValueError(f"PoPE gives each of n={shape.dims} dimensions as many features: "
                              f"d_head={shape.d_head} must be divisible by {shape.dims}")
@@ -58,11 +58,6 @@ class PoPE(PositionEncoding):
         self.base = base
         delta = torch.rand if uniform else torch.zeros
         self.delta = nn.Parameter(-2 * math.pi * delta(shape.layers, shape.heads, 1, shape.d_head))
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, base: float | None = None,  # type: ignore[override]
-                  uniform: bool = False) -> PoPE:
-        return cls(shape, base, uniform)
 
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from seqpe_lab.encodings.base import ENCODINGS, ModelShape, PositionEncoding, subclass
+from seqpe_lab.encodings.base import ENCODINGS, OF_SHAPE, ModelShape, PositionEncoding, subclass
 from seqpe_lab.encodings.class_files import load_class
 from seqpe_lab.plain_text import did_you_mean
 
@@ -21,7 +21,7 @@ def make_encoding(name: str, *, d_model: int, heads: int, layers: int,
         train_shape: tokens of a training sequence, or (rows, columns) of the training grid.
         dims: n, dimensions of a position, if ``train_shape`` is one number for all of them.
         prefix: number of tokens before the others that have no position ([CLS]).
-        options: of the encoding: the keyword parameters of its ``for_model``.
+        options: of the encoding, as its ``for_model`` takes them.
 
     Raises:
         ValueError: an unknown name (with the choices), heads that do not divide d_model, or a model
@@ -85,4 +85,5 @@ def option_names(encoding: type[PositionEncoding]) -> set[str]:
     inherited = encoding.for_model.__qualname__ == "PositionEncoding.for_model"
     parameters = inspect.signature(encoding if inherited else encoding.for_model).parameters
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name for name, p in parameters.items() if p.kind in named} - {"shape"}
+    names = {name for name, parameter in parameters.items() if parameter.kind in named}
+    return names - {*OF_SHAPE} if inherited else names - {"shape"}

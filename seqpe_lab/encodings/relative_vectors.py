@@ -4,8 +4,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
-from seqpe_lab.encodings.distance_biases import difference, only_sequences
+from seqpe_lab.encodings.base import PositionEncoding, register
+from seqpe_lab.encodings.distance_biases import difference
 
 
 def scores_at(content: Tensor, vectors: Tensor, which: Tensor) -> Tensor:
@@ -36,6 +36,7 @@ class Shaw(PositionEncoding):
     Args:
         clip: K, in tokens; the paper's is 16.
     """
+    sequences_only = "Shaw's vectors are those of distances along a sequence"
 
     def __init__(self, d_head: int, layers: int, clip: int = 16):
         super().__init__()
@@ -43,11 +44,6 @@ class Shaw(PositionEncoding):
             raise ValueError(f"clip must be at least 0 tokens, got {clip}")
         self.clip, self.d_head = clip, d_head
         self.vectors = nn.Parameter(torch.randn(layers, 2 * clip + 1, d_head) * d_head**-0.5)
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, clip: int = 16) -> Shaw:  # type: ignore[override]
-        only_sequences("Shaw's relative position", shape)
-        return cls(shape.d_head, shape.layers, clip)
 
     def content_bias(self, q: Tensor, k: Tensor, query_positions: Tensor, key_positions: Tensor,
                      allowed: Tensor, layer: int) -> Tensor:
@@ -68,6 +64,7 @@ class DeBERTa(PositionEncoding):
     Args:
         span: K, in tokens.
     """
+    sequences_only = "DeBERTa's vectors are those of distances along a sequence"
 
     def __init__(self, d_head: int, heads: int, layers: int, span: int = 64):
         super().__init__()
@@ -76,11 +73,6 @@ class DeBERTa(PositionEncoding):
         self.span, self.d_head = span, d_head
         both = torch.randn(2, layers, heads, 2 * span, d_head) * d_head**-0.5
         self.r, self.s = nn.Parameter(both[0]), nn.Parameter(both[1])
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, span: int = 64) -> DeBERTa:  # type: ignore[override]
-        only_sequences("DeBERTa's relative position", shape)
-        return cls(shape.d_head, shape.heads, shape.layers, span)
 
     def transform(self, q: Tensor, k: Tensor, prepared: None, layer: int) -> tuple[Tensor, Tensor]:
         return q / 3**0.5, k  # attention divides by sqrt(d_head) only

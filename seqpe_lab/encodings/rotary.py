@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqpe_lab.devices import float32_region, moved
-from seqpe_lab.encodings.base import ModelShape, PositionEncoding, register
+from seqpe_lab.encodings.base import PositionEncoding, register
 
 PAIRINGS = ("interleaved", "half")
 
@@ -107,18 +107,20 @@ class RoPE(PositionEncoding):
 
     Args:
         d_head: features per head, even; in n dimensions divisible by 2n.
-        base: the paper uses 10^4, 10^6 and 10^8. For grids 100 is usual, and the default of
-            :func:`~seqpe_lab.encodings.make_encoding`.
+        base: the paper uses 10^4 (by default), 10^6 and 10^8. On grids 100 is usual, and the
+            default.
         pairing: "interleaved" or "half".
         prefix: number of tokens before the others; they are not rotated.
+        dims: n.
 
     Raises:
         ValueError: another pairing, an odd d_head, a base of at most 1.
     """
 
-    def __init__(self, d_head: int, base: float = 10_000.0, pairing: str = "interleaved",
-                 prefix: int = 0):
+    def __init__(self, d_head: int, base: float | None = None, pairing: str = "interleaved",
+                 prefix: int = 0, dims: int = 1):
         super().__init__()
+        base = usual_base(dims, base)
         if pairing not in PAIRINGS:
             raise ValueError(f"unknown RoPE pairing {pairing!r}: "
                              f"choose from {', '.join(PAIRINGS)}")
@@ -127,11 +129,6 @@ class RoPE(PositionEncoding):
         if not base > 1:
             raise ValueError(f"the RoPE base must be above 1, got {base}")
         self.d_head, self.base, self.pairing, self.prefix = d_head, base, pairing, prefix
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, base: float | None = None,  # type: ignore[override]
-                  pairing: str = "interleaved") -> RoPE:
-        return cls(shape.d_head, usual_base(shape, base), pairing, shape.prefix)
 
     def angles(self, positions: Tensor) -> Tensor:
         """Of each pair at each position, float64 (..., d_head/2), radians, on the CPU."""
@@ -182,12 +179,6 @@ class MixedRoPE(PositionEncoding):
         axes = torch.linalg.qr(torch.randn(layers, heads, dims, dims))[0]
         self.frequency = nn.Parameter((axes.permute(3, 0, 1, 2).unsqueeze(-1) * size).flatten(-2))
 
-    @classmethod
-    def for_model(cls, shape: ModelShape, base: float = 10.0,  # type: ignore[override]
-                  as_published: bool = False) -> MixedRoPE:
-        return cls(shape.d_head, shape.heads, shape.layers, shape.dims, base, as_published,
-                   shape.prefix)
-
     def prepare(self, positions: Tensor, vectors: None = None,
                 device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Cosines and sines of all layers, float32 (layers, (B,) H, L, d_head/2)."""
@@ -210,9 +201,9 @@ class MixedRoPE(PositionEncoding):
         return rotate(q, cos, sin), rotate(k, cos, sin)
 
 
-def usual_base(shape: ModelShape, base: float | None) -> float:
+def usual_base(dims: int, base: float | None) -> float:
     """The base that is asked for; by default 10^4, and 100 on grids."""
-    return (100.0 if shape.dims > 1 else 10_000.0) if base is None else base
+    return (100.0 if dims > 1 else 10_000.0) if base is None else base
 
 
 def _check_pairs(d_head: int, dims: int) -> None:

@@ -19,6 +19,7 @@ dimension has a factor of its own, and d is the number of features of one dimens
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,12 +27,14 @@ from torch import Tensor
 from seqpe_lab.devices import moved
 from seqpe_lab.digits import check_positions
 from seqpe_lab.encodings.base import ModelShape, register
-from seqpe_lab.encodings.known_context import KnowsContext
-from seqpe_lab.encodings.rotary import RoPE, rotary_frequencies, turned_by, usual_base
+from seqpe_lab.encodings.rotary import RoPE, rotary_frequencies, turned_by
 
 
-class ScaledRoPE(KnowsContext, RoPE):
+class ScaledRoPE(RoPE):
     """RoPE with frequencies that depend on a factor; each method overrides ``scaled``.
+
+    A model tells ``embed`` how long the context will be when it is complete. That matters when keys
+    are cached: those of the first tokens must already be computed for the final length.
 
     Args:
         shape: of the model; its train_shape is L.
@@ -45,22 +48,56 @@ class ScaledRoPE(KnowsContext, RoPE):
     Raises:
         ValueError: a factor below 1; what RoPE refuses.
     """
+    _given: tuple[Tensor, list[tuple[int, ...]]] | None = None  # positions and their contexts
 
     def __init__(self, shape: ModelShape, factor: float | None = None, base: float | None = None,
                  pairing: str = "interleaved"):
-        super().__init__(shape.d_head, usual_base(shape, base), pairing, shape.prefix)
+        super().__init__(shape.d_head, base, pairing, shape.prefix, shape.dims)
         if factor is not None and not 1 <= factor < math.inf:
             raise ValueError(f"the factor by which a context grows is at least 1, got {factor}")
         self.train_shape, self.factor = shape.train_shape, factor
 
-    @classmethod
-    def for_model(cls, shape: ModelShape, factor: float | None = None,  # type: ignore[override]
-                  base: float | None = None, pairing: str = "interleaved") -> ScaledRoPE:
-        return cls(shape, factor, base, pairing)
-
     @property
     def follows_context(self) -> bool:
+        """Whether keys that were computed in one context are wrong in a longer one."""
         return self.factor is None
+
+    def embed(self, x: Tensor, positions: Tensor, context: int | tuple[int, ...]) -> Tensor:
+        """Adds nothing; keeps the context for the ``prepare`` of the same positions."""
+        self._given = positions, [(context,) if isinstance(context, int) else tuple(context)]
+        return x
+
+    def embed_each(self, x: Tensor, positions: Tensor, contexts: Sequence[int]) -> Tensor:
+        """The same, with a context for each sequence."""
+        self._given = positions, [(context,) for context in contexts]
+        return x
+
+    def contexts_of(self, positions: Tensor) -> list[tuple[int, ...]]:
+        """The size of the context in each dimension: up to the last position at least.
+
+        One for all sequences, or one for each where they were given so.
+
+        Args:
+            positions: integers (..., n), at least one. Where ``embed`` did not get this very
+                tensor before, the context ends with the last position.
+
+        >>> encoding = InterpolatedRoPE(ModelShape(8, heads=1, layers=1, train_shape=(16,)))
+        >>> first = torch.arange(5).unsqueeze(-1)
+        >>> encoding.contexts_of(first)
+        [(5,)]
+        >>> _ = encoding.embed(torch.zeros(1, 5, 8), first, context=64)   # 59 more will follow
+        >>> encoding.contexts_of(first)
+        [(64,)]
+        """
+        given = self._given
+        known = given[1] if given and given[0] is positions else [(0,) * positions.shape[-1]]
+        places = positions.cpu()
+        if len(known) == 1:
+            last = places.flatten(0, -2).amax(0, keepdim=True)
+        else:
+            last = places.amax(-2).expand(len(known), -1)  # of each sequence
+        sizes = torch.maximum(torch.tensor(known), last + 1)
+        return [tuple(size) for size in sizes.tolist()]
 
     @property
     def unscaled(self) -> Tensor:
@@ -101,8 +138,6 @@ class ScaledRoPE(KnowsContext, RoPE):
         """Cosines and sines times the strength, float32 (L, d_head/2) or (B, 1, L, d_head/2)."""
         cos, sin = super().prepare(positions, vectors, device)
         strengths = [self.strength(max(factors)) for factors in self.factors(positions)]
-        if all(strength == 1 for strength in strengths):
-            return cos, sin
         if len(strengths) == 1:
             return cos * strengths[0], sin * strengths[0]
         of_each, = moved([torch.tensor(strengths).view(-1, 1, 1, 1)], cos.device)
@@ -192,12 +227,6 @@ class YaRN(ScaledRoPE):
                              f"of at most beta_slow: got beta_fast={beta_fast}, "
                              f"beta_slow={beta_slow}")
         self.beta_fast, self.beta_slow = beta_fast, beta_slow
-
-    @classmethod
-    def for_model(cls, shape: ModelShape, factor: float | None = None,  # type: ignore[override]
-                  base: float | None = None, pairing: str = "interleaved",
-                  beta_fast: float = 32.0, beta_slow: float = 1.0) -> YaRN:
-        return cls(shape, factor, base, pairing, beta_fast, beta_slow)
 
     def scaled(self, factor: float, length: int) -> Tensor:
         pairs = len(self.unscaled)

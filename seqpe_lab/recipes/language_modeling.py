@@ -91,11 +91,8 @@ ABLATIONS: dict[str, dict] = {
 
 # the second half of Table 4's design: the same rows without shifted starts
 UNSHIFTED: dict[str, dict] = {
-    "seqpe-no-losses-unshifted": dict(alpha=0.0, beta=0.0, shifted=0.0),
-    "seqpe-delta-only-unshifted": dict(beta=0.0, shifted=0.0),
-    "seqpe-ood-only-unshifted": dict(alpha=0.0, shifted=0.0),
-    "seqpe-unshifted": dict(shifted=0.0),
-}
+    f"{method}-unshifted": ABLATIONS.get(method, {}) | dict(shifted=0.0)
+    for method in ("seqpe-no-losses", "seqpe-delta-only", "seqpe-ood-only", "seqpe")}
 
 # SeqPE with other encoders and digits, and encodings trained on other positions than 0, 1, 2, ...
 VARIANTS: dict[str, dict] = {

@@ -48,7 +48,7 @@ def about(task: str, scale: str) -> Scale:
     machine = H200 if scale in ("medium", "full") else this_cpu()
     return Scale(machine.name, hours_in_words(hours(recipe, outputs, machine)),
                  f"about {memory(recipe, outputs, machine.precision):.1f} GiB",
-                 EXPECTED.get(f"{scale} {task}") or EXPECTED[scale])
+                 EXPECTED[scale])
 
 
 def changed_from_preset(recipe: Training, **kept: Any) -> dict[str, Any]:

@@ -118,7 +118,8 @@ def _changed_alike(runs: Sequence[Run], scale: str, fixed: Mapping) -> Sequence[
     """
     variants: dict[str, list[Run]] = {}
     for run in runs:
-        changed = _changes(run, fixed)
+        kept = {"augment": run.recipe.augment} if run.recipe.task == "image" else {}
+        changed = recipes.changed_from_preset(run.recipe, **kept, **fixed)
         if not changed or scale in ("medium", "full"):
             shared = {name: v for name, v in changed.items() if name not in OF_SEQPE_ALONE}
             variants.setdefault(json.dumps(shared, sort_keys=True), []).append(run)
@@ -140,13 +141,6 @@ def _changed_alike(runs: Sequence[Run], scale: str, fixed: Mapping) -> Sequence[
                              "elsewhere")
         seen[key] = run
     return chosen
-
-
-def _changes(run: Run, fixed: Mapping) -> dict:
-    """The fields in which a run's recipe differs from the preset of its method and scale."""
-    recipe = run.recipe
-    kept = {"augment": recipe.augment} if recipe.task == "image" else {}
-    return recipes.changed_from_preset(recipe, **kept, **fixed)
 
 
 def write_readme(results: Sequence[Mapping]) -> None:

@@ -112,13 +112,15 @@ def measure_folder(folder: Path, path: Path, *, split: str = "test", tokens: int
     show(f"{len(runs)} finished language models, {len(runs) - len(left)} measured before")
     begin = time.monotonic()
     for number, run in enumerate(left, start=1):
-        known.append(_entry(run, split, tokens, cpu))
+        measured = _entry(run, split, tokens, cpu)
+        known.append(measured)
         order = in_order(dict.fromkeys(e["method"] for e in known))
         known.sort(key=lambda e: (order.index(e["method"]), e["seed"]))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(known, indent=1))
         rest = (time.monotonic() - begin) / number * (len(left) - number)
-        show(f"{run.recipe.method}, seed {run.recipe.seed}: {_summary(known, run)}; "
+        shown = ", ".join(f"{value:.2f} ({w})" for w, value in measured["windows"].items())
+        show(f"{run.recipe.method}, seed {run.recipe.seed}: perplexity {shown}; "
              f"{len(left) - number} left, about {rest / 60:.0f} min")
     return known
 
@@ -128,8 +130,7 @@ def _entry(run: Run, split: str, tokens: int, cpu: bool) -> dict:
     task.kept_tokenizer = kept_tokenizer(run)
     data = task.load_data()
     found = entry(trained_model(run, data, device), run.recipe, data, split, tokens)
-    results = run.results() or {}
-    return found | {"trained_on_commit": results.get("commit")} | provenance(device)
+    return found | {"trained_on_commit": run.results().get("commit")} | provenance(device)
 
 
 def entry(model: GPT2, recipe: Recipe, data: TextData, split: str, tokens: int) -> dict:
@@ -144,19 +145,14 @@ def entry(model: GPT2, recipe: Recipe, data: TextData, split: str, tokens: int) 
             **measure(model, getattr(data, split)[: tokens + 1], recipe)}
 
 
-def _summary(known: Sequence[Mapping], run: Run) -> str:
-    windows = next(e for e in known if e["recipe"] == run.recipe.digest())["windows"]
-    return "perplexity " + ", ".join(f"{value:.2f} ({w})" for w, value in windows.items())
-
-
 # --- figures ------------------------------------------------------------------------------------
 
-def by_position(entries: Sequence[Mapping], title: str = "") -> go.Figure:
+def by_position(entries: Sequence[Mapping]) -> go.Figure:
     """Mean loss by position in the longest context: means over seeds, bands over all of them."""
     figure, length = go.Figure(), entries[0]["length"]
     ends = [int(end) for end in entries[0]["by_position"]]
     middles = [(begin + end - 1) / 2 for begin, end in zip((0, *ends), ends)]
-    for method, own in _by_method(entries).items():
+    for method, own in _seeds_of_methods(entries).items():
         add_method(figure, method, middles,
                    [[e["by_position"][str(end)] for e in own] for end in ends],
                    "%{y:.3f} nats at position %{x}")
@@ -164,27 +160,26 @@ def by_position(entries: Sequence[Mapping], title: str = "") -> go.Figure:
     add_train_line(figure, train_len, f"trained up to {train_len}", log_x=True)
     figure.update_xaxes(title="position in the context (tokens)", **number_axis(middles, log=True))
     figure.update_yaxes(title="loss (nats per token)")
-    title = title or f"Loss at each place of a context of {length:,} tokens"
-    return finish(figure, title, caption(entries))
+    return finish(figure, f"Loss at each place of a context of {length:,} tokens", caption(entries))
 
 
-def by_window(entries: Sequence[Mapping], title: str = "") -> go.Figure:
+def by_window(entries: Sequence[Mapping]) -> go.Figure:
     """Perplexity in the longest context if each layer attends to the last w tokens only."""
     figure, windows = go.Figure(), list(entries[0]["windows"])
-    for method, own in _by_method(entries).items():
+    for method, own in _seeds_of_methods(entries).items():
         add_method(figure, method, windows,
                    [[e["windows"][w] for e in own] for w in windows], "%{y:.3f}, window %{x}")
     figure.update_xaxes(title="each layer sees the last ... tokens", type="category")
     figure.update_yaxes(title="perplexity", type="log", tickformat="~g", nticks=8)
-    title = title or f"A context of {entries[0]['length']:,} tokens, attention cut to the last ones"
+    title = f"A context of {entries[0]['length']:,} tokens, attention cut to the last ones"
     return finish(figure, title, caption(entries))
 
 
-def by_distance(entries: Sequence[Mapping], title: str = "") -> go.Figure:
+def by_distance(entries: Sequence[Mapping]) -> go.Figure:
     """The share of attention that goes to each range of distances, stacked: a bar a method."""
     starts = [int(at) for at in entries[0]["attention"]]
     names = [_range(begin, end) for begin, end in zip(starts, [*starts[1:], None])]
-    methods, figure = _by_method(entries), make_subplots(1, 1)
+    methods, figure = _seeds_of_methods(entries), make_subplots(1, 1)
     shades = ("#08306b", "#2171b5", "#6baed6", "#c6dbef", "#fdae6b", "#d94801")
     for at, name, shade in zip(starts, names, shades):
         shares = [100 * sum(e["attention"][str(at)] for e in own) / len(own)
@@ -196,7 +191,7 @@ def by_distance(entries: Sequence[Mapping], title: str = "") -> go.Figure:
     figure.update_xaxes(title="share of the attention (%), mean over layers and heads",
                         range=[0, 100])
     figure.update_yaxes(autorange="reversed")
-    return finish(figure, title or "How far back attention goes", caption(entries))
+    return finish(figure, "How far back attention goes", caption(entries))
 
 
 FIGURES = {"by-position": by_position, "by-window": by_window, "by-distance": by_distance}
@@ -210,7 +205,7 @@ def conclusion(entries: Sequence[Mapping]) -> str:
     """
     window, length = str(entries[0]["train_len"]), entries[0]["length"]
     lines = []
-    for method, own in _by_method(entries).items():
+    for method, own in _seeds_of_methods(entries).items():
         logarithms = {e["seed"]: math.log(e["windows"][window] / e["windows"]["all"]) for e in own}
         change = paired_difference(logarithms, dict.fromkeys(logarithms, 0.0))
         verdict = {"higher": "it loses", "lower": "it gains"}.get(change.verdict, change.verdict)
@@ -227,10 +222,10 @@ def conclusion(entries: Sequence[Mapping]) -> str:
 def cut_rows(entries: Sequence[Mapping]) -> dict[str, dict[str, list[float]]]:
     """{method: {length: perplexity of each seed}} in a window of the trained length."""
     return {method: {at: [e["cut"][at] for e in own] for at in own[0]["cut"]}
-            for method, own in _by_method([e for e in entries if "cut" in e]).items()}
+            for method, own in _seeds_of_methods([e for e in entries if "cut" in e]).items()}
 
 
-def _by_method(entries: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+def _seeds_of_methods(entries: Sequence[Mapping]) -> dict[str, list[Mapping]]:
     methods = in_order(dict.fromkeys(e["method"] for e in entries))
     return {method: [e for e in entries if e["method"] == method] for method in methods}
 

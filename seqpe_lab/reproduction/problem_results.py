@@ -16,13 +16,13 @@ from seqpe_lab.course.figures import caption
 from seqpe_lab.course.result_tables import by_method, markdown, with_interval
 from seqpe_lab.course.style import add_method, add_note, add_train_line, finish, in_order, label
 from seqpe_lab.problems import PROBLEMS
-from seqpe_lab.statistics import LEAST, Difference, leaders, paired_difference
+from seqpe_lab.statistics import LEAST, leaders, paired_difference
 
 FILE = "algorithms"  # in data/results
 LEARNT = 99.0  # percent, at each trained size
+README_TITLE = "Copying: trained on short words, tested on longer ones"
 # Kazemnejad et al. (2023), copying inputs twice as long as in training: means over three seeds of
 # models with 12 layers, as a share
-README_TITLE = "Copying: trained on short words, tested on longer ones"
 PUBLISHED = {"none": 0.99, "t5": 0.77, "alibi": 0.29, "rope-1e4": 0.00}
 
 Sizes = Mapping[str, Mapping[int, float]]  # {size: {seed: percent}}
@@ -40,12 +40,6 @@ def rows_of(results: Sequence[Mapping], problem: str) -> dict[str, Sizes]:
             for method in in_order(found)}
 
 
-def weakest(sizes: Sizes, trained: int) -> tuple[float, str]:
-    """The lowest mean over the seeds at a trained size, and that size; NaN if a run failed."""
-    means = [(_mean(seeds), size) for size, seeds in sizes.items() if int(size) <= trained]
-    return min(means, key=lambda found: (not math.isnan(found[0]), found[0]))
-
-
 def learnt(results: Sequence[Mapping], problem: str) -> dict[str, Sizes]:
     """The rows of :func:`rows_of` that count.
 
@@ -55,8 +49,9 @@ def learnt(results: Sequence[Mapping], problem: str) -> dict[str, Sizes]:
     >>> list(learnt(results, "copy"))
     ['alibi']
     """
-    return {method: sizes for method, sizes in rows_of(results, problem).items()
-            if weakest(sizes, trained_size(results))[0] >= LEARNT}
+    trained = trained_size(results)
+    return {method: sizes for method, sizes in rows_of(results, problem).items() if all(
+        _mean(seeds) >= LEARNT for size, seeds in sizes.items() if int(size) <= trained)}
 
 
 def trained_size(results: Sequence[Mapping]) -> int:
@@ -220,4 +215,4 @@ def _cell(seeds: Mapping[int, float]) -> str:
     found = paired_difference(seeds, dict.fromkeys(seeds, 0.0))
     if math.isinf(found.low):
         return f"{found.mean:.1f}"
-    return with_interval(Difference(*found), 1).replace("+", "")
+    return with_interval(found, 1).replace("+", "")

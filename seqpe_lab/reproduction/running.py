@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,8 +31,7 @@ DRAW = {"fig2": position_maps.figure_2, "fig3": position_maps.figure_3}
 
 def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
               workers: int | None = None, processes: int | None = None, cpu: bool = False,
-              trials: bool = False, collects: bool = False, slurm: Path | None = None,
-              show: Callable[[str], None] = print) -> None:
+              trials: bool = False, collects: bool = False, slurm: Path | None = None) -> None:
     """Do all of it.
 
     Args:
@@ -46,7 +46,6 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
             belong to the paper's tables, and the README's tables; of "encodings" those of its own
             table.
         slurm: a folder for scripts that train on a SLURM cluster, instead of training here.
-        show: takes each line of the report.
 
     Raises:
         RuntimeError: at the end, if a run failed; quotes its log.
@@ -70,33 +69,34 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
     everything = [recipe for stage in stages for recipe in stage]
     refuse_several_commits(everything)
     if slurm:
-        show(write_scripts(stages, slurm))
+        print(write_scripts(stages, slurm))
         return
     workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
-    run_stages([_stage(number, stage, processes or 1, cpu)
-                for number, stage in enumerate(stages, start=1) if stage], workers, show)
+    run_stages([Stage(f"Stage {number}: {len(stage)} runs",
+                      partial(training_programs, stage, processes or 1, cpu), waits=number > 1)
+                for number, stage in enumerate(stages, start=1) if stage], workers, print)
     refuse_several_commits(everything)  # the code may have changed meanwhile
     if trials:
-        show(str(_write_trials(tried, results_file(f"trials-{scale}") if collects
-                               else folder / f"trials-{scale}.json")))
+        print(_write_trials(tried, results_file(f"trials-{scale}") if collects
+                            else folder / f"trials-{scale}.json"))
         return
     for table in (table for name in names for table in TABLES.get(name, [])):
         training = [recipe for seed in range(seeds) for recipe in training_of(table, scale, seed)]
         results = [Run(recipe).outcome() for recipe in training]
         figure = comparison.picture(table, results, training[0])
-        show(_write(folder / f"{table.name}-{scale}", comparison.page(table, results), figure))
+        print(_write(folder / f"{table.name}-{scale}", comparison.page(table, results), figure))
     for name in (name for name in names if name in FIGURES):
         runs = [Run(recipe) for recipe in runs_of([name], scale, seeds)[0]]
         figure, page = DRAW[name](runs)
-        show(_write(folder / f"{name}-{scale}", page, figure))
+        print(_write(folder / f"{name}-{scale}", page, figure))
     if results := [Run(recipe).outcome() for recipe in problem_runs(names, scale, seeds)]:
-        show(_write(folder / f"{name}-{scale}", problem_results.page(results),
-                    problem_results.picture(results)))
+        print(_write(folder / f"{name}-{scale}", problem_results.page(results),
+                     problem_results.picture(results)))
     if collects:
         beyond = {"encodings": "encodings"} | dict.fromkeys(("tasks", *TASK_PROBLEMS),
                                                               problem_results.FILE)
         files = [beyond[name]] if name in beyond else OF_PAPER
-        show("\n".join(map(str, collect(scale, files))))
+        print(*collect(scale, files), sep="\n")
 
 
 def refuse_several_commits(training: Sequence[recipes.Training]) -> None:
@@ -105,11 +105,6 @@ def refuse_several_commits(training: Sequence[recipes.Training]) -> None:
     check_one_commit([Run(recipe).outcome() or {
         "method": recipe.method, "seed": recipe.seed, "commit": now,
         "data": {"problem": getattr(recipe, "problem", "")}} for recipe in training])
-
-
-def _stage(number: int, stage: Sequence[recipes.Training], processes: int, cpu: bool) -> Stage:
-    return Stage(f"Stage {number}: {len(stage)} runs",
-                 lambda: training_programs(stage, processes, cpu), waits=number > 1)
 
 
 def _write(path: Path, page: str, figure) -> str:

@@ -1,10 +1,8 @@
 """A run is a folder: recipe.json, metrics.jsonl, checkpoints/, and results.json or failure.json.
 
 Nothing in it is ever half written: files and checkpoint folders are written under another name,
-flushed, and renamed, so a run that is killed at any moment can be read and resumed. Only the
-process that has claimed the folder writes to it. What is read is checked: each file against a hash,
-and what belongs together by the digest of the recipe. Checkpoints are safetensors only (never
-pickle).
+flushed, and renamed, so a run that is killed at any moment can be read and resumed. Checkpoints are
+safetensors only (never pickle).
 """
 from __future__ import annotations
 
@@ -19,14 +17,10 @@ from torch import Tensor
 
 from seqpe_lab.atomic_files import flush, write_atomically
 from seqpe_lab.runs.checkpoint_files import (read_state, read_weights, remove_checkpoint,
-                                        write_checkpoint)
-from seqpe_lab.runs.folder_claims import RunningError
+                                             write_checkpoint)
 from seqpe_lab.runs.metrics_log import MetricsLog, last_record
 from seqpe_lab.runs.run_files import RunFileError
-from seqpe_lab.runs.run_folder import RunFolder, main_measure, runs_folder
-
-__all__ = ["KEEP_LAST", "SPEED_AND_MEMORY", "CheckpointError", "Run", "RunningError", "list_runs",
-           "main_measure", "runs_folder", "scan_runs"]
+from seqpe_lab.runs.run_folder import RunFolder, runs_folder
 
 KEEP_LAST = 2  # so many checkpoints are kept, besides the best
 # fields of metrics.jsonl that differ from run to run (throughput.py); a resumed run repeats others
@@ -65,12 +59,12 @@ class Run(RunFolder):
         Raises:
             RunFileError: the log is not what was written, up to the last checkpoint.
         """
-        if self.checkpoints() and (logged := self._state(self.checkpoints()[-1])["metrics"]):
-            if self._log_digest(logged["bytes"]) != logged:
+        for last in self.checkpoints()[-1:]:
+            logged = self._state(last)["metrics"]  # None in runs of earlier versions
+            if logged and self._log_digest(logged["bytes"]) != logged:
                 raise RunFileError(
-                    f"{self._log} is refused: it is not what was logged up to "
-                    f"{self.checkpoints()[-1].name}; restore it from a copy, or delete "
-                    f"{self.folder} to train again")
+                    f"{self._log} is refused: it is not what was logged up to {last.name}; restore "
+                    f"it from a copy, or delete {self.folder} to train again")
         return [{name: record[name] for name in record if speed or name not in SPEED_AND_MEMORY}
                 for record in MetricsLog(self._log).read()]
 
@@ -124,10 +118,8 @@ class Run(RunFolder):
                 write_checkpoint(target, model, optimizer, state | about, claim.check)
             except (OSError, SafetensorError) as error:
                 claim.check()
-                last = self.checkpoints()
-                left = "none was written before"
-                if last:
-                    left = f"the last good one is {last[-1].name}"
+                last = [path.name for path in self.checkpoints()[-1:]]
+                left = f"the last good one is {last[0]}" if last else "none was written before"
                 raise OSError(f"the checkpoint of step {step} could not be written to {folder} "
                               f"({error}): {left}; free some space and start again to resume"
                               ) from error

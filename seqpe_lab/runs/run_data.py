@@ -13,7 +13,8 @@ from contextlib import suppress
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.recipes import QARecipe
 from seqpe_lab.runs.run_files import DataRecord, read_record, write_record
-from seqpe_lab.runs.run import Run, runs_folder
+from seqpe_lab.runs.run import Run
+from seqpe_lab.runs.run_folder import runs_folder
 from seqpe_lab.tasks import Data
 
 
@@ -21,11 +22,9 @@ def keep_data(run: Run, data: Data) -> None:
     """Write down what a run is trained on, before its first step; errors as in :func:`check_data`.
     """
     check_data(run, data)
-    tokenizer = getattr(data, "tokenizer_json", None)
-    if tokenizer:
+    if tokenizer := getattr(data, "tokenizer_json", None):
         write_atomically(run.folder / "tokenizer.json", tokenizer)
-    write_record(run.folder / "data.json", DataRecord,
-                 {"data": data.hash, "tokenizer": tokenizer and _sha256(tokenizer)})
+    write_record(run.folder / "data.json", DataRecord, _hashes(data))
 
 
 def check_data(run: Run, data: Data) -> None:
@@ -34,8 +33,7 @@ def check_data(run: Run, data: Data) -> None:
     Raises:
         ValueError: names both hashes.
     """
-    tokenizer = getattr(data, "tokenizer_json", None)
-    now = {"data": data.hash, "tokenizer": tokenizer and _sha256(tokenizer)}
+    now = _hashes(data)
     for name, known in trained_on(run).items():
         if known != now[name]:
             other = "on other data" if name == "data" else "with another tokenizer"
@@ -78,6 +76,11 @@ def kept_tokenizer(run: Run) -> str | None:
         raise ValueError(f"{path} is not the tokenizer that the run was trained with (hash "
                          f"{_sha256(text)}, trained with {known}): bring it back, or train again")
     return text
+
+
+def _hashes(data: Data) -> dict[str, str | None]:
+    tokenizer = getattr(data, "tokenizer_json", None)
+    return {"data": data.hash, "tokenizer": tokenizer and _sha256(tokenizer)}
 
 
 def _sha256(text: str) -> str:

@@ -71,12 +71,11 @@ class RunFolder:
         Raises:
             ValueError: it holds another recipe, or a damaged one.
         """
-        if not (self.folder / "recipe.json").exists():
-            return False
-        if type(self).open(self.folder).recipe != self.recipe:
+        there = (self.folder / "recipe.json").exists()
+        if there and type(self).open(self.folder).recipe != self.recipe:
             raise ValueError(f"{self.folder} holds a run of another recipe: "
                              "choose another folder or delete it")
-        return True
+        return there
 
     def create(self) -> None:
         """Make the folder, or check that it holds this very recipe.

@@ -8,7 +8,8 @@ from seqpe_lab.runs.divergence import DivergedError
 from seqpe_lab.objective import build_model
 from seqpe_lab.recipes import Training, command_for_base
 from seqpe_lab.runs.run_data import check_data
-from seqpe_lab.runs.run import Run, runs_folder
+from seqpe_lab.runs.run import Run
+from seqpe_lab.runs.run_folder import runs_folder
 from seqpe_lab.tasks import Data, task_of
 
 
