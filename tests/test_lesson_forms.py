@@ -6,21 +6,14 @@ import nbformat
 import pytest
 
 from seqpe_lab.course import forms
-from seqpe_lab.course.lesson_cells import follows_forms, tags
+from seqpe_lab.course.lesson_cells import tags
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-CONVERTED = [
-    path for path in forms.course_of(NOTEBOOKS) if follows_forms(nbformat.read(path, as_version=4))
-]
 
 
-@pytest.mark.parametrize("path", CONVERTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", forms.course_of(NOTEBOOKS), ids=lambda path: path.stem)
 def test_a_lesson_follows_the_forms(path):
     assert forms.faults(path) == []
-
-
-def test_there_are_lessons_that_follow_the_forms():
-    assert {"primer", "05_the_contrastive_loss"} <= {path.stem for path in CONVERTED}
 
 
 FORMED = NOTEBOOKS / "primer.ipynb"
@@ -91,10 +84,6 @@ BROKEN = {  # what is done to the primer: words of a fault
     ),
     "a discussion without minutes": (lambda n: change(n, "discuss", "(3 min)", ""), "(5 min)"),
     "nothing for teachers": (lambda n: drop(n, "teacher"), "no cell has the tag teacher"),
-    "the old form": (
-        lambda n: change(n, "exercise", "def ", 'lesson.predict("?", [])\ndef '),
-        "lesson.predict is the old form",
-    ),
 }
 
 

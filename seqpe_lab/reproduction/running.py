@@ -5,11 +5,8 @@ Finished runs are kept and interrupted ones continue, so the same command may be
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import torch
 
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
@@ -72,7 +69,6 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
     if slurm:
         show(write_scripts(stages, slurm))
         return
-    workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
     run_stages([_stage(number, stage, processes or 1, cpu)
                 for number, stage in enumerate(stages, start=1) if stage], workers, show)
     refuse_several_commits(everything)  # the code may have changed meanwhile
