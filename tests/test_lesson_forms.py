@@ -1,5 +1,6 @@
 """The forms of lessons: tags, header, footer, times; what does not follow them is found."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -152,3 +153,15 @@ def test_the_course_begins_with_the_start_and_the_primer():
     names = [path.stem for path in forms.course_of(NOTEBOOKS)]
     assert names[:3] == ["00_start_here", "primer", "01_why_position_matters"]
     assert "explorers" not in names
+
+
+@pytest.mark.parametrize("path", forms.course_of(NOTEBOOKS), ids=lambda path: path.stem)
+def test_the_table_for_teachers_has_the_times_of_a_lesson(path):
+    teaching = (NOTEBOOKS.parent / "docs" / "teaching.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| \[[^|]*{path.name}\).*", teaching, re.MULTILINE)
+    alone, in_class = map(int, row.split(" | ")[2].split(", "))
+    cells = nbformat.read(path, as_version=4).cells
+    stated = int(re.search(r"\| Time \| about (\d+) min", cells[0].source)[1])
+    (notes,) = [cell.source for cell in cells if "teacher" in tags(cell)]
+    assert abs(alone - stated) <= 20  # readers are no clocks
+    assert re.search(rf"\*\*Timing\.\*\*.*\b{in_class} min", notes)
