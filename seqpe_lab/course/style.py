@@ -206,6 +206,7 @@ def surround(figure: go.Figure, title: str, caption: str, height: int, margin: M
     >>> surround(go.Figure(), "A claim", "small scale", 300, own).layout.margin.t > 40 + 30
     True
     """
+    figure.update_layout(**layout)  # its axes are there when finish sets the size of their letters
     sides = dict(l=margin["l"], r=margin["r"])
     finish(figure, title, caption, height + 60, margin["b"], margin=sides, **layout)
     figure.layout.margin.t += margin["t"] - 24  # finish leaves 24 pixels for headings
