@@ -209,6 +209,8 @@ def surround(figure: go.Figure, title: str, caption: str, height: int, margin: M
     figure.update_layout(**layout)  # its axes are there when finish sets the size of their letters
     sides = dict(l=margin["l"], r=margin["r"])
     finish(figure, title, caption, height + 60, margin["b"], margin=sides, **layout)
+    figure.update_xaxes(title_font_size=13)  # a title that is only a text has replaced finish's
+    figure.update_yaxes(title_font_size=13)
     figure.layout.margin.t += margin["t"] - 24  # finish leaves 24 pixels for headings
     return figure
 
