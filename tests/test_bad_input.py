@@ -1938,7 +1938,7 @@ CASES = [
     ),
     (
         "a prediction without a choice",
-        lambda tmp: lesson.predict("?", ["a"]),
+        lambda tmp: lesson.Lesson("05", "smoke", 0).predict("n", "?", ["a"]),
         ValueError,
         ["two choices", "['a']"],
     ),

@@ -1,5 +1,6 @@
 """Editions: what students get holds no solutions, and what teachers get passes its own checks."""
 
+import ast
 import contextlib
 import copy
 import re
@@ -36,6 +37,41 @@ def problems(notebook) -> dict[str, str]:
     return {name: found.problem for name, found in namespace["lab"].exercises.items()}
 
 
+def secrets(notebook) -> list[str]:
+    """Lines of solutions and sentences of answers that no student's edition may hold."""
+    found = []
+    for cell in notebook.cells:
+        if not tags(cell) & editions.WITHHELD:
+            continue
+        if cell.cell_type == "markdown":
+            parts = re.split(r"(?<=[.!?:])\s+|\n+", cell.source)
+        else:
+            tree = ast.parse(cell.source)
+            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+            parts = [
+                line.strip()
+                for code in functions or [tree]
+                for node in code.body
+                for line in ast.unparse(node).split("\n")
+            ]
+        found += [part for part in parts if len(part) > 25]
+    return found
+
+
+def plain(notebook) -> str:
+    """All cells, code in the form in which ``secrets`` has it."""
+    return "\n".join(
+        ast.unparse(ast.parse(cell.source)) if cell.cell_type == "code" else cell.source
+        for cell in notebook.cells
+    )
+
+
+def leaks(notebook, edition) -> list[str]:
+    """What a student's edition holds of the solutions, model answers and notes."""
+    shown = plain(edition)
+    return [secret for secret in secrets(notebook) if secret in shown]
+
+
 @every_lesson
 def test_in_the_student_s_edition_exactly_the_exercises_are_open_and_in_the_teacher_s_none(name):
     student = problems(editions.student_edition(LESSONS[name]))
@@ -49,8 +85,8 @@ def test_in_the_student_s_edition_exactly_the_exercises_are_open_and_in_the_teac
 @every_lesson
 def test_no_solution_leaks(name):
     student = editions.student_edition(LESSONS[name])
-    assert len(editions.secrets(LESSONS[name])) > 5
-    assert editions.leaks(LESSONS[name], student) == []
+    assert len(secrets(LESSONS[name])) > 5
+    assert leaks(LESSONS[name], student) == []
     assert not any(tags(cell) & editions.WITHHELD for cell in student.cells)
     nbformat.validate(student)
 
@@ -62,7 +98,7 @@ def test_a_leak_would_be_found(name, tag):
     student = editions.student_edition(LESSONS[name])
     leaked = next(cell for cell in LESSONS[name].cells if tag in tags(cell))
     student.cells.append(leaked)
-    assert editions.leaks(LESSONS[name], student)
+    assert leaks(LESSONS[name], student)
 
 
 @every_lesson
@@ -72,8 +108,9 @@ def test_the_teacher_s_edition_has_everything_in_the_open(name):
     text = "\n".join(cell.source for cell in teacher.cells)
     assert not any("jupyter" in cell.metadata for cell in teacher.cells)
     assert "@lab.solution" not in text and "your code" not in text
-    for secret in editions.secrets(LESSONS[name]):
-        assert secret in "\n".join(map(editions._plain, teacher.cells)) or "<details>" in secret
+    shown = plain(teacher)
+    for secret in secrets(LESSONS[name]):
+        assert secret in shown or "<details>" in secret
 
 
 def test_a_solution_takes_the_place_of_the_stub_and_the_rest_of_its_cell_stays():
@@ -98,6 +135,76 @@ def test_a_solution_takes_the_place_of_the_stub_and_the_rest_of_its_cell_stays()
 # --- assignments ----------------------------------------------------------------------------------
 
 
+FIELDS = {
+    "grade": bool,
+    "grade_id": str,
+    "locked": bool,
+    "schema_version": int,
+    "solution": bool,
+    "task": bool,
+}
+
+
+def points(notebook) -> dict[str, float]:
+    """{grade_id: points} of all graded cells."""
+    cells = [assignments.graded(cell) for cell in notebook.cells]
+    return {about["grade_id"]: about["points"] for about in cells if about.get("grade")}
+
+
+def hidden_parts(notebook) -> list[str]:
+    """Lines of solutions and hidden tests, and sentences of answers and of notes for teachers."""
+    hidden = [
+        match[0]
+        for cell in notebook.cells
+        for pattern in (assignments.SOLUTION, assignments.HIDDEN)
+        for match in pattern.finditer(cell.source)
+    ]
+    written = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        and (assignments.graded(cell).get("solution") or "teacher" in tags(cell))
+    ]
+    parts = [line for text in hidden for line in text.split("\n")]
+    parts += [sentence for text in written for sentence in re.split(r"(?<=[.:])\s|\n", text)]
+    return [part.strip() for part in parts if len(part.strip()) > 25]
+
+
+def faults(notebook) -> list[str]:
+    """What nbgrader would not accept, or what would not be graded as it should be."""
+    found, names = [], []
+    for cell in notebook.cells:
+        about = assignments.graded(cell)
+        if not about:
+            if "### BEGIN" in cell.source:
+                found.append(f"{cell.id}: a solution or hidden test without nbgrader's metadata")
+            continue
+        names.append(about.get("grade_id"))
+        for field, kind in FIELDS.items():
+            if type(about.get(field)) is not kind:
+                found.append(f"{names[-1]}: {field} is to be of type {kind.__name__}")
+        if about.get("schema_version") != 3:
+            found.append(f"{names[-1]}: schema_version is to be 3")
+        if ("points" in about) != about.get("grade", False) or about.get("points", 1) <= 0:
+            found.append(f"{names[-1]}: graded cells have points, and no others have")
+        if about.get("locked") == about.get("solution"):
+            found.append(f"{names[-1]}: a cell is a student's to write in, or locked")
+        tests = "### BEGIN HIDDEN TESTS" in cell.source
+        writes = bool(assignments.SOLUTION.search(cell.source))
+        if cell.cell_type == "code" and (writes, tests) != (
+            about.get("solution", False),
+            about.get("grade", False),
+        ):
+            found.append(f"{names[-1]}: code to write has a solution, a graded test hidden tests")
+        rest = assignments.HIDDEN.sub("", assignments.SOLUTION.sub("", cell.source))
+        if re.search(r"### (BEGIN|END)", rest):
+            found.append(f"{names[-1]}: a BEGIN without its END, or an END without its BEGIN")
+    found += [f"{name}: two cells have this grade_id" for name in {*names} if names.count(name) > 1]
+    if not any(assignments.graded(cell).get("grade") for cell in notebook.cells):
+        found.append("nothing is graded")
+    return found
+
+
 def run(notebook) -> dict[str, str]:
     """Run all cells as nbgrader does: {cell: the error} of those that fail."""
     namespace, failed = {}, {}
@@ -117,12 +224,12 @@ def test_there_are_three_assignments():
 @every_assignment
 def test_nbgrader_accepts_an_assignment_and_its_release(name):
     source = ASSIGNMENTS[name]
-    assert assignments.faults(source) == []
-    total = sum(assignments.points(source).values())
+    assert faults(source) == []
+    total = sum(points(source).values())
     assert f"**Points:** {total}." in source.cells[0].source
     released = assignments.release(source)
     nbformat.validate(released)
-    assert assignments.points(released) == assignments.points(source)
+    assert points(released) == points(source)
     assert [assignments.graded(cell) for cell in released.cells] == [
         assignments.graded(cell)
         for cell in source.cells
@@ -134,7 +241,7 @@ def test_nbgrader_accepts_an_assignment_and_its_release(name):
 def test_the_source_passes_and_the_release_fails_exactly_its_graded_tests(name):
     source, released = ASSIGNMENTS[name], assignments.release(ASSIGNMENTS[name])
     assert run(source) == {}
-    tests = [grade for grade in assignments.points(source) if grade.startswith("test-")]
+    tests = [grade for grade in points(source) if grade.startswith("test-")]
     assert len(tests) == 3
     assert run(released) == dict.fromkeys(tests, "NotImplementedError")
 
@@ -143,9 +250,9 @@ def test_the_source_passes_and_the_release_fails_exactly_its_graded_tests(name):
 def test_a_release_holds_no_solution_no_hidden_test_and_no_rubric(name):
     source = ASSIGNMENTS[name]
     text = "\n".join(cell.source for cell in assignments.release(source).cells)
-    for secret in assignments.secrets(source):
+    for secret in hidden_parts(source):
         assert secret not in text
-    assert len(assignments.secrets(source)) > 15
+    assert len(hidden_parts(source)) > 15
     assert "### " not in text and text.count("YOUR CODE HERE") >= 3
     assert "YOUR ANSWER HERE" in text
 
@@ -190,7 +297,7 @@ def graded_cell(source="### BEGIN HIDDEN TESTS\n1\n### END HIDDEN TESTS", kind="
     ],
 )
 def test_what_nbgrader_would_not_accept_is_found(cells, words):
-    found = assignments.faults(nbformat.v4.new_notebook(cells=cells))
+    found = faults(nbformat.v4.new_notebook(cells=cells))
     assert any(words in fault for fault in found), found
 
 
@@ -207,7 +314,7 @@ def test_the_course_is_written_as_notebooks(tmp_path, capsys):
             written = nbformat.read(
                 tmp_path / "nbgrader" / kind / name / f"{name}.ipynb", as_version=4
             )
-            assert assignments.points(written) == assignments.points(source)
+            assert points(written) == points(source)
             assert "rubric" not in "\n".join(cell.source for cell in written.cells)
         rubric = (tmp_path / "nbgrader" / f"{name}_rubric.md").read_text(encoding="utf-8")
         assert "| points | for |" in rubric

@@ -584,3 +584,17 @@ def test_a_gap_in_a_line_is_no_mistake():
     assert lab.show(masked, "a", gaps=True) is masked
     with pytest.raises(ValueError, match="shows nothing for 'trace 0'"):
         lab.show(figures.heatmap([[np.nan]], title="t"), "a", gaps=True)
+
+
+@pytest.mark.parametrize("title", ["A claim", "A claim " * 9, "A claim " * 30])
+def test_title_and_caption_stand_outside_the_margins_of_a_picture_with_headings(title):
+    own = dict(t=50, b=40, l=60, r=20)
+    axis = dict(title="x")
+    layout = style.surround(go.Figure(), title, "small scale " * 9, 300, own, xaxis2=axis).layout
+    (caption,) = [note for note in layout.annotations if note.name == "caption"]
+    lines = layout.title.text.count("<br>") + 1
+    assert layout.margin.t - own["t"] >= layout.title.pad.t + 18 * lines
+    assert -caption.yshift >= own["b"]
+    assert layout.margin.b + caption.yshift >= 13 * (caption.text.count("<br>") + 1)
+    assert layout.height - layout.margin.t - layout.margin.b == 300 - own["t"] - own["b"]
+    assert layout.xaxis2.title.font.size == layout.xaxis2.tickfont.size + 1

@@ -4,7 +4,6 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 import pytest
-import torch
 from plotly.offline import get_plotlyjs
 
 from seqpe_lab.course import figure_labels, figures
@@ -43,15 +42,6 @@ FIGURES = {
     "depths": lambda: figures.depths(
         {m: [[1, 2], [3, None]] for m in METHODS}, lengths=[64, 128], **GIVEN
     ),
-    "features": lambda: figures.features(torch.eye(9), **GIVEN),
-    "attention": lambda: figures.attention_maps(
-        torch.ones(8, 4, 4), tokens="a cat sat on".split(), **GIVEN
-    ),
-    "norms": lambda: figures.norms(
-        {"seqpe": torch.eye(9), "alibi": torch.eye(9)}, train_len=4, **GIVEN
-    ),
-    "similarity": lambda: figures.similarity_to(4, {m: torch.eye(9) for m in METHODS}, **GIVEN),
-    "P beside S": lambda: figures.teachers_and_students(torch.eye(3), torch.eye(3), **GIVEN),
 }
 DRAW = """figures => Promise.all(figures.map(({data, layout}) => Plotly.newPlot(
     document.body.appendChild(document.createElement('div')), data, layout, {responsive: true})))"""

@@ -1,4 +1,4 @@
-"""What notebooks call: start, predict, check, exercise, train, show."""
+"""What notebooks call: start, check, train, show."""
 
 import math
 
@@ -182,70 +182,6 @@ def test_text_and_images_are_loaded_once(lab):
     assert lab.images() is lab.images() is lab.data(lab.image_recipe("none"))
 
 
-# --- predict ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "predicted, verdict",
-    [(None, "no prediction made"), ("1000", "as you predicted"), ("123", "you predicted: 123")],
-)
-def test_reveal_compares_with_the_prediction(predicted, verdict, capsys):
-    reveal = lesson.predict("Which is nearer to 100?", ["123", "1000"])
-    reveal.buttons.value = predicted
-    capsys.readouterr()
-    reveal("1000", "They share more digits.")
-    printed = capsys.readouterr().out
-    assert (
-        "Which is nearer to 100?" in printed
-        and f"→ 1000 ({verdict})" in printed
-        and "They share more digits." in printed
-    )
-
-
-@pytest.mark.parametrize(
-    "answers, predicted, printed",
-    [
-        (["a", "b"], "b", "→ a or b (you predicted: b, which is one of them). Not told apart."),
-        (["a", "b"], "c", "→ a or b (you predicted: c). Not told apart."),
-        ([], "a", "→ not decided (you predicted: a). Not told apart."),
-        (["b"], "b", "→ b (as you predicted). Not told apart."),
-    ],
-)
-def test_a_prediction_may_have_several_answers_or_none(answers, predicted, printed, capsys):
-    reveal = lesson.predict("Which?", ["a", "b", "c"])
-    reveal.buttons.value = predicted
-    capsys.readouterr()
-    reveal(answers, "Not told apart.")
-    assert capsys.readouterr().out == f"Which?\n{printed}\n"
-
-
-def test_nothing_is_chosen_for_the_reader():
-    assert lesson.predict("?", ["a", "b"]).buttons.value is None
-
-
-def test_an_answer_that_was_no_choice_is_refused():
-    with pytest.raises(ValueError, match="'c' is none of the choices"):
-        lesson.predict("?", ["a", "b"])("c")
-
-
-@pytest.mark.parametrize("holds", [False, torch.tensor(False), np.False_])
-def test_an_answer_that_the_results_contradict_is_not_revealed(holds, capsys):
-    reveal = lesson.predict("Which is nearer to 100?", ["123", "1000"])
-    capsys.readouterr()
-    with pytest.raises(AssertionError, match="contradict the answer '123' to: Which is nearer"):
-        reveal("123", "It is not.", holds=holds)
-    assert capsys.readouterr().out == ""
-
-
-def test_a_question_is_text_and_no_html(monkeypatch):
-    import IPython.display
-
-    shown = []
-    monkeypatch.setattr(IPython.display, "display", shown.append)
-    lesson.predict("Is a < b & c?", ["a", "b"])
-    assert "Is a &lt; b &amp; c?" in shown[0].children[0].value
-
-
 # --- check --------------------------------------------------------------------------------------
 
 
@@ -287,27 +223,6 @@ def test_check_accepts_what_agrees(mine, reference, capsys):
 def test_check_refuses_what_does_not(mine, reference, message):
     with pytest.raises(AssertionError, match=f"✗ claim: .*{message}"):
         lesson.check(mine, reference, "claim")
-
-
-def test_an_exercise_tells_what_is_missing_and_does_not_stop_the_notebook(capsys):
-    def unsolved():
-        lesson.check(None, 1.0, "your loss")
-
-    def stub():
-        raise NotImplementedError("write the loss")
-
-    for attempt, printed in [
-        (unsolved, "Not yet: ✗ your loss"),
-        (stub, "Not yet: write the loss"),
-        (lambda: None, "Solved."),
-    ]:
-        lesson.exercise(attempt)
-        assert printed in capsys.readouterr().out
-
-
-def test_an_exercise_does_not_hide_a_mistake_of_another_kind():
-    with pytest.raises(ZeroDivisionError):
-        lesson.exercise(lambda: 1 / 0)
 
 
 # --- tables and figures -------------------------------------------------------------------------

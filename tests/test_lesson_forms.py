@@ -1,26 +1,20 @@
 """The forms of lessons: tags, header, footer, times; what does not follow them is found."""
 
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from seqpe_lab.course import forms
-from seqpe_lab.course.lesson_cells import follows_forms, tags
+from seqpe_lab.course.lesson_cells import tags
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-CONVERTED = [
-    path for path in forms.course_of(NOTEBOOKS) if follows_forms(nbformat.read(path, as_version=4))
-]
 
 
-@pytest.mark.parametrize("path", CONVERTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", forms.course_of(NOTEBOOKS), ids=lambda path: path.stem)
 def test_a_lesson_follows_the_forms(path):
     assert forms.faults(path) == []
-
-
-def test_there_are_lessons_that_follow_the_forms():
-    assert {"primer", "05_the_contrastive_loss"} <= {path.stem for path in CONVERTED}
 
 
 FORMED = NOTEBOOKS / "primer.ipynb"
@@ -91,10 +85,6 @@ BROKEN = {  # what is done to the primer: words of a fault
     ),
     "a discussion without minutes": (lambda n: change(n, "discuss", "(3 min)", ""), "(5 min)"),
     "nothing for teachers": (lambda n: drop(n, "teacher"), "no cell has the tag teacher"),
-    "the old form": (
-        lambda n: change(n, "exercise", "def ", 'lesson.predict("?", [])\ndef '),
-        "lesson.predict is the old form",
-    ),
 }
 
 
@@ -163,3 +153,15 @@ def test_the_course_begins_with_the_start_and_the_primer():
     names = [path.stem for path in forms.course_of(NOTEBOOKS)]
     assert names[:3] == ["00_start_here", "primer", "01_why_position_matters"]
     assert "explorers" not in names
+
+
+@pytest.mark.parametrize("path", forms.course_of(NOTEBOOKS), ids=lambda path: path.stem)
+def test_the_table_for_teachers_has_the_times_of_a_lesson(path):
+    teaching = (NOTEBOOKS.parent / "docs" / "teaching.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| \[[^|]*{path.name}\).*", teaching, re.MULTILINE)
+    alone, in_class = map(int, row.split(" | ")[2].split(", "))
+    cells = nbformat.read(path, as_version=4).cells
+    stated = int(re.search(r"\| Time \| about (\d+) min", cells[0].source)[1])
+    (notes,) = [cell.source for cell in cells if "teacher" in tags(cell)]
+    assert abs(alone - stated) <= 20  # readers are no clocks
+    assert re.search(rf"\*\*Timing\.\*\*.*\b{in_class} min", notes)

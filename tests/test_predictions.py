@@ -3,6 +3,7 @@
 import json
 
 import IPython.display
+import numpy as np
 import pytest
 import torch
 
@@ -100,6 +101,7 @@ def test_an_answer_that_is_known_appears_at_the_choice(lab):
     [
         (dict(answer="c"), ValueError, "'c' is none of the choices"),
         (dict(answer="123", holds=torch.tensor(False)), AssertionError, "contradict the answer"),
+        (dict(answer="123", holds=np.False_), AssertionError, "answer .123. to: Which is nearer"),
     ],
 )
 def test_an_answer_that_cannot_be_is_refused(lab, arguments, error, message):

@@ -15,13 +15,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from seqpe_lab.course.lesson_cells import follows_forms, tags
+from seqpe_lab.course.forms import course_of
+from seqpe_lab.course.lesson_cells import tags
 
 PROJECT = Path(__file__).parents[1]
-LESSONS = {path.stem: path for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))}
-CONVERTED = [
-    name for name, path in LESSONS.items() if follows_forms(nbformat.read(path, as_version=4))
-]
+LESSONS = {path.stem: path for path in course_of(PROJECT / "notebooks")}
 
 ALWAYS = {  # body: words of what is said
     "return None": "returned None: there is nothing to check yet",
@@ -88,13 +86,13 @@ def wrong(exercise, body: str, namespace: dict):
 
 ROWS = [
     pytest.param(lesson, function, *row, id=f"{lesson[:6]}-{function}-{number}")
-    for lesson in CONVERTED
+    for lesson in LESSONS
     for function, rows in rows_of(lesson).items()
     for number, row in enumerate(rows)
 ]
 EXERCISES = [
     pytest.param(lesson, function, id=f"{lesson[:6]}-{function}")
-    for lesson in CONVERTED
+    for lesson in LESSONS
     for function in exercises_of(lesson)
 ]
 
@@ -139,6 +137,6 @@ def test_each_exercise_has_its_rows_and_two_of_them_are_typical_mistakes(
     assert not exercise.unseen_mistakes()
 
 
-@pytest.mark.parametrize("lesson", CONVERTED)
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_no_row_is_for_an_exercise_that_is_gone(lesson):
     assert not {*rows_of(lesson)} - {*exercises_of(lesson)}

@@ -97,11 +97,11 @@ class Canvas:
         self.parts.append("</g>")
 
     def tiles(self, x: float, y: float, texts: Iterable[object], colour: str = "blue",
-              width: float = 34, height: float = 34, gap: float = 4, fill: float = 0.12,
+              width: float = 34, height: float = 34, fill: float = 0.12,
               size: int = NORMAL) -> None:
         """A row of boxes, one for each text, such as the digits of a position."""
         for place, text in enumerate(texts):
-            self.box(x + place * (width + gap), y, width, height, str(text), colour, fill, size,
+            self.box(x + place * (width + 4), y, width, height, str(text), colour, fill, size,
                      radius=4)
 
     def cells(self, x: float, y: float, rows: Sequence[Sequence[float]], side: float,

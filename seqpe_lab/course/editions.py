@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -50,34 +49,6 @@ def solutions_of(cell: NotebookNode) -> Iterator[tuple[str, str]]:
         for name, first, last in _solutions(cell.source):
             lines = cell.source.split("\n")[first:last]
             yield name, "\n".join(lines).replace(DECORATOR, "")
-
-
-def leaks(notebook: NotebookNode, edition: NotebookNode) -> list[str]:
-    """What a student's edition holds of the solutions, model answers and notes."""
-    shown = "\n".join(_plain(cell) for cell in edition.cells)
-    return [secret for secret in secrets(notebook) if secret in shown]
-
-
-def secrets(notebook: NotebookNode) -> list[str]:
-    """Lines of solutions and sentences of answers that no student's edition may hold."""
-    found = []
-    for cell in notebook.cells:
-        if not tags(cell) & WITHHELD:
-            continue
-        if cell.cell_type == "markdown":
-            parts = re.split(r"(?<=[.!?:])\s+|\n+", cell.source)
-        else:
-            tree = ast.parse(cell.source)
-            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-            parts = [line.strip() for code in functions or [tree] for node in code.body
-                     for line in ast.unparse(node).split("\n")]
-        found += [part for part in parts if len(part) > 25]
-    return found
-
-
-def _plain(cell: NotebookNode) -> str:
-    """Code in the form in which ``secrets`` has it."""
-    return ast.unparse(ast.parse(cell.source)) if cell.cell_type == "code" else cell.source
 
 
 def _solutions(source: str) -> Iterator[tuple[str, int, int]]:

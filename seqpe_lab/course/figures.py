@@ -1,7 +1,7 @@
 """Figures of the lessons: functions from numbers to a plotly figure, one claim a figure.
 
-Here are those of results of runs; lines, maps and positions have modules of their own, and lessons
-find all of them here.
+Here are those of results of runs; lines and maps have modules of their own, and lessons find all
+of them here.
 """
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from plotly.subplots import make_subplots
 from seqpe_lab.course.figure_labels import bar_below_title, label_ends
 from seqpe_lab.course.figures_lines import curves, panels, table
 from seqpe_lab.course.figures_maps import heatmap, heatmaps, patch_similarity
-from seqpe_lab.course.figures_positions import (attention_maps, features, norms, similarity_to,
-                                                teachers_and_students)
 from seqpe_lab.course.result_tables import complete, failures
 from seqpe_lab.course.style import add_method, add_train_line, finish, in_order, label, number_axis
 
-__all__ = ["answers", "attention_maps", "caption", "curves", "depths", "extrapolation", "features",
-           "heatmap", "heatmaps", "label", "norms", "panels", "patch_similarity", "resolution",
-           "similarity_to", "table", "teachers_and_students"]
+__all__ = ["answers", "caption", "curves", "depths", "extrapolation", "heatmap", "heatmaps",
+           "label", "panels", "patch_similarity", "resolution", "table"]
 
 
 def extrapolation(results: Sequence[Mapping], *, train_len: int,
@@ -50,18 +47,16 @@ def answers(results: Sequence[Mapping], *, train_len: int,
 
 
 def resolution(results: Sequence[Mapping], *, train_size: int,
-               title: str = "Trained small, tested large", measure: str = "accuracy") -> go.Figure:
+               title: str = "Trained small, tested large") -> go.Figure:
     """Top-1 accuracy against image size: a line for each method, a band over its seeds.
 
     Args:
         results: contents of ``results.json``: "method", "seed", "accuracy" {size: percent}, ...
         train_size: pixels, marked by a vertical line.
-        measure: "accuracy", or "interpolated" for SeqPE with its positions stretched like a
-            learned table.
     """
-    figure = _by_method(results, measure, "%{y:.1f} % at %{x} pixels")
+    figure = _by_method(results, "accuracy", "%{y:.1f} % at %{x} pixels")
     add_train_line(figure, train_size, f"trained at {train_size}")
-    figure.update_xaxes(title="image size (pixels a side)", tickvals=_places(results, measure))
+    figure.update_xaxes(title="image size (pixels a side)", tickvals=_places(results, "accuracy"))
     figure.update_yaxes(title="top-1 accuracy on the test split (%)", rangemode="tozero")
     return label_ends(finish(figure, title, caption(results)))
 

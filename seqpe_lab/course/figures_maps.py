@@ -16,23 +16,21 @@ VIRIDIS = dict(colorscale="Viridis")
 RELATIVE = "each: lowest 0, highest 1"
 
 
-def heatmap(matrix, *, title: str, axis: str = "position", value: str = "similarity",
-            diverging: bool = False, positions: Sequence | None = None,
-            caption: str = "") -> go.Figure:
-    """A square table of similarities; brighter is more similar, as in the paper's Fig. 2.
+def heatmap(matrix, **options) -> go.Figure:
+    """One table of similarities; brighter is more similar, as in the paper's Fig. 2.
 
-    Arguments as of :func:`heatmaps`.
+    Args:
+        options: as of :func:`heatmaps`; a ``title`` is needed.
 
     >>> figure = heatmap([[1, 0], [0, 1]], title="two vectors", positions=[0, 7])
     >>> figure.data[0].x
     (0, 7)
     """
-    return heatmaps({"": matrix}, title=title, axis=axis, value=value, diverging=diverging,
-                    positions=positions, caption=caption)
+    return heatmaps({"": matrix}, **options)
 
 
 def heatmaps(matrices: Mapping[str, object], *, title: str, axis: str = "position",
-             y_axis: str | None = None, value: str = "similarity", diverging: bool = False,
+             y_axis: str | None = None, value: str = "similarity",
              positions: Sequence | None = None, relative: bool = False,
              caption: str = "") -> go.Figure:
     """Tables side by side, with one colour scale and one colour bar.
@@ -41,7 +39,6 @@ def heatmaps(matrices: Mapping[str, object], *, title: str, axis: str = "positio
         matrices: {name: (rows, columns)}; None or NaN is a gap.
         axis: the title of the columns, and of the rows if they have none of their own, ``y_axis``.
         value: the title of the colour bar.
-        diverging: red above 0, blue below.
         positions: of the rows and columns, where they are not 0, 1, 2, ...; or their names.
         relative: each table uses the whole scale, from its lowest to its highest value. For tables
             whose ranges cannot be compared; the mouse shows the values themselves.
@@ -62,7 +59,7 @@ def heatmaps(matrices: Mapping[str, object], *, title: str, axis: str = "positio
     figure.update_yaxes(title=y_axis or axis, col=1)
     figure.update_annotations(font_size=12)  # the names of the tables
     finish(figure, title, caption, height=130 + rows * {1: 400, 2: 290, 3: 240, 4: 190}[columns],
-           coloraxis=dict(colorscale="RdBu_r", cmid=0) if diverging else VIRIDIS)
+           coloraxis=VIRIDIS)
     return bar_below_title(figure, f"{value} ({RELATIVE})" if relative else value)
 
 

@@ -168,9 +168,6 @@ def _tag_faults(notebook: NotebookNode) -> Iterator[str]:
         for call, tag in CALLS.items():
             if bool(list(calls(cell, call))) != (tag in tags(cell)):
                 yield f"{cell.id}: the tag {tag} belongs to cells that call {call}, and only there"
-        for call in ("lesson.predict", "lesson.exercise", "predict", "exercise"):
-            if list(calls(cell, call)):
-                yield f"{cell.id}: {call} is the old form"
 
 
 def _prediction_faults(notebook: NotebookNode) -> Iterator[str]:

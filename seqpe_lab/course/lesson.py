@@ -1,4 +1,4 @@
-"""What lessons call: start; then predict and reveal, train, check, show, exercise and solution.
+"""What lessons call: ``start`` and the methods of what it returns, ``check``, ``tensor_table``.
 
     from seqpe_lab.course import lesson
     lab = lesson.start("05 The contrastive loss")
@@ -9,7 +9,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ import torch
 from tqdm.auto import tqdm
 
 from seqpe_lab import recipes
-from seqpe_lab.course.exercises import check, exercise, predict, tensor_table
 from seqpe_lab.course.figure_files import check_figure, write_on_page
 from seqpe_lab.course.hidden_errors import executed
 from seqpe_lab.course.reader_answers import ReaderAnswers
@@ -35,8 +34,6 @@ from seqpe_lab.training import train
 if TYPE_CHECKING:  # timm takes seconds to import
     from seqpe_lab.course.drawings import Drawing
     from seqpe_lab.models.vit import ViT
-
-__all__ = ["NOT_SEEN", "Lesson", "check", "exercise", "predict", "start", "tensor_table"]
 
 NOT_SEEN = "✗ not in this run: "  # begins the line on which a lesson reports a missing effect
 
@@ -122,9 +119,9 @@ class Lesson(ReaderAnswers):
         recipe = self.recipe("none")
         return _text(source or recipe.source, tokenizer or recipe.tokenizer)
 
-    def images(self, source: str | None = None) -> ImageData:
+    def images(self) -> ImageData:
         """The images of this scale (loaded once)."""
-        return _images(source or self.image_recipe("none").source)
+        return _images(self.image_recipe("none").source)
 
     def data(self, recipe: recipes.Training) -> TextData | QAData | ImageData:
         """What a recipe trains on (loaded once)."""
@@ -227,3 +224,50 @@ def start(title: str, seed: int = 0) -> Lesson:
         from seqpe_lab.course.page_figures import draw_on_pages
         draw_on_pages()
     return lesson
+
+
+def check(mine, reference, what: str = "mine equals the library's",
+          tolerance: float = 1e-5) -> None:
+    """Assert that two tensors (or numbers) agree and print by how much.
+
+    Raises:
+        AssertionError: another shape, or a difference above ``tolerance``.
+
+    >>> check(torch.tensor([1., 2.]), torch.tensor([1., 2.]), "a copy")
+    ✓ a copy: (2,), largest difference 0.0e+00
+    """
+    if mine is None:
+        raise AssertionError(f"✗ {what}: nothing to check yet, "
+                             "the exercise still returns None")
+    mine, reference = (torch.as_tensor(t).detach().double() for t in (mine, reference))
+    if mine.shape != reference.shape:
+        raise AssertionError(f"✗ {what}: shape {tuple(mine.shape)}, "
+                             f"expected {tuple(reference.shape)}")
+    both_infinite = mine.isinf() & (mine == reference)
+    differences = torch.where(both_infinite, 0.0, (mine - reference).abs())
+    worst = float(differences.max()) if mine.numel() else 0.0
+    if not worst <= tolerance:
+        raise AssertionError(f"✗ {what}: largest difference {worst:.1e}, "
+                             f"allowed {tolerance:.0e}")
+    print(f"✓ {what}: {tuple(mine.shape)}, largest difference {worst:.1e}")
+
+
+def tensor_table(tensor: torch.Tensor, rows: Sequence | None = None,
+                 columns: Sequence | None = None, digits: int = 3) -> str:
+    """A small matrix as aligned text, with names for rows and columns, to be checked by hand.
+
+    >>> print(tensor_table(torch.tensor([[1., 2.], [3., 4.]]), rows="ab", columns="xy", digits=1))
+         x   y
+    a  1.0 2.0
+    b  3.0 4.0
+    """
+    if tensor.dim() != 2:
+        raise ValueError(f"a table needs a matrix, got shape {tuple(tensor.shape)}")
+    names = ["", *map(str, rows if rows is not None else range(len(tensor)))]
+    columns = list(map(str, columns if columns is not None else range(tensor.shape[1])))
+    cells = [[f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row]
+             for row in tensor.tolist()]
+    width = max(len(cell) for row in [columns, *cells] for cell in row)
+    first = max(map(len, names))
+    return "\n".join(f"{name.ljust(first)}  {' '.join(cell.rjust(width) for cell in row)}"
+                     for name, row in zip(names, [columns, *cells]))

@@ -13,6 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 # The program that follows keeps what prctl (see end_with_parent) sets, and the process number.
 LAUNCH = """
 import ctypes, os, signal, sys
@@ -66,19 +68,22 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, see prctl(2)
 
 
-def run_stages(stages: Sequence[Stage], workers: int, show: Callable[[str], None]) -> None:
-    """Run the programs of all stages in order, ``workers`` at a time, and report on each.
+def run_stages(stages: Sequence[Stage], workers: int | None,
+               show: Callable[[str], None]) -> None:
+    """Run the programs of all stages in order, several at a time, and report on each.
 
     Each program gets its share of the cores but one. A failure is reported at once; programs that
     do not depend on it still run. Ctrl-C, SIGTERM and the end of the terminal end all programs; on
     Linux so does a kill of this process.
 
     Args:
+        workers: programs at a time; by default one on a machine with a GPU, else two.
         show: takes each line of the report.
 
     Raises:
         RuntimeError: at the end, if any failed; quotes the end of each log.
     """
+    workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
     threads = str(max(1, ((os.cpu_count() or 1) - 1) // workers))  # as devices.leave_a_core does
     share = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     running: dict[Future, tuple[Stage, Program, subprocess.Popen, float]] = {}
@@ -147,6 +152,6 @@ def _start(program: Program, share: Mapping[str, str]) -> subprocess.Popen:
                                 env={**os.environ, **share, **program.environment})
 
 
-def _last_lines(log: Path, count: int = 15) -> str:
+def _last_lines(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-count:])
+    return "\n".join(lines[-15:])

@@ -90,9 +90,9 @@ def difference_table(values: Values, reference: str, heading: str, decimals: int
     return markdown([heading, *columns, last, f"the {last} is"], rows)
 
 
-def readme_table(results: Sequence[Mapping], measure: str | None = None) -> str:
-    """The table of a measure, by default the task's main one, at each length or size."""
-    measure = measure or common_measure(results)
+def readme_table(results: Sequence[Mapping]) -> str:
+    """The table of the task's main measure, at each length or size."""
+    measure = common_measure(results)
     # Runs on objects placed on larger canvases are a control, shown in lesson 11 alone.
     results = [r for r in results if not r.get("protocol", "").startswith("object")]
     values = by_method(results, measure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -190,6 +190,28 @@ def finish(figure: go.Figure, title: str, caption: str, height: int = 490, gap: 
                               xref="paper", x=0, xanchor="left", xshift=10 - figure.layout.margin.l,
                               yref="paper", y=0, yanchor="top", yshift=-gap)
     set_subscripts(figure)
+    return figure
+
+
+def surround(figure: go.Figure, title: str, caption: str, height: int, margin: Mapping[str, int],
+             **layout) -> go.Figure:
+    """Title and caption around a picture that has headings and axis labels in its own margins.
+
+    Args:
+        figure, title, caption: as in :func:`finish`.
+        height, margin: of the picture alone, pixels; the figure becomes higher.
+        layout: further properties of the layout.
+
+    >>> own = dict(t=40, b=30, l=60, r=20)
+    >>> surround(go.Figure(), "A claim", "small scale", 300, own).layout.margin.t > 40 + 30
+    True
+    """
+    figure.update_layout(**layout)  # its axes are there when finish sets the size of their letters
+    sides = dict(l=margin["l"], r=margin["r"])
+    finish(figure, title, caption, height + 60, margin["b"], margin=sides, **layout)
+    figure.update_xaxes(title_font_size=13)  # a title that is only a text has replaced finish's
+    figure.update_yaxes(title_font_size=13)
+    figure.layout.margin.t += margin["t"] - 24  # finish leaves 24 pixels for headings
     return figure
 
 

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from seqpe_lab.course.style import finish
+from seqpe_lab.course.style import surround
 from seqpe_lab.explorers import fields
 from seqpe_lab.explorers.templates import fill
 
@@ -103,7 +103,7 @@ class Explorer:
         state = getattr(numbers, "state", state)
         filled = self.answer(state, numbers)
         figure = go.Figure(filled["data"])
-        return finish(figure, filled["title"], filled["caption"], **filled["layout"])
+        return surround(figure, filled["title"], filled["caption"], **filled["layout"])
 
     @functools.cached_property
     def fields(self) -> list[dict[str, Any]]:

@@ -5,12 +5,9 @@ Finished runs are kept and interrupted ones continue, so the same command may be
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-
-import torch
 
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
@@ -71,7 +68,6 @@ def reproduce(name: str, scale: str, seeds: int | None, folder: Path, *,
     if slurm:
         print(write_scripts(stages, slurm))
         return
-    workers = workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))
     run_stages([Stage(f"Stage {number}: {len(stage)} runs",
                       partial(training_programs, stage, processes or 1, cpu), waits=number > 1)
                 for number, stage in enumerate(stages, start=1) if stage], workers, print)

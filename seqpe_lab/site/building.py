@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from seqpe_lab import recipes
 from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import executing
@@ -41,7 +39,7 @@ def make_site(folder: Path, scale: str | None = None, workers: int | None = None
     with site.kept():
         run_stages([Stage(f"Executing the {len(site.short)} lessons that need no trained models",
                           lambda: site.executions(site.short) + site.explorers())],
-                   _workers(workers), site.show_and_write)
+                   workers, site.show_and_write)
 
 
 def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
@@ -78,7 +76,7 @@ def make_figures(folder: Path, scale: str | None = None, seed: int = 0,
                   f"{site.estimate(7)}", lambda: training_programs(tuned), site.draw, waits=True),
             Stage(f"Stage 7 of 7: executing the other {len(site.long)} lessons{site.estimate(4)}",
                   lambda: site.executions(site.long), waits=True),
-        ], _workers(workers), site.show_and_write)
+        ], workers, site.show_and_write)
 
 
 class Site:
@@ -170,7 +168,3 @@ def _training(scale: str, seed: int) -> list[list[recipes.Training]]:
             of(recipes.image_model, [*recipes.IMAGE_METHODS, *recipes.IMAGE_ABLATIONS]),
             of(recipes.image_model, recipes.PLACED, augment="place"),
             of(recipes.question_answering, recipes.TUNED)]
-
-
-def _workers(asked: int | None) -> int:
-    return asked or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1))

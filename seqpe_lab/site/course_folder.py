@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
-import torch
 from nbformat import NotebookNode
 
 from seqpe_lab.atomic_files import write_atomically
@@ -65,8 +63,7 @@ def make_course(folder: Path, scale: str | None = None, workers: int | None = No
         with site.kept():
             run_stages([Stage(f"Executing the {name}'s edition",
                               lambda site=site: site.executions(site.lessons))],
-                       workers or (1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)),
-                       site.show)
+                       workers, site.show)
 
 
 def write_notebooks(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:

@@ -1,7 +1,6 @@
 """What a reader must know of a lesson's page: not executed, failed, damaged, an effect missing."""
 from __future__ import annotations
 
-import html
 import re
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from seqpe_lab.course import executing
 from seqpe_lab.course.lesson import NOT_SEEN
 from seqpe_lab.course.parallel import Program
+from seqpe_lab.course.typesetting import plain
 from seqpe_lab.runs import runs_folder
 
 
@@ -29,7 +29,7 @@ def not_seen(page: Path) -> list[str]:
     """What an executed lesson expected (``lab.expect``) and did not find."""
     found = re.findall(rf"^(?:<pre[^>]*>)?{NOT_SEEN}(.+)$", page.read_text(encoding="utf-8"),
                        re.MULTILINE)
-    return [html.unescape(re.sub(r"<[^>]+>", "", claim)) for claim in found]
+    return [*map(plain, found)]
 
 
 def executing_program(path: Path, folder: Path, scale: str) -> Program:

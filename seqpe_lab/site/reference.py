@@ -42,8 +42,9 @@ def write_reference(folder: Path) -> None:
         if "__main__" not in module:
             room = (module.split(".") + ["seqpe_lab"])[1]
             rooms.setdefault(room, []).append((module, list(entries(path))))
+    (folder / "reference").mkdir(parents=True, exist_ok=True)
     for room, modules in rooms.items():
-        write_atomically(_made(folder / "reference") / f"{room}.html", render(
+        write_atomically(folder / "reference" / f"{room}.html", render(
             "reference.html", root="../", title=f"The library: {room}", modules=modules))
     overview = {room: [(module, found[0].about) for module, found in modules]
                 for room, modules in rooms.items()}
@@ -113,8 +114,3 @@ def _signature(node: Documented) -> str:
         return f"class {node.name}({arguments})"
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     return f"{node.name}({ast.unparse(node.args)}){returns}"
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import functools
-import html
 import json
 import re
 from pathlib import Path
 
 from seqpe_lab.atomic_files import write_atomically
+from seqpe_lab.course.typesetting import plain
 
 HEADING = re.compile(r'<(h[123]|dfn)\b[^>]*id="(?P<anchor>[^"]*)"[^>]*>(?P<words>.*?)</\1>',
                      re.DOTALL)
@@ -40,4 +40,4 @@ def _sections(page: Path, address: str, written: int) -> list[dict[str, str]]:
 def _words(page: str) -> str:
     """The text of some HTML; formulas lose their layout."""
     spaced = re.sub(r"</?(?:p|li|td|th|tr|div|br|pre|summary|h\d)\b[^>]*>", " ", page)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", spaced)).split())
+    return plain(spaced)
