@@ -201,3 +201,13 @@ def test_a_loss_is_claimed_where_the_interval_says_so():
     assert of_rope.endswith("no difference seen.")
     assert of_alibi.endswith("× 1.010 [1.010, 1.010], it loses.")
     assert of_seqpe.endswith("× 1.200, too few seeds to say more.")
+
+
+def test_the_readme_s_sentence_is_made_from_the_entries():
+    entries = measured("seqpe", [1.0] * 5) + measured("alibi", [0.9] * 5)
+    for entry in entries:
+        entry["attention"] = {"0": 0.25, "1": 0.5, "4": 0.2, "16": 0.05}
+    said = context_results.readme_line(entries, ("seqpe", "alibi", "rope-1e4"))
+    assert "only the last 64 of 1,024 tokens" in said
+    assert "SeqPE × 1.000 [1.000, 1.000], ALiBi × 0.900 [0.900, 0.900]." in said
+    assert "SeqPE gives 75% of its attention to the last 4 tokens" in said

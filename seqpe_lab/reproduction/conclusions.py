@@ -14,7 +14,7 @@ from seqpe_lab import recipes
 from seqpe_lab.course import figures
 from seqpe_lab.course.result_tables import HEADINGS, by_method, common_measure, summary_columns
 from seqpe_lab.course.style import label
-from seqpe_lab.reproduction import comparison, problem_results
+from seqpe_lab.reproduction import comparison, context_results, problem_results
 from seqpe_lab.reproduction.findings import (FAILED, FEW, OPEN, PARTS, TIE, Finding, compare,
                                              flatness, of_table, rows_of, values_of)
 from seqpe_lab.reproduction.manifest import methods_of
@@ -87,12 +87,14 @@ def conclusions(measure: str, results: Sequence[Mapping]) -> str:
     return f"{standing(results)}\n\n{summary(found)}"
 
 
-def headline(results: Sequence[Mapping], of_problems: Sequence[Mapping] = ()) -> str:
+def headline(results: Sequence[Mapping], of_problems: Sequence[Mapping] = (),
+             of_context: Sequence[Mapping] = ()) -> str:
     """The README's pictures, with what they show, and SeqPE's comparison with ALiBi.
 
     Args:
         results: of language models.
         of_problems: of algorithmic problems; without any, there is one picture.
+        of_context: how the language models use their context; what they say stands last.
     """
     part, rows = PARTS["table1"], [r for r in results if r["method"] in recipes.HEADLINE]
     values = by_method(rows, "perplexity")
@@ -109,6 +111,9 @@ def headline(results: Sequence[Mapping], of_problems: Sequence[Mapping] = ()) ->
     if {"seqpe", "alibi"} <= values.keys():
         found = compare(part, values, "seqpe", "alibi")
         text += f"\nMean perplexity over the lengths: {found.claim} ({found.evidence}).\n"
+    if of_context:
+        methods = ("seqpe", "alibi", "rope-1e4")
+        text += f"\n{context_results.readme_line(of_context, methods)}"
     return text
 
 

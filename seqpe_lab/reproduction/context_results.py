@@ -26,7 +26,7 @@ from seqpe_lab.recipes import Recipe
 from seqpe_lab.runs import Run, list_runs
 from seqpe_lab.runs.run_data import kept_tokenizer
 from seqpe_lab.runs.run_weights import trained_model
-from seqpe_lab.statistics import paired_difference
+from seqpe_lab.statistics import Difference, paired_difference
 from seqpe_lab.tasks import task_of
 from seqpe_lab.tasks.context_use import (attention_by_distance, loss_by_position,
                                          perplexity_in_window)
@@ -38,6 +38,7 @@ DISTANCES = (1, 4, 16, 64, 256)  # where a range of distances ends, tokens
 BEGINNING = (4, 8, 16, 32, 64)  # where the first ranges of positions end; then every 64 tokens
 CONTROLS = ("none", "rope-1e4")  # cut to the trained length at test time, at every length
 ENOUGH = 32_768  # tokens of text
+NEAR = 4  # tokens; where one of the ranges of distances begins
 
 
 def measure(model: GPT2, tokens: torch.Tensor, recipe: Recipe) -> dict:
@@ -206,17 +207,41 @@ def conclusion(entries: Sequence[Mapping]) -> str:
     window, length = str(entries[0]["train_len"]), entries[0]["length"]
     lines = []
     for method, own in _seeds_of_methods(entries).items():
-        logarithms = {e["seed"]: math.log(e["windows"][window] / e["windows"]["all"]) for e in own}
-        change = paired_difference(logarithms, dict.fromkeys(logarithms, 0.0))
+        change, factor = _cut(own)
         verdict = {"higher": "it loses", "lower": "it gains"}.get(change.verdict, change.verdict)
-        interval = f" [{math.exp(change.low):.3f}, {math.exp(change.high):.3f}]"
         if math.isinf(change.low):
-            interval, verdict = "", "too few seeds to say more"
+            verdict = "too few seeds to say more"
         whole, cut = (sum(e["windows"][w] for e in own) / len(own) for w in ("all", window))
         lines.append(f"- {label(method)}: perplexity {whole:.2f} with all {length:,} tokens in "
-                     f"sight, {cut:.2f} with the last {window}: × {math.exp(change.mean):.3f}"
-                     f"{interval}, {verdict}.\n")
+                     f"sight, {cut:.2f} with the last {window}: {factor}, {verdict}.\n")
     return "".join(lines)
+
+
+def readme_line(entries: Sequence[Mapping], methods: Sequence[str]) -> str:
+    """What some methods have of distant tokens, in a sentence or two for the README.
+
+    Args:
+        entries: of all methods.
+        methods: those to name; the share of attention is that of the first.
+    """
+    rows, window = _seeds_of_methods(entries), entries[0]["train_len"]
+    changes = ", ".join(f"{label(m)} {_cut(rows[m])[1]}" for m in methods if m in rows)
+    first = rows[methods[0]]
+    near = sum(share for e in first for begin, share in e["attention"].items() if int(begin) < NEAR)
+    return (f"What are distant tokens worth to these models? Where they see only the last {window} "
+            f"of {entries[0]['length']:,} tokens, their perplexity changes by: {changes}. "
+            f"{label(methods[0])} gives {near / len(first):.0%} of its attention to the last "
+            f"{NEAR} tokens ([lesson 09](notebooks/09_length_extrapolation.ipynb)).\n")
+
+
+def _cut(own: Sequence[Mapping]) -> tuple[Difference, str]:
+    """The change of a method's log perplexity in a window of the trained length, and its factor."""
+    window = str(own[0]["train_len"])
+    logarithms = {e["seed"]: math.log(e["windows"][window] / e["windows"]["all"]) for e in own}
+    change = paired_difference(logarithms, dict.fromkeys(logarithms, 0.0))
+    interval = "" if math.isinf(change.low) else (
+        f" [{math.exp(change.low):.3f}, {math.exp(change.high):.3f}]")
+    return change, f"× {math.exp(change.mean):.3f}{interval}"
 
 
 def cut_rows(entries: Sequence[Mapping]) -> dict[str, dict[str, list[float]]]:
