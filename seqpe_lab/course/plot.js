@@ -22,9 +22,37 @@ function seqpeLook(dark) {
         hoverlabel: {align: "left"}, legend: {bgcolor: dark ? "rgba(28,28,28,0.8)" : undefined}}}
 }
 
+// A value in which whatever equals a part of an earlier value is the earlier object: plotly.js draws
+// again what is another object than before
+function seqpeShared(value, before) {
+    if (!value || !before || typeof value != "object" || value.constructor != before.constructor)
+        return value
+    const size = of => of.length ?? Object.keys(of).length
+    let same = size(value) == size(before)
+    if (ArrayBuffer.isView(value))
+        return same && value.every((part, i) => Object.is(part, before[i])) ? before : value
+    const share = (part, key) => {
+        const shared = seqpeShared(part, before[key])
+        same &&= Object.is(shared, before[key])
+        return shared
+    }
+    const shared = Array.isArray(value) ? value.map(share) : Object.fromEntries(
+        Object.entries(value).map(([key, part]) => [key, share(part, key)]))
+    return same ? before : shared
+}
+
+// A figure's data with black as white
+function seqpeInverted(value) {
+    if (typeof value == "string") return /^(#000000|#111111|black)$/.test(value) ? "#ffffff" : value
+    if (!value || typeof value != "object" || ArrayBuffer.isView(value)
+        || typeof value[0] == "number") return value
+    return Array.isArray(value) ? value.map(seqpeInverted) : Object.fromEntries(
+        Object.entries(value).map(([key, part]) => [key, seqpeInverted(part)]))
+}
+
 function seqpePlot(place, load, on = {}) {
     const frame = place.appendChild(document.createElement("div"))
-    let plotly, newest, drawn, width, busy = false, gone = false, listens = false, shown = {}
+    let plotly, newest, drawn, last, width, busy = false, gone = false, listens = false, shown = {}
 
     function laidOut({data, layout}) {
         const scale = shown.large ? 1.4 : 1
@@ -50,10 +78,9 @@ function seqpePlot(place, load, on = {}) {
                 await new Promise(requestAnimationFrame)
                 if (gone) return
                 drawn = newest
-                let {data, layout} = drawn
-                if (seqpeDark()) data = JSON.parse(JSON.stringify(data, plain).replace(
-                    /"(#000000|#111111|black)"/g, '"#ffffff"'))
-                await plotly.react(frame, data, laidOut(drawn), {displaylogo: false,
+                const data = seqpeDark() ? seqpeInverted(drawn.data) : drawn.data
+                last = seqpeShared({data, layout: laidOut(drawn)}, last)
+                await plotly.react(frame, last.data, last.layout, {displaylogo: false,
                     showSendToCloud: false})  // nothing leaves this machine
                 if (!listens) listen()
             }
@@ -61,7 +88,6 @@ function seqpePlot(place, load, on = {}) {
             busy = false
         }
     }
-    const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value
     function listen() {
         listens = true
         frame.on("plotly_click", ({points: [{x, y, customdata, data: {meta}}]}) =>

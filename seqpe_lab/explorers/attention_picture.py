@@ -61,16 +61,7 @@ def _title(text: Any) -> dict[str, Any]:
 
 
 NAMES = dict(ticktext="@ticks.texts", tickangle=0, tickfont=dict(size=10))
-TEMPLATE = {
-    "title": "{about.name}, layer {state.layer}, head {state.head}: position moves the scores by "
-             "{moves.position:.2f}, content by {moves.content:.2f} nats",
-    "caption": {"join": [
-        "{about.name}, {about.provenance}, trained on {about.trained} · ",
-        _if_text("positions {first} to {last}", "rows and columns {first} to {last}"),
-        {"each": "cut", "value": " · {item}"},
-        " · {ticks.title} · colours run from each table's lowest (dark) to its highest number "
-        "(bright), both named above it; those of the heads from 0 · framed: the query · moves: "
-        "standard deviation over a query's keys · band: ± one standard deviation over the pairs"]},
+PICTURE = {
     "data": [
         dict(each="maps", type="heatmap", z="@z", xaxis="x{axis}", yaxis="y{axis}", zmin="@low",
              zmax="@high", colorscale="Viridis", showscale=False, meta={"head": "@head"},
@@ -124,15 +115,6 @@ TEMPLATE = {
             heading("weights of query {who}", "5", 12, when="is_image"),
             heading({"join": ["mean position part", {"when": "state.relative", "value":
                                                      ", less that at distance 0"}]}, "6", 12)]},
-    "words": {"join": [
-        "Query <b>{who}</b> attends most to <b>{favourite}</b>, with {share:.1%} of its weight. "
-        "<b>Score</b> = q′·k′ / √d<sub>head</sub> before the softmax, and the bias of an encoding "
-        "that adds one. <b>Content part</b>: {about.content}. <b>Position part</b>: the rest, so "
-        "that in every cell content + position = score.",
-        {"when": "lower", "value": " What the layers below have made of positions counts as "
-                                   "content."},
-        {"when": "state.relative", "value": " In the curve each query's position part with itself "
-         "is taken off: a number added to a whole row of scores changes no weight."}]},
     "table": {"distance": "@curve.distance", "mean position part (nats)": "@curve.mean",
               "standard deviation (nats)": "@curve.spread", "pairs": "@curve.pairs"},
 }

@@ -68,3 +68,8 @@ def plain(value: float, digits: int = 2) -> str:
     ('−0.50', '0.00')
     """
     return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def each_of(name: str, value: Any) -> dict[str, Any]:
+    """A value for every element of a list."""
+    return {"each": name, "value": value}

@@ -196,7 +196,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     const root = element("section", {className: "seqpe-explorer", ariaLabel: about.title})
     const tour = element("div", {className: "seqpe-tour", hidden: true, role: "status"})
     const message = element("p", {className: "seqpe-message"})
-    const title = element("h4", {className: "seqpe-title", ariaLive: "polite"})
+    const title = element("h2", {className: "seqpe-title", ariaLive: "polite"})
     const picture = element("div", {className: "seqpe-plot", role: "img"})
     const caption = element("p", {className: "seqpe-caption"})
     const words = element("p", {className: "seqpe-words"})
@@ -285,7 +285,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
             textContent: typeof value == "number" && !Number.isInteger(value) ?
                 value.toPrecision(4) : value})))
         const rows = Array.from({length: Math.min(count, 200)}, (_, i) => cells("td", row(i)))
-        return [element("a", {download: `${about.file}.csv`, textContent: `Download ${about.file}.csv`,
+        return [element("a", {download: `${about.name}.csv`, textContent: `Download ${about.name}.csv`,
             href: `data:text/csv;charset=utf-8,${encodeURIComponent(text)}`}), " or copy: ",
         element("textarea", {readOnly: true, value: text, rows: 2, ariaLabel: "the table as text",
             onclick: event => event.target.select()}),

@@ -102,7 +102,7 @@ def test_every_control_at_its_ends(panel, record_property):
                 slowest, where = took, f"{field['name']} = {value}"
     record_property(
         "explorer",
-        f"{panel.explorer.title}: first picture {first * 1000:.0f} ms, slowest move "
+        f"{panel.explorer.texts["title"]}: first picture {first * 1000:.0f} ms, slowest move "
         f"{slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
     )
 
@@ -132,8 +132,8 @@ def test_everything_is_explained_and_has_a_static_twin(panel):
 def test_the_tour_has_five_stops_each_of_which_draws_and_a_link_opens_it_again(panel):
     assert len(panel.explorer.tour) == 5
     for stop in panel.explorer.tour:
-        assert stop.text and stop.look
-        state = fields.make(panel.explorer.state, dict(stop.state))
+        assert stop["text"] and stop["look"]
+        state = fields.make(panel.explorer.state, stop["state"])
         panel.set(**{name: getattr(state, name) for name in panel.values})
         check(panel)
         assert fields.from_link(panel.explorer.state, fields.to_link(state)) == state

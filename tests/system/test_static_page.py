@@ -77,7 +77,7 @@ def opened(tab, folder: Path, address: str = ""):
 def states(name: str) -> list[dict]:
     """The states of the tour, and some at random."""
     explorer, chance = make_explorer(name), random.Random(0)
-    chosen = [dict(stop.state) for stop in explorer.tour]
+    chosen = [stop["state"] for stop in explorer.tour]
     for _ in range(SAMPLES):
         state = {}
         for field in explorer.fields:
