@@ -20,7 +20,6 @@ from seqpe_lab.explorers.attention_parts import Parts
 from seqpe_lab.explorers.attention_picture import PARTS, PICTURE, places
 from seqpe_lab.explorers.attention_subjects import (LONGEST, Subject, digit_image, own, picture_of,
                                                     shipped, shown_image)
-from seqpe_lab.explorers.drawing import plain
 from seqpe_lab.explorers.explorer import Explorer
 from seqpe_lab.explorers.fields import choice, flag, number, picture, scale, text
 from seqpe_lab.explorers.panel import Panel
@@ -116,7 +115,6 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], SimpleNamesp
         labels, keys = ticks(names, side, first), np.flatnonzero(sees[query])
         tables = [table[head] for table in (parts.content, parts.position, parts.weights)]
         weights = tables[2][query]
-        curve = attention_parts.by_distance(parts, head, state.relative)
         return SimpleNamespace(
             state=state, about=subject.about(method), is_text=is_text, is_image=not is_text,
             maps=[_map(name, n + 1, table, sees, None, head, place["areas"][name],
@@ -133,9 +131,7 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], SimpleNamesp
             pixels=[] if is_text else shown_image(subject, *shown)[0].mean(0).numpy(),
             spot=[] if is_text else weights[-side * side:].reshape(side, side),
             frames=[] if is_text else frames(query - 1, side, shape["patch"]),
-            curve={"distance": curve.distance, "mean": curve.mean, "low": curve.mean - curve.spread,
-                   "high": curve.mean + curve.spread, "spread": curve.spread,
-                   "pairs": curve.pairs},
+            curve=attention_parts.by_distance(parts, head, state.relative),
             beyond=2**0.5 * (shape["trained"] - 1) if side > shape["trained"] else None,
             moves={name: attention_parts.deviation_within_rows(table, sees)
                    for name, table in zip(("content", "position"), tables)},
@@ -149,13 +145,11 @@ def _map(name: str, axis: int, table: np.ndarray, sees: np.ndarray, low: float |
          chosen: bool = False) -> SimpleNamespace:
     """A table of queries and keys, with its colours from ``low``, by default its lowest number."""
     ends = [float(table[sees].min()) if low is None else low, float(table[sees].max())]
-    unit = " nats" * name.endswith("part")
-    heading = (f"<b>{name}</b>" if chosen else name) if name.startswith("head") else (
-        f"{name}<br><sup>{plain(ends[0])} to {plain(ends[1])}{unit}</sup>")
     margin = 1 if ends[0] == ends[1] else 0  # then one colour, in the middle of the scale
     return SimpleNamespace(
-        name=name, heading=heading, axis=str(axis) if axis > 1 else "", low=ends[0] - margin,
+        name=name, axis=str(axis) if axis > 1 else "", ends=ends, low=ends[0] - margin,
         high=ends[1] + margin, head=head, place=place, marks=marks, titles=titles,
+        part=low is None, nats=name.endswith("part"), chosen=chosen,
         z=np.where(sees, table, np.nan).astype(np.float32))
 
 

@@ -36,13 +36,8 @@ def places(kind: str, heads: int) -> dict[str, Any]:
 
 def _placed(nth: Any, path: str, x: Mapping, y: Mapping, **rules: Any) -> dict[str, Any]:
     """Axes whose place is among the numbers."""
-    made = axes(nth, (0, 0, 0, 0), (0, 0, 0, 0), x, y)
-    for name, axis in made.items():
-        ends = (0, 1) if name.startswith("x") else (2, 3)
-        axis["domain"] = either(*([f"@{path}.{width}.{end}" for end in ends]
-                                  for width in ("narrow", "wide")))
-        axis.update(rules, automargin=False)  # margins are fixed: one layout, not several
-    return made
+    wide, narrow = ([f"@{path}.{width}.{end}" for end in range(4)] for width in ("wide", "narrow"))
+    return axes(nth, wide, narrow, x, y, **rules)
 
 
 def _if_text(text: Any, image: Any) -> dict[str, Any]:
@@ -60,6 +55,9 @@ def _title(text: Any) -> dict[str, Any]:
     return dict(text=text, standoff=2)
 
 
+HEADING = {"when": "part", "value": {"join": [
+    "{name}<br><sup>{ends.0:.2f} to {ends.1:.2f}", {"when": "nats", "value": " nats"}, "</sup>"]},
+    "else": {"when": "chosen", "value": "<b>{name}</b>", "else": "{name}"}}
 NAMES = dict(ticktext="@ticks.texts", tickangle=0, tickfont=dict(size=10))
 PICTURE = {
     "data": [
@@ -110,7 +108,7 @@ PICTURE = {
             dict(when="beyond", type="line", xref="x6", yref="y6 domain", x0="@beyond",
                  x1="@beyond", y0=0, y1=1, line=dict(dash="dash", color="#444444"))],
         "annotations": [
-            heading("{heading}", "{axis}", 12, each="maps"),
+            heading(HEADING, "{axis}", 12, each="maps"),
             heading("the image", "4", 12, when="is_image"),
             heading("weights of query {who}", "5", 12, when="is_image"),
             heading({"join": ["mean position part", {"when": "state.relative", "value":

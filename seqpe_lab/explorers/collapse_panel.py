@@ -60,22 +60,17 @@ class Session:
         if state.seed != self.training.seed:
             self.training = Training(state.seed)
         records, z = self.training.records, state.z
-        now, steps = records[-1], [record.step for record in records]
-        settings = [(r.alpha, r.beta, r.rate) for r in records]
+        now, settings = records[-1], [(r.alpha, r.beta, r.rate) for r in records]
         mantissa, exponent = f"{now.l_ood:.1e}".split("e")
         return SimpleNamespace(
-            state=state, step=now.step, trained=now.step > 0, collapsed=now.spread < COLLAPSED,
+            state=state, records=records, now=now, collapsed=now.spread < COLLAPSED,
             apart=np.log10(np.clip(1 - self.training.similarity[::EVERY, ::EVERY].double().numpy(),
                                    CLOSEST, None)),  # (200, 200)
-            shifts=list(range(1, POSITIONS)), untrained=records[0].cosines, now=now.cosines,
-            here=float(now.cosines[z - 1]), steps=steps, **dict(zip(
-                ("alphas", "betas", "rates"), map(list, zip(*settings)))),
+            shifts=list(range(1, POSITIONS)), here=float(now.cosines[z - 1]),
             cosines=[float(r.cosines[z - 1]) for r in records],
-            ranks=[r.effective_rank for r in records], spreads=[r.spread for r in records],
-            l_delta=[r.l_delta for r in records], l_ood=[max(r.l_ood, SMALLEST) for r in records],
-            rank=now.effective_rank, spread=now.spread, delta=now.l_delta,
+            l_ood=[max(r.l_ood, SMALLEST) for r in records],
             ood=f"{mantissa} · 10<sup>{int(exponent)}</sup>".replace("-", "−"),
-            changes=[{"at": step} for step, *pair in zip(steps[1:], settings[1:], settings[2:])
+            changes=[{"at": r.step} for r, *pair in zip(records[1:], settings[1:], settings[2:])
                      if pair[0] != pair[1]],
             end=max(40, now.step), top=1.06 * max(r.effective_rank for r in records),
             disabled=["Start", "Step"] if self.running else ["Pause"])
@@ -190,15 +185,15 @@ PICTURE = {
                            xpad=0, y=either(0.715, -0.08), yanchor="top",
                            tickvals=[-3, -2, -1, 0],
                            ticktext=["0.001", "0.01", "0.1", "1"])),
-        _line(2, "@shifts", "@untrained", "untrained", GREY, "dot"),
-        _line(2, "@shifts", "@now", "now", BLUE),
+        _line(2, "@shifts", "@records.0.cosines", "untrained", GREY, "dot"),
+        _line(2, "@shifts", "@now.cosines", "now", BLUE),
         _line(2, ["@state.z"], ["@here"], "z", BLUE, mode="markers",
               marker=dict(color=BLUE, size=9)),
-        _line(3, "@steps", "@cosines", "cosine", BLUE),
-        _line(4, "@steps", "@ranks", "effective rank", "#009E73"),
+        _line(3, "@records.*.step", "@cosines", "cosine", BLUE),
+        _line(4, "@records.*.step", "@records.*.effective_rank", "effective rank", "#009E73"),
         _line(5, [0, "@end"], [CHANCE, CHANCE], "chance", GREY, "dot"),
-        _line(5, "@steps", "@l_delta", "L<sub>δ</sub>", "#CC79A7"),
-        _line(5, "@steps", "@l_ood", "L<sub>OOD</sub>", "#D55E00", "dash")],
+        _line(5, "@records.*.step", "@records.*.l_delta", "L<sub>δ</sub>", "#CC79A7"),
+        _line(5, "@records.*.step", "@l_ood", "L<sub>OOD</sub>", "#D55E00", "dash")],
     "layout": {
         "height": either(1330, 520), "margin": dict(t=40, r=14, l=60, b=either(50, 90)),
         **axes("", (0, 0.38, 0, 1), (0, 1, 0.76, 1), POSITION,
@@ -219,9 +214,11 @@ PICTURE = {
             ("2", "e<sub>p</sub> and e<sub>p+z</sub>, now; dotted: untrained"),
             ("3", "e<sub>p</sub> and e<sub>p+{state.z}</sub>"), ("4", "effective rank"),
             ("5", f"L<sub>δ</sub> solid (log {CANDIDATES} dotted), L<sub>OOD</sub> dashed"))]},
-    "table": {"step": "@steps", "α": "@alphas", "β": "@betas", "rate": "@rates",
-              "mean cosine at z={state.z}": "@cosines", "effective rank": "@ranks",
-              "spread": "@spreads", "L_δ (nats)": "@l_delta", "L_OOD (nats)": "@l_ood"},
+    "table": {
+        "step": "@records.*.step", "α": "@records.*.alpha", "β": "@records.*.beta",
+        "rate": "@records.*.rate", "mean cosine at z={state.z}": "@cosines",
+        "effective rank": "@records.*.effective_rank", "spread": "@records.*.spread",
+        "L_δ (nats)": "@records.*.l_delta", "L_OOD (nats)": "@l_ood"},
 }
 
 

@@ -84,15 +84,13 @@ explorers.digits = ({tables, near, taught, largest}) => {
         const [domains, height] = stacked([...encoders.map(() => 150), 27 * around.length + 20,
             ...trained ? [110] : [], 50], 96)
         const edges = [false, true].map(own => ({own, x: [], y: []}))
-        const nodes = Object.fromEntries(["shared", "own", "others"].map(
-            group => [group, {x: [], y: [], text: [], size: [], symbol: []}]))
+        const nodes = {shared: [], own: [], others: []}
         for (const {place, height, own, before, token, rows} of tree.values()) {
             const parent = tree.get(before) ?? {place: -0.6, height: row}, ends = token == base
             edges[Number(own)].x.push(parent.place, place, null)
             edges[Number(own)].y.push(parent.height, height, null)
-            const group = nodes[!own ? "others" : rows.length > 1 ? "shared" : "own"]
-            for (const [name, value] of Object.entries({x: place, y: height, text: ends ? "" : String(token),
-                size: ends ? 12 : 18, symbol: ends ? "square" : "circle"})) group[name].push(value)
+            nodes[!own ? "others" : rows.length > 1 ? "shared" : "own"].push({x: place, y: height,
+                text: ends ? "" : String(token), size: ends ? 12 : 18, symbol: ends ? "square" : "circle"})
         }
         const power = exponent => exponent < 2 ? String(base ** exponent) : `${base}<sup>${exponent}</sup>`
         return {k, name: nameOf(position), row, asked: plural(state.k), raised: k > state.k,

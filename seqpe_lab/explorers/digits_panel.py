@@ -135,16 +135,14 @@ def edges(nodes: dict, row: int) -> list[dict[str, Any]]:
     return lines
 
 
-def groups(nodes: dict, base: int) -> dict[str, dict[str, list]]:
+def groups(nodes: dict, base: int) -> dict[str, list[dict[str, Any]]]:
     """The nodes by who shares them."""
-    drawn = {group: {"x": [], "y": [], "text": [], "size": [], "symbol": []} for group in GROUPS}
+    drawn: dict[str, list] = {group: [] for group in GROUPS}
     for node in nodes.values():
         shared, ends = len(node["rows"]) > 1, node["token"] == base
-        group = drawn["others" if not node["own"] else "shared" if shared else "own"]
-        for name, value in (("x", node["place"]), ("y", node["height"]),
-                            ("text", "" if ends else str(node["token"])),
-                            ("size", 12 if ends else 18), ("symbol", "square" if ends else "circle")):
-            group[name].append(value)
+        drawn["others" if not node["own"] else "shared" if shared else "own"].append({
+            "x": node["place"], "y": node["height"], "text": "" if ends else str(node["token"]),
+            "size": 12 if ends else 18, "symbol": "square" if ends else "circle"})
     return drawn
 
 
@@ -223,15 +221,15 @@ PICTURE = {
         dict(ON_TREE, each="edges", type="scatter", x="@x", y="@y", mode="lines", **QUIET,
              line=dict(color={"when": "own", "value": OWN, "else": "#bbbbbb"},
                        width={"when": "own", "value": 3, "else": 1.5})),
-        *(dict(ON_TREE, type="scatter", x=f"@nodes.{group}.x", y=f"@nodes.{group}.y", name=name,
-               text=f"@nodes.{group}.text", mode="markers+text", cliponaxis=False,
+        *(dict(ON_TREE, type="scatter", x=f"@nodes.{group}.*.x", y=f"@nodes.{group}.*.y", name=name,
+               text=f"@nodes.{group}.*.text", mode="markers+text", cliponaxis=False,
                textfont=dict(color=ink, size=12),
-               marker=dict(size=f"@nodes.{group}.size", symbol=f"@nodes.{group}.symbol",
+               marker=dict(size=f"@nodes.{group}.*.size", symbol=f"@nodes.{group}.*.symbol",
                            color=fill, opacity=1, line=dict(color=edge, width=width)),
                hovertemplate=f"%{{text}}<extra>{name}</extra>")
           for group, (name, edge, fill, ink, width) in GROUPS.items()),
         dict(each="cosines", type="scatter", xaxis="x4", yaxis="y4", y="@y", name="{name}",
-             x=[each_of("neighbours", "@at")], mode="lines+markers", showlegend=False,
+             x="@neighbours.*.at", mode="lines+markers", showlegend=False,
              line=dict(dash={"when": "trained", "value": "solid", "else": "dot"},
                        color={"when": "trained", "value": OWN, "else": OTHER}),
              hovertemplate="{name}, %{x}: %{y:.3f}<extra></extra>"),
@@ -246,18 +244,18 @@ PICTURE = {
         "legend": dict(orientation="h", x=0, xanchor="left", y="@legend", yanchor="bottom",
                        itemclick=False),
         "xaxis{nth}": dict(each="strips", range="@ends.columns", side="top", tickangle=0,
-                           tickvals=[each_of("tokens", "@column")], anchor="y{nth}",
+                           tickvals="@tokens.*.column", anchor="y{nth}",
                            ticktext=[each_of("tokens", "<b>{digit}</b>")], **BARE),
         "yaxis{nth}": dict(each="strips", domain="@domain", autorange="reversed", anchor="x{nth}",
                            tickvals=[4.5, 12.5, 20.5, 28.5],
                            ticktext=["T digit", "+ O place", "+ D dim.", "= U"], **BARE),
-        "xaxis3": dict(range="@ends.columns", tickvals=[each_of("tokens", "@column")],
-                       ticktext=[each_of("tokens", "{power}")], tickangle=0, anchor="y3", **BARE,
+        "xaxis3": dict(range="@ends.columns", tickvals="@tokens.*.column",
+                       ticktext="@tokens.*.power", tickangle=0, anchor="y3", **BARE,
                        title=dict(standoff=4, text="place value of the digit<br>{around} "
                                   "positions: {tokens_around} tokens, {distinct} distinct "
                                   "prefixes")),
         "yaxis3": dict(domain="@domains.tree", range="@ends.tree", side="right", anchor="x3",
-                       tickvals=[each_of("neighbours", "@row")], fixedrange=True,
+                       tickvals="@neighbours.*.row", fixedrange=True,
                        ticktext=[dict(each="neighbours", when="own", value="<b>{name}</b>",
                                       **{"else": "{name} shares {shared}"})],
                        title=dict(text="position"), **BARE),
@@ -275,10 +273,10 @@ PICTURE = {
             heading("cosine with {name}; dotted: untrained", "4", x=0, xanchor="left",
                     when="cosines"),
             heading("{total} embeddings name {count} positions", "5", x=0, xanchor="left")]},
-    "table": {"position": [each_of("neighbours", "{name}")],
-              "digits": [each_of("neighbours", "{digits}")],
-              "shared prefix": [each_of("neighbours", "@shared")],
-              "digits that agree": [each_of("neighbours", "@agree")]},
+    "table": {"position": "@neighbours.*.name",
+              "digits": "@neighbours.*.digits",
+              "shared prefix": "@neighbours.*.shared",
+              "digits that agree": "@neighbours.*.agree"},
 }
 
 

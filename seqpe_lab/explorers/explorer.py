@@ -58,7 +58,7 @@ class Explorer:
         compute: from a state to a namespace of arrays and plain values.
         picture: "data", "layout" (with a "height"), and, if there is one, "table" ({column:
             values}). With the texts they are the template, which is filled with the numbers, the
-            state, ``names`` (of the chosen options), and ``narrow`` (whether the page is a phone's).
+            state, ``names`` (of the chosen options) and ``narrow`` (whether the page is a phone's).
         click: {field: "x", "y" or a name of the clicked point's customdata}: what a click sets.
         actions: {name of a button: help}; ``panel`` is then a subclass that has ``act``.
         stored: for the static page, see above.

@@ -1,5 +1,5 @@
 // The numbers of extrapolation_panel.py: filtering and averaging of stored results
-explorers.extrapolation = ({tasks, methods, looks, columns, least}) => {
+explorers.extrapolation = ({tasks, methods, looks, least}) => {
     const comma = value => seqpeFill.text(value, ",")
     const inOrder = some => methods.filter(method => some.has(method))
     const mean = values => values.reduce((a, b) => a + b) / values.length
@@ -86,8 +86,8 @@ explorers.extrapolation = ({tasks, methods, looks, columns, least}) => {
             return alone.length ? [{who, names: alone.map(method => looks[method].name).join(", ")}] : []
         })
         const missing = shown.some((values, i) => values.length < chosen[i].length)
-        const rows = chosen.flatMap((values, i) => values.map(v => [wheres[i].name,
-            looks[v.method].name, v.seed, v.length, v.length / wheres[i].trained, v.value, v.ratio]))
+        const rows = chosen.flatMap((values, i) => values.map(v => ({...v, source: wheres[i].name,
+            method: looks[v.method].name, times: v.length / wheres[i].trained})))
         return {task, sides, lines, bands, only, best: best.length ?
             `${task.percent ? "Highest" : "Lowest"} ${measured}${ratio ? " ratio" : ""} at the ${
                 size == "size" ? "largest" : "longest"}: ${best.join(", ")}`
@@ -95,6 +95,6 @@ explorers.extrapolation = ({tasks, methods, looks, columns, least}) => {
         caption: [...wheres.map(({caption}) => caption), missing && "0 has no place on a log axis."
             ].filter(Boolean).join(" "),
         limits: {methods: inOrder(new Set(wheres.flatMap(({values}) => values.map(([m]) => m))))},
-        columns: Object.fromEntries(columns.map((name, i) => [name, rows.map(row => row[i])]))}
+        rows}
     }}
 }

@@ -22,7 +22,6 @@ from seqpe_lab.explorers.fields import choice, several, span
 from seqpe_lab.statistics import LEAST, leaders, paired_difference
 
 TIMES = (1, 1.5, 2, 3, 4, 8, 16, 32)  # multiples of the trained length
-COLUMNS = ("source", "method", "seed", "place", "times", "value", "ratio")  # of the table
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,6 @@ def compute(state: State) -> SimpleNamespace:
     best = [f"{who} in {name} ({longest:,})" for name, values in zip(("our runs", "the paper"),
             chosen) if values for who, longest in [winners(values, task)]]
     mine, theirs = ({v.method for v in values} for values in chosen)
-    rows = [(where.name, label(v.method), v.seed, v.length, v.length / where.trained, v.value,
-             v.ratio) for where, values in zip(wheres, chosen) for v in values]
     return SimpleNamespace(
         state=state, task=task, sides=sides, lines=lines, bands=bands,
         best=f"{'Highest' if task.percent else 'Lowest'} {measured}{' ratio' * ratio} at the "
@@ -87,7 +84,9 @@ def compute(state: State) -> SimpleNamespace:
         only=[{"who": who, "names": ", ".join(map(label, in_order(alone)))} for who, alone in (
             ("Ours", mine - theirs), ("The paper's", theirs - mine)) if alone],
         limits={"methods": in_order({v.method for where in wheres for v in where.values})},
-        columns={name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)})
+        rows=[{"source": where.name, "method": label(v.method), "seed": v.seed, "length": v.length,
+               "times": v.length / where.trained, "value": v.value, "ratio": v.ratio}
+              for where, values in zip(wheres, chosen) for v in values])
 
 
 def within(side: Side, methods: Sequence[str], times: Sequence[float],
@@ -180,9 +179,9 @@ PICTURE = {
             note("nothing was measured here:<br>choose other methods or a wider range",
                  each="sides", when="empty", x=0.5, y=0.5, xanchor="center",
                  xref="x{nth} domain", yref="y{nth} domain")]},
-    "table": {"source": "@columns.source", "method": "@columns.method", "seed": "@columns.seed",
-              "{task.place}": "@columns.place", "times the trained": "@columns.times",
-              "{task.value}": "@columns.value", "ratio to the trained": "@columns.ratio"},
+    "table": {"source": "@rows.*.source", "method": "@rows.*.method", "seed": "@rows.*.seed",
+              "{task.place}": "@rows.*.length", "times the trained": "@rows.*.times",
+              "{task.value}": "@rows.*.value", "ratio to the trained": "@rows.*.ratio"},
 }
 
 
@@ -193,7 +192,7 @@ def stored() -> dict[str, Any]:
         kept[name] = {"task": vars(task) | {"percent": task.percent}, "paper": _plain(papers(name))}
         kept[name] |= {scale: _plain(ours(name, scale)) | {"ties": _ties(ours(name, scale))}
                        for scale in scales()}
-    return {"tasks": kept, "methods": list(methods()), "columns": COLUMNS, "least": LEAST,
+    return {"tasks": kept, "methods": list(methods()), "least": LEAST,
             "looks": {method: drawn_line(method, [], "") for method in methods()}}
 
 

@@ -211,6 +211,11 @@ def test_a_template_that_asks_for_what_is_not_there_says_so():
         fill({"y": "@mean.low"}, {"median": 1})
 
 
+def test_a_part_of_every_element_of_a_list_is_a_list():
+    runs = {"runs": [{"name": "a", "at": [1, 2]}, {"name": "b", "at": [3, 4]}]}
+    assert fill(["@runs.*.name", "@runs.*.at.1"], runs) == [["a", "b"], [2, 4]]
+
+
 @pytest.mark.parametrize(
     "value, form, text",
     [

@@ -249,7 +249,7 @@ def test_another_seed_begins_again_and_another_rate_does_not(panel):
     assert fast.step == 4 and fast.rate == 0.01
     assert fast.cosines.mean() > trained(0.0, 0.1, 2).records[-1].cosines.mean()
     panel.set(seed=2)
-    assert step(panel) == 0 and panel.numbers.spread == Training(2).records[0].spread
+    assert step(panel) == 0 and panel.numbers.now.spread == Training(2).records[0].spread
 
 
 def test_no_weights_at_all_train_nothing():

@@ -70,6 +70,8 @@ def differences(mine, theirs, path="") -> list[str]:
     """Where a value of the browser is not Python's; arrays are compared as wholes."""
     if isinstance(mine, SimpleNamespace):
         mine = vars(mine)
+    if hasattr(mine, "_asdict"):
+        mine = mine._asdict()
     if isinstance(mine, dict):
         return [line for k, v in mine.items() for line in differences(v, theirs[k], f"{path}.{k}")]
     if isinstance(mine, (list, tuple)) and not all(isinstance(v, (int, float)) for v in mine):
