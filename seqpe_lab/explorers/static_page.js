@@ -3,8 +3,17 @@ const explorers = {}  // {name: stored => ({compute(state), actions})}, by the e
 const seqpeFiles = {}  // {name: the promise of a file's bytes, and what keeps it}
 
 function seqpeArrived(name, text) {  // called by the file itself
-    const binary = atob(text), bytes = new Uint8Array(binary.length)
-    for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i)
+    const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+    const digit = new Uint8Array(128), length = Math.floor(text.length * 4 / 5)  // base 85
+    Array.from(letters, (letter, i) => { digit[letter.charCodeAt(0)] = i })
+    const whole = text.padEnd(5 * Math.ceil(text.length / 5), "~")
+    const view = new DataView(new ArrayBuffer(whole.length * 4 / 5))
+    for (let i = 0, o = 0; i < whole.length; o += 4) {
+        let value = 0
+        for (const end = i + 5; i < end; i++) value = 85 * value + digit[whole.charCodeAt(i)]
+        view.setUint32(o, value)
+    }
+    const bytes = view.buffer.slice(0, length)
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))
     seqpeFiles[name].keep(new Response(stream).arrayBuffer())
 }

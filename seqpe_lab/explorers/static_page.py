@@ -72,7 +72,7 @@ def write(folder: Path, names: Iterable[str] = EXPLORERS) -> Path:
     packed = {"plotly": gzip.compress(get_plotlyjs().encode(), 9, mtime=0)}
     packed |= {explorer.name: pack(explorer.stored()) for explorer in explorers}
     for name, data in packed.items():
-        text = f'seqpeArrived("{name}", "{base64.b64encode(data).decode()}")\n'
+        text = f'seqpeArrived("{name}", "{base64.b85encode(data).decode()}")\n'
         (folder / f"{name}.js").write_text(text, encoding="utf-8")
     about = {explorer.name: {"about": explorer.description(), "template": explorer.template}
              for explorer in explorers}
