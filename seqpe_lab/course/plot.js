@@ -15,7 +15,7 @@ const seqpeDark = () => document.body.dataset.jpThemeLight ?
 function seqpeLook(dark) {
     const [ink, paper, grid] = dark ? ["#e8e8e8", "#1c1c1c", "#3a3a3a"] : ["#2a3f5f", "#fff", "#e2e6ee"]
     const axis = {gridcolor: grid, linecolor: grid, zerolinecolor: grid, zerolinewidth: 2,
-        automargin: true, title: {standoff: 12}}
+        automargin: true, title: {standoff: 12}, ticklabeloverflow: "allow"}  // else each is measured
     const scene = {...axis, backgroundcolor: paper, showbackground: true, automargin: undefined}
     return {layout: {paper_bgcolor: paper, plot_bgcolor: paper, font: {color: ink}, xaxis: axis,
         yaxis: axis, scene: {xaxis: scene, yaxis: scene, zaxis: scene},

@@ -83,7 +83,10 @@ PICTURE = {
                   dict(tickvals="@marks", constrain="domain", title=_title("@titles.0"), **NAMES,
                        **BARE),
                   dict(tickvals="@marks", constrain="domain", title=_title("@titles.1"), **NAMES,
-                       autorange="reversed", scaleanchor="x{axis}", **BARE), each="maps"),
+                       autorange="reversed", scaleanchor="x{axis}", **BARE,
+                       showticklabels=either(True, {"when": "titles.1", "value": True,
+                                                    "else": False})),  # rows are named once
+                  each="maps"),
         **_placed(4, "places.query",
                   dict(tickvals=_if_text("@ticks.values", None), tickangle=0,
                        ticktext=_if_text("@ticks.texts", None), tickfont=dict(size=10),
