@@ -102,7 +102,7 @@ def test_every_control_at_its_ends(panel, record_property):
                 slowest, where = took, f"{field['name']} = {value}"
     record_property(
         "explorer",
-        f"{panel.explorer.texts["title"]}: first picture {first * 1000:.0f} ms, slowest move "
+        f"{panel.explorer.texts['title']}: first picture {first * 1000:.0f} ms, slowest move "
         f"{slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
     )
 
