@@ -19,7 +19,7 @@ import torch
 from seqpe_lab.digits import digits_needed, to_digits
 from seqpe_lab.explorers.digits_vectors import (MOST_BASE, STRIP, TRAINED, WIDEST, encoder,
                                                 index_of, is_taught, near, reach, strip, tables)
-from seqpe_lab.explorers.drawing import BARE, QUIET, each_of, heading
+from seqpe_lab.explorers.drawing import BARE, QUIET, each_of, either, heading
 from seqpe_lab.explorers.explorer import Explorer
 from seqpe_lab.explorers.fields import choice, number, text
 
@@ -251,9 +251,9 @@ PICTURE = {
                            ticktext=["T digit", "+ O place", "+ D dim.", "= U"], **BARE),
         "xaxis3": dict(range="@ends.columns", tickvals="@tokens.*.column",
                        ticktext="@tokens.*.power", tickangle=0, anchor="y3", **BARE,
-                       title=dict(standoff=4, text="place value of the digit<br>{around} "
-                                  "positions: {tokens_around} tokens, {distinct} distinct "
-                                  "prefixes")),
+                       title=dict(standoff=4, text={"join": [
+                           "place value of the digit<br>{around} positions: {tokens_around} tokens,",
+                           either("<br>", " "), "{distinct} distinct prefixes"]})),
         "yaxis3": dict(domain="@domains.tree", range="@ends.tree", side="right", anchor="x3",
                        tickvals="@neighbours.*.row", fixedrange=True,
                        ticktext=[dict(each="neighbours", when="own", value="<b>{name}</b>",
