@@ -1,13 +1,14 @@
 // One plotly figure on a page that can be replaced many times a second.
 //
 //     const plot = seqpePlot(place, load, {click, select, relayout})
-//     plot.show({data, layout}, {large: false})
+//     plot.show({data, layout}, {large: false, narrow: false})
 //     plot.close()
 //
 // place: an empty element; load: a function that promises Plotly. What a reader does arrives as
 // click({x, y, customdata, and what the trace's meta holds}), select([first x, last x]) and relayout({property: value, ...}).
 // One drawing is made at a time, always of the newest figure. The figure is as wide as the page
-// has room for, and light or dark as the page is; ``large`` enlarges it for a lecture hall. Zooms
+// has room for, and light or dark as the page is; ``large`` enlarges it for a lecture hall; with
+// another ``narrow`` it is placed anew. Zooms
 // are kept while the axes have the same titles, hidden traces while the legend has the same names.
 const seqpeDark = () => document.body.dataset.jpThemeLight ?
     document.body.dataset.jpThemeLight == "false" : matchMedia("(prefers-color-scheme: dark)").matches
@@ -104,6 +105,7 @@ function seqpePlot(place, load, on = {}) {
     scheme.addEventListener("change", again)
     return {
         show(figure, how = {}) {
+            if (JSON.stringify(how) != JSON.stringify(shown)) last = null  // all is placed anew
             newest = figure
             shown = how
             drawn = null

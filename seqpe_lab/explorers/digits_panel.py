@@ -217,7 +217,7 @@ PICTURE = {
         dict(ON_STRIP, type="scatter", x=[each_of("tokens", "@column")] * 4,
              y=[each_of("tokens", n * STRIP + 0.4) for n in range(4)],
              text=[each_of("tokens", label) for label in LABELS], mode="text",
-             textfont=dict(size=11, color="#222222"), cliponaxis=False, **QUIET),
+             textfont=dict(size=11, color="#111111"), cliponaxis=False, **QUIET),
         dict(ON_TREE, each="edges", type="scatter", x="@x", y="@y", mode="lines", **QUIET,
              line=dict(color={"when": "own", "value": OWN, "else": "#bbbbbb"},
                        width={"when": "own", "value": 3, "else": 1.5})),

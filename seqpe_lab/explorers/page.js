@@ -265,7 +265,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, link, act}) 
         picture.ariaLabel = title.textContent
         caption.innerHTML = answer.caption
         words.innerHTML = answer.words ?? ""
-        plot.show(answer, {large: root.classList.contains("seqpe-large")})
+        plot.show(answer, {large: root.classList.contains("seqpe-large"), narrow})
         if (answer.table) sheet.lastChild.replaceChildren(...tableOf(answer.table))
     }
     function tableOf(columns) {

@@ -145,10 +145,10 @@ PICTURE = {
                              dash="dash", x0=-0.5, y0=-0.5, x1="@edge", y1="@edge"),
                    *outlined(each="maps", type="rect", xref="x{nth}", yref="y{nth}", width=2,
                              x0="@frame.x0", x1="@frame.x1", y0="@frame.y0", y1="@frame.y1")],
-        "annotations": [heading(
-            "{name}{how}<br><span style='font-size:11px'>most similar: ({nearest.0}, {nearest.1}), "
-            "{away:.1f} patches away<br>colours from {low:.2f} to {high:.2f}</span>",
-            each="maps")]},
+        "annotations": [heading({"join": [
+            "{name}{how}<br><span style='font-size:", either("9px", "11px"), "'>most similar: "
+            "({nearest.0}, {nearest.1}), {away:.1f} patches away<br>colours from {low:.2f} to "
+            "{high:.2f}</span>"]}, each="maps")]},
     "table": {"row": "@places.row", "column": "@places.column",
               "{name}": {"each": "maps", "value": "@flat"}},
 }
