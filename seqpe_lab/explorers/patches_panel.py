@@ -147,7 +147,8 @@ PICTURE = {
                              x0="@frame.x0", x1="@frame.x1", y0="@frame.y0", y1="@frame.y1")],
         "annotations": [heading({"join": [
             "{name}{how}<br><span style='font-size:", either("9px", "11px"), "'>most similar: "
-            "({nearest.0}, {nearest.1}), {away:.1f} patches away<br>colours from {low:.2f} to "
+            "({nearest.0}, {nearest.1}),", either("<br>", " "), "{away:.1f} patches away<br>"
+            "colours from {low:.2f} to "
             "{high:.2f}</span>"]}, each="maps")]},
     "table": {"row": "@places.row", "column": "@places.column",
               "{name}": {"each": "maps", "value": "@flat"}},
