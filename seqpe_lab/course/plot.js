@@ -8,8 +8,8 @@
 // click({x, y, customdata, and what the trace's meta holds}), select([first x, last x]) and relayout({property: value, ...}).
 // One drawing is made at a time, always of the newest figure. The figure is as wide as the page
 // has room for, and light or dark as the page is; ``large`` enlarges it for a lecture hall; with
-// another ``narrow`` it is placed anew. Zooms
-// are kept while the axes have the same titles, hidden traces while the legend has the same names.
+// another ``narrow`` it is placed anew. Zooms are kept while the axes have the same titles, hidden
+// traces while the legend has the same names.
 const seqpeDark = () => document.body.dataset.jpThemeLight ?
     document.body.dataset.jpThemeLight == "false" : matchMedia("(prefers-color-scheme: dark)").matches
 

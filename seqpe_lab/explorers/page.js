@@ -5,8 +5,8 @@
 //
 // about: Explorer.description(). ask(state, {narrow, table}) promises the answer to a state: title,
 // caption, data, layout, words, table, limits (see explorer.py); it throws what is shown as an
-// error. load promises Plotly; link(changed values) gives
-// the text that opens this state again; act(name) is called by the buttons of ``about.actions``.
+// error. load promises Plotly; link(changed values) gives the text that opens this state again;
+// act(name) is called by the buttons of ``about.actions``.
 function seqpeExplorer(place, about, {ask, load, state: first = {}, link, act}) {
     const element = (tag, properties = {}, ...children) => {
         const made = Object.assign(document.createElement(tag), properties)
