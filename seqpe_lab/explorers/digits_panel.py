@@ -252,8 +252,9 @@ PICTURE = {
         "xaxis3": dict(range="@ends.columns", tickvals="@tokens.*.column",
                        ticktext="@tokens.*.power", tickangle=0, anchor="y3", **BARE,
                        title=dict(standoff=4, text={"join": [
-                           "place value of the digit<br>{around} positions: {tokens_around} tokens,",
-                           either("<br>", " "), "{distinct} distinct prefixes"]})),
+                           "place value of the digit<br>{around} positions: ",
+                           "{tokens_around} tokens,", either("<br>", " "),
+                           "{distinct} distinct prefixes"]})),
         "yaxis3": dict(domain="@domains.tree", range="@ends.tree", side="right", anchor="x3",
                        tickvals="@neighbours.*.row", fixedrange=True,
                        ticktext=[dict(each="neighbours", when="own", value="<b>{name}</b>",

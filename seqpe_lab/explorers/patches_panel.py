@@ -148,8 +148,7 @@ PICTURE = {
         "annotations": [heading({"join": [
             "{name}{how}<br><span style='font-size:", either("9px", "11px"), "'>most similar: "
             "({nearest.0}, {nearest.1}),", either("<br>", " "), "{away:.1f} patches away<br>"
-            "colours from {low:.2f} to "
-            "{high:.2f}</span>"]}, each="maps")]},
+            "colours from {low:.2f} to {high:.2f}</span>"]}, each="maps")]},
     "table": {"row": "@places.row", "column": "@places.column",
               "{name}": {"each": "maps", "value": "@flat"}},
 }
