@@ -23,23 +23,12 @@ function seqpeLook(dark) {
         hoverlabel: {align: "left"}, legend: {bgcolor: dark ? "rgba(28,28,28,0.8)" : undefined}}}
 }
 
-// A value in which whatever equals a part of an earlier value is the earlier object: plotly.js draws
-// again what is another object than before
-function seqpeShared(value, before) {
-    if (!value || !before || typeof value != "object" || value.constructor != before.constructor)
-        return value
-    const size = of => of.length ?? Object.keys(of).length
-    let same = size(value) == size(before)
-    if (ArrayBuffer.isView(value))
-        return same && value.every((part, i) => Object.is(part, before[i])) ? before : value
-    const share = (part, key) => {
-        const shared = seqpeShared(part, before[key])
-        same &&= Object.is(shared, before[key])
-        return shared
-    }
-    const shared = Array.isArray(value) ? value.map(share) : Object.fromEntries(
-        Object.entries(value).map(([key, part]) => [key, share(part, key)]))
-    return same ? before : shared
+function seqpeEqual(a, b) {
+    if (!a || !b || typeof a != "object" || a.constructor != b.constructor) return Object.is(a, b)
+    if (Array.isArray(a) || ArrayBuffer.isView(a))
+        return a.length == b.length && a.every((part, i) => seqpeEqual(part, b[i]))
+    const keys = Object.keys(a)
+    return keys.length == Object.keys(b).length && keys.every(key => seqpeEqual(a[key], b[key]))
 }
 
 // A figure's data with black as white
@@ -80,9 +69,10 @@ function seqpePlot(place, load, on = {}) {
                 if (gone) return
                 drawn = newest
                 const data = seqpeDark() ? seqpeInverted(drawn.data) : drawn.data
-                last = seqpeShared({data, layout: laidOut(drawn)}, last)
-                await plotly.react(frame, last.data, last.layout, {displaylogo: false,
-                    showSendToCloud: false})  // nothing leaves this machine
+                const figure = {data, layout: laidOut(drawn)}, same = seqpeEqual(figure, last)
+                last = figure  // plotly writes into the copy
+                if (!same) await plotly.react(frame, data, structuredClone(figure.layout), {
+                    displaylogo: false, showSendToCloud: false})  // nothing leaves this machine
                 if (!listens) listen()
             }
         } finally {
