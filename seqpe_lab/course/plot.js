@@ -1,30 +1,48 @@
 // One plotly figure on a page that can be replaced many times a second.
 //
 //     const plot = seqpePlot(place, load, {click, select, relayout})
-//     plot.show({data, layout}, {large: false})
+//     plot.show({data, layout}, {large: false, narrow: false})
 //     plot.close()
 //
 // place: an empty element; load: a function that promises Plotly. What a reader does arrives as
 // click({x, y, customdata, and what the trace's meta holds}), select([first x, last x]) and relayout({property: value, ...}).
 // One drawing is made at a time, always of the newest figure. The figure is as wide as the page
-// has room for, and light or dark as the page is; ``large`` enlarges it for a lecture hall. Zooms
-// are kept while the axes have the same titles, hidden traces while the legend has the same names.
+// has room for, and light or dark as the page is; ``large`` enlarges it for a lecture hall; with
+// another ``narrow`` it is placed anew. Zooms are kept while the axes have the same titles, hidden
+// traces while the legend has the same names.
 const seqpeDark = () => document.body.dataset.jpThemeLight ?
     document.body.dataset.jpThemeLight == "false" : matchMedia("(prefers-color-scheme: dark)").matches
 
 function seqpeLook(dark) {
     const [ink, paper, grid] = dark ? ["#e8e8e8", "#1c1c1c", "#3a3a3a"] : ["#2a3f5f", "#fff", "#e2e6ee"]
     const axis = {gridcolor: grid, linecolor: grid, zerolinecolor: grid, zerolinewidth: 2,
-        automargin: true, title: {standoff: 12}}
+        automargin: true, title: {standoff: 12}, ticklabeloverflow: "allow"}  // else each is measured
     const scene = {...axis, backgroundcolor: paper, showbackground: true, automargin: undefined}
     return {layout: {paper_bgcolor: paper, plot_bgcolor: paper, font: {color: ink}, xaxis: axis,
         yaxis: axis, scene: {xaxis: scene, yaxis: scene, zaxis: scene},
         hoverlabel: {align: "left"}, legend: {bgcolor: dark ? "rgba(28,28,28,0.8)" : undefined}}}
 }
 
+function seqpeEqual(a, b) {
+    if (!a || !b || typeof a != "object" || a.constructor != b.constructor) return Object.is(a, b)
+    if (Array.isArray(a) || ArrayBuffer.isView(a))
+        return a.length == b.length && a.every((part, i) => seqpeEqual(part, b[i]))
+    const keys = Object.keys(a)
+    return keys.length == Object.keys(b).length && keys.every(key => seqpeEqual(a[key], b[key]))
+}
+
+// A figure's data with black as white
+function seqpeInverted(value) {
+    if (typeof value == "string") return /^(#000000|#111111|black)$/.test(value) ? "#ffffff" : value
+    if (!value || typeof value != "object" || ArrayBuffer.isView(value)
+        || typeof value[0] == "number") return value
+    return Array.isArray(value) ? value.map(seqpeInverted) : Object.fromEntries(
+        Object.entries(value).map(([key, part]) => [key, seqpeInverted(part)]))
+}
+
 function seqpePlot(place, load, on = {}) {
     const frame = place.appendChild(document.createElement("div"))
-    let plotly, newest, drawn, width, busy = false, gone = false, listens = false, shown = {}
+    let plotly, newest, drawn, last, width, busy = false, gone = false, listens = false, shown = {}
 
     function laidOut({data, layout}) {
         const scale = shown.large ? 1.4 : 1
@@ -50,18 +68,17 @@ function seqpePlot(place, load, on = {}) {
                 await new Promise(requestAnimationFrame)
                 if (gone) return
                 drawn = newest
-                let {data, layout} = drawn
-                if (seqpeDark()) data = JSON.parse(JSON.stringify(data, plain).replace(
-                    /"(#000000|#111111|black)"/g, '"#ffffff"'))
-                await plotly.react(frame, data, laidOut(drawn), {displaylogo: false,
-                    showSendToCloud: false})  // nothing leaves this machine
+                const data = seqpeDark() ? seqpeInverted(drawn.data) : drawn.data
+                const figure = {data, layout: laidOut(drawn)}, same = seqpeEqual(figure, last)
+                last = figure  // plotly writes into the copy
+                if (!same) await plotly.react(frame, data, structuredClone(figure.layout), {
+                    displaylogo: false, showSendToCloud: false})  // nothing leaves this machine
                 if (!listens) listen()
             }
         } finally {
             busy = false
         }
     }
-    const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value
     function listen() {
         listens = true
         frame.on("plotly_click", ({points: [{x, y, customdata, data: {meta}}]}) =>
@@ -78,6 +95,7 @@ function seqpePlot(place, load, on = {}) {
     scheme.addEventListener("change", again)
     return {
         show(figure, how = {}) {
+            if (JSON.stringify(how) != JSON.stringify(shown)) last = null  // all is placed anew
             newest = figure
             shown = how
             drawn = null

@@ -130,7 +130,6 @@ function rotated(m, heads, positions, frequency) {
 explorers.attention = stored => {
     const models = {}, kept = {}
     const range = n => Array.from({length: n}, (_, i) => i)
-    const plain = value => seqpeFill.text(value, ".2f")
     const escaped = name => name.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;")
         .replace(/"/g, "&quot;").replace(/'/g, "&#x27;")
 
@@ -174,35 +173,33 @@ explorers.attention = stored => {
         const some = range(names.length).filter(n => n % 8 == 0)
         return {values: some, texts: some.map(n => first + n), title}
     }
-    function map(name, axis, table, low, head, place, marks, titles, chosen) {  // see ``_map``
+    function map(name, axis, table, low, head, place, marks, titles, chosen = false) {  // as ``_map``
         let lowest = Infinity, highest = -Infinity
         for (const row of table) for (const v of row) {
             lowest = Math.min(lowest, v)
             highest = Math.max(highest, v)
         }
-        const from = low ?? lowest, margin = from == highest ? 1 : 0
-        const heading = name.startsWith("head") ? chosen ? `<b>${name}</b>` : name : `${name}<br><sup>${plain(from)} to ${
-            plain(highest)}${name.endsWith("part") ? " nats" : ""}</sup>`
+        const ends = [low ?? lowest, highest], margin = ends[0] == highest ? 1 : 0
         const z = table.map(row => [...row, ...Array(table.length - row.length).fill(null)])
-        return {name, heading, axis: axis > 1 ? String(axis) : "", z, low: from - margin,
-            high: highest + margin, head, place, marks, titles}
+        return {name, axis: axis > 1 ? String(axis) : "", ends, low: ends[0] - margin,
+            high: highest + margin, head, place, marks, titles, part: low === null,
+            nats: name.endsWith("part"), chosen, z}
     }
     function byDistance({seen, positions, position}, head, relative) {
         const groups = new Map()
         seen.forEach((keys, i) => keys.forEach((j, n) => {
             if (!positions[i] || !positions[j]) return  // [CLS]
-            const away = Math.hypot(...positions[i].map((p, d) => p - positions[j][d]))
-            const own = relative ? position[head][i][keys.indexOf(i)] : 0
-            const key = away.toFixed(6)
-            groups.set(key, [...groups.get(key) ?? [], position[head][i][n] - own])
+            const away = Math.hypot(...positions[i].map((p, d) => p - positions[j][d])).toFixed(6)
+            if (!groups.has(away)) groups.set(away, [])
+            groups.get(away).push(position[head][i][n] - (relative ? position[head][i][i] : 0))
         }))
-        const distance = [...groups.keys()].map(Number).sort((a, b) => a - b)
-        const values = distance.map(d => groups.get(d.toFixed(6)))
+        const sorted = [...groups].sort(([a], [b]) => a - b), values = sorted.map(([, list]) => list)
         const average = list => list.reduce((s, v) => s + v, 0) / list.length
         const mean = values.map(average)
         const spread = values.map((list, g) => Math.sqrt(average(list.map(v => (v - mean[g]) ** 2))))
-        return {distance, mean, spread, pairs: values.map(list => list.length),
-            low: mean.map((m, g) => m - spread[g]), high: mean.map((m, g) => m + spread[g])}
+        return {distance: sorted.map(([away]) => Number(away)), mean, spread,
+            low: mean.map((m, g) => m - spread[g]), high: mean.map((m, g) => m + spread[g]),
+            pairs: values.map(list => list.length)}
     }
     function deviation(table) {  // over the keys that a query sees
         let total = 0, count = 0

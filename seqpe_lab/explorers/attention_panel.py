@@ -9,7 +9,7 @@ import html
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,10 @@ import torch
 
 from seqpe_lab.explorers import attention_parts, shipped_models
 from seqpe_lab.explorers.attention_parts import Parts
-from seqpe_lab.explorers.attention_picture import PARTS, TEMPLATE, places
+from seqpe_lab.explorers.attention_picture import PARTS, PICTURE, places
 from seqpe_lab.explorers.attention_subjects import (LONGEST, Subject, digit_image, own, picture_of,
                                                     shipped, shown_image)
-from seqpe_lab.explorers.drawing import plain
-from seqpe_lab.explorers.explorer import Explorer, Stop
+from seqpe_lab.explorers.explorer import Explorer
 from seqpe_lab.explorers.fields import choice, flag, number, picture, scale, text
 from seqpe_lab.explorers.panel import Panel
 from seqpe_lab.explorers.stored_models import stored_model
@@ -29,6 +28,7 @@ from seqpe_lab.tasks.image_data import DIGITS
 from seqpe_lab.tasks.image_views import bicubic
 
 NAMED = 28  # the most tokens whose names fit on an axis
+MOST_QUERIES = 201  # [CLS] and the most patches
 
 
 def state_class(subjects: Mapping[str, Subject]) -> type:
@@ -73,55 +73,7 @@ def state_class(subjects: Mapping[str, Subject]) -> type:
     return State
 
 
-MOST_QUERIES = 201  # [CLS] and the most patches
-
-
-@dataclass(frozen=True)
-class Map:
-    """A table of queries and keys."""
-    name: str
-    heading: str
-    axis: str  # as plotly numbers axes
-    z: np.ndarray  # float32 (L, L), NaN where a query does not see a key
-    low: float  # ends of its colours
-    high: float
-    head: int
-    place: Mapping[str, Sequence[float]]  # "wide", "narrow": left, right, bottom, top
-    marks: Sequence[int]  # where its axes have labels
-    titles: Sequence[str]  # of its axes
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """The attention of one layer: all heads, and one of them in parts."""
-    state: Any
-    about: dict[str, Any]  # Subject.about
-    maps: list[Map]  # content part, position part and weights of a head; weights of all heads
-    is_text: bool
-    is_image: bool
-    lower: bool  # layers below have seen positions
-    query: int
-    who: str  # the query's name, HTML
-    favourite: str  # that of the key with the highest weight
-    share: float  # this weight
-    edges: dict[str, float]  # "low" and "high", around the query's row
-    keys: list[int]  # that the query sees
-    row: dict[str, Any]  # the query's "content" and "position" parts, nats
-    ticks: dict[str, Any]  # "values", "texts" and "title" of the axes of tokens
-    first: int  # position of the first token, or row and column of the first patch
-    last: int
-    pixels: Any  # the image, (size, size), or nothing
-    spot: Any  # the query's weights by patch, (side, side), or nothing
-    frames: list[dict[str, Any]]  # around the query's patch: on the image and among the patches
-    curve: dict[str, Any]  # distance, mean, low, high, spread, pairs
-    beyond: float | None  # the longest trained distance, if there are longer ones
-    moves: dict[str, float]  # nats, of "content" and "position"
-    cut: list[str]  # what was left out, and why
-    places: dict[str, Any]
-    limits: dict[str, Any]
-
-
-def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
+def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], SimpleNamespace]:
     """``compute`` of an explorer of these subjects."""
     placed = {kind: places(kind, subject.shape["heads"]) for kind, subject in subjects.items()}
 
@@ -151,56 +103,54 @@ def computation(subjects: Mapping[str, Subject]) -> Callable[[Any], Numbers]:
         return ((state.digit, state.drawing, state.size), first, ["[CLS]", *names],
                 [f"start {state.corner} is not possible: {why}"] if first < state.corner else [])
 
-    def compute(state: Any) -> Numbers:
-        """Let the model read the text or the image, and take one head apart."""
-        kind, subject = state.kind, subjects[state.kind]
+    def compute(state: Any) -> SimpleNamespace:
+        """Let the model read the text or the image: all heads, and one of them in parts."""
+        kind, subject, head = state.kind, subjects[state.kind], state.head
         is_text, shape, place = kind == "text", subject.shape, placed[kind]
         method = state.method if is_text else state.image_method
         shown, first, names, cut = read(state)
         side = 0 if is_text else state.size // shape["patch"]
         parts = parts_of(kind, method, shown, first, state.layer)
-        head, query = state.head, min(state.query, len(parts.sees) - 1)
-        labels = ticks(names, side, first)
+        sees, query = parts.sees, min(state.query, len(parts.sees) - 1)
+        labels, keys = ticks(names, side, first), np.flatnonzero(sees[query])
         tables = [table[head] for table in (parts.content, parts.position, parts.weights)]
-        maps = [_map(name, n + 1, table, parts.sees, None, head, place["areas"][name],
-                     labels["values"], ("key", "query" * (n == 0)))
-                for n, (name, table) in enumerate(zip(PARTS, tables))]
-        maps += [_map(f"head {h}", 7 + h, weights, parts.sees, 0.0, h, area, [], ("", ""),
-                      h == head)
-                 for h, (weights, area) in enumerate(zip(parts.weights, place["heads"]))]
-        keys, weights = np.flatnonzero(parts.sees[query]), parts.weights[head, query]
-        curve = attention_parts.by_distance(parts, head, state.relative)
-        return Numbers(
-            state, subject.about(method), maps, is_text, not is_text, state.layer > 0, query,
-            html.escape(names[query]), html.escape(names[int(weights.argmax())]),
-            float(weights.max()), {"low": query - 0.5, "high": query + 0.5}, keys.tolist(),
-            {name: table[query][keys] for name, table in zip(("content", "position"), tables)},
-            labels, first, first + (len(shown) if is_text else side) - 1,
-            [] if is_text else shown_image(subject, *shown)[0].mean(0).numpy(),
-            [] if is_text else weights[-side * side:].reshape(side, side),
-            [] if is_text else frames(query - 1, side, shape["patch"]),
-            {"distance": curve.distance, "mean": curve.mean, "low": curve.mean - curve.spread,
-             "high": curve.mean + curve.spread, "spread": curve.spread, "pairs": curve.pairs},
-            2**0.5 * (shape["trained"] - 1) if side > shape["trained"] else None,
-            {name: attention_parts.deviation_within_rows(table, parts.sees)
-             for name, table in zip(("content", "position"), tables)},
-            cut, place, {"query": len(parts.sees) - 1})
+        weights = tables[2][query]
+        return SimpleNamespace(
+            state=state, about=subject.about(method), is_text=is_text, is_image=not is_text,
+            maps=[_map(name, n + 1, table, sees, None, head, place["areas"][name],
+                       labels["values"], ("key", "query" * (n == 0)))
+                  for n, (name, table) in enumerate(zip(PARTS, tables))] +
+            [_map(f"head {h}", 7 + h, table, sees, 0.0, h, area, [], ("", ""), h == head)
+             for h, (table, area) in enumerate(zip(parts.weights, place["heads"]))],
+            lower=state.layer > 0,  # the layers below have seen positions
+            query=query, who=html.escape(names[query]), share=float(weights.max()),
+            favourite=html.escape(names[int(weights.argmax())]),
+            edges={"low": query - 0.5, "high": query + 0.5}, keys=keys.tolist(),
+            row={name: table[query][keys] for name, table in zip(("content", "position"), tables)},
+            ticks=labels, first=first, last=first + (len(shown) if is_text else side) - 1,
+            pixels=[] if is_text else shown_image(subject, *shown)[0].mean(0).numpy(),
+            spot=[] if is_text else weights[-side * side:].reshape(side, side),
+            frames=[] if is_text else frames(query - 1, side, shape["patch"]),
+            curve=attention_parts.by_distance(parts, head, state.relative),
+            beyond=2**0.5 * (shape["trained"] - 1) if side > shape["trained"] else None,
+            moves={name: attention_parts.deviation_within_rows(table, sees)
+                   for name, table in zip(("content", "position"), tables)},
+            cut=cut, places=place, limits={"query": len(sees) - 1})
 
     return compute
 
 
 def _map(name: str, axis: int, table: np.ndarray, sees: np.ndarray, low: float | None, head: int,
          place: Mapping, marks: Sequence[int], titles: Sequence[str],
-         chosen: bool = False) -> Map:
-    """A table with its colours from ``low``, by default its lowest number, to its highest."""
+         chosen: bool = False) -> SimpleNamespace:
+    """A table of queries and keys, with its colours from ``low``, by default its lowest number."""
     ends = [float(table[sees].min()) if low is None else low, float(table[sees].max())]
-    unit = " nats" * name.endswith("part")
-    heading = (f"<b>{name}</b>" if chosen else name) if name.startswith("head") else (
-        f"{name}<br><sup>{plain(ends[0])} to {plain(ends[1])}{unit}</sup>")
     margin = 1 if ends[0] == ends[1] else 0  # then one colour, in the middle of the scale
-    return Map(name, heading, str(axis) if axis > 1 else "",
-               np.where(sees, table, np.nan).astype(np.float32), ends[0] - margin,
-               ends[1] + margin, head, place, marks, titles)
+    return SimpleNamespace(
+        name=name, axis=str(axis) if axis > 1 else "", ends=ends, low=ends[0] - margin,
+        high=ends[1] + margin, head=head, place=place, marks=marks, titles=titles,
+        part=low is None, nats=name.endswith("part"), chosen=chosen,
+        z=np.where(sees, table, np.nan).astype(np.float32))
 
 
 def ticks(names: Sequence[str], side: int, first: int) -> dict[str, Any]:
@@ -226,32 +176,12 @@ def frames(patch: int, side: int, pixels: int) -> list[dict[str, float]]:
             for axis, scale in (("4", pixels), ("5", 1))]
 
 
-TOUR = (
-    Stop("Each head gives every token (a row) weights for the tokens before it (columns). Below, "
-         "one head's scores are split into content and position.",
-         {"method": "none", "layer": 1}, "Without an encoding the position part is 0 everywhere."),
-    Stop("<b>ALiBi</b> subtracts a number that grows with the distance, the same in every text.",
-         {"method": "alibi"}, "The position part is a ramp; each head has a slope of its own."),
-    Stop("<b>RoPE</b> rotates queries and keys: its position part depends on the content, too.",
-         {"method": "rope-1e4"}, "The band around the curve: the same distance, other letters, "
-         "another position part."),
-    Stop("<b>SeqPE</b> adds e<sub>q</sub>·e<sub>k</sub>, and was trained on positions 0 to 63. "
-         "Here the text begins at 700.", {"method": "seqpe", "start": 700},
-         "Compare the curve with that of start 0: does it keep its shape?"),
-    Stop("An <b>image</b>: patches on a grid. Click a row to choose the query, or draw an image.",
-         {"kind": "image", "image_method": "seqpe-mul", "size": 36},
-         "The query's weights, shown where its keys are."),
-)
-
-
 def explorer(model: Any = None, image: Any = None) -> Explorer:
     """Content and position parts of heads' attention; ``model``, ``image``: as ``own`` takes them.
     """
     subjects = {s.kind: s for s in (shipped() if model is None else [own(model, image)])}
     if model is None and image is not None:
         subjects["image"] = dataclasses.replace(subjects["image"], picture=picture_of(image, 1))
-    state, compute = state_class(subjects), computation(subjects)
-    here = Path(__file__).parent
 
     def panel(first: Any) -> Panel:
         shown = Panel(made, first)
@@ -260,13 +190,9 @@ def explorer(model: Any = None, image: Any = None) -> Explorer:
                 asyncio.get_running_loop().call_later(3, load_image_models)
         return shown
 
-    made = Explorer(
-        "attention", "Content and position in attention", "Choose a method, a layer and, on the "
-        "upper maps, a head and a query. Then move the start: which position parts stay, and which "
-        "change?", state, compute, TEMPLATE, TOUR if model is None else (),
-        click={"query": "y", "head": "head"}, panel=panel, file="position-part",
-        stored=lambda: stored(subjects),
-        scripts=tuple(here / name for name in ("models.js", "attention.js")))
+    made = Explorer("attention", state_class(subjects), computation(subjects), PICTURE,
+                    click={"query": "y", "head": "head"}, panel=panel, touring=model is None,
+                    stored=lambda: stored(subjects), scripts=("models",))
     return made
 
 

@@ -119,17 +119,8 @@ def _scores(q: Tensor, k: Tensor, d_head: int) -> Tensor:
     return (q[0].double() @ k[0].double().transpose(-1, -2)) / d_head**0.5
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The position part over all pairs at each distance, (D,) each: mean and standard deviation."""
-    distance: np.ndarray
-    mean: np.ndarray
-    spread: np.ndarray
-    pairs: np.ndarray
-
-
-def by_distance(parts: Parts, head: int, relative: bool) -> Curve:
-    """The position part against distance.
+def by_distance(parts: Parts, head: int, relative: bool) -> SimpleNamespace:
+    """The position part over all pairs at each distance: mean and standard deviation, (D,) each.
 
     Args:
         relative: subtract each query's position part with itself. A number added to a whole row
@@ -143,8 +134,9 @@ def by_distance(parts: Parts, head: int, relative: bool) -> Curve:
                                        return_counts=True)
     values = position[counted]
     mean = np.bincount(group, values) / pairs
-    return Curve(distance, mean, np.sqrt(np.bincount(group, (values - mean[group]) ** 2) / pairs),
-                 pairs)
+    spread = np.sqrt(np.bincount(group, (values - mean[group]) ** 2) / pairs)
+    return SimpleNamespace(distance=distance, mean=mean, spread=spread, low=mean - spread,
+                           high=mean + spread, pairs=pairs)
 
 
 def deviation_within_rows(part: np.ndarray, sees: np.ndarray) -> float:

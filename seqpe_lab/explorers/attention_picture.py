@@ -36,13 +36,8 @@ def places(kind: str, heads: int) -> dict[str, Any]:
 
 def _placed(nth: Any, path: str, x: Mapping, y: Mapping, **rules: Any) -> dict[str, Any]:
     """Axes whose place is among the numbers."""
-    made = axes(nth, (0, 0, 0, 0), (0, 0, 0, 0), x, y)
-    for name, axis in made.items():
-        ends = (0, 1) if name.startswith("x") else (2, 3)
-        axis["domain"] = either(*([f"@{path}.{width}.{end}" for end in ends]
-                                  for width in ("narrow", "wide")))
-        axis.update(rules, automargin=False)  # margins are fixed: one layout, not several
-    return made
+    wide, narrow = ([f"@{path}.{width}.{end}" for end in range(4)] for width in ("wide", "narrow"))
+    return axes(nth, wide, narrow, x, y, **rules)
 
 
 def _if_text(text: Any, image: Any) -> dict[str, Any]:
@@ -60,17 +55,11 @@ def _title(text: Any) -> dict[str, Any]:
     return dict(text=text, standoff=2)
 
 
+HEADING = {"when": "part", "value": {"join": [
+    "{name}<br><sup>{ends.0:.2f} to {ends.1:.2f}", {"when": "nats", "value": " nats"}, "</sup>"]},
+    "else": {"when": "chosen", "value": "<b>{name}</b>", "else": "{name}"}}
 NAMES = dict(ticktext="@ticks.texts", tickangle=0, tickfont=dict(size=10))
-TEMPLATE = {
-    "title": "{about.name}, layer {state.layer}, head {state.head}: position moves the scores by "
-             "{moves.position:.2f}, content by {moves.content:.2f} nats",
-    "caption": {"join": [
-        "{about.name}, {about.provenance}, trained on {about.trained} · ",
-        _if_text("positions {first} to {last}", "rows and columns {first} to {last}"),
-        {"each": "cut", "value": " · {item}"},
-        " · {ticks.title} · colours run from each table's lowest (dark) to its highest number "
-        "(bright), both named above it; those of the heads from 0 · framed: the query · moves: "
-        "standard deviation over a query's keys · band: ± one standard deviation over the pairs"]},
+PICTURE = {
     "data": [
         dict(each="maps", type="heatmap", z="@z", xaxis="x{axis}", yaxis="y{axis}", zmin="@low",
              zmax="@high", colorscale="Viridis", showscale=False, meta={"head": "@head"},
@@ -94,7 +83,10 @@ TEMPLATE = {
                   dict(tickvals="@marks", constrain="domain", title=_title("@titles.0"), **NAMES,
                        **BARE),
                   dict(tickvals="@marks", constrain="domain", title=_title("@titles.1"), **NAMES,
-                       autorange="reversed", scaleanchor="x{axis}", **BARE), each="maps"),
+                       autorange="reversed", scaleanchor="x{axis}", **BARE,
+                       showticklabels=either(True, {"when": "titles.1", "value": True,
+                                                    "else": False})),  # rows are named once
+                  each="maps"),
         **_placed(4, "places.query",
                   dict(tickvals=_if_text("@ticks.values", None), tickangle=0,
                        ticktext=_if_text("@ticks.texts", None), tickfont=dict(size=10),
@@ -119,20 +111,11 @@ TEMPLATE = {
             dict(when="beyond", type="line", xref="x6", yref="y6 domain", x0="@beyond",
                  x1="@beyond", y0=0, y1=1, line=dict(dash="dash", color="#444444"))],
         "annotations": [
-            heading("{heading}", "{axis}", 12, each="maps"),
+            heading(HEADING, "{axis}", 12, each="maps"),
             heading("the image", "4", 12, when="is_image"),
             heading("weights of query {who}", "5", 12, when="is_image"),
             heading({"join": ["mean position part", {"when": "state.relative", "value":
                                                      ", less that at distance 0"}]}, "6", 12)]},
-    "words": {"join": [
-        "Query <b>{who}</b> attends most to <b>{favourite}</b>, with {share:.1%} of its weight. "
-        "<b>Score</b> = q′·k′ / √d<sub>head</sub> before the softmax, and the bias of an encoding "
-        "that adds one. <b>Content part</b>: {about.content}. <b>Position part</b>: the rest, so "
-        "that in every cell content + position = score.",
-        {"when": "lower", "value": " What the layers below have made of positions counts as "
-                                   "content."},
-        {"when": "state.relative", "value": " In the curve each query's position part with itself "
-         "is taken off: a number added to a whole row of scores changes no weight."}]},
     "table": {"distance": "@curve.distance", "mean position part (nats)": "@curve.mean",
               "standard deviation (nats)": "@curve.spread", "pairs": "@curve.pairs"},
 }

@@ -6,20 +6,26 @@ teacher, so it is minimal when all positions have the same vector; L_delta does 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from seqpe_lab.explorers import collapse_training as training
-from seqpe_lab.explorers.collapse_picture import CLOSEST, COLLAPSED, EVERY, SMALLEST, TEMPLATE
-from seqpe_lab.explorers.collapse_training import MOST_STEPS, POSITIONS, Training
-from seqpe_lab.explorers.explorer import Explorer, Stop
+from seqpe_lab.explorers.collapse_training import (CANDIDATES, MOST_STEPS, POSITIONS, TRAIN_LEN,
+                                                   WARM_UP, Training)
+from seqpe_lab.explorers.drawing import axes, either, heading
+from seqpe_lab.explorers.explorer import Explorer
 from seqpe_lab.explorers.fields import choice, number, scale
 from seqpe_lab.explorers.panel import Panel
 
 PAUSE = 0.05  # seconds after each step and drawing, for the kernel's other work
+COLLAPSED = 0.1  # below this spread all positions count as having the same vector
+SMALLEST = 1e-8  # nats; smaller losses are rounding errors of float32
+CLOSEST = 1e-3  # 1 - cosine; closer vectors have one colour
+EVERY = 3  # one in so many positions is drawn
 
 
 @dataclass(frozen=True)
@@ -30,45 +36,12 @@ class State:
     beta: float = number(0.1, "β, weight of L_OOD", "asks that shifted positions resemble one "
                          "another as the trained ones do (Eq. 10); the paper uses 0.1", min=0.0,
                          max=1.0, step=0.1)
-    rate: float = scale(1e-3, "learning rate", "of AdamW, reached after "
-                        f"{training.WARM_UP} steps", {1e-4: "0.0001", 3e-4: "0.0003",
-                                                      1e-3: "0.001", 3e-3: "0.003", 1e-2: "0.01"})
+    rate: float = scale(1e-3, "learning rate", f"of AdamW, reached after {WARM_UP} steps", {
+        1e-4: "0.0001", 3e-4: "0.0003", 1e-3: "0.001", 3e-3: "0.003", 1e-2: "0.01"})
     seed: int = choice(0, "seed", "of the initial weights and of the drawn positions; another one "
                        "begins again", training.SEEDS)
     z: int = number(256, "shift z", "how far apart the two positions are whose cosine is followed; "
                     "after round shifts the digits look alike", min=1, max=POSITIONS - 100)
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """The vectors now, and measures over the steps."""
-    state: State
-    step: int
-    trained: bool
-    collapsed: bool
-    apart: np.ndarray  # log10(1 - cosine) of every third position, (200, 200)
-    shown: list[int]  # these positions
-    shifts: list[int]  # 1, 2, ...
-    untrained: np.ndarray  # mean cosines of e_p and e_{p+z} for all z, float32 (POSITIONS - 1,)
-    now: np.ndarray
-    here: float  # that of z now
-    steps: list[int]
-    alphas: list[float]
-    betas: list[float]
-    rates: list[float]
-    cosines: list[float]  # of z, after each of the steps
-    ranks: list[float]
-    spreads: list[float]
-    l_delta: list[float]
-    l_ood: list[float]  # at least SMALLEST
-    rank: float  # now
-    spread: float
-    delta: float
-    ood: str  # "1.2 · 10^-6"
-    changes: list[dict[str, int]]  # "at" the steps at which weights or rate changed
-    end: int  # of the axis of steps
-    top: float  # of the axis of ranks
-    disabled: list[str]  # buttons
 
 
 class Session:
@@ -82,48 +55,25 @@ class Session:
     def __init__(self) -> None:
         self.training, self.running = Training(), False
 
-    def compute(self, state: State) -> Numbers:
-        """What was measured so far; another seed begins again."""
+    def compute(self, state: State) -> SimpleNamespace:
+        """The vectors now, and measures over the steps; another seed begins again."""
         if state.seed != self.training.seed:
             self.training = Training(state.seed)
         records, z = self.training.records, state.z
-        now, steps = records[-1], [record.step for record in records]
-        apart = np.log10(np.clip(1 - self.training.similarity[::EVERY, ::EVERY].double().numpy(),
-                                 CLOSEST, None))
-        settings = [(r.alpha, r.beta, r.rate) for r in records]
-        changes = [{"at": step} for step, *pair in zip(steps[1:], settings[1:], settings[2:])
-                   if pair[0] != pair[1]]
+        now, settings = records[-1], [(r.alpha, r.beta, r.rate) for r in records]
         mantissa, exponent = f"{now.l_ood:.1e}".split("e")
-        return Numbers(
-            state, now.step, now.step > 0, now.spread < COLLAPSED, apart,
-            list(range(0, POSITIONS, EVERY)), list(range(1, POSITIONS)), records[0].cosines,
-            now.cosines, float(now.cosines[z - 1]), steps, *map(list, zip(*settings)),
-            [float(r.cosines[z - 1]) for r in records],
-            [r.effective_rank for r in records], [r.spread for r in records],
-            [r.l_delta for r in records], [max(r.l_ood, SMALLEST) for r in records],
-            now.effective_rank, now.spread, now.l_delta,
-            f"{mantissa} · 10<sup>{int(exponent)}</sup>".replace("-", "−"), changes,
-            max(40, now.step), 1.06 * max(r.effective_rank for r in records),
-            ["Start", "Step"] if self.running else ["Pause"])
-
-
-TOUR = (
-    Stop("<b>Before training</b>, random weights already give each position a vector of its own.",
-         {}, "Blocks on the map: positions that share their first digits are alike."),
-    Stop("<b>L_OOD alone</b> wants shifted positions to resemble one another as the trained ones "
-         "do. Press Start.", {"alpha": 0.0, "beta": 0.1},
-         "The map darkens by orders of magnitude: within 20 steps all positions have one vector, "
-         "and the dashed curve calls that success."),
-    Stop("<b>L_δ alone</b> wants the nearest position to be the most similar. Press Reset, then "
-         "Start.", {"alpha": 0.1, "beta": 0.0},
-         "The solid curve leaves chance, and a bright map shows positions that differ."),
-    Stop("<b>Both losses</b>, as in the paper. Press Reset, then Start.",
-         {"alpha": 0.1, "beta": 0.1},
-         "The spread grows, and L_OOD rises first: there are relations to keep now."),
-    Stop("<b>Is it the seed, or the learning rate?</b> Press Start again with another of each.",
-         {"alpha": 0.0, "beta": 0.1, "seed": 1, "rate": 3e-3},
-         "L_OOD alone collapses for every seed; the rate decides how soon."),
-)
+        return SimpleNamespace(
+            state=state, records=records, now=now, collapsed=now.spread < COLLAPSED,
+            apart=np.log10(np.clip(1 - self.training.similarity[::EVERY, ::EVERY].double().numpy(),
+                                   CLOSEST, None)),  # (200, 200)
+            shifts=list(range(1, POSITIONS)), here=float(now.cosines[z - 1]),
+            cosines=[float(r.cosines[z - 1]) for r in records],
+            l_ood=[max(r.l_ood, SMALLEST) for r in records],
+            ood=f"{mantissa} · 10<sup>{int(exponent)}</sup>".replace("-", "−"),
+            changes=[{"at": r.step} for r, *pair in zip(records[1:], settings[1:], settings[2:])
+                     if pair[0] != pair[1]],
+            end=max(40, now.step), top=1.06 * max(r.effective_rank for r in records),
+            disabled=["Start", "Step"] if self.running else ["Pause"])
 
 
 class Collapse(Panel):
@@ -215,15 +165,71 @@ class Collapse(Panel):
         super().close()
 
 
+def _line(nth: int, x: Any, y: Any, name: str, colour: str, dash: str = "solid", **more: Any
+          ) -> dict[str, Any]:
+    return dict(type="scatter", mode="lines", x=x, y=y, name=name, xaxis=f"x{nth}",
+                yaxis=f"y{nth}", line=dict(color=colour, dash=dash, width=2), showlegend=False,
+                hovertemplate=f"{name} at %{{x}}: %{{y:.3g}}<extra></extra>") | more
+
+
+BLUE, GREY, CHANCE = "#0072B2", "#777777", math.log(CANDIDATES)
+STEPS = dict(title=dict(text="training step", standoff=2), range=[-1, "@end"])
+COSINE = dict(range=[-1.08, 1.08], dtick=0.5, title=dict(text="mean cosine", standoff=2))
+POSITION = dict(constrain="domain", title=dict(text="position", standoff=2))
+PICTURE = {
+    "data": [
+        dict(type="heatmap", dx=EVERY, dy=EVERY, z="@apart", colorscale="Viridis", zmin=-3,
+             zmax=0.3,
+             hovertemplate="positions %{x}, %{y}: 1 − cosine = 10^%{z:.2f}<extra></extra>",
+             colorbar=dict(orientation="h", x=either(0.5, 0.19), len=either(1, 0.38), thickness=12,
+                           xpad=0, y=either(0.715, -0.08), yanchor="top",
+                           tickvals=[-3, -2, -1, 0],
+                           ticktext=["0.001", "0.01", "0.1", "1"])),
+        _line(2, "@shifts", "@records.0.cosines", "untrained", GREY, "dot"),
+        _line(2, "@shifts", "@now.cosines", "now", BLUE),
+        _line(2, ["@state.z"], ["@here"], "z", BLUE, mode="markers",
+              marker=dict(color=BLUE, size=9)),
+        _line(3, "@records.*.step", "@cosines", "cosine", BLUE),
+        _line(4, "@records.*.step", "@records.*.effective_rank", "effective rank", "#009E73"),
+        _line(5, [0, "@end"], [CHANCE, CHANCE], "chance", GREY, "dot"),
+        _line(5, "@records.*.step", "@records.*.l_delta", "L<sub>δ</sub>", "#CC79A7"),
+        _line(5, "@records.*.step", "@l_ood", "L<sub>OOD</sub>", "#D55E00", "dash")],
+    "layout": {
+        "height": either(1330, 520), "margin": dict(t=40, r=14, l=60, b=either(50, 90)),
+        **axes("", (0, 0.38, 0, 1), (0, 1, 0.76, 1), POSITION,
+               POSITION | dict(constraintoward="top", autorange="reversed", scaleanchor="x")),
+        **axes(2, (0.48, 0.7, 0.6, 1), (0, 1, 0.5, 0.61),
+               dict(title=dict(text="shift z (positions)", standoff=2)), COSINE),
+        **axes(3, (0.78, 1, 0.6, 1), (0, 1, 0.335, 0.44), STEPS, COSINE),
+        **axes(4, (0.48, 0.7, 0, 0.4), (0, 1, 0.17, 0.275), STEPS,
+               dict(title=dict(text="directions", standoff=2), range=[0, "@top"])),
+        **axes(5, (0.78, 1, 0, 0.4), (0, 1, 0, 0.11), STEPS,
+               dict(title=dict(text="loss (nats)", standoff=2), type="log", dtick=2,
+                    range=[math.log10(SMALLEST) - 0.3, 1], exponentformat="power")),
+        "shapes": [dict(each="changes", type="line", xref=f"x{nth}", yref=f"y{nth} domain",
+                        x0="@at", x1="@at", y0=0, y1=1, line=dict(color="#bbbbbb", width=2))
+                   for nth in (3, 4, 5)],
+        "annotations": [heading(text, nth, 12) for nth, text in (
+            ("", "1 − cosine of all pairs, now"),
+            ("2", "e<sub>p</sub> and e<sub>p+z</sub>, now; dotted: untrained"),
+            ("3", "e<sub>p</sub> and e<sub>p+{state.z}</sub>"), ("4", "effective rank"),
+            ("5", f"L<sub>δ</sub> solid (log {CANDIDATES} dotted), L<sub>OOD</sub> dashed"))]},
+    "table": {
+        "step": "@records.*.step", "α": "@records.*.alpha", "β": "@records.*.beta",
+        "rate": "@records.*.rate", "mean cosine at z={state.z}": "@cosines",
+        "effective rank": "@records.*.effective_rank", "spread": "@records.*.spread",
+        "L_δ (nats)": "@records.*.l_delta", "L_OOD (nats)": "@l_ood"},
+}
+
+
 def explorer() -> Explorer:
     """Weights on sliders, and buttons that train."""
     session = Session()
     made = Explorer(
-        "collapse", "Collapse", "Press Start and watch an encoder learn from L_OOD alone: within "
-        "seconds all positions have one vector. Then raise α, or reset and start with both.",
-        State, session.compute, TEMPLATE, TOUR, file="collapse",
-        panel=lambda state: Collapse(made, state, session),
-        stored=training.stored, scripts=(Path(__file__).with_name("collapse.js"),),
+        "collapse", State, session.compute, PICTURE,
+        dict(LAST=POSITIONS - 1, LAST_TEACHER=TRAIN_LEN - 1, EVERY=EVERY, WARM_UP=WARM_UP,
+             CLOSEST=CLOSEST, COLLAPSED=COLLAPSED, CANDIDATES=CANDIDATES, CHANCE=f"{CHANCE:.2f}"),
+        panel=lambda state: Collapse(made, state, session), stored=training.stored,
         actions={"Start": "go on training; the weights may be moved meanwhile",
                  "Pause": "stop, and keep what was learnt",
                  "Step": f"train {training.STEPS_AT_A_TIME} steps only",

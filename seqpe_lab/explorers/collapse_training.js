@@ -1,7 +1,7 @@
 // What collapse_training.py computes with torch, in a worker, so that the page answers meanwhile.
 //
 // The page sends {stored}, then {seed} to begin, and {alpha, beta, rate} for a few steps. It gets
-// {record, similarity} each time: what was measured, and the cosines of all pairs, n x n.
+// {record, apart} each time: what was measured, and log10(1 - cosine) of all pairs of every third.
 
 class CollapseTraining {
     // stored: of collapse_training.stored, with the initial weights of each seed and the positions
@@ -52,11 +52,13 @@ class CollapseTraining {
         const lengths = Array.from({length: n}, (_, i) =>
             Math.sqrt(unit.subarray(i * d, (i + 1) * d).reduce((s, v) => s + v * v, 0)))
         unit.forEach((_, o) => { unit[o] /= lengths[Math.floor(o / d)] })
-        this.similarity = new Float64Array(n * n)
-        addProduct(unit, unit, n, n, d, this.similarity)
+        const similarity = new Float64Array(n * n), every = 3, closest = 1e-3  // as in collapse_panel.py
+        addProduct(unit, unit, n, n, d, similarity)
+        this.apart = Array.from({length: n / every}, (_, i) => Float32Array.from({length: n / every},
+            (_, j) => Math.log10(Math.max(closest, 1 - similarity[every * (i * n + j)]))))
         const cosines = Array.from({length: n - 1}, (_, z) => {  // z + 1 apart
             let total = 0
-            for (let p = 0; p + z + 1 < n; p++) total += this.similarity[p * n + p + z + 1]
+            for (let p = 0; p + z + 1 < n; p++) total += similarity[p * n + p + z + 1]
             return total / (n - z - 1)
         })
         const {contrast, distil} = this.test
@@ -101,16 +103,21 @@ function spread(e) {  // RMS distance from the centroid over the RMS norm
 function effectiveRank(e) {
     const d = e.cols, a = new Float64Array(d * d), columns = transposed(e.data, e.rows, d)
     addProduct(columns, columns, d, d, e.rows, a)
+    const turn = (x, y, cos, sin) => {
+        const first = a[x]
+        a[x] = cos * first - sin * a[y]
+        a[y] = sin * first + cos * a[y]
+    }
+    const small = 1e-15 * Math.max(...a.map(Math.abs))  // rounding errors
     for (let sweep = 0; sweep < 10; sweep++)
         for (let p = 0; p < d; p++)
             for (let q = p + 1; q < d; q++) {
-                if (Math.abs(a[p * d + q]) < 1e-30) continue
+                if (Math.abs(a[p * d + q]) <= small) continue
                 const theta = (a[q * d + q] - a[p * d + p]) / (2 * a[p * d + q])
                 const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1))
                 const cos = 1 / Math.sqrt(t * t + 1), sin = t * cos
-                const turn = (x, y) => [a[x], a[y]] = [cos * a[x] - sin * a[y], sin * a[x] + cos * a[y]]
-                for (let k = 0; k < d; k++) turn(k * d + p, k * d + q)
-                for (let k = 0; k < d; k++) turn(p * d + k, q * d + k)
+                for (let k = 0; k < d; k++) turn(k * d + p, k * d + q, cos, sin)
+                for (let k = 0; k < d; k++) turn(p * d + k, q * d + k, cos, sin)
             }
     const values = Array.from({length: d}, (_, i) => Math.sqrt(Math.max(0, a[i * d + i])))
     const total = values.reduce((s, v) => s + v, 0)
@@ -173,5 +180,5 @@ globalThis.onmessage = ({data}) => {
         for (let n = 0; n < stored.stepsAtATime; n++) training.train(data)
         training.measure(data)
     }
-    postMessage({record: training.record, similarity: training.similarity})
+    postMessage({record: training.record, apart: training.apart})
 }

@@ -17,15 +17,11 @@ STRIP = FEATURES + 2  # rows of a strip of the picture; two are for labels
 TRAINED = {1: ("text", "seqpe"), 2: ("image", "seqpe-mul")}  # dimensions: whose encoder
 
 
-def encoders_for(position: tuple[int, ...], base: int, k: int) -> tuple[list[str], str]:
-    """Whose vectors are shown, and why no trained one's are."""
+def is_taught(position: tuple[int, ...], base: int, k: int) -> bool:
+    """Whether a trained encoder reads this position in this number system."""
     dims = len(position)
-    if dims in TRAINED and base == 10 and k == encoder(dims).digits \
-            and max(position) < reach(dims):
-        return ["untrained", "trained"], ""
-    limits = "; ".join(f"n = {n}, k = {encoder(n).digits}, positions up to {reach(n) - 1:,}"
-                       for n in TRAINED)
-    return ["untrained"], f"The trained encoders that come with the lab read base 10: {limits}."
+    return (dims in TRAINED and base == 10 and k == encoder(dims).digits
+            and max(position) < reach(dims))
 
 
 def reach(dims: int) -> int:
@@ -72,14 +68,8 @@ def strip(name: str, tables: dict[str, np.ndarray], own: Sequence[int], k: int,
     addends.append(sum(addends))
     limit = 0.06 if name == "untrained" else float(max(np.abs(a).max() for a in addends))
     gap = np.full((2, len(own)), np.nan, np.float32)
-    labels = [*(f"T<sub>{s}</sub>" for s in digits), "T<sub>CLS</sub>",
-              *(f"O<sub>{j % k}</sub>" for j in range(len(digits))), "0",
-              *(f"D<sub>{j // k}</sub>" if dims > 1 else "0" for j in range(len(digits))), "0",
-              *["U"] * len(own)]
     return {"name": name, "z": np.concatenate([part for a in addends for part in (gap, a.T)]),
-            "low": -limit, "high": limit,
-            "x": list(range(len(own))) * 4, "labels": labels,
-            "y": [n // len(own) * STRIP + 0.4 for n in range(4 * len(own))]}
+            "low": -limit, "high": limit}
 
 
 def index_of(position: Sequence[int], dims: int) -> int:

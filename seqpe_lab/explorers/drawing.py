@@ -37,23 +37,27 @@ def band(x: str, low: str, high: str, colour: str, each: str = "",
     return [dict(each=each, value=parts)] if each else parts
 
 
-def axes(nth: int | str, wide: Sequence[float], narrow: Sequence[float], x: Mapping[str, Any],
-         y: Mapping[str, Any]) -> dict[str, Any]:
+def axes(nth: int | str, wide: Sequence[Any], narrow: Sequence[Any], x: Mapping[str, Any],
+         y: Mapping[str, Any], **rules: Any) -> dict[str, Any]:
     """A pair of axes of a layout, placed differently on a wide and on a narrow page.
+
+    Their labels do not move them: else plotly draws everything twice.
 
     Args:
         nth: its number as plotly writes it: "", 2, 3, ...
         wide, narrow: left, right, bottom and top, shares of the figure.
         x, y: other properties of the two.
+        rules: of both.
 
     >>> axes(2, (0, 0.4, 0, 1), (0, 1, 0.5, 1), {"title": "step"}, {})["xaxis2"]
     {'anchor': 'y2', 'domain': {'when': 'narrow', 'value': [0, 1], 'else': [0, 0.4]},
-     'title': 'step'}
+     'automargin': False, 'title': 'step'}
     """
     left_right, bottom_top = (either(list(narrow[side]), list(wide[side]))
                               for side in (slice(2), slice(2, 4)))
-    return {f"xaxis{nth}": {"anchor": f"y{nth}", "domain": left_right, **x},
-            f"yaxis{nth}": {"anchor": f"x{nth}", "domain": bottom_top, **y}}
+    common = {"automargin": False, **rules}
+    return {f"xaxis{nth}": {"anchor": f"y{nth}", "domain": left_right, **common, **x},
+            f"yaxis{nth}": {"anchor": f"x{nth}", "domain": bottom_top, **common, **y}}
 
 
 def either(narrow: Any, wide: Any) -> dict[str, Any]:
@@ -61,10 +65,6 @@ def either(narrow: Any, wide: Any) -> dict[str, Any]:
     return {"when": "narrow", "value": narrow, "else": wide}
 
 
-def plain(value: float, digits: int = 2) -> str:
-    """A number with a real minus sign, and no minus zero.
-
-    >>> plain(-0.5), plain(-0.001)
-    ('−0.50', '0.00')
-    """
-    return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")
+def each_of(name: str, value: Any) -> dict[str, Any]:
+    """A value for every element of a list."""
+    return {"each": name, "value": value}

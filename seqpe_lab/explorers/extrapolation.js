@@ -75,21 +75,19 @@ explorers.extrapolation = ({tasks, methods, looks, least}) => {
                     if (group.length > drawn.x.length) bands.push(drawn)
                 }
             }
-            return {name: where.name, trained: where.trained, nth, empty: !values.length,
+            return {name: where.name, trained: where.trained, empty: !values.length,
                 ...axes(where, values, alike ? shown.flat() : values, task, log, title)}
         })
         const best = chosen.flatMap((values, i) => values.length ? [winners(values, task, state.values,
             wheres[i].ties)] : [])
-        const sets = chosen.map(values => new Set(values.map(({method}) => method)))
-        const only = [["Ours", ...sets], ["The paper's", ...sets.toReversed()]].flatMap(([who, a, b]) => {
-            const names = inOrder(a).filter(method => !b.has(method)).map(method => looks[method].name)
-            return names.length ? [`${who} only: ${names.join(", ")}.`] : []
+        const [mine, theirs] = chosen.map(values => new Set(values.map(({method}) => method)))
+        const only = [["Ours", mine, theirs], ["The paper's", theirs, mine]].flatMap(([who, a, b]) => {
+            const alone = inOrder(a).filter(method => !b.has(method))
+            return alone.length ? [{who, names: alone.map(method => looks[method].name).join(", ")}] : []
         })
         const missing = shown.some((values, i) => values.length < chosen[i].length)
-        const rows = chosen.flatMap((values, i) => values.map(v => [wheres[i].name,
-            looks[v.method].name, v.seed, v.length, v.length / wheres[i].trained, v.value, v.ratio]))
-        const columns = ["source", "method", "seed", task.place, "times the trained", task.value,
-            "ratio to the trained"]
+        const rows = chosen.flatMap((values, i) => values.map(v => ({...v, source: wheres[i].name,
+            method: looks[v.method].name, times: v.length / wheres[i].trained})))
         return {task, sides, lines, bands, only, best: best.length ?
             `${task.percent ? "Highest" : "Lowest"} ${measured}${ratio ? " ratio" : ""} at the ${
                 size == "size" ? "largest" : "longest"}: ${best.join(", ")}`
@@ -97,6 +95,6 @@ explorers.extrapolation = ({tasks, methods, looks, least}) => {
         caption: [...wheres.map(({caption}) => caption), missing && "0 has no place on a log axis."
             ].filter(Boolean).join(" "),
         limits: {methods: inOrder(new Set(wheres.flatMap(({values}) => values.map(([m]) => m))))},
-        table: Object.fromEntries(columns.map((name, i) => [name, rows.map(row => row[i])]))}
+        rows}
     }}
 }

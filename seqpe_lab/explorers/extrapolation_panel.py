@@ -8,14 +8,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from seqpe_lab.course.style import in_order, label, number_axis, style_of
+from seqpe_lab.explorers.drawing import band, either, heading, note
 from seqpe_lab.explorers.explorer import Explorer
-from seqpe_lab.explorers.extrapolation_picture import TEMPLATE, TOUR
 from seqpe_lab.explorers.extrapolation_results import (Measure, Side, Value, methods, ours, papers,
                                                         scales, tasks)
 from seqpe_lab.explorers.fields import choice, several, span
@@ -45,31 +45,7 @@ class State:
         "methods", "those that were measured in this task, by us or in the paper", methods)
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """Our results and the paper's, of the chosen methods and lengths."""
-    state: State
-    task: Measure
-    sides: list[dict[str, Any]]  # name, trained, axes, and "empty": what to do if nothing is shown
-    lines: list[dict[str, Any]]  # a mean, or one seed: name, x, y, look, and which side
-    bands: list[dict[str, Any]]  # from the lowest to the highest seed
-    values: list[tuple[str, Value]]  # all that is drawn, with the name of its side
-    best: str  # who is best at the longest length, for the title
-    caption: str
-    only: list[str]  # which methods only one side has
-    limits: dict[str, Any]
-
-    @property
-    def table(self) -> dict[str, list]:
-        trained = {side["name"]: side["trained"] for side in self.sides}
-        names = ("source", "method", "seed", self.task.place, "times the trained",
-                 self.task.value, "ratio to the trained")
-        rows = [(name, label(v.method), v.seed, v.length, v.length / trained[name], v.value,
-                 v.ratio) for name, v in self.values]
-        return {name: [row[i] for row in rows] for i, name in enumerate(names)}
-
-
-def compute(state: State) -> Numbers:
+def compute(state: State) -> SimpleNamespace:
     """Choose methods and lengths from both sides, and average over seeds."""
     task, ratio, log = tasks()[state.task], state.values == "ratio", state.axis == "log"
     wheres = ours(state.task, state.scale), papers(state.task)
@@ -79,8 +55,8 @@ def compute(state: State) -> Numbers:
     measured, size = task.value.partition(" (")[0], "size" if task.unit == "pixels" else "length"
     title = f"{measured} ÷ that at the trained {size}" if ratio else task.value
     sides: list[dict[str, Any]] = []
-    lines: list[dict[str, Any]] = []
-    bands: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []  # a mean, or one seed
+    bands: list[dict[str, Any]] = []  # from the lowest to the highest seed
     named: set[str] = set()
     for where, values, nth in zip(wheres, shown, ("", "2")):
         for method in in_order({v.method for v in values}):
@@ -93,23 +69,24 @@ def compute(state: State) -> Numbers:
                 named.add(method)
                 if len(group) > len(line["x"]):
                     bands.append(line)
-        sides.append({"name": where.name, "trained": where.trained, "nth": nth, "empty": not values}
+        sides.append({"name": where.name, "trained": where.trained, "empty": not values}
                      | _axes(where, values, sum(shown, []) if alike else values, task, log, title))
     best = [f"{who} in {name} ({longest:,})" for name, values in zip(("our runs", "the paper"),
             chosen) if values for who, longest in [winners(values, task)]]
-    known = [{v.method for v in where.values} for where in wheres]
-    drawn = [{v.method for v in values} for values in chosen]
-    only = [f"{who} only: {', '.join(label(m) for m in in_order(a - b))}." for who, a, b in (
-        ("Ours", *drawn), ("The paper's", *drawn[::-1])) if a - b]
-    return Numbers(
-        state, task, sides, lines, bands,
-        [(where.name, v) for where, values in zip(wheres, chosen) for v in values],
-        f"{'Highest' if task.percent else 'Lowest'} {measured}{' ratio' * ratio} at the "
+    mine, theirs = ({v.method for v in values} for values in chosen)
+    return SimpleNamespace(
+        state=state, task=task, sides=sides, lines=lines, bands=bands,
+        best=f"{'Highest' if task.percent else 'Lowest'} {measured}{' ratio' * ratio} at the "
         f"{'largest' if size == 'size' else 'longest'}: {', '.join(best)}" if best else
         "Nothing to compare: choose a method and a range",
-        " ".join(filter(None, [*(where.caption for where in wheres),
-                               "0 has no place on a log axis." * (shown != chosen)])),
-        only, {"methods": list(in_order(known[0] | known[1]))})
+        caption=" ".join(filter(None, [*(where.caption for where in wheres),
+                                       "0 has no place on a log axis." * (shown != chosen)])),
+        only=[{"who": who, "names": ", ".join(map(label, in_order(alone)))} for who, alone in (
+            ("Ours", mine - theirs), ("The paper's", theirs - mine)) if alone],
+        limits={"methods": in_order({v.method for where in wheres for v in where.values})},
+        rows=[{"source": where.name, "method": label(v.method), "seed": v.seed, "length": v.length,
+               "times": v.length / where.trained, "value": v.value, "ratio": v.ratio}
+              for where, values in zip(wheres, chosen) for v in values])
 
 
 def within(side: Side, methods: Sequence[str], times: Sequence[float],
@@ -175,6 +152,39 @@ def winners(values: Sequence[Value], task: Measure) -> tuple[str, int]:
     return " or ".join(map(label, names)) or "too few seeds to say", longest
 
 
+ON = dict(xaxis="x{nth}", yaxis="y{nth}", legendgroup="{method}")
+PICTURE = {
+    "data": [
+        *band("@x", "@low", "@high", "@shade", each="bands", **ON),
+        dict(ON, each="lines", type="scatter", x="@x", y="@y", name="{name}", showlegend="@legend",
+             mode="lines+markers", line=dict(color="@colour", dash="@dash", width="@width"),
+             marker=dict(symbol="@symbol", size=9),
+             hovertemplate="%{y:.4~g} at %{x:,} {task.unit}")],
+    "layout": {
+        "height": either(760, 430), "margin": dict(t=60, l=60, r=20, b=60),
+        "legend": either(dict(orientation="h", y=-0.12, yanchor="top"), dict(orientation="v")),
+        "grid": dict(pattern="independent", xgap=0.14, ygap=0.3, rows=either(2, 1),
+                     columns=either(1, 2)),
+        "xaxis{nth}": dict(each="sides", type="@x.type", tickvals="@x.tickvals", range="@x.range",
+                           ticktext="@x.ticktext", tickangle=0, tickfont=dict(size=11),
+                           title=dict(text="{task.place}")),
+        "yaxis{nth}": dict(each="sides", value="@y_axis"),
+        "shapes": [dict(each="sides", type="line", xref="x{nth}", yref="y{nth} domain",
+                        x0="@trained", x1="@trained", y0=0, y1=1,
+                        line=dict(dash="dash", color="#777777"))],
+        "annotations": [
+            heading("<b>{name}</b>", each="sides", yshift=18),
+            note("trained at {trained:,}", each="sides", x="@mark", y=1, xref="x{nth}",
+                 yref="y{nth} domain"),
+            note("nothing was measured here:<br>choose other methods or a wider range",
+                 each="sides", when="empty", x=0.5, y=0.5, xanchor="center",
+                 xref="x{nth} domain", yref="y{nth} domain")]},
+    "table": {"source": "@rows.*.source", "method": "@rows.*.method", "seed": "@rows.*.seed",
+              "{task.place}": "@rows.*.length", "times the trained": "@rows.*.times",
+              "{task.value}": "@rows.*.value", "ratio to the trained": "@rows.*.ratio"},
+}
+
+
 def stored() -> dict[str, Any]:
     """For the page: all values, and which pairs of methods the seeds do not tell apart."""
     kept: dict[str, Any] = {}
@@ -182,8 +192,8 @@ def stored() -> dict[str, Any]:
         kept[name] = {"task": vars(task) | {"percent": task.percent}, "paper": _plain(papers(name))}
         kept[name] |= {scale: _plain(ours(name, scale)) | {"ties": _ties(ours(name, scale))}
                        for scale in scales()}
-    return {"tasks": kept, "methods": list(methods()),
-            "looks": {method: drawn_line(method, [], "") for method in methods()}, "least": LEAST}
+    return {"tasks": kept, "methods": list(methods()), "least": LEAST,
+            "looks": {method: drawn_line(method, [], "") for method in methods()}}
 
 
 def _plain(side: Side) -> dict[str, Any]:
@@ -206,8 +216,4 @@ def _ties(side: Side) -> list[str]:
 
 def explorer() -> Explorer:
     """Choose a task, methods and lengths; ours and the paper's are drawn side by side."""
-    return Explorer("extrapolation", "Trained short, tested long", "Which encodings hold beyond "
-                    "the trained length (dashed)? Choose methods, and narrow the lengths to see "
-                    "where a line begins to rise.", State, compute, TEMPLATE, TOUR,
-                    file="extrapolation", stored=stored,
-                    scripts=(Path(__file__).with_name("extrapolation.js"),))
+    return Explorer("extrapolation", State, compute, PICTURE, stored=stored)

@@ -1,7 +1,8 @@
 """The state of an explorer: a frozen dataclass whose fields say how a reader sets them.
 
-Each field is made by one of the functions below. A panel and the static page make a control of it,
-and a link holds the values that are not the default ones.
+Each field is made by one of the functions below from its default, its label, one sentence about it,
+and what its kind needs. A panel and the static page make a control of it, and a link holds the
+values that are not the default ones.
 
 >>> @dataclasses.dataclass(frozen=True)
 ... class State:
@@ -18,62 +19,34 @@ ValueError: base b is 1: choose 2 to 16
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-Options = Mapping[Any, str] | Iterable | Callable[[], Mapping[Any, str] | Iterable]
+
+def _kind(kind: str) -> Callable[..., Any]:
+    def field(default: Any, label: str, help: str, options: Any = None, **about: Any) -> Any:
+        """A field; ``options`` are {value: name}, a list, or a function that returns one of them.
+
+        Args:
+            min, max, step: of a number, which may be functions; steps are 1 by default.
+            play: True adds a play button.
+            when: {field: values of it}, all of which must hold for the control to be visible.
+        """
+        about |= {} if options is None else {"options": options}
+        return dataclasses.field(default=default, metadata=dict(kind=kind, label=label, help=help,
+                                                                step=1) | about)
+    return field
 
 
-def _field(kind: str, default: Any, label: str, help: str, **about: Any) -> Any:
-    return dataclasses.field(default=default,
-                             metadata=dict(kind=kind, label=label, help=help, **about))
-
-
-def choice(default: Any, label: str, help: str, options: Options, **about: Any) -> Any:
-    """One of several values; ``options`` as {value: name}, a list, or a function that returns it.
-
-    Args of all kinds of field:
-        label, help: the name of the control, and one sentence about it.
-        when: {field: values of it}, all of which must hold for the control to be visible.
-    """
-    return _field("choice", default, label, help, options=options, **about)
-
-
-def scale(default: Any, label: str, help: str, options: Options, **about: Any) -> Any:
-    """One of several values in their order, on a slider; ``play=True`` adds a play button."""
-    return _field("scale", default, label, help, options=options, **about)
-
-
-def number(default: float, label: str, help: str, *, min: float | Callable[[], float],
-           max: float | Callable[[], float], step: float = 1, **about: Any) -> Any:
-    """A number on a slider with a box to type it; ``play=True`` adds a play button."""
-    return _field("number", default, label, help, min=min, max=max, step=step, **about)
-
-
-def text(default: str, label: str, help: str, **about: Any) -> Any:
-    """A line of text; ``compute`` raises a ValueError for what it cannot read."""
-    return _field("text", default, label, help, **about)
-
-
-def picture(default: str, label: str, help: str, **about: Any) -> Any:
-    """A drawing of 8 x 8 grey pixels as 64 hexadecimal digits, or ""."""
-    return _field("picture", default, label, help, **about)
-
-
-def flag(default: bool, label: str, help: str, **about: Any) -> Any:
-    """On or off."""
-    return _field("flag", default, label, help, **about)
-
-
-def several(default: tuple, label: str, help: str, options: Options, **about: Any) -> Any:
-    """Any number of several values."""
-    return _field("several", default, label, help, options=options, **about)
-
-
-def span(default: tuple, label: str, help: str, options: Options, **about: Any) -> Any:
-    """The first and the last of some values in their order."""
-    return _field("span", default, label, help, options=options, **about)
+choice = _kind("choice")  # one of several values
+scale = _kind("scale")  # one of several values in their order, on a slider
+number = _kind("number")  # on a slider with a box to type it
+text = _kind("text")  # a line; ``compute`` raises a ValueError for what it cannot read
+picture = _kind("picture")  # a drawing of 8 x 8 grey pixels as 64 hexadecimal digits, or ""
+flag = _kind("flag")  # on or off
+several = _kind("several")  # any number of several values
+span = _kind("span")  # the first and the last of some values in their order
 
 
 def describe(state: type) -> list[dict[str, Any]]:
@@ -84,10 +57,10 @@ def describe(state: type) -> list[dict[str, Any]]:
             name: part() if callable(part) else part for name, part in field.metadata.items()}
         if "options" in about:
             options = about["options"]
-            pairs = options.items() if isinstance(options, Mapping) else (
-                (value, f"{value:,}" if isinstance(value, int) else str(value))
-                for value in options)
-            about["options"] = [list(pair) for pair in pairs]
+            if not isinstance(options, Mapping):
+                options = {value: f"{value:,}" if isinstance(value, int) else str(value)
+                           for value in options}
+            about["options"] = [list(pair) for pair in options.items()]
         described.append(about)
     return described
 
@@ -153,7 +126,7 @@ def _read(text: str, field: Mapping[str, Any]) -> Any:
         except ValueError:
             raise ValueError(f"{field['label']} is {text!r}: choose {field['min']} to "
                              f"{field['max']}") from None
-    if kind in ("text", "picture"):
+    if "options" not in field:
         return text
     known = {str(option): option for option, _ in field["options"]}
     parts = tuple(known.get(part, part) for part in text.split(",") if part)

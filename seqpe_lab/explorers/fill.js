@@ -3,12 +3,15 @@ const seqpeFill = (() => {
     const place = /(?<!%)\{([A-Za-z][\w.]*)(?::([^{}]*))?\}/g
     const truth = value => typeof value?.length == "number" ? value.length > 0 : Boolean(value)
 
+    const follow = (value, [name, ...rest]) => name === undefined ? value
+        : name == "*" ? Array.from(value, each => follow(each, rest)) : follow(value[name], rest)
+
     function lookUp(path, scopes) {
         const [first, ...rest] = path.split(".")
         const scope = scopes.find(scope => scope != null && typeof scope == "object"
             && first in scope)
         if (!scope) throw new Error(`the template asks for '${path}', which is not among the numbers`)
-        return rest.reduce((value, name) => value[name], scope[first])
+        return follow(scope[first], rest)
     }
     function text(value, form = "") {
         if (typeof value != "number") return String(value)

@@ -1,6 +1,5 @@
 // The numbers of geometry_panel.py: similarities of stored position vectors; the rest is stored
 explorers.geometry = stored => {
-    const [trainedColour, beyondColour] = ["#0072B2", "#E69F00"]
     const dot = (a, b) => { let sum = 0; for (let i = 0; i < a.length; i++) sum += a[i] * b[i]; return sum }
     const rows = array => Array.from({length: array.shape[0]}, (_, i) =>
         array.subarray(i * array.shape[1], (i + 1) * array.shape[1]))
@@ -35,14 +34,12 @@ explorers.geometry = stored => {
         const compared = asked.filter(q => q != position).map(q => ({q, known: q < count,
             value: row[q] ?? 0, rank: q < count ? ranked.indexOf(q) + 1 : 0}))
         const kept = steps[step].counts[count], {measures, curves} = kept[kind]
-        const rho = measures.correlation, edge = trained - 0.5, first = !second, axis = second ? "2" : ""
+        const rho = measures.correlation, first = !second, axis = second ? "2" : ""
         const marked = [position, ...compared.filter(({known}) => known).map(({q}) => q)]
-        const unit = kind == "dot" ? "dot product" : "cosine"
-        const base = {parts: [], curves: [], edge, beyond: false, shade: view != "path",
-            down: kind == "cosine" ? [-1.2, 1.2] : null}
-        const seenOrNot = (texts, of) => [[0, trained], [trained, count]].flatMap(([from, to], i) =>
-            from < to ? [{part: texts[i], axis, first, colour: [trainedColour, beyondColour][i],
-                ...of(from, to, i)}] : [])
+        const down = kind == "cosine" ? [-1.2, 1.2] : null
+        const partsOf = make => [[0, trained], [trained, count]].flatMap(([begin, end], i) =>
+            begin < end ? [{trained: begin == 0, begin, last: end - 1, axis, first,
+                ...make(begin, end, i)}] : [])
         const views = {
             heatmap() {
                 const every = 1 + Math.floor((count - 1) / 400), some = known.filter((_, p) => p % every == 0)
@@ -55,44 +52,39 @@ explorers.geometry = stored => {
                 }
                 const own = kind == "dot" || state.stretch && high - low > 1e-5
                 const ends = [-0.5 * every, every * (table.length - 0.5)]
-                const across = "position" + ["", " (every 2nd is drawn)", " (every 3rd is drawn)"][every - 1]
-                return {table, every, low: own ? low : -1, high: own ? high : 1, ends, across, up: across,
-                    down: ends.toReversed(), beyond: trained < count, shade: false, scale: first || own}
+                return {table, every, low: own ? low : -1, high: own ? high : 1, ends,
+                    down: ends.toReversed(), beyond: trained < count, scale: first || own,
+                    drawn: ["", " (every 2nd is drawn)", " (every 3rd is drawn)"][every - 1]}
             },
             path() {
-                const points = rows(kept.path), part = (from, to) => [0, 1, 2].map(
-                    i => points.slice(from, to).map(point => point[i]))
-                const place = [[0, 1], [0, 0.48], [0.52, 1]][state.beside ? 1 + second : 0]
-                return {xyz: part(0, count), shares: kept.shares, domain: {x: place, y: [0, 1]},
-                    parts: seenOrNot([`trained, 0 to ${trained - 1}`, `beyond, from ${trained} on`],
-                        (from, to, i) => ({symbol: ["diamond", "circle-open"][i], at: part(from, to),
-                            names: [...points.keys()].slice(from, to)})),
+                const points = rows(kept.path), part = (begin, end) => [0, 1, 2].map(
+                    i => points.slice(begin, end).map(point => point[i]))
+                return {xyz: part(0, count), shares: kept.shares,
+                    place: [[0, 1], [0, 0.48], [0.52, 1]][state.beside ? 1 + second : 0],
+                    parts: partsOf((begin, end) => ({at: part(begin, end),
+                        names: [...points.keys()].slice(begin, end)})),
                     notes: [...new Set([...marked, 0, count - 1])].map((q, i) => ({q,
                         place: [...points[q]], left: [-45, 45][i % 2], up: -25 - 18 * i}))}
             },
             neighbours() {
                 const group = x => ({x, y: x.map(q => row[q]),
                     names: x.map(q => `<b>${seqpeFill.text(q, ",")}</b>`)})
-                return {alike: group([...row.keys()].filter(q => isDigitEdit(position, q, digits))),
-                    nearest: group(ranked.slice(0, 8)), marked: group(marked),
-                    across: "position", up: `${unit} with position ${seqpeFill.text(position, ",")}`,
-                    ends: [-0.02 * count, 1.02 * count]}
+                const alike = [...row.keys()].filter(q => isDigitEdit(position, q, digits))
+                return {ends: [-0.02 * count, 1.02 * count], down, groups: {alike: group(alike),
+                    nearest: group(ranked.slice(0, 8)), marked: group(marked)}}
             },
-            distance: () => ({ends: null, across: "distance |p − q| (positions)",
-                up: `${unit}: mean, band from 10 % to 90 %`,
-                curves: seenOrNot([`both trained, 0 to ${trained - 1}`,
-                    `both beyond, ${trained} to ${seqpeFill.text(count - 1, ",")}`], (from, to, i) => {
-                    const [mean, low, high] = rows(curves[i])
-                    return {mean, low, high, z: [...mean.keys()], dash: ["solid", "dash"][i],
-                        band: ["rgba(0,114,178,0.2)", "rgba(230,159,0,0.2)"][i]}
-                })}),
+            distance: () => ({ends: null, down, parts: partsOf((begin, end, i) => {
+                const [mean, low, high] = rows(curves[i])
+                return {mean, low, high, z: [...mean.keys()]}
+            })}),
         }
         return {name, first, axis, step: Number(step), steps: all, count, width: known[0].length,
-            trained, position, row, ranked, measures, provenance, compared,
+            trained, end: trained - 1, edge: trained - 0.5, last: count - 1, position, row, ranked,
+            measures, provenance, compared, marked, parts: [], beyond: false,
+            shade: view == "neighbours" || view == "distance",
             falls: rho < -0.9 ? "falls with" : rho < -0.3 ? "tends to fall with" : "says little about",
-            drawn: {...base, ...views[view]()},
-            best: ranked.slice(0, 8).map(q => ({q, value: row[q]})), last: count - 1, end: trained - 1,
-            three: ranked.slice(0, 3).map(q => seqpeFill.text(q, ",")).join(", ")}
+            best: ranked.slice(0, 8).map(q => ({q, value: row[q]})),
+            three: ranked.slice(0, 3).map(q => seqpeFill.text(q, ",")).join(", "), ...views[view]()}
     }
     return {compute(state) {
         const asked = readPositions(state.compare), {view} = state
@@ -101,10 +93,7 @@ explorers.geometry = stored => {
         const last = Math.min(...runs.map(({count}) => count)) - 1
         return {runs, last, limits: {position: last}, columns: runs.length, titled: runs.length > 1,
             unit: state.kind == "dot" ? "dot product" : "cosine", flat: view != "path",
-            view: Object.fromEntries(["heatmap", "path", "neighbours", "distance"].map(
-                name => [name, name == view])),
-            over_all: view == "heatmap" || view == "distance",
-            places: Array.from({length: last + 1}, (_, p) => p),
-            parts: runs.flatMap(run => run.drawn.parts), curves: runs.flatMap(run => run.drawn.curves)}
+            view: {[view]: true}, over_all: view == "heatmap" || view == "distance",
+            places: Array.from({length: last + 1}, (_, p) => p), parts: runs.flatMap(run => run.parts)}
     }}
 }

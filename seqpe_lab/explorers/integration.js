@@ -1,5 +1,5 @@
 // The numbers of integration_panel.py: the scores of a query and a key by four formulas
-explorers.integration = ({colours, terms: styles, formulas, eQ, eK}) => {
+explorers.integration = ({colours, terms: names, formulas, eQ, eK}) => {
     const map = (f, ...vectors) => [0, 1].map(i => f(...vectors.map(v => v[i])))
     const add = (a, b) => map((x, y) => x + y, a, b), times = (a, b) => map((x, y) => x * y, a, b)
     const dot = (a, b) => a[0] * b[0] + a[1] * b[1]
@@ -40,28 +40,22 @@ explorers.integration = ({colours, terms: styles, formulas, eQ, eK}) => {
         const e_q = [state.eq1, state.eq2].map(v => v * state.strength)
         const e_k = [state.ek1, state.ek2].map(v => v * state.strength), weight = times(e_q, e_k)
         const [qk, qe, ek, ee] = [q, e_q].flatMap(a => [k, e_k].map(b => dot(a, b)))
-        const weighed = map((w, a, b) => w * a * b, weight, q, k)
-        const names = Object.keys(styles)
-        const scores = [[qk], [qk, qe, ek, ee], [, , , , ...weighed], [qk, , , ee]].map(
-            values => Object.fromEntries(values.map((v, i) => [names[i], v]).filter(pair => pair)))
-        const totals = scores.map(of => Object.values(of).reduce((a, b) => a + b, 0))
+        const scores = [[qk], [qk, qe, ek, ee], [, , , , ...times(weight, times(q, k))], [qk, , , ee]]
+        const totals = scores.map(of => of.reduce((a, b) => a + b, 0))  // leaves the gaps out
         const written = totals.map(short), bars = formulas.map((f, i) => `${f} = <b>${written[i]}</b>`)
-        const terms = names.map(name => {
-            const having = [0, 1, 2, 3].filter(i => name in scores[i])
-            return {name, colour: styles[name][0], pattern: styles[name][1],
-                bars: having.map(i => bars[i]), values: having.map(i => scores[i][name])}
-        })
-        const ends = [-1, 1].flatMap(sign => scores.map(of => Object.values(of).filter(
+        const ends = [-1, 1].flatMap(sign => scores.map(of => of.filter(
             v => sign * v > 0).reduce((a, b) => a + b, 0)))
-        const headings = [
-            `sum: (q + ${eQ})·(k + ${eK})<br>${pair(add(q, e_q))}·${pair(add(k, e_k))} = <b>${written[1]}</b>`,
-            `mul: (q ⊙ ${eQ})·(k ⊙ ${eK})<br>${pair(times(q, e_q))}·${pair(times(k, e_k))} = <b>${written[2]}</b>`,
-            `bias: q·k + ${eQ}·${eK}<br>${written[0]} ${ee < 0 ? "−" : "+"} ${short(Math.abs(ee))} = <b>${written[3]}</b>`]
-        return {totals, arrows: arrows(q, k, e_q, e_k), headings: headings.map(text => ({text})), terms,
-            bars, range: [1.06 * Math.min(-2, ...ends), 1.06 * Math.max(12, ...ends)],
-            short: {none: written[0], sum: written[1], mul: written[2], bias: written[3],
-                q_ek: short(qe), eq_k: short(ek), eq_ek: short(ee), weight1: short(weight[0]),
-                weight2: short(weight[1])},
+        const products = {q_ek: qe, eq_k: ek, eq_ek: ee, size: Math.abs(ee), weight1: weight[0],
+            weight2: weight[1], none: totals[0], sum: totals[1], mul: totals[2], bias: totals[3]}
+        return {totals, arrows: arrows(q, k, e_q, e_k), bars, less: ee < 0,
+            terms: names.map((name, n) => {
+                const having = [0, 1, 2, 3].filter(i => n in scores[i])
+                return {name, bars: having.map(i => bars[i]), values: having.map(i => scores[i][n])}
+            }),
+            pairs: {q_sum: pair(add(q, e_q)), k_sum: pair(add(k, e_k)), q_mul: pair(times(q, e_q)),
+                k_mul: pair(times(k, e_k))},
+            range: [1.06 * Math.min(-2, ...ends), 1.06 * Math.max(12, ...ends)],
+            short: Object.fromEntries(Object.entries(products).map(([name, v]) => [name, short(v)])),
             blind: !weight[0] && !weight[1]}
     }}
 }

@@ -1,13 +1,13 @@
 // An explorer on a page: controls, picture, words, table, tour, link; in a notebook and without.
 //
-//     const page = seqpeExplorer(place, about, {ask, load, state, moved, link, act})
+//     const page = seqpeExplorer(place, about, {ask, load, state, link, act})
 //     page.set(changes); page.refresh(); page.close()
 //
 // about: Explorer.description(). ask(state, {narrow, table}) promises the answer to a state: title,
 // caption, data, layout, words, table, limits (see explorer.py); it throws what is shown as an
-// error. load promises Plotly. moved(state) is told every new state; link(changed values) gives
-// the text that opens this state again; act(name) is called by the buttons of ``about.actions``.
-function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link, act}) {
+// error. load promises Plotly; link(changed values) gives the text that opens this state again;
+// act(name) is called by the buttons of ``about.actions``.
+function seqpeExplorer(place, about, {ask, load, state: first = {}, link, act}) {
     const element = (tag, properties = {}, ...children) => {
         const made = Object.assign(document.createElement(tag), properties)
         if (/^(input|select|button|textarea|summary)$/.test(tag))  // keys are not for JupyterLab
@@ -22,31 +22,28 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     let state = {...defaults, ...first}, asked = 0, stop = -1, narrow = false, playing
 
     // --- controls: for each kind of field, [elements, set(value), get(), allow(limit)]
-    const options = field => field.options.map(([, name], i) =>
-        element("option", {value: i, textContent: name}))
+    const at = (field, value) => field.options.findIndex(([option]) => option === value)
     const slider = (field, max) => element("input", {type: "range", min: 0, max, step: 1})
+    const untilTyped = box => box.addEventListener("input", event => event.stopPropagation())
     const kinds = {
         choice(field) {
-            const select = element("select", {}, ...options(field))
-            const at = value => field.options.findIndex(([option]) => option === value)
-            return [[select], value => { select.value = at(value) },
-                () => field.options[select.value][0], allowed => {
-                    for (const [i, option] of [...select.options].entries())
-                        option.hidden = option.disabled = !allowed.includes(field.options[i][0])
-                }]
+            const options = field.options.map(([, name], i) => element("option", {value: i, textContent: name}))
+            const select = element("select", {}, ...options)
+            return [[select], value => { select.value = at(field, value) },
+                () => field.options[select.value][0], allowed => options.forEach((option, i) => {
+                    option.hidden = option.disabled = !allowed.includes(field.options[i][0])
+                })]
         },
         scale(field) {
             const range = slider(field, field.options.length - 1), output = element("output")
             const name = () => { output.value = field.options[range.value][1]
                 range.setAttribute("aria-valuetext", output.value) }
             range.addEventListener("input", name)
-            return [[range, output], value => {
-                range.value = field.options.findIndex(([option]) => option === value)
-                name()
-            }, () => field.options[range.value][0], most => {
-                range.max = field.options.findLastIndex(([option]) => option <= most)
-                name()
-            }]
+            return [[range, output], value => { range.value = at(field, value); name() },
+                () => field.options[range.value][0], most => {
+                    range.max = field.options.findLastIndex(([option]) => option <= most)
+                    name()
+                }]
         },
         number(field) {
             const {min, max, step} = field, range = element("input", {type: "range", min, max, step})
@@ -54,15 +51,15 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
             const set = value => { box.value = range.value = value; box.value = range.value }
             range.addEventListener("input", () => set(range.value))
             box.addEventListener("change", () => set(box.value === "" ? state[field.name] : box.value))
-            box.addEventListener("input", event => event.stopPropagation())  // until it is typed
+            untilTyped(box)
             return [[range, box], set, () => Number(range.value), most => {
                 range.max = box.max = most
                 box.value = range.value
             }]
         },
-        text(field) {
+        text() {
             const box = element("input", {type: "text", spellcheck: false})
-            box.addEventListener("input", event => event.stopPropagation())
+            untilTyped(box)
             return [[box], value => { box.value = value }, () => box.value]
         },
         picture(field) {  // 8 x 8 grey pixels, which are drawn, or those of a file
@@ -70,16 +67,18 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
             const context = canvas.getContext("2d", {willReadFrequently: true})
             const file = element("input", {type: "file", accept: "image/*", ariaLabel: "open a file"})
             let value = ""
-            const show = drawing => Array.from(drawing.padEnd(64, "0"), (digit, i) => {
+            const show = drawing => Array.from((value = drawing).padEnd(64, "0"), (digit, i) => {
                 context.fillStyle = `#${digit.repeat(6)}`
                 context.fillRect(i % 8, Math.floor(i / 8), 1, 1)
             })
+            const made = drawing => {
+                show(drawing)
+                canvas.dispatchEvent(new Event("input", {bubbles: true}))
+            }
             const read = () => {
                 const {data} = context.getImageData(0, 0, 8, 8)
-                value = Array.from({length: 64}, (_, i) => Math.round((0.3 * data[4 * i] + 0.59
-                    * data[4 * i + 1] + 0.11 * data[4 * i + 2]) / 17).toString(16)).join("")
-                show(value)
-                canvas.dispatchEvent(new Event("input", {bubbles: true}))
+                made(Array.from({length: 64}, (_, i) => Math.round((0.3 * data[4 * i] + 0.59
+                    * data[4 * i + 1] + 0.11 * data[4 * i + 2]) / 17).toString(16)).join(""))
             }
             const draw = ({buttons, offsetX, offsetY}) => {
                 if (!buttons) return
@@ -90,19 +89,18 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
             canvas.addEventListener("pointerdown", draw)
             canvas.addEventListener("pointermove", draw)
             canvas.addEventListener("pointerup", read)
+            untilTyped(file)
             file.addEventListener("change", async event => {
                 event.stopPropagation()
                 context.drawImage(await createImageBitmap(file.files[0]), 0, 0, 8, 8)
                 read()
             })
-            file.addEventListener("input", event => event.stopPropagation())
             const clear = button("Clear", "show the digit again", event => {
                 event.preventDefault()
-                file.value = value = ""
-                show(value)
-                canvas.dispatchEvent(new Event("input", {bubbles: true}))
+                file.value = ""
+                made("")
             })
-            return [[canvas, file, clear], drawing => { show(value = drawing) }, () => value]
+            return [[canvas, file, clear], show, () => value]
         },
         flag() {
             const box = element("input", {type: "checkbox"})
@@ -111,26 +109,22 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         several(field) {
             const boxes = field.options.map(() => element("input", {type: "checkbox"}))
             const chips = boxes.map((box, i) => element("label", {}, box, field.options[i][1]))
-            return [chips, value => boxes.forEach((box, i) => {
-                box.checked = value.includes(field.options[i][0])
-            }), () => field.options.filter((_, i) => boxes[i].checked).map(([option]) => option),
-            allowed => chips.forEach((chip, i) => {
-                chip.hidden = !allowed.includes(field.options[i][0])
-            })]
+            const each = action => field.options.forEach(([option], i) => action(option, i))
+            return [chips, value => each((option, i) => { boxes[i].checked = value.includes(option) }),
+                () => field.options.filter((_, i) => boxes[i].checked).map(([option]) => option),
+                allowed => each((option, i) => { chips[i].hidden = !allowed.includes(option) })]
         },
         span(field) {
             const last = field.options.length - 1, output = element("output")
-            const [from, to] = ["from", "to"].map(end => Object.assign(
-                slider(field, last), {ariaLabel: `${field.label}, ${end}`}))
-            const name = () => { output.value = [from, to].map(
-                end => field.options[end.value][1]).join(" to ") }
+            const ends = ["from", "to"].map(end => Object.assign(
+                slider(field, last), {ariaLabel: `${field.label}, ${end}`})), [from, to] = ends
+            const name = () => { output.value = ends.map(end => field.options[end.value][1]).join(" to ") }
             from.addEventListener("input", () => { to.value = Math.max(to.value, from.value); name() })
             to.addEventListener("input", () => { from.value = Math.min(to.value, from.value); name() })
             return [[from, to, output], value => {
-                [from.value, to.value] = value.map(
-                    end => field.options.findIndex(([option]) => option === end))
+                ends.forEach((end, i) => { end.value = at(field, value[i]) })
                 name()
-            }, () => [from, to].map(end => field.options[end.value][0])]
+            }, () => ends.map(end => field.options[end.value][0])]
         },
     }
     const help = element("p", {className: "seqpe-help", ariaHidden: "true"})
@@ -157,14 +151,13 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         controls[field.name] = {field, box, set, get, allow, parts}
     }
 
-    function change(changes, tell = true) {
+    function change(changes) {
         changes = {...state, ...changes}
         if (same(changes, state)) return
         state = changes
         for (const name of Object.keys(controls))
             if (!same(controls[name].get(), state[name])) controls[name].set(state[name])
         arrange()
-        if (tell) moved?.(state)
         refresh()
     }
     function arrange() {  // which controls are visible
@@ -196,7 +189,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     const root = element("section", {className: "seqpe-explorer", ariaLabel: about.title})
     const tour = element("div", {className: "seqpe-tour", hidden: true, role: "status"})
     const message = element("p", {className: "seqpe-message"})
-    const title = element("h4", {className: "seqpe-title", ariaLive: "polite"})
+    const title = element("h2", {className: "seqpe-title", ariaLive: "polite"})
     const picture = element("div", {className: "seqpe-plot", role: "img"})
     const caption = element("p", {className: "seqpe-caption"})
     const words = element("p", {className: "seqpe-words"})
@@ -272,7 +265,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
         picture.ariaLabel = title.textContent
         caption.innerHTML = answer.caption
         words.innerHTML = answer.words ?? ""
-        plot.show(answer, {large: root.classList.contains("seqpe-large")})
+        plot.show(answer, {large: root.classList.contains("seqpe-large"), narrow})
         if (answer.table) sheet.lastChild.replaceChildren(...tableOf(answer.table))
     }
     function tableOf(columns) {
@@ -285,7 +278,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
             textContent: typeof value == "number" && !Number.isInteger(value) ?
                 value.toPrecision(4) : value})))
         const rows = Array.from({length: Math.min(count, 200)}, (_, i) => cells("td", row(i)))
-        return [element("a", {download: `${about.file}.csv`, textContent: `Download ${about.file}.csv`,
+        return [element("a", {download: `${about.name}.csv`, textContent: `Download ${about.name}.csv`,
             href: `data:text/csv;charset=utf-8,${encodeURIComponent(text)}`}), " or copy: ",
         element("textarea", {readOnly: true, value: text, rows: 2, ariaLabel: "the table as text",
             onclick: event => event.target.select()}),
@@ -309,7 +302,7 @@ function seqpeExplorer(place, about, {ask, load, state: first = {}, moved, link,
     arrange()
     refresh()
     return {
-        set: changes => change(changes, false), refresh, show, say, actions,
+        set: change, refresh, show, say,
         close() {
             clearInterval(playing)
             watch.disconnect()

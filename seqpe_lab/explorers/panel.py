@@ -4,7 +4,6 @@ It needs no browser: set values with ``panel.set(base=2)``, then look at ``panel
 """
 from __future__ import annotations
 
-import dataclasses
 import gc
 import json
 import time
@@ -52,7 +51,9 @@ class Panel(PlotlyWidget):
         gc.freeze()  # else a garbage collection walks through all of torch in the middle of a move
         self.explorer, self.message, self.seconds = explorer, "", 0.0
         self.numbers = self._state = None  # drawn now
-        super().__init__(about=explorer.description(), values=_plain(state or explorer.state()))
+        first = vars(state or explorer.state())
+        super().__init__(about=explorer.description(), values={
+            name: fields.as_plain(value) for name, value in first.items()})
         self.observe(lambda _: self.draw(), names=["values", "narrow", "table"])
         self.on_msg(lambda _, said, buffers: self.guard(lambda: self.act(said["value"])))
         self.draw()
@@ -109,11 +110,6 @@ class Panel(PlotlyWidget):
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle, _ = super()._repr_mimebundle_(**options)  # anywidget adds metadata, which is empty
         return displayed(bundle, self.figure)
-
-
-def _plain(state: Any) -> dict[str, Any]:
-    return {field.name: fields.as_plain(getattr(state, field.name))
-            for field in dataclasses.fields(state)}
 
 
 def _packed(value: Any) -> Any:

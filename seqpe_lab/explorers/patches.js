@@ -26,7 +26,7 @@ explorers.patches = stored => {
     }
     function map(method, state, row, column) {
         const {rows, columns, kind} = state, patch = row * columns + column
-        const {name, how, stretches, turns} = stored.methods[method], {trained, layers} = stored
+        const {name, how, table, turns} = stored.methods[method], {trained, layers} = stored
         let flat
         if (turns) {  // RoPE: the mean cosine of the angles between two patches
             const pairs = turns.shape[1], of = state.layer == "all" ? [0, pairs]
@@ -49,19 +49,19 @@ explorers.patches = stored => {
         const nearest = [Math.floor(near / columns), near % columns]
         const own = state.colours == "own" || kind == "dot"
         return {name, flat, nearest, away: Math.hypot(nearest[0] - row, nearest[1] - column),
-            how: stretches ? Math.max(rows, columns) > trained ? ", stretched" : "" : how,
+            how: table ? Math.max(rows, columns) > trained ? ", stretched" : "" : how,
             similarities: Array.from({length: rows}, (_, r) =>
                 flat.slice(r * columns, (r + 1) * columns)),
             low: own ? Math.min(...others) : -1, high: own ? high : 1,
-            edge: stretches ? null : trained - 0.5}
+            edge: table ? null : trained - 0.5}
     }
     return {compute(state) {
-        const {rows, columns} = state, {trained, patch, provenance} = stored
+        const {rows, columns} = state, {patch} = stored
         const row = Math.min(state.row, rows - 1), column = Math.min(state.column, columns - 1)
         const maps = state.methods.map(method => map(method, state, row, column))
         const count = maps.length, cells = Array.from({length: rows * columns}, (_, p) => p)
         const lines = {wide: Math.ceil(count / 3) || 1, narrow: Math.ceil(count / 2) || 1}
-        return {maps, row, column, trained, count, lines, provenance,
+        return {maps, row, column, count, lines,
             frame: {x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5},
             limits: {row: rows - 1, column: columns - 1},
             adjacent: maps.filter(({away}) => away < 1.5).length,

@@ -47,15 +47,13 @@ function seqpeUnpack(bytes) {  // what ``pack`` of static_page.py has written
         int32: Int32Array, float16: Uint16Array, float32: Float32Array}
     return JSON.parse(new TextDecoder().decode(all.subarray(16, start)), (key, value) => {
         if (!value?.array) return value
-        const [type, shape, first, low, step] = value.array, size = kinds[type].BYTES_PER_ELEMENT
+        const [type, shape, first] = value.array, size = kinds[type].BYTES_PER_ELEMENT
         const together = new Uint8Array(shape.reduce((a, b) => a * b, size))
         for (let byte = 0; byte < size; byte++)  // the planes of the elements' bytes
             for (let i = byte, from = starts[size] + byte * counts[size] + first;
                 i < together.length; i += size) together[i] = all[from++]
-        let array = new kinds[type](together.buffer)
-        if (type == "float16") array = Float32Array.from(array, half)
-        if (low != 0 || step != 1) array = Float32Array.from(array, level => low + step * level)
-        return Object.assign(array, {shape})
+        const array = new kinds[type](together.buffer)
+        return Object.assign(type == "float16" ? Float32Array.from(array, half) : array, {shape})
     })
 }
 

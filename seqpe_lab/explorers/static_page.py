@@ -7,7 +7,6 @@ files beside a page that was opened from disk, except as scripts.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import gzip
 import html
 import json
@@ -26,20 +25,13 @@ HERE = Path(__file__).parent
 TYPES = ("uint8", "int8", "uint16", "int16", "int32", "float16", "float32")
 
 
-@dataclasses.dataclass(frozen=True)
-class Rounded:
-    """An array to be stored with 256 or 65,536 levels between its lowest and its highest value."""
-    array: np.ndarray
-    bits: int = 8
-
-
 def pack(value: Any) -> bytes:
     """Plain values and arrays as the page's ``unpack`` reads them, compressed.
 
     Four numbers: the length of a JSON text, and how many array elements have 4, 2 and 1 bytes. Then
-    the text, in which each array is {"array": [type, shape, number of its first element, low,
-    step]}. Then the elements, those of 4 bytes first: the first byte of each, then the second byte
-    of each, and so on, which compresses better.
+    the text, in which each array is {"array": [type, shape, number of its first element]}. Then the
+    elements, those of 4 bytes first: the first byte of each, then the second byte of each, and so
+    on, which compresses better.
 
     Raises:
         TypeError: an array of a type that is not in ``TYPES``.
@@ -48,12 +40,6 @@ def pack(value: Any) -> bytes:
     count = dict.fromkeys(planes, 0)
 
     def plain(value: Any) -> Any:
-        low, step = 0.0, 1.0
-        if isinstance(value, Rounded):
-            array, levels = np.asarray(value.array, dtype=float), 2**value.bits - 1
-            low = float(array.min(initial=np.inf))
-            step = (float(array.max(initial=-np.inf)) - low) / levels or 1.0
-            value = np.rint((array - low) / step).astype(f"uint{value.bits}")
         if isinstance(value, np.ndarray):
             if value.dtype.name not in TYPES:
                 raise TypeError(f"an array of {value.dtype} cannot be stored: choose one of "
@@ -63,7 +49,7 @@ def pack(value: Any) -> bytes:
             each = np.ascontiguousarray(value).view(np.uint8).reshape(-1, size)
             for plane, part in zip(planes[size], each.T):
                 plane.append(part.tobytes())
-            return {"array": [value.dtype.name, value.shape, first, low, step]}
+            return {"array": [value.dtype.name, value.shape, first]}
         if isinstance(value, Mapping):
             return {str(key): plain(part) for key, part in value.items()}
         if isinstance(value, (list, tuple)):
@@ -77,10 +63,12 @@ def pack(value: Any) -> bytes:
 
 
 def write(folder: Path, names: Iterable[str] = EXPLORERS) -> Path:
-    """Write the page of some explorers; returns the file to open."""
+    """Write the page of some explorers; returns the file to open.
+
+    Where the folder lies in the course's site, the page links to it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     explorers = [make_explorer(name) for name in names]
-    computations = dict.fromkeys(path for explorer in explorers for path in explorer.scripts)
     packed = {"plotly": gzip.compress(get_plotlyjs().encode(), 9, mtime=0)}
     packed |= {explorer.name: pack(explorer.stored()) for explorer in explorers}
     for name, data in packed.items():
@@ -88,9 +76,14 @@ def write(folder: Path, names: Iterable[str] = EXPLORERS) -> Path:
         (folder / f"{name}.js").write_text(text, encoding="utf-8")
     about = {explorer.name: {"about": explorer.description(), "template": explorer.template}
              for explorer in explorers}
+    computations = dict.fromkeys(HERE / f"{name}.js" for explorer in explorers
+                                 for name in (*explorer.scripts, explorer.name))
+    links = {f"#{explorer.name}": explorer.texts["title"] for explorer in explorers}
+    if (folder.parent / "explorers.html").exists():
+        links = {"../index.html": "← The course"} | links
     page = Template((HERE / "static_page.html").read_text(encoding="utf-8")).substitute(
         style=(HERE / "page.css").read_text(encoding="utf-8"),
-        names="".join(f'<a href="#{e.name}">{html.escape(e.title)}</a>' for e in explorers),
+        links="".join(f'<a href="{to}">{html.escape(title)}</a>' for to, title in links.items()),
         about=json.dumps(about, ensure_ascii=False).replace("</", "<\\/"),
         script=scripts(PLOT, HERE / "fill.js", HERE / "page.js", HERE / "static_page.js",
                        *computations))

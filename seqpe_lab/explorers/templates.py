@@ -2,7 +2,8 @@
 
 A template is made of plain dicts, lists and strings:
 
-- ``"@name"`` is the value of that name, of any type; ``"@name.part.0"`` goes into it;
+- ``"@name"`` is the value of that name, of any type; ``"@name.part.0"`` goes into it, and
+  ``"@runs.*.name"`` is a list: that of each run;
 - ``"{name}"`` and ``"{name:,.2f}"`` inside a text are formatted (``%{x}`` is left to plotly);
   formats are ``,`` ``.2f`` ``,.2f`` ``.1%`` and ``.4g``;
 - a dict with ``"when": "name"`` is left out if the value is false, or replaced by its ``"else"``;
@@ -76,26 +77,24 @@ def truth(value: Any) -> bool:
 
 
 def look_up(path: str, scopes: Sequence[Any]) -> Any:
-    """The value of a name such as ``runs.0.mean``."""
+    """The value of a name such as ``runs.0.mean``, in the first scope that has it."""
     first, *rest = path.split(".")
     for scope in scopes:
-        if has(scope, first):
-            value = part(scope, first)
-            for name in rest:
-                value = part(value, name)
-            return value
+        if first in scope if isinstance(scope, Mapping) else hasattr(scope, first):
+            return follow(scope, [first, *rest])
     raise ValueError(f"the template asks for {path!r}, which is not among the numbers")
 
 
-def has(value: Any, name: str) -> bool:
-    return name in value if isinstance(value, Mapping) else hasattr(value, name)
-
-
-def part(value: Any, name: str) -> Any:
-    """An element of a mapping, an object or a sequence."""
-    if isinstance(value, Mapping):
-        return value[name]
-    return value[int(name)] if name.isdigit() else getattr(value, name)
+def follow(value: Any, names: Sequence[str]) -> Any:
+    """A part of a part of a mapping, an object or a sequence; ``*`` is each element of it."""
+    for place, name in enumerate(names):
+        if name == "*":
+            return [follow(element, names[place + 1:]) for element in value]
+        if isinstance(value, Mapping):
+            value = value[name]
+        else:
+            value = value[int(name)] if name.isdigit() else getattr(value, name)
+    return value
 
 
 def as_text(value: Any, form: str) -> str:

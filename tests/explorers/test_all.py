@@ -102,7 +102,7 @@ def test_every_control_at_its_ends(panel, record_property):
                 slowest, where = took, f"{field['name']} = {value}"
     record_property(
         "explorer",
-        f"{panel.explorer.title}: first picture {first * 1000:.0f} ms, slowest move "
+        f"{panel.explorer.texts['title']}: first picture {first * 1000:.0f} ms, slowest move "
         f"{slowest[0] * 1000:.0f} ms, {slowest[1] * 1000:.0f} ms of the processor ({where})",
     )
 
@@ -132,8 +132,8 @@ def test_everything_is_explained_and_has_a_static_twin(panel):
 def test_the_tour_has_five_stops_each_of_which_draws_and_a_link_opens_it_again(panel):
     assert len(panel.explorer.tour) == 5
     for stop in panel.explorer.tour:
-        assert stop.text and stop.look
-        state = fields.make(panel.explorer.state, dict(stop.state))
+        assert stop["text"] and stop["look"]
+        state = fields.make(panel.explorer.state, stop["state"])
         panel.set(**{name: getattr(state, name) for name in panel.values})
         check(panel)
         assert fields.from_link(panel.explorer.state, fields.to_link(state)) == state
@@ -209,6 +209,11 @@ def test_a_failing_computation_is_told_to_the_reader_and_the_next_good_one_takes
 def test_a_template_that_asks_for_what_is_not_there_says_so():
     with pytest.raises(ValueError, match="asks for 'mean.low', which is not among the numbers"):
         fill({"y": "@mean.low"}, {"median": 1})
+
+
+def test_a_part_of_every_element_of_a_list_is_a_list():
+    runs = {"runs": [{"name": "a", "at": [1, 2]}, {"name": "b", "at": [3, 4]}]}
+    assert fill(["@runs.*.name", "@runs.*.at.1"], runs) == [["a", "b"], [2, 4]]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 
 from seqpe_lab import geometry
 from seqpe_lab.explorers import collapse_panel as collapse
-from seqpe_lab.explorers import collapse_picture, collapse_training, explore
-from seqpe_lab.explorers.collapse_picture import COLLAPSED
+from seqpe_lab.explorers import collapse_training, explore
+from seqpe_lab.explorers.collapse_panel import COLLAPSED
 from seqpe_lab.explorers.collapse_training import CANDIDATES, POSITIONS, STEPS_AT_A_TIME, Training
 
 
@@ -96,7 +96,7 @@ def test_the_first_picture_is_the_untrained_encoder(panel):
 
 def test_the_colours_show_the_collapse():
     """As cosines from 0.88 to 1 all positions had one colour before and after."""
-    scale = collapse_picture.TEMPLATE["data"][0]
+    scale = collapse.PICTURE["data"][0]
     session = collapse.Session()
     before = session.compute(collapse.State()).apart
     session.training = trained(0.0, 0.1, 12)
@@ -249,7 +249,7 @@ def test_another_seed_begins_again_and_another_rate_does_not(panel):
     assert fast.step == 4 and fast.rate == 0.01
     assert fast.cosines.mean() > trained(0.0, 0.1, 2).records[-1].cosines.mean()
     panel.set(seed=2)
-    assert step(panel) == 0 and panel.numbers.spread == Training(2).records[0].spread
+    assert step(panel) == 0 and panel.numbers.now.spread == Training(2).records[0].spread
 
 
 def test_no_weights_at_all_train_nothing():

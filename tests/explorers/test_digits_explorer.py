@@ -110,7 +110,7 @@ def test_the_trained_encoder_stands_beside_the_untrained(text, k, method):
 def test_where_nothing_was_trained_the_reader_is_told_why(state):
     shown = numbers(*state)
     assert [strip["name"] for strip in shown.strips] == ["untrained"] and not shown.cosines
-    assert "up to 1,499" in shown.untaught
+    assert "up to 1,499" in digits.explorer().answer(shown.state, shown)["words"]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def opened(tab, folder: Path, address: str = ""):
 def states(name: str) -> list[dict]:
     """The states of the tour, and some at random."""
     explorer, chance = make_explorer(name), random.Random(0)
-    chosen = [dict(stop.state) for stop in explorer.tour]
+    chosen = [stop["state"] for stop in explorer.tour]
     for _ in range(SAMPLES):
         state = {}
         for field in explorer.fields:
@@ -164,6 +164,16 @@ def test_the_page_answers_as_python_does(tab, folder, name):
 
 def test_the_folder_is_small(folder):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
+
+
+@pytest.mark.parametrize("in_site", [True, False])
+def test_the_page_has_a_heading_and_in_a_site_a_way_back_before_its_scripts_run(tmp_path, in_site):
+    if in_site:
+        (tmp_path / "explorers.html").touch()
+    page = static_page.write(tmp_path / "explorers", ["integration"]).read_text(encoding="utf-8")
+    before, _, _ = page.partition("<script")
+    assert "<h1>Explorers of position encoding</h1>" in before
+    assert ('<a href="../index.html">' in before) == in_site
 
 
 @pytest.mark.parametrize("name", EXPLORERS)

@@ -114,6 +114,7 @@ def test_a_wheel_holds_the_package_its_data_and_its_licence_and_nothing_else(whe
             "explorers/*.js",
             "explorers/*.css",
             "explorers/*.html",
+            "explorers/*.toml",
         )
         for path in PROJECT.glob(f"seqpe_lab/{glob}")
     }
