@@ -19,12 +19,13 @@ from seqpe_lab.reproduction.collecting import between
 from seqpe_lab.site.pages import GALLERY
 
 SIZE, QUALITY, COLUMNS = (480, 340), 70, 3  # pixels at most; of WebP; of the README's table
-# lesson: a drawing or a picture of results; of other lessons the first figure is taken
+# lesson: a drawing, a picture of results or a figure of the lesson; of others the first figure
 PICTURES = {
     "00": "overview", "primer": "multi-head", "01": "sinusoidal", "02": "rotations",
     "03": "digits", "04": "prefix-tree", "05": "candidates", "06": "teachers-students",
     "07": "integration", "08": "causal-attention", "09": "table1", "10": "growing-grid",
-    "11": "table3", "12": "learned-table", "15": "table2-exact-match", "16": "chunks",
+    "11": "table3", "12": "similarity-map", "13": "killed-run", "14": "number-and-bound",
+    "15": "table2-exact-match", "16": "chunks", "17": "17-untuned", "18": "18-sources",
     "19": "relative-biases",
 }
 
