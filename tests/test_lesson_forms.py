@@ -163,5 +163,5 @@ def test_the_table_for_teachers_has_the_times_of_a_lesson(path):
     cells = nbformat.read(path, as_version=4).cells
     stated = int(re.search(r"\| Time \| about (\d+) min", cells[0].source)[1])
     (notes,) = [cell.source for cell in cells if "teacher" in tags(cell)]
-    assert abs(alone - stated) <= 20  # readers are no clocks
+    assert alone == stated
     assert re.search(rf"\*\*Timing\.\*\*.*\b{in_class} min", notes)
