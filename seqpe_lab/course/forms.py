@@ -28,6 +28,9 @@ CALLS = {"lab.predict": "prediction", "lab.exercise": "checker"}
 MINUTES = re.compile(r"\((\d+) min\)")
 TIME = re.compile(r"\| Time \|.*: (.*? min) to read, (.*?) of computing.*")
 WORD = re.compile(r"\w[\w'’-]*")
+FORMULA = re.compile(r"\$\$?.+?\$\$?", re.DOTALL)
+# targets of links, tags, and rows of the map
+UNREAD = re.compile(r"\]\([^)]*\)|<[^>]+>|^\| \[.*\]\(\d\d_.*$", re.MULTILINE)
 
 
 # --- time ----------------------------------------------------------------------------------------
@@ -39,11 +42,22 @@ def reading_minutes(notebook: NotebookNode) -> int:
         if tags(cell) & ASIDE:
             continue
         if cell.cell_type == "markdown":
-            text = re.sub(r"\$\$?.+?\$\$?", "formula", cell.source, flags=re.DOTALL)
-            minutes += len(WORD.findall(text)) / WORDS_PER_MINUTE
+            minutes += words_of(cell.source) / WORDS_PER_MINUTE
         elif not tags(cell) & set(FOLDED):
             minutes += sum(map(bool, cell.source.split("\n"))) / LINES_PER_MINUTE
     return round(minutes)
+
+
+def words_of(markdown: str) -> int:
+    """Words that are read one after the other; a formula counts as one.
+
+    Not counted are the targets of links, tags of HTML and the rows of the map, a table of contents
+    in which a reader looks something up.
+
+    >>> words_of("A [link](01_why.ipynb) to $a^2 + b^2$.")
+    4
+    """
+    return len(WORD.findall(UNREAD.sub(" ", FORMULA.sub("formula", markdown))))
 
 
 def sizes_of(notebook: NotebookNode) -> str:
@@ -53,7 +67,7 @@ def sizes_of(notebook: NotebookNode) -> str:
                    for cell in cells if cell.cell_type == "code"
                    for line in cell.source.split("\n"))
     main = [cell for cell in notebook.cells if not tags(cell) & {"solution", "appendix"}]
-    words = sum(len(WORD.findall(cell.source)) for cell in main if cell.cell_type == "markdown")
+    words = sum(words_of(cell.source) for cell in main if cell.cell_type == "markdown")
     return (f"{len(notebook.cells)} cells, {lines(notebook.cells)} lines of code, "
             f"{words / max(1, lines(main)):.1f} words a line, "
             f"{reading_minutes(notebook)} min to read")
