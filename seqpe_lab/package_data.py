@@ -58,6 +58,15 @@ def committed_results(name: str) -> list[dict]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def committed_if_any(name: str) -> list[dict]:
+    """The same, or nothing where there is no such file, as before its runs are made.
+
+    >>> committed_if_any("no-such-results")
+    []
+    """
+    return committed_results(name) if results_file(name).exists() else []
+
+
 def results_file(name: str) -> Path:
     """The file that :func:`committed_results` reads; it need not exist."""
     return DATA / "results" / f"{name}.json"

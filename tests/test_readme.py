@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from page_parts import part_of
 
-from seqpe_lab.package_data import committed_results
+from seqpe_lab.package_data import committed_if_any, committed_results
 from seqpe_lab.recipes import (
     HEADLINE,
     IMAGE_METHODS,
@@ -43,7 +43,7 @@ def test_tables_and_conclusions_of_the_readme_are_made_from_the_committed_result
 
 
 def test_the_readme_s_first_picture_says_what_it_shows():
-    others = map(collecting.committed_or_none, collecting.HEADLINE_FILES[1:])
+    others = map(committed_if_any, collecting.HEADLINE_FILES[1:])
     assert part_of(README, "headline") == conclusions.headline(RESULTS, *others)
 
 

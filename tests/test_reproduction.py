@@ -11,7 +11,7 @@ from seqpe_lab import recipes
 from seqpe_lab.cli import main
 from seqpe_lab.course.style import label
 from seqpe_lab.encodings import ENCODINGS
-from seqpe_lab.package_data import committed_results, paper_table, results_file
+from seqpe_lab.package_data import committed_if_any, committed_results, paper_table, results_file
 from seqpe_lab.recipes import MAKERS, SCALES, chosen_settings, language_model, settings_from
 from seqpe_lab.recipes.chosen_settings import SETTINGS, TRIAL_SEED
 from seqpe_lab.reproduction import collecting, comparison, position_maps, running
@@ -234,7 +234,7 @@ def test_trials_that_do_not_compare_are_refused():
 
 
 def assert_the_settings_are_those_of_the_trials():
-    trials = committed_results("trials-small") if results_file("trials-small").exists() else []
+    trials = committed_if_any("trials-small")
     assert settings_from(trials) == SETTINGS, "recipes/chosen_settings.py is not what trials say"
 
 

@@ -11,7 +11,7 @@ from seqpe_lab.atomic_files import write_atomically
 from seqpe_lab.course import figures
 from seqpe_lab.course.figure_files import write_image
 from seqpe_lab.course.result_tables import common_measure, complete, readme_table
-from seqpe_lab.package_data import clone, committed_results, results_file
+from seqpe_lab.package_data import clone, committed_if_any, results_file
 from seqpe_lab.reproduction import comparison, context_results, problem_results
 from seqpe_lab.reproduction.conclusions import conclusions, headline
 from seqpe_lab.reproduction.manifest import (FURTHER, TABLES, TASK_PROBLEMS, TASK_ROWS,
@@ -29,7 +29,9 @@ RESULTS = {
     "encodings": ("lm", [*ENCODINGS.rows]),
 }
 OF_PAPER = tuple(RESULTS)[:3]
-HEADLINE_FILES = OF_PAPER[0], problem_results.FILE, context_results.FILE  # the first screen's
+# of the README's first screen
+HEADLINE_FILES = tuple(f"{name}-small" for name in (
+    OF_PAPER[0], problem_results.FILE, context_results.FILE))
 OF_SEQPE_ALONE = ("alpha", "beta", "shifted")  # fields that may differ within one table
 
 
@@ -161,7 +163,7 @@ def write_readme(results: Sequence[Mapping]) -> None:
 
 def write_first_screen() -> None:
     """Write the README's first pictures: perplexity and, once there are results, exact match."""
-    of_text, of_problems, of_context = map(committed_or_none, HEADLINE_FILES)
+    of_text, of_problems, of_context = map(committed_if_any, HEADLINE_FILES)
     folder, readme = results_file("").parent, clone() / "README.md"
     if not of_text:
         return
@@ -175,11 +177,6 @@ def write_first_screen() -> None:
                     folder / "copying.png")
     text = readme.read_text(encoding="utf-8")
     write_atomically(readme, between("headline", headline(of_text, of_problems, of_context), text))
-
-
-def committed_or_none(name: str) -> list[dict]:
-    """Results of small scale in data/results; none if there is no such file."""
-    return committed_results(f"{name}-small") if results_file(f"{name}-small").exists() else []
 
 
 def marks(name: str) -> tuple[str, str]:
