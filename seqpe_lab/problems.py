@@ -16,6 +16,7 @@ from typing import NamedTuple
 END, ASK, EQUALS, PLUS = ".", "?", "=", "+"
 SYMBOLS = END + ASK + EQUALS + PLUS + digits + ascii_lowercase
 TOKENS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
+NAMES = ascii_lowercase[:4]  # few: with all letters a small model does not learn to recall
 GRID_OFFSET = 1, 2  # rows down and columns to the right of the mark
 SHARES = {"train": 80, "validation": 10, "test": 10}  # percent of all inputs
 
@@ -38,7 +39,7 @@ class Problem:
     Attributes:
         needs: what a model must know of positions, in a line.
         draw: (size, random numbers) -> an example whose input has ``size`` symbols; for "needle"
-            pairs, for sums digits in each number, for a grid rows and columns.
+            digits, for sums digits in each number, for a grid rows and columns.
         length: size -> tokens of the longest prompt and answer together.
         dims: 1 for a sequence; 2 for a grid, whose prompt is read row by row and whose answer is
             one symbol.
@@ -64,18 +65,25 @@ def _reverse(size: int, rng: random.Random) -> Example:
 
 
 def _induction(size: int, rng: random.Random) -> Example:
-    word = _letters(size + 1, rng)
+    word = _letters(size + 1, rng, NAMES)
     asked = rng.choice(word[:-1])
-    word = word[:-1] + rng.choice(ascii_lowercase.replace(asked, ""))  # something must follow it
-    return Example(word + ASK + asked + EQUALS, word[word.rindex(asked) + 1] + END)
+    word = word[:-1] + rng.choice(NAMES.replace(asked, ""))  # something must follow it
+    return Example(word + ASK + asked, word[word.rindex(asked) + 1] + END)
 
 
 def _needle(size: int, rng: random.Random) -> Example:
-    key, place = rng.choice(ascii_lowercase), rng.randrange(size)
-    others = ascii_lowercase.replace(key, "")
-    pairs = [(rng.choice(others), rng.choice(digits)) for _ in range(size)]
-    pairs[place] = key, pairs[place][1]
-    return Example("".join(map("".join, pairs)) + ASK + key + EQUALS, pairs[place][1] + END)
+    """One to four names, each before a digit of its own; the more digits, the more names."""
+    hay = _letters(size, rng, digits)
+    names = rng.sample(NAMES, rng.randint(1, _most_names(size)))
+    needles = dict(zip(names, rng.sample(range(size), len(names))))
+    named = {place: name for name, place in needles.items()}
+    prompt = "".join(named.get(place, "") + digit for place, digit in enumerate(hay))
+    asked = rng.choice(names)
+    return Example(prompt + ASK + asked, hay[needles[asked]] + END)
+
+
+def _most_names(size: int) -> int:
+    return min(max(1, size // 2), len(NAMES))
 
 
 def _sorting(size: int, rng: random.Random) -> Example:
@@ -121,9 +129,9 @@ PROBLEMS: dict[str, Problem] = {
     "reverse": Problem("the mirrored place: one step back for each step forward", _reverse,
                        lambda size: 2 * size + 2),
     "induction": Problem("the next symbol, and which of several occurrences is the last",
-                         _induction, lambda size: size + 6),
-    "needle": Problem("the next symbol only: which pair is asked for, its key says", _needle,
-                      lambda size: 2 * size + 5),
+                         _induction, lambda size: size + 5),
+    "needle": Problem("the next symbol only: which digit is asked for, the name before it says",
+                      _needle, lambda size: size + _most_names(size) + 4),
     "sorting": Problem("nothing: only which symbols there are, and how often", _sorting,
                        lambda size: 2 * size + 2),
     "addition": Problem("digits of equal value in three numbers, and carries from the other end",

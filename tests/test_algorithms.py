@@ -30,14 +30,14 @@ def solve(problem: str, prompt: str) -> str:
         side = int(len(prompt) ** 0.5)
         (place,) = [i for i, cell in enumerate(prompt) if cell.isalpha()]
         return prompt[place + GRID_OFFSET[0] * side + GRID_OFFSET[1]]
-    body, last = prompt[:-1], prompt[-1]
-    assert last == "="
     if problem in ("induction", "needle"):
-        word, asked = body.split("?")
+        word, asked = prompt.split("?")
         following = [b for a, b in zip(word, word[1:]) if a == asked]
         if problem == "needle":
             assert len(following) == 1
         return following[-1] + END
+    body, last = prompt[:-1], prompt[-1]
+    assert last == "="
     if problem.startswith("addition"):
         numbers = body.split("+")
         reverse = problem.endswith("reversed")

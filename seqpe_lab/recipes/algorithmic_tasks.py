@@ -98,6 +98,12 @@ ALGORITHM_PRESETS: dict[str, dict] = {
         learning_rate=3e-4, warmup_steps=1_000, weight_decay=0.01),
     "full": {},
 }
+# Recall needs larger batches and a smaller learning rate than copying; the protocol says how both
+# were found.
+_RECALL_SETTINGS: dict[str, dict] = {
+    "small": dict(steps=2_000, batch=128, micro_batch=128, learning_rate=2e-3,
+                  checkpoint_every=500),
+}
 # The grid of the two-dimensional problem has fewer rows than a word has letters.
 _GRID_SIZES: dict[str, dict] = {
     "smoke": dict(size=4, eval_sizes=(4, 8), max_position=16),
@@ -135,6 +141,9 @@ def algorithm(method: str = "seqpe", scale: str | None = None, seed: int = 0,
                          "leave task out")
     overrides["problem"] = named.pop() if named else "copy"
     methods, presets = ALGORITHM_METHODS, ALGORITHM_PRESETS
+    if overrides["problem"] in ("induction", "needle"):
+        presets = presets | {name: presets[name] | values
+                             for name, values in _RECALL_SETTINGS.items()}
     if PROBLEMS.get(overrides["problem"], PROBLEMS["copy"]).dims == 2:
         methods = IMAGE_METHODS | IMAGE_ABLATIONS | IMAGE_UNSHIFTED
         presets = {name: values | _GRID_SIZES[name] for name, values in presets.items()}
