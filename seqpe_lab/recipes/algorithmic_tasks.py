@@ -89,7 +89,7 @@ ALGORITHM_PRESETS: dict[str, dict] = {
         clip=1.0, pivots=8, candidates=8, hard=2, distillation_batch=4, teachers=6, log_every=1,
         checkpoint_every=6, eval_sizes=(6, 12), eval_examples=16),
     "small": dict(
-        size=8, d_model=64, layers=3, heads=4, max_position=120, dropout=0.0, steps=6_000,
+        size=8, d_model=64, layers=3, heads=4, max_position=120, dropout=0.0, steps=8_000,
         batch=32, micro_batch=32, learning_rate=6e-3, warmup_steps=100, weight_decay=0.01,
         adam_beta2=0.99, clip=1.0, teachers=10, checkpoint_every=1_000,
         eval_sizes=(6, 8, 9, 10, 12, 16, 24, 32), eval_examples=500),
@@ -101,8 +101,8 @@ ALGORITHM_PRESETS: dict[str, dict] = {
 # Recall needs larger batches and a smaller learning rate than copying; the protocol says how both
 # were found.
 _RECALL_SETTINGS: dict[str, dict] = {
-    "small": dict(steps=2_000, batch=128, micro_batch=128, learning_rate=2e-3,
-                  checkpoint_every=500),
+    "small": dict(steps=3_000, batch=128, micro_batch=128, learning_rate=2e-3,
+                  checkpoint_every=1_000),
 }
 # The grid of the two-dimensional problem has fewer rows than a word has letters.
 _GRID_SIZES: dict[str, dict] = {
