@@ -16,7 +16,7 @@ from typing import NamedTuple
 END, ASK, EQUALS, PLUS = ".", "?", "=", "+"
 SYMBOLS = END + ASK + EQUALS + PLUS + digits + ascii_lowercase
 TOKENS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
-FEW, NAMES = "abcd", "ab"  # with all letters a small model does not learn to recall
+FEW = ascii_lowercase[:4]  # with all letters a small model does not learn to recall
 GRID_OFFSET = 1, 2  # rows down and columns to the right of the mark
 SHARES = {"train": 80, "validation": 10, "test": 10}  # percent of all inputs
 
@@ -39,7 +39,7 @@ class Problem:
     Attributes:
         needs: what a model must know of positions, in a line.
         draw: (size, random numbers) -> an example whose input has ``size`` symbols; for "needle"
-            digits, for sums digits in each number, for a grid rows and columns.
+            and "recall" digits, for sums digits in each number, for a grid rows and columns.
         length: size -> tokens of the longest prompt and answer together.
         dims: 1 for a sequence; 2 for a grid, whose prompt is read row by row and whose answer is
             one symbol.
@@ -71,19 +71,22 @@ def _induction(size: int, rng: random.Random) -> Example:
     return Example(word + ASK + asked, word[word.rindex(asked) + 1] + END)
 
 
-def _needle(size: int, rng: random.Random) -> Example:
-    """Digits, one or two of them with a name before it."""
+def _recall(size: int, rng: random.Random, names: str = FEW) -> Example:
+    """Digits, some of them with a name before it: at most every second one."""
     hay = _letters(size, rng, digits)
-    names = rng.sample(NAMES, rng.randint(1, _most_names(size)))
-    needles = dict(zip(names, rng.sample(range(size), len(names))))
-    named = {place: name for name, place in needles.items()}
-    prompt = "".join(named.get(place, "") + digit for place, digit in enumerate(hay))
-    asked = rng.choice(names)
-    return Example(prompt + ASK + asked, hay[needles[asked]] + END)
+    named = rng.sample(names, rng.randint(1, _most_named(size, names)))
+    place = dict(zip(rng.sample(range(size), len(named)), named))
+    prompt = "".join(place.get(number, "") + digit for number, digit in enumerate(hay))
+    asked = rng.choice(named)
+    return Example(prompt + ASK + asked, prompt[prompt.index(asked) + 1] + END)
 
 
-def _most_names(size: int) -> int:
-    return min(max(1, size // 2), len(NAMES))
+def _most_named(size: int, names: str = FEW) -> int:
+    return min(max(1, size // 2), len(names))
+
+
+def _needle(size: int, rng: random.Random) -> Example:
+    return _recall(size, rng, FEW[:1])
 
 
 def _sorting(size: int, rng: random.Random) -> Example:
@@ -130,8 +133,10 @@ PROBLEMS: dict[str, Problem] = {
                        lambda size: 2 * size + 2),
     "induction": Problem("the next symbol, and which of several occurrences is the last",
                          _induction, lambda size: size + 5),
-    "needle": Problem("the next symbol only: which digit is asked for, the name before it says",
-                      _needle, lambda size: size + _most_names(size) + 4),
+    "needle": Problem("the next symbol: the digit after the one letter is asked for", _needle,
+                      lambda size: size + 5),
+    "recall": Problem("the next symbol: of several letters, the one before the digit is named",
+                      _recall, lambda size: size + _most_named(size) + 4),
     "sorting": Problem("nothing: only which symbols there are, and how often", _sorting,
                        lambda size: 2 * size + 2),
     "addition": Problem("digits of equal value in three numbers, and carries from the other end",

@@ -30,10 +30,10 @@ def solve(problem: str, prompt: str) -> str:
         side = int(len(prompt) ** 0.5)
         (place,) = [i for i, cell in enumerate(prompt) if cell.isalpha()]
         return prompt[place + GRID_OFFSET[0] * side + GRID_OFFSET[1]]
-    if problem in ("induction", "needle"):
+    if problem in ("induction", "needle", "recall"):
         word, asked = prompt.split("?")
         following = [b for a, b in zip(word, word[1:]) if a == asked]
-        if problem == "needle":
+        if problem != "induction":
             assert len(following) == 1
         return following[-1] + END
     body, last = prompt[:-1], prompt[-1]

@@ -98,11 +98,12 @@ ALGORITHM_PRESETS: dict[str, dict] = {
         learning_rate=3e-4, warmup_steps=1_000, weight_decay=0.01),
     "full": {},
 }
-# Recall needs larger batches and a smaller learning rate than copying; the protocol says how both
-# were found.
-_RECALL_SETTINGS: dict[str, dict] = {
-    "small": dict(steps=3_000, batch=128, micro_batch=128, learning_rate=2e-3,
-                  checkpoint_every=1_000),
+# To find the symbol after another needs larger batches and a smaller learning rate than to copy.
+_LOOKUP = dict(batch=128, micro_batch=128, learning_rate=2e-3, checkpoint_every=1_000)
+_SMALL_SETTINGS: dict[str, dict] = {
+    "needle": _LOOKUP | dict(steps=1_000),
+    "induction": _LOOKUP | dict(steps=4_000),
+    "recall": _LOOKUP | dict(steps=4_000),
 }
 # The grid of the two-dimensional problem has fewer rows than a word has letters.
 _GRID_SIZES: dict[str, dict] = {
@@ -141,9 +142,7 @@ def algorithm(method: str = "seqpe", scale: str | None = None, seed: int = 0,
                          "leave task out")
     overrides["problem"] = named.pop() if named else "copy"
     methods, presets = ALGORITHM_METHODS, ALGORITHM_PRESETS
-    if overrides["problem"] in ("induction", "needle"):
-        presets = presets | {name: presets[name] | values
-                             for name, values in _RECALL_SETTINGS.items()}
+    presets = presets | {"small": presets["small"] | _SMALL_SETTINGS.get(overrides["problem"], {})}
     if PROBLEMS.get(overrides["problem"], PROBLEMS["copy"]).dims == 2:
         methods = IMAGE_METHODS | IMAGE_ABLATIONS | IMAGE_UNSHIFTED
         presets = {name: values | _GRID_SIZES[name] for name, values in presets.items()}
