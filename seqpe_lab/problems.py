@@ -10,13 +10,15 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from string import ascii_lowercase, digits
 from typing import NamedTuple
 
 END, ASK, EQUALS, PLUS = ".", "?", "=", "+"
 SYMBOLS = END + ASK + EQUALS + PLUS + digits + ascii_lowercase
 TOKENS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
-FEW = ascii_lowercase[:4]  # with all letters a small model does not learn to recall
+INDUCTION_LETTERS = "abcd"  # few: with all letters a small model does not learn it in minutes
+NEEDLE_LETTERS, RECALL_LETTERS = "a", "ab"
 GRID_OFFSET = 1, 2  # rows down and columns to the right of the mark
 SHARES = {"train": 80, "validation": 10, "test": 10}  # percent of all inputs
 
@@ -65,28 +67,24 @@ def _reverse(size: int, rng: random.Random) -> Example:
 
 
 def _induction(size: int, rng: random.Random) -> Example:
-    word = _letters(size + 1, rng, FEW)
+    word = _letters(size + 1, rng, INDUCTION_LETTERS)
     asked = rng.choice(word[:-1])
-    word = word[:-1] + rng.choice(FEW.replace(asked, ""))  # something must follow it
+    word = word[:-1] + rng.choice(INDUCTION_LETTERS.replace(asked, ""))  # something must follow it
     return Example(word + ASK + asked, word[word.rindex(asked) + 1] + END)
 
 
-def _recall(size: int, rng: random.Random, names: str = FEW) -> Example:
-    """Digits, some of them with a name before it: at most every second one."""
-    hay = _letters(size, rng, digits)
-    named = rng.sample(names, rng.randint(1, _most_named(size, names)))
-    place = dict(zip(rng.sample(range(size), len(named)), named))
-    prompt = "".join(place.get(number, "") + digit for number, digit in enumerate(hay))
-    asked = rng.choice(named)
+def _hidden(letters: str, size: int, rng: random.Random) -> Example:
+    """Digits, some of them behind a letter of their own; every second one at most."""
+    word = _letters(size, rng, digits)
+    used = rng.sample(letters, rng.randint(1, _most_used(letters, size)))
+    before = dict(zip(rng.sample(range(size), len(used)), used))
+    prompt = "".join(before.get(place, "") + digit for place, digit in enumerate(word))
+    asked = rng.choice(used)
     return Example(prompt + ASK + asked, prompt[prompt.index(asked) + 1] + END)
 
 
-def _most_named(size: int, names: str = FEW) -> int:
-    return min(max(1, size // 2), len(names))
-
-
-def _needle(size: int, rng: random.Random) -> Example:
-    return _recall(size, rng, FEW[:1])
+def _most_used(letters: str, size: int) -> int:
+    return min(max(1, size // 2), len(letters))
 
 
 def _sorting(size: int, rng: random.Random) -> Example:
@@ -133,10 +131,11 @@ PROBLEMS: dict[str, Problem] = {
                        lambda size: 2 * size + 2),
     "induction": Problem("the next symbol, and which of several occurrences is the last",
                          _induction, lambda size: size + 5),
-    "needle": Problem("the next symbol: the digit after the one letter is asked for", _needle,
-                      lambda size: size + 5),
-    "recall": Problem("the next symbol: of several letters, the one before the digit is named",
-                      _recall, lambda size: size + _most_named(size) + 4),
+    "needle": Problem("the next symbol only: one digit stands behind a letter",
+                      partial(_hidden, NEEDLE_LETTERS), lambda size: size + 5),
+    "recall": Problem("the next symbol only, and which letter is asked for",
+                      partial(_hidden, RECALL_LETTERS),
+                      lambda size: size + _most_used(RECALL_LETTERS, size) + 4),
     "sorting": Problem("nothing: only which symbols there are, and how often", _sorting,
                        lambda size: 2 * size + 2),
     "addition": Problem("digits of equal value in three numbers, and carries from the other end",

@@ -103,9 +103,9 @@ def test_the_published_order_is_compared_where_both_rows_have_learnt():
     assert "Nothing is compared for T5" in said and "| T5 | 77 | not learnt |" in said
 
 
-def test_tasks_are_160_runs_with_equal_settings_in_a_problem():
+def test_tasks_are_200_runs_with_equal_settings_in_a_problem():
     first, second = runs_of(["tasks"], "small", seeds=5)
-    assert len(first) == 160 and not second
+    assert len(first) == 200 and not second
     assert {(r.problem, r.method, r.seed) for r in first} == {
         (p, m, s) for p in TASK_PROBLEMS for m in TASK_ROWS for s in range(5)
     }
@@ -156,7 +156,7 @@ def test_finished_tasks_are_shown_and_collected(finished, capsys):
     assert all(f"## {problem}: it needs" in page for problem in TASK_PROBLEMS)
     (path,) = collecting.collect("smoke")
     stored = json.loads(path.read_text())
-    assert path.stem == f"{problem_results.FILE}-smoke" and len(stored) == 32
+    assert path.stem == f"{problem_results.FILE}-smoke" and len(stored) == 40
 
 
 def test_the_second_picture_stands_beside_the_first_once_there_are_results():

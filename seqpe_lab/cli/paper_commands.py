@@ -74,8 +74,8 @@ def collect(*, scale: ScaleName = "small") -> None:
 
 @app.command
 def reproduce(what: Literal["table1", "table2", "table3", "table4", "table5", "fig2", "fig3",
-                            "all", "encodings", "tasks", "copy", "reverse", "induction",
-                            "needle"], /, *, scale: ScaleName | None = None,
+                            "all", "encodings", "tasks", "copy", "reverse", "needle",
+                            "induction", "recall"], /, *, scale: ScaleName | None = None,
               seeds: Whole | None = None, trials: bool = False, folder: str | None = None,
               collect: bool = False, workers: Whole | None = None, processes: Whole | None = None,
               cpu: bool = False, slurm: str | None = None) -> None:
@@ -85,8 +85,8 @@ def reproduce(what: Literal["table1", "table2", "table3", "table4", "table5", "f
 
     Args:
         what: The table or figure, or all; encodings: Table 1 with encodings beyond the paper's;
-            tasks: copy, reverse, induction and needle, learnt short and tested long, or one
-            of them.
+            tasks: copy, reverse, needle, induction and recall, learnt short and tested long, or
+            one of them.
         scale: Default: $SEQPE_SCALE or small.
         seeds: Runs of each method; default: 5.
         trials: Instead, the trials from which the settings of its methods are chosen.

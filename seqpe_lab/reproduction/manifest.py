@@ -81,7 +81,7 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
 }
 NAMES = (*(name for name in TABLES if name != "encodings"), *FIGURES)  # the paper's, or "all"
 # beyond the paper: problems that each row learns, one by one or all as "tasks"
-TASK_PROBLEMS = ("copy", "reverse", "induction", "needle")
+TASK_PROBLEMS = ("copy", "reverse", "needle", "induction", "recall")
 TASK_ROWS = ("none", "learned", "rope-1e4", "rope-randomized", "alibi", "t5", "seqpe",
              "seqpe-no-losses")
 
