@@ -104,6 +104,15 @@ def test_a_page_shows_html_of_outputs_and_no_text_of_widgets():
     assert "<math" in page and "E: &lt;e&gt;" in page
 
 
+def test_a_page_leaves_progress_bars_out():
+    bar = {
+        "application/vnd.jupyter.widget-view+json": {},
+        "text/plain": "copying:   0%|          | 0/3 [00:00<?, ?it/s]",
+    }
+    page = page_of(new_code_cell("train()", outputs=[new_output("display_data", bar)]))
+    assert "copying" not in page and "needs a kernel" not in page and "train" in page
+
+
 def test_long_code_is_folded_and_short_code_is_not():
     page = page_of(new_code_cell("a = 1\n" * 20), new_code_cell("b = 1"))
     assert '<details class="code"><summary>Code, 20 lines</summary>' in page

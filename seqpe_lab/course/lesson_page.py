@@ -147,9 +147,10 @@ def _data(data: dict[str, Any]) -> str:
         return to_html(data["text/markdown"], Renderer(level=2))
     if "text/latex" in data:
         return formula(data["text/latex"].strip("$ \n"), display=True)
+    plain = data.get("text/plain", "")
     if any("widget" in kind for kind in data):
-        return ONLY_A_KERNEL_CAN
-    return _text(data.get("text/plain", ""))
+        return "" if "%|" in plain else ONLY_A_KERNEL_CAN  # a progress bar says nothing afterwards
+    return _text(plain)
 
 
 def _text(text: str) -> str:
