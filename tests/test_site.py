@@ -164,6 +164,11 @@ def test_a_formula_that_cannot_be_typeset_is_named():
             formula(tex)
 
 
+def test_named_functions_stand_apart_from_their_neighbours():
+    typeset = formula(r"x \cos \alpha + \log(y) + \sin 2")
+    assert typeset.count("<mspace") == 3  # on both sides of cos, behind sin; not before a bracket
+
+
 def test_aligned_equations_and_their_numbers_are_typeset():
     typeset = formula(r"\begin{aligned} a &= b & (12) \\ c &= d & (13) \end{aligned}", True)
     assert typeset.count("<mtr>") == 2 and "&" not in re.sub(r"&#\w+;", "", typeset)

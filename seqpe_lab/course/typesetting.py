@@ -103,7 +103,15 @@ def formula(tex: str, display: bool = False) -> str:
         raise ValueError(f"the formula ${tex}$ cannot be typeset: {type(error).__name__}") from None
     if left := re.search(r"\\\w*|\$|&(?!#?\w+;)", re.sub(r"<[^>]+>", "", typeset)):
         raise ValueError(f"the formula ${tex}$ cannot be typeset: {left[0]} is not known")
-    return typeset
+    return _with_thin_spaces(typeset)
+
+
+def _with_thin_spaces(mathml: str) -> str:
+    """MathML with the space around cos, sin and log that TeX sets, and that the converter omits."""
+    space = '<mspace width="0.17em"/>'
+    named = "<mi>(?:cos|sin|tan|exp|log|ln)</mi>"
+    mathml = re.sub(rf"(</(?:mi|mn|msub|msup)>)(?={named})", rf"\1{space}", mathml)
+    return re.sub(rf"({named})(?=<m(?!o))", rf"\1{space}", mathml)
 
 
 def slug(heading: str) -> str:
