@@ -20,6 +20,7 @@ TOKENS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
 INDUCTION_LETTERS = "abcd"  # few: with all letters a small model does not learn it in minutes
 NEEDLE_LETTERS, RECALL_LETTERS = "a", "ab"
 GRID_OFFSET = 1, 2  # rows down and columns to the right of the mark
+LEARNT = 99.0  # percent of exact match: a model below it at a trained size has not learnt a problem
 SHARES = {"train": 80, "validation": 10, "test": 10}  # percent of all inputs
 
 

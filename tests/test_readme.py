@@ -17,7 +17,7 @@ from seqpe_lab.recipes import (
     question_answering,
     tuned_method,
 )
-from seqpe_lab.reproduction import collecting, conclusions
+from seqpe_lab.reproduction import collecting, comparison, conclusions
 from seqpe_lab.reproduction.collecting import readme_table
 from seqpe_lab.tasks import text_data
 from seqpe_lab.tasks.repeats import overlap
@@ -40,6 +40,11 @@ def test_tables_and_conclusions_of_the_readme_are_made_from_the_committed_result
     assert part_of(README, measure) == readme_table(results), remedy
     said = part_of(README, f"{measure} conclusions")
     assert said == conclusions.conclusions(measure, results), remedy
+
+
+def test_what_the_readme_says_of_further_encodings_is_made_from_the_committed_results():
+    said = comparison.readme_part(committed_results("encodings-small"))
+    assert part_of(README, "encodings") == said
 
 
 def test_the_readme_s_first_picture_says_what_it_shows():

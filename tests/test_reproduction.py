@@ -14,7 +14,7 @@ from seqpe_lab.encodings import ENCODINGS
 from seqpe_lab.package_data import committed_if_any, committed_results, paper_table, results_file
 from seqpe_lab.recipes import MAKERS, SCALES, chosen_settings, language_model, settings_from
 from seqpe_lab.recipes.chosen_settings import SETTINGS, TRIAL_SEED
-from seqpe_lab.reproduction import collecting, comparison, position_maps, running
+from seqpe_lab.reproduction import collecting, comparison, encoding_claims, position_maps, running
 from seqpe_lab.reproduction.manifest import (
     FURTHER,
     NAMES,
@@ -105,6 +105,7 @@ def test_every_encoding_for_sequences_is_a_row_or_left_out_for_a_reason():
 
 def test_further_encodings_and_problems_are_collected_in_files_of_their_own(project, monkeypatch):
     monkeypatch.setattr(collecting, "write_readme", lambda results: written.append(len(results)))
+    monkeypatch.setattr(collecting, "write_readme_part", lambda name, new: written.append(name))
     written = []
     preset = recipes.PRESETS["small"]
     tuned = {"learning_rate": 2 * preset["learning_rate"], "weight_decay": 0.1}
@@ -130,7 +131,7 @@ def test_further_encodings_and_problems_are_collected_in_files_of_their_own(proj
     assert [(r["method"], r["seed"]) for r in results] == [
         (method, seed) for method in ("seqpe", "t5") for seed in range(3)
     ]
-    assert results[0]["recipe"] == untuned.digest() and written == [1, 2]
+    assert results[0]["recipe"] == untuned.digest() and written == [1, 2, "encodings"]
     assert "Student's for three and four" in page and "commit c0ffee" in page
     assert "| T5 | +1.01 [+0.99, +1.03] |" in page and page.count("higher |") == 1
 
@@ -307,7 +308,8 @@ def test_a_page_shows_means_differences_and_the_paper(part):
     ]
     results = [results_of(r, 20 + r.seed + 3 * (r.method == other)) for r in training]
     page = comparison.page(part, results)
-    ours, minus, paper = page.split("## ")[1:]
+    ours, minus, *beside, paper = page.split("## ")[1:]
+    assert bool(beside) == (part.name == "encodings")
     places = len(results[0][part.measure])
     rise = (places - 1) / 2
     decimals = {"perplexity": 2}.get(part.measure, 1)
@@ -499,3 +501,47 @@ def test_a_diverged_run_is_named_and_not_taken_for_too_few_seeds():
     seeds = dict.fromkeys(range(5), 5.0)
     values = {"seqpe": {"64": seeds}, "none": {"64": seeds | {2: float("nan")}}}
     assert "| a run failed |" in difference_table(values, "seqpe", "perplexity at", 2)
+
+
+def test_findings_of_other_papers_are_compared_by_intervals():
+    """Student's of three seeds: 4.303 standard errors on each side."""
+    values = {
+        "rope-1e4": ([5.0, 5.0, 5.0], [9.0, 9.0, 9.0]),
+        "fox": ([5.1, 5.2, 5.3], [6.0, 6.1, 6.2]),  # above at 64, below at 1,024
+        "pope": ([4.9, 5.2, 4.9], [8.0, 8.1, 8.2]),  # open at 64, below at 1,024
+        "seqpe": ([4.8, 4.8, 4.8], [4.8, 4.8, 4.8]),
+    }
+    results = [
+        {
+            "method": method,
+            "seed": seed,
+            "perplexity": {"64": short[seed], "1024": long[seed]},
+            "protocol": "p",
+        }
+        for method, (short, long) in values.items()
+        for seed in range(3)
+    ]
+    judged = [(c.lower, c.higher, c.at, d.verdict) for c, d in encoding_claims.judged(results)]
+    assert judged == [
+        ("fox", "rope-1e4", encoding_claims.TRAINED, "no difference seen"),
+        ("pope", "rope-1e4", encoding_claims.TRAINED, "no difference seen"),
+        ("fox", "rope-1e4", encoding_claims.LONGEST, "lower"),
+        ("pope", "rope-1e4", encoding_claims.LONGEST, "lower"),
+    ]
+    for result in results:
+        if result["method"] == "fox":
+            result["perplexity"]["64"] = 5.2 + result["seed"] / 100
+    first, *_ = encoding_claims.judged(results)
+    assert first[0].lower == "fox" and first[1].verdict == "higher"
+    said = encoding_claims.summary(results)
+    assert "FoX above RoPE 10⁴ at 64 (+0.21 [+0.19, +0.23])" in said
+    assert "repeat 2, contradict 1 and leave 1 open" in said
+    assert "| FoX | RoPE 10⁴ | 64 | +0.21 [+0.19, +0.23] | **the opposite** |" in (
+        encoding_claims.table(results)
+    )
+
+
+def test_every_finding_is_of_two_rows_of_the_table():
+    (table,) = TABLES["encodings"]
+    for claim in encoding_claims.CLAIMS:
+        assert {claim.lower, claim.higher} <= table.rows.keys() and claim.source

@@ -11,11 +11,13 @@ from seqpe_lab.course import figures
 from seqpe_lab.course.result_tables import complete
 from seqpe_lab.course.style import in_order, label
 from seqpe_lab.package_data import DATA, OUR_NAMES, paper_table
+from seqpe_lab.problems import LEARNT
 
 ABLATION = {(0.0, 0.0): "seqpe-no-losses", (0.1, 0.0): "seqpe-delta-only",
             (0.0, 0.1): "seqpe-ood-only"}  # Table 4's alpha, beta
 OTHER = ("trials", "context-use")  # files whose numbers are not measured over lengths or sizes
-TITLES = {"perplexity": "perplexity", "accuracy": "accuracy (%)", "exact_match": "exact match (%)"}
+TITLES = {"perplexity": "perplexity", "accuracy": "accuracy (%)", "exact_match": "exact match (%)",
+          "symbols_right": "right symbols (%)"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Measure:
     about: str = ""  # the paper's model and data
     place: str = "context length (tokens)"  # title of the horizontal axis
     unit: str = "tokens"
+    problem: str = ""  # of algorithmic ones, which share a file
 
     @property
     def percent(self) -> bool:
@@ -58,11 +61,19 @@ def tasks() -> dict[str, Measure]:
         name = path.stem.rpartition("-")[0]
         if name in known or path.stem.startswith(OTHER):
             continue
-        for measure in measures_of(results(path.stem)):
-            words = name.replace("-", " ")
-            found[f"{name}-{measure}"] = Measure(f"{words}: {TITLES.get(measure, measure)}", name,
-                                                 measure, TITLES.get(measure, measure))
+        runs = results(path.stem)
+        for problem in sorted({_problem(run) for run in runs}):
+            of_problem = dict(place="symbols in the input", unit="symbols", problem=problem)
+            for measure in measures_of([run for run in runs if _problem(run) == problem]):
+                title = TITLES.get(measure, measure)
+                found["-".join(filter(None, (name, problem, measure)))] = Measure(
+                    f"{problem or name.replace('-', ' ')}: {title}", name, measure, title,
+                    **of_problem if problem else {})
     return found
+
+
+def _problem(run: dict) -> str:
+    return run.get("data", {}).get("problem", "")
 
 
 def measures_of(runs: Sequence[dict]) -> list[str]:
@@ -121,10 +132,19 @@ class Side:
 def ours(task: str, scale: str) -> Side:
     """Our committed results."""
     asked = tasks()[task]
-    runs = [run for run in results(f"{asked.results}-{scale}") if asked.measure in run]
+    runs = [run for run in results(f"{asked.results}-{scale}")
+            if asked.measure in run and _problem(run) == asked.problem]
     values = [value for run in runs
-              for value in _values(run["method"], run["seed"], run[asked.measure])]
-    return _side(f"ours, scale {scale}", values, f"Ours: {figures.caption(runs)}." if runs else "")
+              for value in _values(run["method"], run["seed"], _from_trained(run, asked.measure))]
+    caption = f"Ours: {figures.caption(runs)}." if runs else ""
+    if asked.problem:
+        caption += f" A row below {LEARNT:g} % at the trained size has not learnt the problem."
+    return _side(f"ours, scale {scale}", values, caption)
+
+
+def _from_trained(run: dict, measure: str) -> dict[str, float]:
+    """What a run reached from the trained length or size on."""
+    return {n: value for n, value in run[measure].items() if int(n) >= run.get("trained_size", 0)}
 
 
 @functools.lru_cache

@@ -88,6 +88,8 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
         if name == "encodings":
             written.append(path.with_suffix(".md"))
             write_atomically(written[-1], comparison.page(ENCODINGS, results))
+            if scale == "small":
+                write_readme_part("encodings", comparison.readme_part(results))
         elif scale == "small":
             write_readme(results)
     return written
@@ -146,17 +148,21 @@ def _changed_alike(runs: Sequence[Run], scale: str, fixed: Mapping) -> Sequence[
     return chosen
 
 
+def write_readme_part(name: str, new: str) -> None:
+    """Write another part between two marks of the README."""
+    readme = clone() / "README.md"
+    write_atomically(readme, between(name, new, readme.read_text(encoding="utf-8")))
+
+
 def write_readme(results: Sequence[Mapping]) -> None:
     """Write the README's table and text of a task; its first pictures, if they show the task."""
-    readme, measure = clone() / "README.md", common_measure(results)
-    text = readme.read_text(encoding="utf-8")
     if "trained_size" in complete(results)[0]:  # algorithmic problems, whose part is a whole
-        write_atomically(readme, between("tasks", problem_results.readme_part(results), text))
+        write_readme_part("tasks", problem_results.readme_part(results))
         write_first_screen()
         return
-    text = between(measure, readme_table(results), text)
-    text = between(f"{measure} conclusions", conclusions(measure, results), text)
-    write_atomically(readme, text)
+    measure = common_measure(results)
+    write_readme_part(measure, readme_table(results))
+    write_readme_part(f"{measure} conclusions", conclusions(measure, results))
     if measure == "perplexity":
         write_first_screen()
 
@@ -164,7 +170,7 @@ def write_readme(results: Sequence[Mapping]) -> None:
 def write_first_screen() -> None:
     """Write the README's first pictures: perplexity and, once there are results, exact match."""
     of_text, of_problems, of_context = map(committed_if_any, HEADLINE_FILES)
-    folder, readme = results_file("").parent, clone() / "README.md"
+    folder = results_file("").parent
     if not of_text:
         return
     figure = figures.extrapolation(
@@ -175,8 +181,7 @@ def write_first_screen() -> None:
     if of_problems:
         write_image(problem_results.picture(of_problems, ["copy"], problem_results.README_TITLE),
                     folder / "copying.png")
-    text = readme.read_text(encoding="utf-8")
-    write_atomically(readme, between("headline", headline(of_text, of_problems, of_context), text))
+    write_readme_part("headline", headline(of_text, of_problems, of_context))
 
 
 def marks(name: str) -> tuple[str, str]:

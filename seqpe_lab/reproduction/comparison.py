@@ -10,10 +10,15 @@ from seqpe_lab.course import figures
 from seqpe_lab.course.result_tables import (HEADINGS, by_method, difference_table, markdown,
                                             summary_table)
 from seqpe_lab.course.style import label
-from seqpe_lab.reproduction.manifest import Table, paper_rows
+from seqpe_lab.reproduction import encoding_claims
+from seqpe_lab.reproduction.manifest import FURTHER, Table, paper_rows
 
 INTERVALS = ('Differences are paired by seed; in brackets 95 % intervals (bootstrap over seeds, '
              'from five seeds on{}). "Lower" and "higher" stand where the interval excludes 0.')
+BESIDE_THEIR_PAPERS = (
+    "These rows have small models, a short training length and the same untuned settings for all. "
+    "A result against a paper speaks of this set-up; it does not refute the paper. Differences are "
+    "paired by seed, in brackets Student's 95 % interval, not corrected for their number.\n")
 OF_FEW_SEEDS = "; Student's for three and four"
 
 
@@ -32,10 +37,31 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
         f"## Ours, minus {label(table.reference)}\n",
         INTERVALS.format(OF_FEW_SEEDS if table.few_seeds else "") + "\n",
         difference_table(values, table.reference, heading, decimals, table.few_seeds),
+        *_beside_their_papers(table, results),
         "## The paper's\n",
         markdown([heading, *columns],
                  [[label(method), *(_printed(row[column], decimals) for column in columns)]
                   for method, row in theirs.items()])])
+
+
+def _beside_their_papers(table: Table, results: Sequence[Mapping]) -> list[str]:
+    """Of encodings beyond the paper's: what their own papers find, and what ours say of it."""
+    if table.name != "encodings" or not encoding_claims.judged(results):
+        return []
+    return ["## What their own papers find\n", BESIDE_THEIR_PAPERS,
+            encoding_claims.summary(results), encoding_claims.table(results)]
+
+
+def readme_part(results: Sequence[Mapping]) -> str:
+    """The README's lines on encodings beyond the paper's."""
+    methods = list(dict.fromkeys(result["method"] for result in results))
+    seeds = len({result["seed"] for result in results})
+    return (f"{sum(method in FURTHER for method in methods)} further encodings and variants beside "
+            f"those of the paper, {seeds} seeds a row, all of commit {results[0].get('commit')}. "
+            "All rows have the same settings and none was tuned, so SeqPE's number is not that of "
+            "the table above; all numbers are in "
+            "[encodings-small.md](data/results/encodings-small.md).\n\n"
+            + encoding_claims.summary(results))
 
 
 def picture(table: Table, results: Sequence[Mapping], recipe: recipes.Training) -> go.Figure:

@@ -156,7 +156,7 @@ def problem_runs(names: Sequence[str], scale: str, seeds: int) -> list[recipes.A
     """The runs on the problems among ``names``: one of each row and seed.
 
     >>> len(problem_runs(["copy"], "small", seeds=5)), len(problem_runs(["tasks"], "small", 5))
-    (40, 160)
+    (40, 200)
     """
     problems = [problem for problem in TASK_PROBLEMS if {problem, "tasks"} & set(names)]
     return [recipes.algorithm(method, scale, seed, problem=problem) for problem, method, seed

@@ -15,11 +15,10 @@ from plotly.subplots import make_subplots
 from seqpe_lab.course.figures import caption
 from seqpe_lab.course.result_tables import by_method, markdown, with_interval
 from seqpe_lab.course.style import add_method, add_note, add_train_line, finish, in_order, label
-from seqpe_lab.problems import PROBLEMS
+from seqpe_lab.problems import LEARNT, PROBLEMS
 from seqpe_lab.statistics import LEAST, leaders, paired_difference
 
 FILE = "algorithms"  # in data/results
-LEARNT = 99.0  # percent, at each trained size
 README_TITLE = "Copying: trained on short words, tested on longer ones"
 # Kazemnejad et al. (2023), copying inputs twice as long as in training: means over three seeds of
 # models with 12 layers, as a share

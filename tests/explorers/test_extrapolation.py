@@ -134,38 +134,79 @@ def test_table_5_is_among_the_images():
         assert list(own.y[:4]) == [row[str(n)] for n in (224, 320, 384, 448)]
 
 
-def test_other_results_are_found_whatever_they_measure(tmp_path, monkeypatch):
-    """A new file of results, with an encoding and a length that no other has, breaks nothing."""
+@pytest.fixture
+def other_results(tmp_path, monkeypatch):
+    """A function that makes a text the only file of results that the explorer finds."""
     (tmp_path / "results").mkdir()
+    monkeypatch.setattr(extrapolation_results, "DATA", tmp_path)
+    cached = (tasks, methods, ours, papers)
+
+    def write(name: str, runs: list[dict]) -> None:
+        (tmp_path / "results" / name).write_text(json.dumps(runs), encoding="utf-8")
+        for function in cached:
+            function.cache_clear()
+
+    yield write
+    for function in cached:
+        function.cache_clear()
+
+
+def test_each_algorithmic_problem_is_a_task_from_the_trained_size_on(other_results):
+    runs = [
+        {
+            "method": "alibi",
+            "seed": seed,
+            "scale": "small",
+            "split": "test",
+            "protocol": "p",
+            "data": {
+                "description": f"drawn examples of {problem!r}",
+                "problem": problem,
+                "hash": "abc",
+            },
+            "trained_size": 8,
+            "exact_match": {"6": 100.0, "8": 99.0, "16": value + seed},
+        }
+        for problem, value in (("copy", 0.0), ("needle", 50.0))
+        for seed in (0, 1)
+    ]
+    other_results("algorithms-small.json", runs)
+    named = ["algorithms-copy-exact_match", "algorithms-needle-exact_match"]
+    assert list(tasks())[len(TASKS) :] == named
+    assert tasks()[named[0]].value == "exact match (%)"
+    for name, last in zip(named, (0.5, 50.5)):
+        side = ours(name, "small")
+        assert side.trained == 8 and {v.length for v in side.values} == {8, 16}
+        assert "below 99 % at the trained size" in side.caption
+        panel = explore("extrapolation")
+        panel.set(task=name, methods=("alibi",), axis="linear")
+        (drawn,) = (t for t in panel.figure.data if t.name)
+        assert list(drawn.y) == [99.0, last] and not panel.message
+        panel.close()
+
+
+def test_other_results_are_found_whatever_they_measure(other_results):
+    """A new file of results, with an encoding and a length that no other has, breaks nothing."""
     known = committed_results("length-extrapolation-small")[0]
     runs = [
         known | {"method": method, "seed": seed, "loss_by_length": {"32": 1.0 + seed, "48": 2.0}}
         for method in ("seqpe", "my-own")
         for seed in (0, 1)
     ]
-    text = json.dumps(runs)
-    (tmp_path / "results" / "algorithmic-tasks-small.json").write_text(text, encoding="utf-8")
-    (tmp_path / "results" / "trials-small-unfinished.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(extrapolation_results, "DATA", tmp_path)
-    cached = (tasks, methods, ours, papers)
-    try:
-        for function in cached:
-            function.cache_clear()
-        assert list(tasks())[len(TASKS) :] == [
-            "algorithmic-tasks-loss_by_length",
-            "algorithmic-tasks-perplexity",
-        ]
-        state = dict(task="algorithmic-tasks-loss_by_length", methods=("my-own", "seqpe"))
-        panel = explore("extrapolation")
-        panel.set(**state, axis="linear")
-        assert not panel.message and [list(t.y) for t in panel.figure.data if t.name] == [
-            [1.5, 2.0],
-            [1.5, 2.0],
-        ]
-        panel.close()
-    finally:
-        for function in cached:
-            function.cache_clear()
+    other_results("trials-small-unfinished.json", runs)
+    other_results("algorithmic-tasks-small.json", runs)
+    assert list(tasks())[len(TASKS) :] == [
+        "algorithmic-tasks-loss_by_length",
+        "algorithmic-tasks-perplexity",
+    ]
+    state = dict(task="algorithmic-tasks-loss_by_length", methods=("my-own", "seqpe"))
+    panel = explore("extrapolation")
+    panel.set(**state, axis="linear")
+    assert not panel.message and [list(t.y) for t in panel.figure.data if t.name] == [
+        [1.5, 2.0],
+        [1.5, 2.0],
+    ]
+    panel.close()
 
 
 def test_only_the_papers_protocol_of_images_is_shown(monkeypatch):
@@ -329,7 +370,7 @@ def test_methods_with_results_of_our_own_can_be_chosen(monkeypatch):
     monkeypatch.setattr(extrapolation_results, "ours", with_more)
     monkeypatch.setattr("seqpe_lab.explorers.extrapolation_panel.ours", with_more)
     known = methods.__wrapped__()
-    assert list(known.items())[-2:] == [("MyPE", "MyPE"), ("t5", "T5")]
+    assert known["MyPE"] == "MyPE" and known["t5"] == "T5"
     drawn = picture(methods=("MyPE", "t5"))
     named = {trace.name: trace.line.color for trace in drawn.data if trace.name}
     assert named.keys() == {"MyPE", "T5"} and len(set(named.values())) == 2
