@@ -158,6 +158,7 @@ def test_each_algorithmic_problem_is_a_task_from_the_trained_size_on(other_resul
             "seed": seed,
             "scale": "small",
             "split": "test",
+            "examples": 500,
             "protocol": "p",
             "data": {
                 "description": f"drawn examples of {problem!r}",
