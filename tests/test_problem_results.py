@@ -126,7 +126,7 @@ def test_each_problem_has_a_table_of_its_own_and_a_commit_of_its_own(finished):
         values = result(recipe.method, problem="needle", scale="smoke", commit="dead")
         Run(recipe).write_results(values)
     running.refuse_several_commits(runs_of(["tasks"], "smoke", 1)[0])
-    (path,) = collecting.collect("smoke")
+    path, _ = collecting.collect("smoke")
     assert {r["commit"] for r in json.loads(path.read_text())} == {"c0ffee", "dead"}
     Run(recipe).write_results(values | {"commit": "c0ffee"})
     with pytest.raises(ValueError, match="2 different commits(.|\n)*dead: none seed 0"):
@@ -154,8 +154,9 @@ def test_finished_tasks_are_shown_and_collected(finished, capsys):
     page = (out / "tasks-smoke.md").read_text()
     assert page in capsys.readouterr().out
     assert all(f"## {problem}: it needs" in page for problem in TASK_PROBLEMS)
-    (path,) = collecting.collect("smoke")
+    path, shown = collecting.collect("smoke")
     stored = json.loads(path.read_text())
+    assert shown.read_text() == page
     assert path.stem == f"{problem_results.FILE}-smoke" and len(stored) == 40
 
 

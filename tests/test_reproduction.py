@@ -113,11 +113,12 @@ def test_further_encodings_and_problems_are_collected_in_files_of_their_own(proj
     recipe = recipes.language_model("seqpe", "small")
     finish(recipe)
     for problem in ("copy", "reverse"):
-        data = {"problem": problem, "hash": "abc"}
-        finish(recipes.algorithm("alibi", "small", problem=problem), data=data)
+        data = {"description": "words", "problem": problem, "hash": "abc"}
+        finish(recipes.algorithm("alibi", "small", problem=problem), data=data, trained_size=8)
     assert [path.name for path in collecting.collect("small")] == [
         "length-extrapolation-small.json",
         "algorithms-small.json",
+        "algorithms-small.md",
     ]
     results = committed_results("algorithms-small")
     assert [r["data"]["problem"] for r in results] == ["copy", "reverse"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from seqpe_lab import recipes
@@ -42,8 +43,9 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
     tables say so in its row. One whose recipe cannot be read is left out with a warning.
 
     At medium and full scale runs may differ from the preset (in source or steps, for instance),
-    but all in the same way. The encodings beyond the paper's come with a page, which also holds the
-    paper's encodings with the same settings; without any of them it is not written.
+    but all in the same way. The encodings beyond the paper's and the algorithmic problems come with
+    a page; that of the encodings also holds the paper's with the same settings, and without any
+    others it is not written.
 
     Args:
         files: which of ``RESULTS``.
@@ -71,7 +73,7 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
         if name == "encodings" and not any(run.recipe.method in FURTHER for run in runs):
             continue
         results = [run.outcome() for run in _changed_alike(runs, scale, fixed)]
-        results.sort(key=lambda r: (r.get("data", {}).get("problem", ""), r.get("protocol", ""),
+        results.sort(key=lambda r: (_place_of_problem(r), r.get("protocol", ""),
                                     methods.index(r["method"]), r["seed"]))
         if results:
             check_one_commit(results)
@@ -85,14 +87,21 @@ def collect(scale: str, files: Collection[str] = tuple(RESULTS)) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(results, indent=1))
         written.append(path)
-        if name == "encodings":
+        page = {"encodings": partial(comparison.page, ENCODINGS),
+                problem_results.FILE: problem_results.page}.get(name)
+        if page:
             written.append(path.with_suffix(".md"))
-            write_atomically(written[-1], comparison.page(ENCODINGS, results))
-            if scale == "small":
-                write_readme_part("encodings", comparison.readme_part(results))
+            write_atomically(written[-1], page(results))
+        if name == "encodings" and scale == "small":
+            write_readme_part("encodings", comparison.readme_part(results))
         elif scale == "small":
             write_readme(results)
     return written
+
+
+def _place_of_problem(result: Mapping) -> int:
+    problem = result.get("data", {}).get("problem")
+    return TASK_PROBLEMS.index(problem) if problem else 0
 
 
 def check_one_commit(results: Sequence[Mapping]) -> None:
