@@ -167,8 +167,10 @@ def test_the_second_picture_stands_beside_the_first_once_there_are_results():
     assert conclusions.headline(of_text).count("![") == 1
     both = conclusions.headline(of_text, rows("alibi") + rows("none", inside=5.0))
     first, second, *_ = both.split(" | ")
-    assert first.startswith("| ![Perplexity") and second.startswith("![Exact match of copying")
-    assert "ALiBi 50 %" in second and "NoPE" not in second
+    assert first.startswith("| ![Perplexity") and second.startswith("![Exact match against")
+    assert "copy, ALiBi 50.0 %" in second and "NoPE" not in second and "needle" not in second
+    both = conclusions.headline(of_text, rows("alibi", inside=5.0) + rows("t5", problem="needle"))
+    assert "copy, not learnt; needle, T5 50.0 %" in both
 
 
 def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, monkeypatch):
@@ -184,7 +186,7 @@ def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, m
     (folder / f"{problem_results.FILE}-small.json").write_text(json.dumps(results))
     collecting.write_readme(results)
     text = readme.read_text(encoding="utf-8")
-    assert drawn == ["extrapolation.png", "copying.png"]
+    assert drawn == ["extrapolation.png", "exact-match.png"]
     assert part_of(text, "headline").startswith("| ![Perplexity")
     tasks = part_of(text, "tasks")
     assert "| NoPE, not learnt | 100.0 [100.0, 100.0] | 60.0 [60.0, 60.0] | – | 5 |" in tasks

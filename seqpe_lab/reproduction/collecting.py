@@ -188,8 +188,7 @@ def write_first_screen() -> None:
         title="Trained on 64 tokens, tested on up to 1,024")
     write_image(figure, folder / "extrapolation.png")
     if of_problems:
-        write_image(problem_results.picture(of_problems, ["copy"], problem_results.README_TITLE),
-                    folder / "copying.png")
+        write_image(problem_results.readme_figure(of_problems), folder / "exact-match.png")
     write_readme_part("headline", headline(of_text, of_problems, of_context))
 
 

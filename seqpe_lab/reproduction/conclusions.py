@@ -105,7 +105,7 @@ def headline(results: Sequence[Mapping], of_problems: Sequence[Mapping] = (),
     text = (f"![Perplexity against context length, trained on {first} tokens; from {first} to "
             f"{last:,} tokens it changes by: {grown}](data/results/extrapolation.png)")
     if of_problems:
-        second = f"![{problem_results.readme_picture(of_problems)}](data/results/copying.png)"
+        second = f"![{problem_results.readme_picture(of_problems)}](data/results/exact-match.png)"
         text = f"| {text} | {second} |\n|---|---|"
     text += "\n"
     if {"seqpe", "alibi"} <= values.keys():

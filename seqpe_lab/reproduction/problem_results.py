@@ -19,7 +19,7 @@ from seqpe_lab.problems import LEARNT, PROBLEMS
 from seqpe_lab.statistics import LEAST, leaders, paired_difference
 
 FILE = "algorithms"  # in data/results
-README_TITLE = "Copying: trained on short words, tested on longer ones"
+README_PROBLEMS = ("copy", "needle")  # one that asks for a far place, one for a neighbour
 # Kazemnejad et al. (2023), copying inputs twice as long as in training: means over three seeds of
 # models with 12 layers, as a share
 PUBLISHED = {"none": 0.99, "t5": 0.77, "alibi": 0.29, "rope-1e4": 0.00}
@@ -127,13 +127,16 @@ def page(results: Sequence[Mapping]) -> str:
     for problem in problems_of(results):
         parts.append(f"## {problem}: it needs {PROBLEMS[problem].needs}\n\n"
                      f"{table(results, problem)}\n{conclusion(results, problem)}\n")
-    return "\n".join([*parts, published_comparison(results), ""])
+    if "copy" in problems_of(results):
+        parts.append(published_comparison(results))
+    return "\n".join([*parts, ""])
 
 
 def conclusion(results: Sequence[Mapping], problem: str) -> str:
-    """In a sentence or two: which rows lead at twice the trained size, and which have not learnt.
+    """In some sentences: which rows lead at twice the trained size, and which have not learnt.
 
-    "Lead" are the row with the highest mean and all from which no difference of it is seen.
+    "Lead" are the row with the highest mean and all from which no difference of it is seen. Of the
+    largest size the means are given, without a comparison.
     """
     rows, kept = rows_of(results, problem), learnt(results, problem)
     twice = str(2 * trained_size(results))
@@ -141,8 +144,6 @@ def conclusion(results: Sequence[Mapping], problem: str) -> str:
     end = f" Not learnt: {', '.join(missing)}." if missing else ""
     if not kept:
         return f"No row has learnt the problem.{end}"
-    order = sorted(kept, key=lambda method: -_mean(kept[method][twice]))
-    shown = ", ".join(f"{label(method)} {_mean(kept[method][twice]):.1f} %" for method in order)
     best = leaders({method: kept[method][twice] for method in kept})
     if min(len(kept[method][twice]) for method in kept) < LEAST:
         led = " With fewer than five seeds nothing is concluded."
@@ -151,7 +152,9 @@ def conclusion(results: Sequence[Mapping], problem: str) -> str:
                + "".join(f", no difference seen from {label(method)}" for method in best[1:]) + ".")
     else:
         led = " No row gives any right answer."
-    return f"At size {twice}, twice the trained size: {shown}.{led}{end}"
+    largest = max(next(iter(kept.values())), key=int)
+    far = f" At size {largest}: {_means(kept, largest)}." if largest != twice else ""
+    return f"At size {twice}, twice the trained size: {_means(kept, twice)}.{led}{far}{end}"
 
 
 def published_comparison(results: Sequence[Mapping]) -> str:
@@ -190,17 +193,33 @@ def readme_part(results: Sequence[Mapping]) -> str:
                                for problem in problems_of(results))])
 
 
+def readme_figure(results: Sequence[Mapping]) -> go.Figure:
+    """The README's second picture: the problems of ``README_PROBLEMS`` that have results."""
+    shown = [problem for problem in README_PROBLEMS if problem in problems_of(results)]
+    largest = max(int(size) for problem in shown
+                  for row in rows_of(results, problem).values() for size in row)
+    title = f"Trained on up to {trained_size(results)} symbols, tested on up to {largest}"
+    return picture(results, shown, title)
+
+
 def readme_picture(results: Sequence[Mapping]) -> str:
     """What the README's second picture shows, as its text."""
-    kept, twice = learnt(results, "copy"), str(2 * trained_size(results))
-    shown = ", ".join(f"{label(method)} {_mean(row[twice]):.0f} %" for method, row in kept.items())
-    return (f"Exact match of copying against the size of the input; at size {twice}, twice the "
-            f"trained size: {shown or 'no row has learnt to copy'}")
+    twice = str(2 * trained_size(results))
+    shown = "; ".join(f"{problem}, {_means(learnt(results, problem), twice) or 'not learnt'}"
+                      for problem in README_PROBLEMS if problem in problems_of(results))
+    return (f"Exact match against the size of the input; at size {twice}, twice the trained size: "
+            f"{shown}")
 
 
 def problems_of(results: Sequence[Mapping]) -> list[str]:
     """The problems that results are of, in their order."""
     return list(dict.fromkeys(result["data"]["problem"] for result in results))
+
+
+def _means(rows: Mapping[str, Sizes], size: str) -> str:
+    """The means of some rows at a size, in words, the highest first."""
+    order = sorted(rows, key=lambda method: -_mean(rows[method][size]))
+    return ", ".join(f"{label(method)} {_mean(rows[method][size]):.1f} %" for method in order)
 
 
 def _mean(seeds: Mapping[int, float]) -> float:
