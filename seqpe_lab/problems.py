@@ -75,7 +75,7 @@ def _induction(size: int, rng: random.Random) -> Example:
 
 
 def _hidden(letters: str, size: int, rng: random.Random) -> Example:
-    """Digits, some of them behind a letter of their own; every second one at most."""
+    """Digits, some of them after a letter of their own; every second one at most."""
     word = _letters(size, rng, digits)
     used = rng.sample(letters, rng.randint(1, _most_used(letters, size)))
     before = dict(zip(rng.sample(range(size), len(used)), used))
@@ -132,16 +132,16 @@ PROBLEMS: dict[str, Problem] = {
                        lambda size: 2 * size + 2),
     "induction": Problem("the next symbol, and which of several occurrences is the last",
                          _induction, lambda size: size + 5),
-    "needle": Problem("the next symbol only: one digit stands behind a letter",
+    "needle": Problem("the next symbol only: one digit follows a letter",
                       partial(_hidden, NEEDLE_LETTERS), lambda size: size + 5),
     "recall": Problem("the next symbol only, and which letter is asked for",
                       partial(_hidden, RECALL_LETTERS),
                       lambda size: size + _most_used(RECALL_LETTERS, size) + 4),
     "sorting": Problem("nothing: only which symbols there are, and how often", _sorting,
                        lambda size: 2 * size + 2),
-    "addition": Problem("digits of equal value in three numbers, and carries from the other end",
+    "addition": Problem("digits of the same place in three numbers, and carries from the other end",
                         _addition, lambda size: 3 * size + 4),
-    "addition-reversed": Problem("digits of equal value in three numbers; carries from just before",
+    "addition-reversed": Problem("digits of the same place in three numbers; carries from just before",
                                  _addition_reversed, lambda size: 3 * size + 4),
     "counting": Problem("nothing: only how many there are", _counting,
                         lambda size: size + 2 + len(str(size))),

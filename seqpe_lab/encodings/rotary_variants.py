@@ -96,7 +96,7 @@ class RNoPE(RoPE):
 
 @register("xpos")
 class XPos(RoPE):
-    """xPos (Sun et al. 2022): query pairs times zeta_m^(i/s), key pairs times zeta_m^(-j/s).
+    """xPos (Sun et al. 2023): query pairs times zeta_m^(i/s), key pairs times zeta_m^(-j/s).
 
     Both are rotated as by RoPE. In the score of query i and key j this leaves zeta_m^((i-j)/s),
 

@@ -8,7 +8,7 @@ angles are new:
     NTK-aware (bloc97 2023)               theta_i s^(-2i/(d-2)): the fastest pair as it was, the
                                           slowest divided by s; it is RoPE of base b s^(d/(d-2))
     dynamic NTK (emozilla 2023)           the same with the factor of the context at hand
-    YaRN (Peng et al. 2023)               a pair that turns often within L as it was, one that
+    YaRN (Peng et al. 2024)               a pair that turns often within L as it was, one that
                                           turns less than once divided by s, others in between;
                                           queries and keys times 0.1 ln s + 1
 

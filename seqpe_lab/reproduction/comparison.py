@@ -16,9 +16,9 @@ from seqpe_lab.reproduction.manifest import FURTHER, Table, paper_rows
 INTERVALS = ('Differences are paired by seed; in brackets 95 % intervals (bootstrap over seeds, '
              'from five seeds on{}). "Lower" and "higher" stand where the interval excludes 0.')
 BESIDE_THEIR_PAPERS = (
-    "These rows have small models, a short training length and the same untuned settings for all. "
-    "A result against a paper speaks of this set-up; it does not refute the paper. Differences are "
-    "paired by seed, in brackets Student's 95 % interval, not corrected for their number.\n")
+    "Our rows have small models, a short training length and the same untuned settings for all. "
+    "Differences are paired by seed; in brackets Student's 95 % intervals. The last column says in "
+    "what a paper's own comparison differs.\n")
 OF_FEW_SEEDS = "; Student's for three and four"
 
 
@@ -33,7 +33,7 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
     columns = list(next(iter(theirs.values())))
     return "\n".join([
         f"# {table.title}\n", f"{figures.caption(results)} · commit {results[0].get('commit')}\n",
-        "## Ours\n", summary_table(values, heading, decimals),
+        "## Ours\n", "Mean ± standard deviation over the seeds.\n", summary_table(values, heading, decimals),
         f"## Ours, minus {label(table.reference)}\n",
         INTERVALS.format(OF_FEW_SEEDS if table.few_seeds else "") + "\n",
         difference_table(values, table.reference, heading, decimals, table.few_seeds),
@@ -54,13 +54,15 @@ def _beside_their_papers(table: Table, results: Sequence[Mapping]) -> list[str]:
 
 def readme_part(results: Sequence[Mapping]) -> str:
     """The README's lines on encodings beyond the paper's."""
-    methods = list(dict.fromkeys(result["method"] for result in results))
-    seeds = len({result["seed"] for result in results})
-    return (f"{sum(method in FURTHER for method in methods)} further encodings and variants beside "
-            f"those of the paper, {seeds} seeds a row, all of commit {results[0].get('commit')}. "
-            "All rows have the same settings and none was tuned, so SeqPE's number is not that of "
-            "the table above; all numbers are in "
-            "[encodings-small.md](data/results/encodings-small.md).\n\n"
+    further = {result["method"] for result in results} & set(FURTHER)
+    seqpe = by_method(results, "perplexity")["seqpe"]
+    seeds, lengths = len(seqpe["mean"]), [int(n) for n in seqpe if n != "mean"]
+    return (f"{len(further)} further encodings and variants beside those of the paper, {seeds} "
+            f"seeds a row, all of commit {results[0].get('commit')}. All rows have the same "
+            "settings, which were tuned for none of them; so SeqPE's mean over "
+            f"{min(lengths):,} to {max(lengths):,} tokens is "
+            f"{sum(seqpe['mean'].values()) / seeds:.2f} here and another one in the table above. "
+            "All numbers are in [encodings-small.md](data/results/encodings-small.md).\n\n"
             + encoding_claims.summary(results))
 
 
