@@ -536,7 +536,7 @@ def test_findings_of_other_papers_are_compared_by_intervals():
     first, *_ = encoding_claims.judged(results)
     assert first[0].better == "fox" and first[1].verdict == "higher"
     said = encoding_claims.summary(results)
-    assert "FoX higher than RoPE 10⁶ at 64 (+0.21 [+0.19, +0.23]; Lin et al. 2025, RoPE of" in said
+    assert "FoX higher than RoPE 10⁶ at 64 (+0.21 [+0.19, +0.23]; Lin et al. 2025)" in said
     assert "repeat 2, contradict 1 and do not decide 1" in said
     assert "| FoX | RoPE 10⁶ | 64 | +0.21 [+0.19, +0.23] | **the opposite** |" in (
         encoding_claims.table(results)
