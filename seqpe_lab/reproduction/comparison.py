@@ -33,7 +33,7 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
     columns = list(next(iter(theirs.values())))
     return "\n".join([
         f"# {table.title}\n", f"{figures.caption(results)} · commit {results[0].get('commit')}\n",
-        "## Ours\n", "Mean ± standard deviation over the seeds.\n",
+        "## Ours\n", "Means and standard deviations over the seeds.\n",
         summary_table(values, heading, decimals),
         f"## Ours, minus {label(table.reference)}\n",
         INTERVALS.format(OF_FEW_SEEDS if table.few_seeds else "") + "\n",
