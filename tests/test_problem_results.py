@@ -169,9 +169,9 @@ def test_the_second_picture_stands_beside_the_first_once_there_are_results():
     both = conclusions.headline(of_text, rows("alibi") + rows("none", inside=5.0))
     first, second, *_ = both.split(" | ")
     assert first.startswith("| ![Perplexity") and second.startswith("![Exact match against")
-    assert "copy, ALiBi 50.0 %" in second and "NoPE" not in second and "needle" not in second
+    assert "copy: ALiBi 50.0 %" in second and "NoPE" not in second and "needle" not in second
     both = conclusions.headline(of_text, rows("alibi", inside=5.0) + rows("t5", problem="needle"))
-    assert "copy, not learnt; needle, T5 50.0 %" in both
+    assert "copy: not learnt. needle: T5 50.0 %" in both
 
 
 def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, monkeypatch):

@@ -141,7 +141,7 @@ def conclusion(results: Sequence[Mapping], problem: str) -> str:
     rows, kept = rows_of(results, problem), learnt(results, problem)
     twice = str(2 * trained_size(results))
     missing = [label(method) for method in rows if method not in kept]
-    end = f" Not learnt: {', '.join(missing)}." if missing else ""
+    end = f" Not learnt: {'; '.join(missing)}." if missing else ""
     if not kept:
         return f"No row has learnt the problem.{end}"
     scores = {method: kept[method][twice] for method in kept}
@@ -150,7 +150,7 @@ def conclusion(results: Sequence[Mapping], problem: str) -> str:
         led = " With fewer than five seeds nothing is concluded."
     elif best and not hardly_any(scores):
         led = (f" The highest: {label(best[0])}"
-               + "".join(f", no difference seen from {label(method)}" for method in best[1:]) + ".")
+               + "".join(f"; no difference seen from {label(method)}" for method in best[1:]) + ".")
     else:
         led = " No row is right in 1 % of the inputs."
     largest = max(next(iter(kept.values())), key=int)
@@ -215,7 +215,7 @@ def readme_figure(results: Sequence[Mapping]) -> go.Figure:
 def readme_picture(results: Sequence[Mapping]) -> str:
     """What the README's second picture shows, as its text."""
     twice = str(2 * trained_size(results))
-    shown = "; ".join(f"{problem}, {_means(learnt(results, problem), twice) or 'not learnt'}"
+    shown = ". ".join(f"{problem}: {_means(learnt(results, problem), twice) or 'not learnt'}"
                       for problem in README_PROBLEMS if problem in problems_of(results))
     return (f"Exact match against the size of the input; at size {twice}, twice the trained size: "
             f"{shown}")
@@ -229,7 +229,7 @@ def problems_of(results: Sequence[Mapping]) -> list[str]:
 def _means(rows: Mapping[str, Sizes], size: str) -> str:
     """The means of some rows at a size, in words, the highest first."""
     order = sorted(rows, key=lambda method: -_mean(rows[method][size]))
-    return ", ".join(f"{label(method)} {_mean(rows[method][size]):.1f} %" for method in order)
+    return "; ".join(f"{label(method)} {_mean(rows[method][size]):.1f} %" for method in order)
 
 
 def _mean(seeds: Mapping[int, float]) -> float:
