@@ -159,7 +159,11 @@ PICTURE = {
         dict(ON, each="lines", type="scatter", x="@x", y="@y", name="{name}", showlegend="@legend",
              mode="lines+markers", line=dict(color="@colour", dash="@dash", width="@width"),
              marker=dict(symbol="@symbol", size=9),
-             hovertemplate="%{y:.4~g} at %{x:,} {task.unit}")],
+             hovertemplate="%{y:.4~g} at %{x:,} {task.unit}"),
+        # plotly lays the axes of a grid out only where each has a trace
+        dict(each="sides", when="empty", type="scatter", xaxis="x{nth}", yaxis="y{nth}",
+             x="@x.tickvals", y="@x.tickvals", mode="markers", marker=dict(opacity=0),
+             showlegend=False, hoverinfo="skip")],
     "layout": {
         "height": either(760, 430), "margin": dict(t=60, l=60, r=20, b=60),
         "legend": either(dict(orientation="h", y=-0.12, yanchor="top"), dict(orientation="v")),

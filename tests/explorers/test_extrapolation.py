@@ -127,6 +127,13 @@ def test_single_seeds_are_lines_of_their_own():
     assert [t.showlegend for t in figure.data] == [True] + [False] * (len(figure.data) - 1)
 
 
+def test_a_side_without_numbers_still_has_a_trace():
+    """Without one, plotly gives the axes of the other side no room either."""
+    drawn = picture(task="encodings-perplexity", methods=("t5",))
+    assert {trace.xaxis for trace in drawn.data} == {"x", "x2"}
+    assert [trace.name for trace in drawn.data if trace.xaxis == "x2"] == [None]
+
+
 def test_table_5_is_among_the_images():
     drawn = lines(picture(**EVERYTHING | {"task": "images", "axis": "linear"}), 1)
     for row in paper_table(5):
