@@ -92,10 +92,11 @@ def judged(results: Sequence[Mapping]) -> list[tuple[Claim, Difference]]:
 
 def table(results: Sequence[Mapping]) -> str:
     """Markdown: a row for each claim of :func:`judged`."""
+    lengths = _lengths(results)
     return markdown(
         ["better in its paper", "than", "at", "our difference", "ours say", "source",
          "in the paper"],
-        [[label(claim.better), label(claim.worse), _length(claim, results),
+        [[label(claim.better), label(claim.worse), f"{lengths[claim.at]:,}",
           with_interval(difference, 2), VERDICTS[difference.verdict], claim.source, claim.note]
          for claim, difference in judged(results)])
 
@@ -109,9 +110,9 @@ def summary(results: Sequence[Mapping]) -> str:
             found = paired_difference(means[method], means["seqpe"], few_seeds=True)
             number = f" ({with_interval(found, 2)})" * (found.verdict == "lower")
             rows[found.verdict].append(label(method) + number)
-    claims = judged(results)
+    claims, lengths = judged(results), _lengths(results)
     against = [f"{label(claim.better)} higher than {label(claim.worse)} at "
-               f"{_length(claim, results)} ({with_interval(found, 2)}; {claim.source})"
+               f"{lengths[claim.at]:,} ({with_interval(found, 2)}; {claim.source})"
                for claim, found in claims if found.verdict == "higher"]
     count = [sum(found.verdict == verdict for _, found in claims) for verdict in VERDICTS]
     return "\n".join([
@@ -125,10 +126,10 @@ def summary(results: Sequence[Mapping]) -> str:
         "trained length, and here far beyond it), so a contradiction does not refute a paper.\n"])
 
 
-def _length(claim: Claim, results: Sequence[Mapping]) -> str:
-    lengths = [length for length in next(iter(by_method(results, "perplexity").values()))
-               if length != "mean"]
-    return f"{int(lengths[claim.at]):,}"
+def _lengths(results: Sequence[Mapping]) -> list[int]:
+    """The measured lengths, the trained one first."""
+    first, *_ = by_method(results, "perplexity").values()
+    return [int(length) for length in first if length != "mean"]
 
 
 def _listed(parts: Sequence[str]) -> str:
