@@ -50,20 +50,20 @@ explorers.extrapolation = ({tasks, methods, looks, least}) => {
         } in ${ties ? "our runs" : "the paper"} (${comma(longest)})`
     }
     return {compute(state) {
-        const {task, paper} = tasks[state.task], ratio = state.values == "ratio", log = state.axis == "log"
+        const {task, paper} = tasks[state.task], ratio = state.values == "ratio"
+        const log = state.axis == "log" && !task.percent  // a log axis has no place for 0
         const wheres = [tasks[state.task][state.scale], paper]
         const chosen = wheres.map(({values, trained}) => values.map(
             ([method, seed, length, value, ratio]) => ({method, seed, length, value, ratio})).filter(
             ({method, length, ratio: of}) => state.methods.includes(method)
                 && state.times[0] * trained <= length && length <= state.times[1] * trained
                 && (!ratio || of !== null)).map(v => ratio ? {...v, value: v.ratio} : v))
-        const shown = chosen.map(values => values.filter(({value}) => value > 0 || !log))
-        const alike = (ratio || task.percent) && shown.every(values => values.length)
+        const alike = (ratio || task.percent) && chosen.every(values => values.length)
         const measured = task.value.split(" (")[0], size = task.unit == "pixels" ? "size" : "length"
         const title = ratio ? `${measured} ÷ that at the trained ${size}` : task.value
         const lines = [], bands = [], named = new Set()
         const sides = wheres.map((where, i) => {
-            const values = shown[i], nth = i ? "2" : ""
+            const values = chosen[i], nth = i ? "2" : ""
             for (const method of inOrder(new Set(values.map(({method}) => method)))) {
                 const own = values.filter(v => v.method == method)
                 const groups = state.seeds == "each" ? [...new Set(own.map(({seed}) => seed))].map(
@@ -75,8 +75,8 @@ explorers.extrapolation = ({tasks, methods, looks, least}) => {
                     if (group.length > drawn.x.length) bands.push(drawn)
                 }
             }
-            return {name: where.name, trained: where.trained, empty: !values.length,
-                ...axes(where, values, alike ? shown.flat() : values, task, log, title)}
+            return {name: where.name, trained: where.trained, drawn: values.length > 0,
+                ...axes(where, values, alike ? chosen.flat() : values, task, log, title)}
         })
         const best = chosen.flatMap((values, i) => values.length ? [winners(values, task, state.values,
             wheres[i].ties)] : [])
@@ -85,15 +85,13 @@ explorers.extrapolation = ({tasks, methods, looks, least}) => {
             const alone = inOrder(a).filter(method => !b.has(method))
             return alone.length ? [{who, names: alone.map(method => looks[method].name).join(", ")}] : []
         })
-        const missing = shown.some((values, i) => values.length < chosen[i].length)
         const rows = chosen.flatMap((values, i) => values.map(v => ({...v, source: wheres[i].name,
             method: looks[v.method].name, times: v.length / wheres[i].trained})))
         return {task, sides, lines, bands, only, best: best.length ?
             `${task.percent ? "Highest" : "Lowest"} ${measured}${ratio ? " ratio" : ""} at the ${
                 size == "size" ? "largest" : "longest"}: ${best.join(", ")}`
             : "Nothing to compare: choose a method and a range",
-        caption: [...wheres.map(({caption}) => caption), missing && "0 has no place on a log axis."
-            ].filter(Boolean).join(" "),
+        caption: wheres.map(({caption}) => caption).filter(Boolean).join(" "),
         limits: {methods: inOrder(new Set(wheres.flatMap(({values}) => values.map(([m]) => m))))},
         rows}
     }}

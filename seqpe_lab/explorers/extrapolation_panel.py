@@ -31,7 +31,8 @@ class State:
         name: task.name for name, task in tasks().items()})
     values: str = choice("measured", "show", "as measured, or divided by the value at the trained "
                          "length", {"measured": "as measured", "ratio": "ratio to trained"})
-    axis: str = choice("log", "vertical axis", "log makes equal ratios equally high",
+    axis: str = choice("log", "vertical axis", "log makes equal ratios equally high; per cent are always "
+                       "linear, as a log axis has no place for 0",
                        ["log", "linear"])
     seeds: str = choice("band", "seeds", "of our runs", {
         "band": "mean and band", "each": "each by itself"})
@@ -47,18 +48,18 @@ class State:
 
 def compute(state: State) -> SimpleNamespace:
     """Choose methods and lengths from both sides, and average over seeds."""
-    task, ratio, log = tasks()[state.task], state.values == "ratio", state.axis == "log"
+    task, ratio = tasks()[state.task], state.values == "ratio"
+    log = state.axis == "log" and not task.percent  # without the seeds at 0 a mean would be wrong
     wheres = ours(state.task, state.scale), papers(state.task)
     chosen = [within(where, state.methods, state.times, ratio) for where in wheres]
-    shown = [[v for v in values if v.value > 0 or not log] for values in chosen]
-    alike = (ratio or task.percent) and all(shown)  # one vertical axis for both
+    alike = (ratio or task.percent) and all(chosen)  # one vertical axis for both
     measured, size = task.value.partition(" (")[0], "size" if task.unit == "pixels" else "length"
     title = f"{measured} ÷ that at the trained {size}" if ratio else task.value
     sides: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []  # a mean, or one seed
     bands: list[dict[str, Any]] = []  # from the lowest to the highest seed
     named: set[str] = set()
-    for where, values, nth in zip(wheres, shown, ("", "2")):
+    for where, values, nth in zip(wheres, chosen, ("", "2")):
         for method in in_order({v.method for v in values}):
             own = [v for v in values if v.method == method]
             groups = ([[v for v in own if v.seed == seed] for seed in dict.fromkeys(
@@ -69,8 +70,8 @@ def compute(state: State) -> SimpleNamespace:
                 named.add(method)
                 if len(group) > len(line["x"]):
                     bands.append(line)
-        sides.append({"name": where.name, "trained": where.trained, "empty": not values}
-                     | _axes(where, values, sum(shown, []) if alike else values, task, log, title))
+        sides.append({"name": where.name, "trained": where.trained, "drawn": bool(values)}
+                     | _axes(where, values, sum(chosen, []) if alike else values, task, log, title))
     best = [f"{who} in {name} ({longest:,})" for name, values in zip(("our runs", "the paper"),
             chosen) if values for who, longest in [winners(values, task)]]
     mine, theirs = ({v.method for v in values} for values in chosen)
@@ -79,8 +80,7 @@ def compute(state: State) -> SimpleNamespace:
         best=f"{'Highest' if task.percent else 'Lowest'} {measured}{' ratio' * ratio} at the "
         f"{'largest' if size == 'size' else 'longest'}: {', '.join(best)}" if best else
         "Nothing to compare: choose a method and a range",
-        caption=" ".join(filter(None, [*(where.caption for where in wheres),
-                                       "0 has no place on a log axis." * (shown != chosen)])),
+        caption=" ".join(where.caption for where in wheres if where.caption),
         only=[{"who": who, "names": ", ".join(map(label, in_order(alone)))} for who, alone in (
             ("Ours", mine - theirs), ("The paper's", theirs - mine)) if alone],
         limits={"methods": in_order({v.method for where in wheres for v in where.values})},
@@ -161,9 +161,9 @@ PICTURE = {
              marker=dict(symbol="@symbol", size=9),
              hovertemplate="%{y:.4~g} at %{x:,} {task.unit}"),
         # plotly lays the axes of a grid out only where each has a trace
-        dict(each="sides", when="empty", type="scatter", xaxis="x{nth}", yaxis="y{nth}",
-             x="@x.tickvals", y="@x.tickvals", mode="markers", marker=dict(opacity=0),
-             showlegend=False, hoverinfo="skip")],
+        dict(each="sides", when="drawn", value=[], **{"else": dict(
+            type="scatter", xaxis="x{nth}", yaxis="y{nth}", x="@x.tickvals", y="@x.tickvals",
+            mode="markers", marker=dict(opacity=0), showlegend=False, hoverinfo="skip")})],
     "layout": {
         "height": either(760, 430), "margin": dict(t=60, l=60, r=20, b=60),
         "legend": either(dict(orientation="h", y=-0.12, yanchor="top"), dict(orientation="v")),
@@ -173,16 +173,16 @@ PICTURE = {
                            ticktext="@x.ticktext", tickangle=0, tickfont=dict(size=11),
                            title=dict(text="{task.place}")),
         "yaxis{nth}": dict(each="sides", value="@y_axis"),
-        "shapes": [dict(each="sides", type="line", xref="x{nth}", yref="y{nth} domain",
+        "shapes": [dict(each="sides", when="drawn", type="line", xref="x{nth}", yref="y{nth} domain",
                         x0="@trained", x1="@trained", y0=0, y1=1,
                         line=dict(dash="dash", color="#777777"))],
         "annotations": [
             heading("<b>{name}</b>", each="sides", yshift=18),
-            note("trained at {trained:,}", each="sides", x="@mark", y=1, xref="x{nth}",
-                 yref="y{nth} domain"),
-            note("nothing was measured here:<br>choose other methods or a wider range",
-                 each="sides", when="empty", x=0.5, y=0.5, xanchor="center",
-                 xref="x{nth} domain", yref="y{nth} domain")]},
+            note("trained at {trained:,}", each="sides", when="drawn", x="@mark", y=1, xref="x{nth}",
+                 yref="y{nth} domain", **{"else": note(
+                     "nothing was measured here:<br>choose other methods or a wider range",
+                     x=0.5, y=0.5, xanchor="center", xref="x{nth} domain",
+                     yref="y{nth} domain")})]},
     "table": {"source": "@rows.*.source", "method": "@rows.*.method", "seed": "@rows.*.seed",
               "{task.place}": "@rows.*.length", "times the trained": "@rows.*.times",
               "{task.value}": "@rows.*.value", "ratio to the trained": "@rows.*.ratio"},

@@ -15,7 +15,7 @@ from seqpe_lab.reproduction.manifest import FURTHER, Table, paper_rows
 
 INTERVALS = ('Differences are paired by seed; in brackets 95 % intervals (bootstrap over seeds, '
              'from five seeds on{}). "Lower" and "higher" stand where the interval excludes 0.')
-BESIDE_THEIR_PAPERS = (
+BESIDE_PUBLISHED = (
     "Our rows have small models, a short training length and the same untuned settings for all. "
     "Differences are paired by seed; in brackets Student's 95 % intervals. The last column says in "
     "what a paper's own comparison differs.\n")
@@ -38,18 +38,18 @@ def page(table: Table, results: Sequence[Mapping]) -> str:
         f"## Ours, minus {label(table.reference)}\n",
         INTERVALS.format(OF_FEW_SEEDS if table.few_seeds else "") + "\n",
         difference_table(values, table.reference, heading, decimals, table.few_seeds),
-        *_beside_their_papers(table, results),
+        *_beside_published(table, results),
         "## The paper's\n",
         markdown([heading, *columns],
                  [[label(method), *(_printed(row[column], decimals) for column in columns)]
                   for method, row in theirs.items()])])
 
 
-def _beside_their_papers(table: Table, results: Sequence[Mapping]) -> list[str]:
-    """Of encodings beyond the paper's: what their own papers find, and what ours say of it."""
+def _beside_published(table: Table, results: Sequence[Mapping]) -> list[str]:
+    """Of encodings beyond the paper's: what published papers find, and what ours say of it."""
     if table.name != "encodings" or not encoding_claims.judged(results):
         return []
-    return ["## What their own papers find\n", BESIDE_THEIR_PAPERS,
+    return ["## What published papers find\n", BESIDE_PUBLISHED,
             encoding_claims.summary(results), encoding_claims.table(results)]
 
 
