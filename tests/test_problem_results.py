@@ -72,6 +72,27 @@ def test_a_row_that_has_not_learnt_shows_only_its_trained_sizes():
     assert any("not learnt:<br>NoPE" in note.text for note in figure.layout.annotations)
 
 
+@pytest.mark.parametrize(("number", "grid"), [(1, (1, 1)), (2, (1, 2)), (4, (2, 2)), (5, (2, 3))])
+def test_each_problem_has_a_panel_and_the_legend_its_place(number, grid):
+    results = [r for name in TASK_PROBLEMS[:number] for r in rows("alibi", problem=name)]
+    figure = problem_results.picture(results)
+    places = [(t.xaxis or "x", t.yaxis or "y") for t in figure.data if t.mode != "lines"]
+    assert len(set(places)) == number
+    starts = [
+        {round(axis.domain[0], 3) for axis in figure.select_yaxes()},
+        {round(axis.domain[0], 3) for axis in figure.select_xaxes()},
+    ]
+    assert tuple(map(len, starts)) == grid
+    free = figure.layout.legend.x is not None  # else to the right of all panels
+    assert free == (number < grid[0] * grid[1])
+    if free:
+        assert figure.layout.legend.x > max(
+            axis.domain[1]
+            for axis, (_, y) in zip(figure.select_xaxes(), places)
+            if figure.layout[f"yaxis{y[1:]}"].domain[0] == 0
+        )
+
+
 def test_a_failed_run_is_named_and_its_row_does_not_count():
     failed = result("t5", 4, failed="loss is nan")
     del failed["exact_match"], failed["trained_size"]

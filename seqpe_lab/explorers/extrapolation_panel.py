@@ -31,8 +31,8 @@ class State:
         name: task.name for name, task in tasks().items()})
     values: str = choice("measured", "show", "as measured, or divided by the value at the trained "
                          "length", {"measured": "as measured", "ratio": "ratio to trained"})
-    axis: str = choice("log", "vertical axis", "log makes equal ratios equally high; per cent are always "
-                       "linear, as a log axis has no place for 0",
+    axis: str = choice("log", "vertical axis", "log makes equal ratios equally high; per cent "
+                       "are always linear, as a log axis has no place for 0",
                        ["log", "linear"])
     seeds: str = choice("band", "seeds", "of our runs", {
         "band": "mean and band", "each": "each by itself"})
@@ -173,13 +173,13 @@ PICTURE = {
                            ticktext="@x.ticktext", tickangle=0, tickfont=dict(size=11),
                            title=dict(text="{task.place}")),
         "yaxis{nth}": dict(each="sides", value="@y_axis"),
-        "shapes": [dict(each="sides", when="drawn", type="line", xref="x{nth}", yref="y{nth} domain",
-                        x0="@trained", x1="@trained", y0=0, y1=1,
+        "shapes": [dict(each="sides", when="drawn", type="line", xref="x{nth}",
+                        yref="y{nth} domain", x0="@trained", x1="@trained", y0=0, y1=1,
                         line=dict(dash="dash", color="#777777"))],
         "annotations": [
             heading("<b>{name}</b>", each="sides", yshift=18),
-            note("trained at {trained:,}", each="sides", when="drawn", x="@mark", y=1, xref="x{nth}",
-                 yref="y{nth} domain", **{"else": note(
+            note("trained at {trained:,}", each="sides", when="drawn", x="@mark", y=1,
+                 xref="x{nth}", yref="y{nth} domain", **{"else": note(
                      "nothing was measured here:<br>choose other methods or a wider range",
                      x=0.5, y=0.5, xanchor="center", xref="x{nth} domain",
                      yref="y{nth} domain")})]},

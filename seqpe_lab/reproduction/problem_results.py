@@ -87,11 +87,14 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
     """
     problems = list(problems or problems_of(results))
     trained = trained_size(results)
-    figure = make_subplots(1, len(problems), subplot_titles=problems if len(problems) > 1 else None,
-                           shared_yaxes=True, horizontal_spacing=0.03)
+    columns = 2 if len(problems) == 4 else min(len(problems), 3)
+    rows = -(-len(problems) // columns)
+    figure = make_subplots(rows, columns, subplot_titles=problems if len(problems) > 1 else None,
+                           shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.16)
     named: set[str] = set()
-    for column, problem in enumerate(problems, start=1):
-        where, kept = dict(row=1, col=column), learnt(results, problem)
+    for number, problem in enumerate(problems):
+        where = dict(row=number // columns + 1, col=number % columns + 1)
+        kept = learnt(results, problem)
         missing = []
         for method, row in rows_of(results, problem).items():
             if counts := method in kept:
@@ -108,14 +111,17 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
         if missing:
             text = "not learnt:<br>" + "<br>".join(missing)
             add_note(figure, text, 0.98, 0.98, xref="x domain", xanchor="right", yanchor="top",
-                     align="right", **where)
+                     align="right", font_size=11, **where)
         add_train_line(figure, trained, "trained up to here" * (len(problems) == 1), **where)
+    largest = max(map(int, next(iter(rows_of(results, problems[0]).values()))))
     figure.update_xaxes(title="symbols in the input" if len(problems) == 1 else "symbols",
-                        rangemode="tozero")
+                        range=[0, 1.05 * largest])
     figure.update_yaxes(range=[0, 105])
     figure.update_yaxes(title="exact match (%)", col=1)
     title = title or f"Trained on up to {trained} symbols, tested on longer inputs"
-    return finish(figure, title, caption(results), height=440)
+    free = rows * columns > len(problems)  # a place without a panel, for the legend
+    return finish(figure, title, caption(results), height=180 + 260 * rows,
+                  **{"legend": dict(x=1.02 - 1 / columns, y=0.42, yanchor="top")} if free else {})
 
 
 def page(results: Sequence[Mapping]) -> str:
