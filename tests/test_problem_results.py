@@ -39,6 +39,11 @@ def row(page: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def four(**changes) -> list[dict]:
+    """Three of the four rows that lesson 18 asks about; the fourth, ALiBi, is the case's own."""
+    return [r for method in ("none", "rope-1e4", "seqpe") for r in rows(method, **changes)]
+
+
 def of(method, *percents) -> list[dict]:
     return [result(method, seed, twice=percent) for seed, percent in enumerate(percents)]
 
@@ -106,9 +111,9 @@ def test_a_failed_run_is_named_and_its_row_does_not_count():
     [
         (rows("alibi", twice=40.0) + rows("t5", twice=90.0), "The highest: T5."),
         (of("alibi", 1, 9, 1, 9, 5) + of("t5", 9, 1, 9, 1, 6), "no difference seen from ALiBi"),
-        (rows("alibi", twice=0.0) + rows("t5", twice=0.9), "No row is right in 1 % of the inputs"),
+        (rows("alibi", twice=0.0) + rows("t5", twice=0.9), "No row that counts is right in 1 %"),
         (rows("alibi", twice=0.0) + rows("t5", twice=1.1), "The highest: T5."),
-        (rows("alibi", inside=5.0), "No row has learnt the problem. Not learnt: ALiBi."),
+        (rows("alibi", inside=5.0), "No row has learnt the problem."),
         (rows("alibi", seeds=2), "With fewer than five seeds nothing is concluded"),
         (rows("alibi") + rows("none", inside=90.0), "Not learnt: NoPE."),
     ],
@@ -190,9 +195,9 @@ def test_the_second_picture_stands_beside_the_first_once_there_are_results():
     both = conclusions.headline(of_text, rows("alibi") + rows("none", inside=5.0))
     first, second, *_ = both.split(" | ")
     assert first.startswith("| ![Perplexity") and second.startswith("![Exact match against")
-    assert "copy: ALiBi 50.0 %" in second and "NoPE" not in second and "needle" not in second
+    assert "copy: ALiBi 50.0 %; NoPE not learnt" in second and "needle" not in second
     both = conclusions.headline(of_text, rows("alibi", inside=5.0) + rows("t5", problem="needle"))
-    assert "copy: not learnt. needle: T5 50.0 %" in both
+    assert "copy: ALiBi not learnt. needle: T5 50.0 %" in both
 
 
 def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, monkeypatch):
@@ -223,26 +228,44 @@ LESSON = PROJECT / "notebooks" / "18_tasks_that_need_positions.ipynb"
     [
         ([], "not there yet", ["NoPE"], "By your run, one seed (0), of two encodings only."),
         (
-            rows("none", twice=5.0) + rows("alibi", twice=60.0),
+            four(twice=5.0) + rows("alibi", twice=60.0),
             "**copy.** At size 16",
             ["ALiBi"],
-            "By the committed results.",
+            "By the committed results, at size 16: ALiBi 60.0 %; NoPE 5.0 %; RoPE 10⁴ 5.0 %; "
+            "SeqPE 5.0 %.",
         ),
         (
-            rows("none", twice=0.0) + rows("alibi", twice=0.0),
-            "No row is right in 1 % of the inputs",
+            four(twice=5.0) + rows("alibi", twice=5.0) + rows("t5", twice=60.0),
+            "The highest: T5.",
+            ["NoPE", "RoPE", "ALiBi", "SeqPE"],  # no difference is seen
+            None,
+        ),
+        (
+            four(twice=0.0) + rows("alibi", twice=0.0),
+            "No row that counts is right in 1 % of the inputs",
             ["none of them copies any"],
-            "By the committed results.",
+            None,
+        ),
+        (
+            four(twice=0.0) + rows("alibi", inside=98.0),
+            "Not learnt: ALiBi",
+            [],  # not decided: ALiBi might be better
+            "By the committed results, at size 16: NoPE 0.0 %; RoPE 10⁴ 0.0 %; SeqPE 0.0 %. Not "
+            "learnt, and so not compared: ALiBi.",
         ),
         (
             rows("none", inside=9.0),
             "No row has learnt the problem",
-            [],  # not decided
-            "By the committed results.",
+            [],
+            "By the committed results, at size 16: no row counts. Not learnt, and so not compared: "
+            "NoPE, RoPE 10⁴, ALiBi, SeqPE.",
         ),
     ],
 )
-def test_the_lesson_says_what_the_results_allow(committed, said, answers, why, monkeypatch, capsys):
+@pytest.mark.parametrize("n", [6, 8, 20])  # trained size at the reader's scale
+def test_the_lesson_says_what_the_results_allow(
+    committed, said, answers, why, n, monkeypatch, capsys
+):
     import nbformat
 
     from seqpe_lab.course import predictions
@@ -252,19 +275,37 @@ def test_the_lesson_says_what_the_results_allow(committed, said, answers, why, m
     (asked,) = [cell.source for cell in cells if "prediction" in cell.metadata.get("tags", ())]
     (imports,) = [cell.source for cell in cells if "lesson.start(" in cell.source]
     monkeypatch.setenv("SEQPE_SCALE", "small")
+    for result in committed:  # as the measured ones have it
+        result["exact_match"]["9"], result["symbols_right"] = 33.0, {"9": 80.0}
     exec(imports, scope := {})
     exec(asked, scope)
     scope |= {
         "committed_if_any": lambda name: committed,
-        "own": {"none": {"16": 7.0}, "alibi": {"16": 0.0}},
+        "own": {"none": {str(2 * n): 7.0}, "alibi": {str(2 * n): 0.0}},
         "methods": ("none", "alibi"),
-        "n": 8,
+        "n": n,
     }
     for source in tagged:
         *begin, last = source.rsplit("\n", 1)
         exec(source, scope)
         if last.startswith("Markdown("):
             print(eval(last, scope).data)
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out
     prediction = predictions.asked("18", "copies")
-    assert (prediction.answers, prediction.why) == (answers, why)
+    assert prediction.answers == answers and why in (None, prediction.why)
+    if committed and answers:
+        assert "9 letters:  33.0 % of the words,  80.0 % of the symbols" in out
+    about_needle = predictions.asked("18", "needle")
+    assert about_needle.answers == [] and "no committed results" in about_needle.why
+
+
+def test_the_best_at_a_size_are_all_that_the_seeds_do_not_tell_apart():
+    results = [r for method in ("none", "seqpe", "alibi") for r in rows(method, problem="needle")]
+    for r in results:
+        r["exact_match"]["32"] = 3.0 if r["method"] == "none" else 99.0
+    found, why = problem_results.best_of(results, "needle", "32", ("none", "seqpe", "alibi"))
+    assert sorted(found) == ["ALiBi", "SeqPE"]
+    assert why.endswith("at size 32: ALiBi 99.0 %; SeqPE 99.0 %; NoPE 3.0 %.")
+    few = [r for r in results if r["seed"] < 4]
+    assert problem_results.best_of(few, "needle", "32", ("none", "seqpe"))[0] == []

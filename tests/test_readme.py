@@ -17,7 +17,7 @@ from seqpe_lab.recipes import (
     question_answering,
     tuned_method,
 )
-from seqpe_lab.reproduction import collecting, comparison, conclusions
+from seqpe_lab.reproduction import collecting, comparison, conclusions, problem_results
 from seqpe_lab.reproduction.collecting import readme_table
 from seqpe_lab.tasks import text_data
 from seqpe_lab.tasks.repeats import overlap
@@ -45,6 +45,13 @@ def test_tables_and_conclusions_of_the_readme_are_made_from_the_committed_result
 def test_what_the_readme_says_of_further_encodings_is_made_from_the_committed_results():
     said = comparison.readme_part(committed_results("encodings-small"))
     assert part_of(README, "encodings") == said
+
+
+def test_what_is_said_of_tasks_is_made_from_the_committed_results():
+    results = committed_results(f"{problem_results.FILE}-small")
+    assert part_of(README, "tasks") == problem_results.readme_part(results)
+    page = (PROJECT / "data" / "results" / f"{problem_results.FILE}-small.md").read_text("utf-8")
+    assert page == problem_results.page(results)
 
 
 def test_the_readme_s_first_picture_says_what_it_shows():

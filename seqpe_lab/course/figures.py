@@ -105,7 +105,8 @@ def caption(results: Sequence[Mapping]) -> str:
         return " / ".join(sorted({str(of(result)) for result in results}))
 
     def data(result: Mapping) -> str:
-        return ", ".join(filter(None, map(result["data"].get, ("description", "tokenizer"))))
+        said = ", ".join(filter(None, map(result["data"].get, ("description", "tokenizer"))))
+        return f"{said} (hash {result['data']['hash']})"
 
     def amount(result: Mapping) -> str:
         unit = next(unit for unit in ("tokens", "questions", "images", "examples")
@@ -115,7 +116,7 @@ def caption(results: Sequence[Mapping]) -> str:
     seeds = sorted({result["seed"] for result in results})
     chunks = " chunks" if "tokens" in results[0] else ""
     return (f"scale {values(lambda r: r['scale'])} · "
-            f"{values(data)} (hash {values(lambda r: r['data']['hash'])}) · "
+            f"{values(data)} · "
             f"{values(lambda r: r['split'])} split, {values(lambda r: r['protocol'])}{chunks}, "
             f"{values(amount)} · "
             f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -228,8 +228,8 @@ def readme_line(entries: Sequence[Mapping], methods: Sequence[str]) -> str:
     changes = ", ".join(f"{label(m)} {_cut(rows[m])[1]}" for m in methods if m in rows)
     first = rows[methods[0]]
     near = sum(share for e in first for begin, share in e["attention"].items() if int(begin) < NEAR)
-    return (f"What are distant tokens worth to these models? Where they see only the last {window} "
-            f"of {entries[0]['length']:,} tokens, their perplexity changes by: {changes}. "
+    return ("What are distant tokens worth to these models? Where each layer sees only the last "
+            f"{window} of {entries[0]['length']:,} tokens, perplexity changes by: {changes}. "
             f"{label(methods[0])} gives {near / len(first):.0%} of its attention to the last "
             f"{NEAR} tokens ([lesson 09](notebooks/09_length_extrapolation.ipynb)).\n")
 

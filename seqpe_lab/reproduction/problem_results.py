@@ -1,13 +1,13 @@
 """Results on algorithmic problems: tables, picture and conclusions; exact match by input size.
 
 A row counts only where the problem was learnt: where the mean over its seeds is at least 99 % at
-each trained size. What a model that has not learnt a problem does with longer inputs says nothing
-about its encoding.
+each tested size of the trained range. What a model that has not learnt a problem does with longer
+inputs says nothing about its encoding.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from seqpe_lab.course.figures import caption
 from seqpe_lab.course.result_tables import by_method, markdown, with_interval
 from seqpe_lab.course.style import add_method, add_note, add_train_line, finish, in_order, label
-from seqpe_lab.problems import LEARNT, PROBLEMS
+from seqpe_lab.problems import LEARNT, PROBLEMS, has_learnt
 from seqpe_lab.statistics import LEAST, leaders, paired_difference
 
 FILE = "algorithms"  # in data/results
@@ -49,8 +49,8 @@ def learnt(results: Sequence[Mapping], problem: str) -> dict[str, Sizes]:
     ['alibi']
     """
     trained = trained_size(results)
-    return {method: sizes for method, sizes in rows_of(results, problem).items() if all(
-        _mean(seeds) >= LEARNT for size, seeds in sizes.items() if int(size) <= trained)}
+    return {method: sizes for method, sizes in rows_of(results, problem).items()
+            if has_learnt({size: seeds.values() for size, seeds in sizes.items()}, trained)}
 
 
 def trained_size(results: Sequence[Mapping]) -> int:
@@ -80,35 +80,34 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
             title: str = "") -> go.Figure:
     """Exact match against input size, a panel for each problem: means, bands over the seeds.
 
-    Rows that have not learnt a problem end at the trained size; its panel names them.
+    Rows that have not learnt a problem end at the trained size, a dashed line; its panel names
+    them.
 
     Args:
         problems: by default all in the results.
     """
     problems = list(problems or problems_of(results))
+    results = [result for result in results if result["data"]["problem"] in problems]
     trained = trained_size(results)
     columns = 2 if len(problems) == 4 else min(len(problems), 3)
     rows = -(-len(problems) // columns)
     figure = make_subplots(rows, columns, subplot_titles=problems if len(problems) > 1 else None,
                            shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.16)
     named: set[str] = set()
+    order = in_order({result["method"] for result in results})
     for number, problem in enumerate(problems):
         where = dict(row=number // columns + 1, col=number % columns + 1)
         kept = learnt(results, problem)
-        missing = []
         for method, row in rows_of(results, problem).items():
-            if counts := method in kept:
-                look = {"showlegend": method not in named}
-                named.add(method)
-            else:
-                missing.append(label(method))
-                look = {"showlegend": False}
+            counts = method in kept
+            look = dict(showlegend=counts and method not in named, legendrank=order.index(method))
+            named |= {method} & kept.keys()
             points = {int(size): [*seeds.values()] for size, seeds in row.items()
                       if counts or int(size) <= trained}
             if not any(math.isnan(value) for seeds in points.values() for value in seeds):
                 add_method(figure, method, [*points], [*points.values()],
                            "%{y:.1f} % at %{x} symbols", **look, **where)
-        if missing:
+        if missing := _not_learnt(results, problem):
             text = "not learnt:<br>" + "<br>".join(missing)
             add_note(figure, text, 0.98, 0.98, xref="x domain", xanchor="right", yanchor="top",
                      align="right", font_size=11, **where)
@@ -118,7 +117,7 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
                         range=[0, 1.05 * largest])
     figure.update_yaxes(range=[0, 105])
     figure.update_yaxes(title="exact match (%)", col=1)
-    title = title or f"Trained on up to {trained} symbols, tested on longer inputs"
+    title = title or f"Trained on up to {trained} symbols (dashed), tested on longer inputs"
     free = rows * columns > len(problems)  # a place without a panel, for the legend
     return finish(figure, title, caption(results), height=180 + 260 * rows,
                   **{"legend": dict(x=1.02 - 1 / columns, y=0.42, yanchor="top")} if free else {})
@@ -126,10 +125,11 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
 
 def page(results: Sequence[Mapping]) -> str:
     """Markdown: what is asked, the table, and the conclusions, problem by problem."""
-    parts = [f"# Tasks that need positions\n\n{caption(results)} · commit "
-             f"{results[0].get('commit')}\n\nIn brackets: 95 % intervals of the mean (bootstrap "
-             f"over seeds, from five seeds on). A row counts from {LEARNT:g} % at each trained "
-             "size on; else it has not learnt the problem, and longer inputs are not shown.\n"]
+    commits = " / ".join(sorted({str(result.get("commit")) for result in results}))
+    parts = [f"# Tasks that need positions\n\n{caption(results)} · commit {commits}\n\n"
+             "In brackets: 95 % intervals of the mean (bootstrap over seeds, from five seeds on). "
+             f"{_rule(results)} Else it has not learnt the problem, and its longer inputs are not "
+             "shown.\n"]
     for problem in problems_of(results):
         parts.append(f"## {problem}: it needs {PROBLEMS[problem].needs}\n\n"
                      f"{table(results, problem)}\n{conclusion(results, problem)}\n")
@@ -144,12 +144,11 @@ def conclusion(results: Sequence[Mapping], problem: str) -> str:
     "Lead" are the row with the highest mean and all from which no difference of it is seen. Of the
     largest size the means are given, without a comparison.
     """
-    rows, kept = rows_of(results, problem), learnt(results, problem)
-    twice = str(2 * trained_size(results))
-    missing = [label(method) for method in rows if method not in kept]
-    end = f" Not learnt: {'; '.join(missing)}." if missing else ""
+    kept, twice = learnt(results, problem), str(2 * trained_size(results))
     if not kept:
-        return f"No row has learnt the problem.{end}"
+        return "No row has learnt the problem."
+    missing = "; ".join(_not_learnt(results, problem))
+    end = f" Not learnt: {missing}." if missing else ""
     scores = {method: kept[method][twice] for method in kept}
     best = leaders(scores)
     if min(map(len, scores.values())) < LEAST:
@@ -158,10 +157,29 @@ def conclusion(results: Sequence[Mapping], problem: str) -> str:
         led = (f" The highest: {label(best[0])}"
                + "".join(f"; no difference seen from {label(method)}" for method in best[1:]) + ".")
     else:
-        led = " No row is right in 1 % of the inputs."
+        led = " No row that counts is right in 1 % of the inputs."
     largest = max(next(iter(kept.values())), key=int)
     far = f" At size {largest}: {_means(kept, largest)}." if largest != twice else ""
     return f"At size {twice}, twice the trained size: {_means(kept, twice)}.{led}{far}{end}"
+
+
+def best_of(results: Sequence[Mapping], problem: str, size: str, methods: Collection[str],
+            nobody: str = "") -> tuple[list[str], str]:
+    """(names, means in words): which of some methods are best at a size.
+
+    Nothing is decided, and there are no names, where one of them has not learnt the problem or has
+    fewer than five seeds.
+
+    Args:
+        nobody: the only "name" where all have learnt it and none is right in 1 % of the inputs.
+    """
+    kept = {m: row for m, row in learnt(results, problem).items() if m in methods}
+    said = f"By the committed results, at size {size}: {_means(kept, size) or 'no row counts'}."
+    if missing := [label(method) for method in methods if method not in kept]:
+        return [], f"{said} Not learnt, and so not compared: {', '.join(missing)}."
+    scores = {method: row[size] for method, row in kept.items()}
+    best = leaders(scores)
+    return ([nobody] if best and hardly_any(scores) else [label(m) for m in best]), said
 
 
 def hardly_any(scores: Mapping[str, Mapping[int, float]]) -> bool:
@@ -185,6 +203,8 @@ def published_comparison(results: Sequence[Mapping]) -> str:
         lines.append([label(method), f"{100 * share:.0f}", ours])
     text = markdown(["copying at twice the trained size (%)", "published", "ours"], lines)
     both = [method for method in PUBLISHED if method in kept]
+    if nothing := both and hardly_any({method: kept[method][twice] for method in both}):
+        both = []
     pairs = [(a, b) for number, a in enumerate(both) for b in both[number + 1:]]
     found: dict[str, list[str]] = {"agree": [], "disagree": [], "undecided": []}
     for higher, lower in pairs:  # the published order
@@ -194,6 +214,9 @@ def published_comparison(results: Sequence[Mapping]) -> str:
     sentences = [f"- The published order and ours {kind}: {'; '.join(names)}."
                  if kind != "undecided" else f"- Ours do not decide: {'; '.join(names)}."
                  for kind, names in found.items() if names]
+    if nothing:
+        sentences.append("- None of our rows that count copies 1 % of the words, so they have no "
+                         "order that could be compared.")
     if left := [label(method) for method in PUBLISHED if method not in kept]:
         sentences.append(f"- Nothing is compared for {', '.join(left)}, which did not learn to "
                          "copy the trained sizes here.")
@@ -201,12 +224,19 @@ def published_comparison(results: Sequence[Mapping]) -> str:
 
 
 def readme_part(results: Sequence[Mapping]) -> str:
-    """The README's tables, each with its conclusion."""
+    """What the README says of each problem, and the tables of ``README_PROBLEMS``."""
     begin = (f"Tasks that need positions: trained on up to {trained_size(results)} symbols, tested "
-             "on longer inputs (lesson 18). In brackets: 95 % intervals of the mean, from five "
-             f"seeds on. A row counts from {LEARNT:g} % at each trained size on.\n")
-    return "\n".join([begin, *(f"{table(results, problem)}\n{conclusion(results, problem)}\n"
-                               for problem in problems_of(results))])
+             "on longer inputs ([lesson 18](notebooks/18_tasks_that_need_positions.ipynb)). In "
+             "brackets: 95 % intervals of the mean, from five seeds on. "
+             f"{_rule(results)} The tables of all problems are in [{FILE}-small.md]"
+             f"(data/results/{FILE}-small.md).\n")
+    parts = []
+    for problem in problems_of(results):
+        parts.append(f"**{problem}** needs {PROBLEMS[problem].needs}. "
+                     f"{conclusion(results, problem)}\n")
+        if problem in README_PROBLEMS:
+            parts.append(table(results, problem))
+    return "\n".join([begin, *parts])
 
 
 def readme_figure(results: Sequence[Mapping]) -> go.Figure:
@@ -214,17 +244,33 @@ def readme_figure(results: Sequence[Mapping]) -> go.Figure:
     shown = [problem for problem in README_PROBLEMS if problem in problems_of(results)]
     largest = max(int(size) for problem in shown
                   for row in rows_of(results, problem).values() for size in row)
-    title = f"Trained on up to {trained_size(results)} symbols, tested on up to {largest}"
+    title = f"Trained on up to {trained_size(results)} symbols (dashed), tested on up to {largest}"
     return picture(results, shown, title)
 
 
 def readme_picture(results: Sequence[Mapping]) -> str:
     """What the README's second picture shows, as its text."""
     twice = str(2 * trained_size(results))
-    shown = ". ".join(f"{problem}: {_means(learnt(results, problem), twice) or 'not learnt'}"
-                      for problem in README_PROBLEMS if problem in problems_of(results))
+    shown = ". ".join(f"{problem}: " + "; ".join(filter(None, [
+        _means(learnt(results, problem), twice),
+        *(f"{name} not learnt" for name in _not_learnt(results, problem))]))
+        for problem in README_PROBLEMS if problem in problems_of(results))
     return (f"Exact match against the size of the input; at size {twice}, twice the trained size: "
             f"{shown}")
+
+
+def _not_learnt(results: Sequence[Mapping], problem: str) -> list[str]:
+    """The names of the rows that do not count."""
+    kept = learnt(results, problem)
+    return [label(method) for method in rows_of(results, problem) if method not in kept]
+
+
+def _rule(results: Sequence[Mapping]) -> str:
+    """Which rows count, in a sentence."""
+    sizes = {size for result in results for size in result.get("exact_match", ())
+             if int(size) <= trained_size(results)}
+    tested = " and ".join(sorted(sizes, key=int))
+    return f"A row counts if its mean is at least {LEARNT:g} % at the trained sizes {tested}."
 
 
 def problems_of(results: Sequence[Mapping]) -> list[str]:
