@@ -18,7 +18,7 @@ from seqpe_lab.problems import (
 )
 from seqpe_lab.recipes import SCALES, Training, algorithm
 from seqpe_lab.recipes.step_cost import OUTPUTS
-from seqpe_lab.tasks import task_of
+from seqpe_lab.tasks import algorithms, task_of
 from seqpe_lab.tasks.algorithms import NOT_COUNTED, Examples, stack, trained_sizes
 
 SEQUENCES = [name for name, problem in PROBLEMS.items() if problem.dims == 1]
@@ -108,12 +108,44 @@ def test_a_split_without_an_input_of_a_size_is_named():
             draw_example("parity", 1, split, "0")
 
 
-def test_sizes_of_training_are_uniform_and_items_repeatable():
+@pytest.fixture
+def drawn(monkeypatch):
+    """(problem, size, split, input) of all examples that a task draws from now on."""
+    found = []
+
+    def watched(problem, size, split, seed):
+        example = draw_example(problem, size, split, seed)
+        found.append((problem, size, split, example.prompt))
+        return example
+
+    monkeypatch.setattr(algorithms, "draw_example", watched)
+    return found
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_training_and_tests_draw_what_they_say(problem, drawn):
+    """Sizes 1 to n alike and of the training split; tests of the stated sizes, of another split."""
+    recipe = algorithm("alibi" if problem in SEQUENCES else "learned", "smoke", problem=problem)
+    examples = Examples(recipe)
+    for number in range(600):
+        examples[number]
+    sizes, usual = Counter(size for _, size, *_ in drawn), 600 / len(trained_sizes(recipe))
+    assert sorted(sizes) == trained_sizes(recipe)
+    assert all(abs(count - usual) < 0.4 * usual for count in sizes.values())
+    trained = {prompt for *_, prompt in drawn}
+    assert {(name, split) for name, _, split, _ in drawn} == {(problem, "train")}
+    drawn.clear()
+    task = task_of(recipe.changed(eval_examples=4))
+    task.evaluate(task.make_model(len(SYMBOLS)), None)
+    assert Counter((size, split) for _, size, split, _ in drawn) == {
+        (size, "test"): 4 for size in recipe.eval_sizes
+    }
+    assert not trained & {prompt for *_, prompt in drawn}
+
+
+def test_items_are_repeatable_and_others_with_another_seed():
     recipe = algorithm("alibi", "smoke", problem="copy")
     examples = Examples(recipe)
-    sizes = Counter(int((examples[i][1] != NOT_COUNTED).sum()) - 1 for i in range(1_200))
-    assert sorted(sizes) == list(range(1, recipe.size + 1)) == trained_sizes(recipe)
-    assert min(sizes.values()) > 140 and max(sizes.values()) < 260  # 200 each
     again = Examples(recipe)[7]
     assert all(a.equal(b) for a, b in zip(examples[7], again))
     other = Examples(recipe.changed(seed=1))
@@ -236,8 +268,8 @@ def test_a_run(problem, method, tmp_path, monkeypatch):
     assert (results["split"], results["examples"]) == ("test", 16)
 
 
-def test_a_position_free_model_learns_to_recall_a_pair():
-    """A few steps reduce the loss: the targets are learnable from what the model sees."""
+def test_a_few_steps_reduce_the_loss():
+    """The targets can be learnt from what the model sees."""
     recipe = algorithm("rope-1e4", "smoke", problem="counting", size=3, steps=60)
     task = task_of(recipe)
     torch.manual_seed(0)
