@@ -74,7 +74,10 @@ def test_a_row_that_has_not_learnt_shows_only_its_trained_sizes():
     assert [(trace.name, trace.x) for trace in shown] == [("ALiBi", (4, 8, 16))]
     (ended,) = [trace for trace in figure.data if trace.name == "NoPE"]
     assert ended.x == (4, 8)
-    assert any("not learnt:<br>NoPE" in note.text for note in figure.layout.annotations)
+    assert any(
+        "not learnt:<br>NoPE" in note.text
+        for note in figure.layout.annotations
+    )
 
 
 @pytest.mark.parametrize(("number", "grid"), [(1, (1, 1)), (2, (1, 2)), (4, (2, 2)), (5, (2, 3))])
@@ -98,6 +101,13 @@ def test_each_problem_has_a_panel_and_the_legend_its_place(number, grid):
         )
 
 
+def test_a_row_that_does_not_count_says_how_many_of_its_seeds_would():
+    results = rows("alibi") + rows("none")
+    for number, inside in enumerate((100.0, 99.0, 78.0, 78.0, 98.9)):
+        results[5 + number]["exact_match"]["8"] = inside
+    assert problem_results.conclusion(results, "copy").endswith("seeds that did): NoPE (2 of 5).")
+
+
 def test_a_failed_run_is_named_and_its_row_does_not_count():
     failed = result("t5", 4, failed="loss is nan")
     del failed["exact_match"], failed["trained_size"]
@@ -113,9 +123,15 @@ def test_a_failed_run_is_named_and_its_row_does_not_count():
         (of("alibi", 1, 9, 1, 9, 5) + of("t5", 9, 1, 9, 1, 6), "no difference seen from ALiBi"),
         (rows("alibi", twice=0.0) + rows("t5", twice=0.9), "No row that counts is right in 1 %"),
         (rows("alibi", twice=0.0) + rows("t5", twice=1.1), "The highest: T5."),
-        (rows("alibi", inside=5.0), "No row has learnt the problem."),
+        (
+            rows("alibi", inside=5.0),
+            "No row has learnt the problem (in brackets: seeds that did): ALiBi (0 of 5).",
+        ),
         (rows("alibi", seeds=2), "With fewer than five seeds nothing is concluded"),
-        (rows("alibi") + rows("none", inside=90.0), "Not learnt: NoPE."),
+        (
+            rows("alibi") + rows("none", inside=90.0),
+            "(in brackets: seeds that did): NoPE (0 of 5).",
+        ),
     ],
 )
 def test_conclusions_follow_from_the_intervals(results, said):
@@ -125,8 +141,8 @@ def test_conclusions_follow_from_the_intervals(results, said):
 def test_the_published_order_is_compared_where_both_rows_have_learnt():
     results = rows("none", twice=20.0) + rows("alibi", twice=60.0) + rows("t5", inside=50.0)
     said = problem_results.published_comparison(results + rows("rope-1e4", twice=0.0))
-    assert "disagree: NoPE above ALiBi." in said
-    assert "agree: NoPE above RoPE 10⁴; ALiBi above RoPE 10⁴." in said
+    assert "- The orders disagree: NoPE above ALiBi." in said
+    assert "The orders agree: NoPE above RoPE 10⁴; ALiBi above RoPE 10⁴." in said
     assert "Nothing is compared for T5" in said and "| T5 | 77 | not learnt |" in said
 
 
@@ -217,7 +233,7 @@ def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, m
     assert part_of(text, "headline").startswith("| ![Perplexity")
     tasks = part_of(text, "tasks")
     assert "| NoPE, not learnt | 100.0 [100.0, 100.0] | 60.0 [60.0, 60.0] | – | 5 |" in tasks
-    assert "| needle, exact match (%) at |" in tasks and "Not learnt: NoPE." in tasks
+    assert "| needle, exact match (%) at |" in tasks and "seeds that did): NoPE (0 of 5)." in tasks
 
 
 LESSON = PROJECT / "notebooks" / "18_tasks_that_need_positions.ipynb"
@@ -248,7 +264,7 @@ LESSON = PROJECT / "notebooks" / "18_tasks_that_need_positions.ipynb"
         ),
         (
             four(twice=0.0) + rows("alibi", inside=98.0),
-            "Not learnt: ALiBi",
+            "seeds that did): ALiBi (0 of 5)",
             [],  # not decided: ALiBi might be better
             "By the committed results, at size 16: NoPE 0.0 %; RoPE 10⁴ 0.0 %; SeqPE 0.0 %. Not "
             "learnt, and so not compared: ALiBi.",

@@ -6,6 +6,7 @@ inputs says nothing about its encoding.
 """
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -80,8 +81,7 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
             title: str = "") -> go.Figure:
     """Exact match against input size, a panel for each problem: means, bands over the seeds.
 
-    Rows that have not learnt a problem end at the trained size, a dashed line; its panel names
-    them.
+    Rows that have not learnt a problem are named in its panel, and end at the trained size.
 
     Args:
         problems: by default all in the results.
@@ -90,7 +90,7 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
     results = [result for result in results if result["data"]["problem"] in problems]
     trained = trained_size(results)
     columns = 2 if len(problems) == 4 else min(len(problems), 3)
-    rows = -(-len(problems) // columns)
+    rows = math.ceil(len(problems) / columns)
     figure = make_subplots(rows, columns, subplot_titles=problems if len(problems) > 1 else None,
                            shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.16)
     named: set[str] = set()
@@ -108,9 +108,10 @@ def picture(results: Sequence[Mapping], problems: Sequence[str] = (),
                 add_method(figure, method, [*points], [*points.values()],
                            "%{y:.1f} % at %{x} symbols", **look, **where)
         if missing := _not_learnt(results, problem):
-            text = "not learnt:<br>" + "<br>".join(missing)
-            add_note(figure, text, 0.98, 0.98, xref="x domain", xanchor="right", yanchor="top",
-                     align="right", font_size=11, **where)
+            ends = [_mean(row[max(row, key=int)]) for row in kept.values()]
+            y, side = (0.98, "top") if max(ends, default=0) < 50 else (0.02, "bottom")
+            add_note(figure, "not learnt:<br>" + "<br>".join(missing), 0.98, y, xref="x domain",
+                     xanchor="right", yanchor=side, align="right", font_size=11, **where)
         add_train_line(figure, trained, "trained up to here" * (len(problems) == 1), **where)
     largest = max(map(int, next(iter(rows_of(results, problems[0]).values()))))
     figure.update_xaxes(title="symbols in the input" if len(problems) == 1 else "symbols",
@@ -141,19 +142,21 @@ def page(results: Sequence[Mapping]) -> str:
 def conclusion(results: Sequence[Mapping], problem: str) -> str:
     """In some sentences: which rows lead at twice the trained size, and which have not learnt.
 
-    "Lead" are the row with the highest mean and all from which no difference of it is seen. Of the
-    largest size the means are given, without a comparison.
+    "Lead" are the row with the highest mean and all from which no difference of it is seen. At the
+    largest size nothing is compared.
     """
     kept, twice = learnt(results, problem), str(2 * trained_size(results))
+    missing = "; ".join(f"{m} ({seeds})" for m, seeds in _not_learnt(results, problem).items())
     if not kept:
-        return "No row has learnt the problem."
-    missing = "; ".join(_not_learnt(results, problem))
-    end = f" Not learnt: {missing}." if missing else ""
+        return f"No row has learnt the problem (in brackets: seeds that did): {missing}."
+    end = f" Not learnt (in brackets: seeds that did): {missing}." if missing else ""
     scores = {method: kept[method][twice] for method in kept}
     best = leaders(scores)
     if min(map(len, scores.values())) < LEAST:
         led = " With fewer than five seeds nothing is concluded."
-    elif best and not hardly_any(scores):
+    elif len(scores) == 1:
+        led = " No other row counts."
+    elif best and not _hardly_any(scores):
         led = (f" The highest: {label(best[0])}"
                + "".join(f"; no difference seen from {label(method)}" for method in best[1:]) + ".")
     else:
@@ -179,16 +182,7 @@ def best_of(results: Sequence[Mapping], problem: str, size: str, methods: Collec
         return [], f"{said} Not learnt, and so not compared: {', '.join(missing)}."
     scores = {method: row[size] for method, row in kept.items()}
     best = leaders(scores)
-    return ([nobody] if best and hardly_any(scores) else [label(m) for m in best]), said
-
-
-def hardly_any(scores: Mapping[str, Mapping[int, float]]) -> bool:
-    """Whether no row is right in 1 % of the inputs, so that no order of them means anything.
-
-    Args:
-        scores: {method: {seed: percent}}.
-    """
-    return all(_mean(seeds) < 1 for seeds in scores.values())
+    return ([nobody] if best and _hardly_any(scores) else [label(m) for m in best]), said
 
 
 def published_comparison(results: Sequence[Mapping]) -> str:
@@ -203,20 +197,18 @@ def published_comparison(results: Sequence[Mapping]) -> str:
         lines.append([label(method), f"{100 * share:.0f}", ours])
     text = markdown(["copying at twice the trained size (%)", "published", "ours"], lines)
     both = [method for method in PUBLISHED if method in kept]
-    if nothing := both and hardly_any({method: kept[method][twice] for method in both}):
+    if nothing := both and _hardly_any({method: kept[method][twice] for method in both}):
         both = []
-    pairs = [(a, b) for number, a in enumerate(both) for b in both[number + 1:]]
-    found: dict[str, list[str]] = {"agree": [], "disagree": [], "undecided": []}
-    for higher, lower in pairs:  # the published order
-        measured = paired_difference(kept[higher][twice], kept[lower][twice])
-        kind = {"higher": "agree", "lower": "disagree"}.get(measured.verdict, "undecided")
-        found[kind].append(f"{label(higher)} above {label(lower)}")
-    sentences = [f"- The published order and ours {kind}: {'; '.join(names)}."
-                 if kind != "undecided" else f"- Ours do not decide: {'; '.join(names)}."
-                 for kind, names in found.items() if names]
+    found: dict[str, list[str]] = {}
+    for higher, lower in itertools.combinations(both, 2):  # in the published order
+        verdict = paired_difference(kept[higher][twice], kept[lower][twice]).verdict
+        kind = {"higher": "The orders agree", "lower": "The orders disagree"}
+        found.setdefault(kind.get(verdict, "Our seeds do not decide"), []).append(
+            f"{label(higher)} above {label(lower)}")
+    sentences = [f"- {kind}: {'; '.join(names)}." for kind, names in found.items()]
     if nothing:
-        sentences.append("- None of our rows that count copies 1 % of the words, so they have no "
-                         "order that could be compared.")
+        sentences.append("- None of our rows that count copies 1 % of the words: there is no order "
+                         "to compare.")
     if left := [label(method) for method in PUBLISHED if method not in kept]:
         sentences.append(f"- Nothing is compared for {', '.join(left)}, which did not learn to "
                          "copy the trained sizes here.")
@@ -227,16 +219,15 @@ def readme_part(results: Sequence[Mapping]) -> str:
     """What the README says of each problem, and the tables of ``README_PROBLEMS``."""
     begin = (f"Tasks that need positions: trained on up to {trained_size(results)} symbols, tested "
              "on longer inputs ([lesson 18](notebooks/18_tasks_that_need_positions.ipynb)). In "
-             "brackets: 95 % intervals of the mean, from five seeds on. "
-             f"{_rule(results)} The tables of all problems are in [{FILE}-small.md]"
-             f"(data/results/{FILE}-small.md).\n")
-    parts = []
+             f"brackets: 95 % intervals of the mean, from five seeds on. {_rule(results)} The "
+             f"tables of all problems are in [{FILE}-small.md](data/results/{FILE}-small.md).\n")
+    parts = [begin]
     for problem in problems_of(results):
         parts.append(f"**{problem}** needs {PROBLEMS[problem].needs}. "
                      f"{conclusion(results, problem)}\n")
         if problem in README_PROBLEMS:
             parts.append(table(results, problem))
-    return "\n".join([begin, *parts])
+    return "\n".join(parts)
 
 
 def readme_figure(results: Sequence[Mapping]) -> go.Figure:
@@ -259,17 +250,23 @@ def readme_picture(results: Sequence[Mapping]) -> str:
             f"{shown}")
 
 
-def _not_learnt(results: Sequence[Mapping], problem: str) -> list[str]:
-    """The names of the rows that do not count."""
-    kept = learnt(results, problem)
-    return [label(method) for method in rows_of(results, problem) if method not in kept]
+def _not_learnt(results: Sequence[Mapping], problem: str) -> dict[str, str]:
+    """The names of the rows that do not count, and how many of their seeds would ("2 of 5")."""
+    kept, trained = learnt(results, problem), trained_size(results)
+
+    def seeds(row: Sizes) -> str:
+        every = next(iter(row.values()))
+        did = [has_learnt({size: [row[size][seed]] for size in row}, trained) for seed in every]
+        return f"{sum(did)} of {len(every)}"
+    return {label(method): seeds(row) for method, row in rows_of(results, problem).items()
+            if method not in kept}
 
 
 def _rule(results: Sequence[Mapping]) -> str:
     """Which rows count, in a sentence."""
-    sizes = {size for result in results for size in result.get("exact_match", ())
-             if int(size) <= trained_size(results)}
-    tested = " and ".join(sorted(sizes, key=int))
+    trained = trained_size(results)
+    sizes = {int(size) for result in results for size in result.get("exact_match", ())}
+    tested = " and ".join(str(size) for size in sorted(sizes) if size <= trained)
     return f"A row counts if its mean is at least {LEARNT:g} % at the trained sizes {tested}."
 
 
@@ -282,6 +279,11 @@ def _means(rows: Mapping[str, Sizes], size: str) -> str:
     """The means of some rows at a size, in words, the highest first."""
     order = sorted(rows, key=lambda method: -_mean(rows[method][size]))
     return "; ".join(f"{label(method)} {_mean(rows[method][size]):.1f} %" for method in order)
+
+
+def _hardly_any(scores: Mapping[str, Mapping[int, float]]) -> bool:
+    """Whether no row is right in 1 % of the inputs: then no order of them means anything."""
+    return all(_mean(seeds) < 1 for seeds in scores.values())
 
 
 def _mean(seeds: Mapping[int, float]) -> float:
