@@ -74,10 +74,7 @@ def test_a_row_that_has_not_learnt_shows_only_its_trained_sizes():
     assert [(trace.name, trace.x) for trace in shown] == [("ALiBi", (4, 8, 16))]
     (ended,) = [trace for trace in figure.data if trace.name == "NoPE"]
     assert ended.x == (4, 8)
-    assert any(
-        "not learnt:<br>NoPE" in note.text
-        for note in figure.layout.annotations
-    )
+    assert any("not learnt:<br>NoPE" in note.text for note in figure.layout.annotations)
 
 
 @pytest.mark.parametrize(("number", "grid"), [(1, (1, 1)), (2, (1, 2)), (4, (2, 2)), (5, (2, 3))])
