@@ -213,6 +213,23 @@ def test_the_second_picture_stands_beside_the_first_once_there_are_results():
     assert "copy: ALiBi not learnt. needle: T5 50.0 %" in both
 
 
+def test_the_readme_says_where_seqpe_leads_and_what_it_has_not_learnt():
+    from seqpe_lab.package_data import committed_results
+
+    of_text = committed_results("length-extrapolation-small")
+    leads = rows("seqpe", problem="needle", twice=90.0) + rows("t5", problem="needle")
+    below = rows("seqpe", problem="induction") + rows("t5", problem="induction", twice=90.0)
+    nobody = rows("seqpe", problem="reverse", twice=0.0) + rows("t5", problem="reverse", twice=0.9)
+    missed = rows("seqpe", inside=90.0, twice=99.0) + rows("t5")
+    said = conclusions.headline(of_text, missed + nobody + leads + below)
+    assert "SeqPE has the highest exact match, or no difference from it is seen, in needle;" in said
+    assert "SeqPE is below the highest in induction; no encoding that counts" in said
+    assert "right in 1 % in reverse; SeqPE has not learnt the trained sizes well" in said
+    assert "enough to count in copy.\n" in said
+    few = [r for r in leads if r["seed"] < 4]
+    assert "Tasks that need" not in conclusions.headline(of_text, few)
+
+
 def test_collect_writes_the_readme_s_tables_and_both_pictures(another_project, monkeypatch):
     drawn = []
     monkeypatch.setattr(collecting, "write_image", lambda figure, path: drawn.append(path.name))

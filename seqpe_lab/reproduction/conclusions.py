@@ -111,10 +111,32 @@ def headline(results: Sequence[Mapping], of_problems: Sequence[Mapping] = (),
     if {"seqpe", "alibi"} <= values.keys():
         found = compare(part, values, "seqpe", "alibi")
         text += f"\nMean perplexity over the lengths: {found.claim} ({found.evidence}).\n"
+    text += _on_problems(of_problems, "seqpe")
     if of_context:
         methods = ("seqpe", "alibi", "rope-1e4")
         text += f"\n{context_results.readme_line(of_context, methods)}"
     return text
+
+
+def _on_problems(results: Sequence[Mapping], method: str) -> str:
+    """Where a method is among the best at twice the trained size, and what it has not learnt."""
+    best, below, nobody, missed = (
+        f"{label(method)} has the highest exact match, or no difference from it is seen, in",
+        f"{label(method)} is below the highest in", "no encoding that counts is right in 1 % in",
+        f"{label(method)} has not learnt the trained sizes well enough to count in")
+    groups: dict[str, list[str]] = {best: [], below: [], nobody: [], missed: []}
+    for problem in problem_results.problems_of(results):
+        twice = str(2 * problem_results.trained_size(results))
+        kept = problem_results.learnt(results, problem)
+        leaders, _ = problem_results.best_of(results, problem, twice, kept, nobody)
+        if method in kept and leaders:  # none with fewer than five seeds
+            among = best if label(method) in leaders else below
+            groups[nobody if leaders == [nobody] else among].append(problem)
+        elif method in problem_results.rows_of(results, problem) and method not in kept:
+            groups[missed].append(problem)
+    said = "; ".join(f"{what} {', '.join(names)}" for what, names in groups.items() if names)
+    return ("\nTasks that need positions, at twice the trained size ([lesson 18](notebooks/"
+            f"18_tasks_that_need_positions.ipynb)): {said}.\n") if said else ""
 
 
 def table(name: str, results: Sequence[Mapping]) -> go.Figure:
