@@ -134,8 +134,9 @@ def ours(task: str, scale: str) -> Side:
     asked = tasks()[task]
     runs = [run for run in results(f"{asked.results}-{scale}")
             if asked.measure in run and _problem(run) == asked.problem]
+    counts = {method: _counts(method, runs) for method in {run["method"] for run in runs}}
     values = [value for run in runs for value in _values(
-        run["method"], run["seed"], _tested(run, asked.measure, _counts(run["method"], runs)))]
+        run["method"], run["seed"], _tested(run, asked.measure, counts[run["method"]]))]
     caption = f"Ours: {figures.caption(runs)}." if runs else ""
     if asked.problem:
         caption += (f" A row below {LEARNT:g} % at a trained size has not learnt the problem and "

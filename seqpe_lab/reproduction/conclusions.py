@@ -130,7 +130,7 @@ def _on_problems(results: Sequence[Mapping], method: str) -> str:
         kept = problem_results.learnt(results, problem)
         leaders, _ = problem_results.best_of(results, problem, twice, kept, nobody)
         if method in kept and leaders:  # none with fewer than five seeds
-            among = best if label(method) in leaders else below
+            among = best if method in leaders else below
             groups[nobody if leaders == [nobody] else among].append(problem)
         elif method in problem_results.rows_of(results, problem) and method not in kept:
             groups[missed].append(problem)

@@ -168,13 +168,13 @@ def conclusion(results: Sequence[Mapping], problem: str) -> str:
 
 def best_of(results: Sequence[Mapping], problem: str, size: str, methods: Collection[str],
             nobody: str = "") -> tuple[list[str], str]:
-    """(names, means in words): which of some methods are best at a size.
+    """(methods, means in words): which of some methods are best at a size.
 
-    Nothing is decided, and there are no names, where one of them has not learnt the problem or has
+    Nothing is decided, and none is given, where one of them has not learnt the problem or has
     fewer than five seeds.
 
     Args:
-        nobody: the only "name" where all have learnt it and none is right in 1 % of the inputs.
+        nobody: given alone where all have learnt it and none is right in 1 % of the inputs.
     """
     kept = {m: row for m, row in learnt(results, problem).items() if m in methods}
     said = f"By the committed results, at size {size}: {_means(kept, size) or 'no row counts'}."
@@ -182,7 +182,7 @@ def best_of(results: Sequence[Mapping], problem: str, size: str, methods: Collec
         return [], f"{said} Not learnt, and so not compared: {', '.join(missing)}."
     scores = {method: row[size] for method, row in kept.items()}
     best = leaders(scores)
-    return ([nobody] if best and _hardly_any(scores) else [label(m) for m in best]), said
+    return ([nobody] if best and _hardly_any(scores) else best), said
 
 
 def published_comparison(results: Sequence[Mapping]) -> str:
